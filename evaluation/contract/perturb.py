@@ -1,0 +1,94 @@
+"""Controlled changes of a schema whose right answers are known, open to training.
+
+Families that training never sees (cycle, drop) live in `evaluation.suites`. Definition: ../shared design, product.md;
+a perturbation moves gold labels by `moves`: a key of S to the answer under S_p, identity where not listed.
+"""
+
+import random
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from evaluation.contract.schema import Category, CategorySchema
+
+OPAQUE_SYLLABLES = ("ka", "lo", "mi", "ru", "te", "va", "zo", "ne", "pi", "su", "do", "fa")
+
+
+class Perturbed(NamedTuple):
+    family: str
+    detail: str
+    schema: CategorySchema
+    moves: Mapping[str, str | None]
+
+    def gold(self, category: str | None) -> str | None:
+        return category if category is None else self.moves.get(category, category)
+
+
+def identity(schema: CategorySchema) -> Perturbed:
+    return Perturbed("identity", "", schema, {})
+
+
+def permute_meanings(
+    schema: CategorySchema, sources: Mapping[str, str], family: str, detail: str
+) -> Perturbed:
+    """Category `k` takes definition, includes and excludes of `sources[k]`; keys and names stay."""
+    taken = {key: schema.category(source) for key, source in sources.items()}
+
+    def changed(category: Category) -> Category:
+        source = taken.get(category.key)
+        if source is None:
+            return category
+        kept = {"definition": source.definition, "includes": source.includes, "excludes": source.excludes}
+        return category.model_copy(update=kept)
+
+    moved = schema.model_copy(update={"categories": tuple(changed(c) for c in schema.categories)})
+    return Perturbed(family, detail, moved, {source: key for key, source in sources.items()})
+
+
+def swap(schema: CategorySchema, first: str, second: str) -> Perturbed:
+    return permute_meanings(schema, {first: second, second: first}, "swap", f"{first} <-> {second}")
+
+
+def rename_opaque(schema: CategorySchema, rng: random.Random) -> Perturbed:
+    names: list[str] = []
+    while len(names) < len(schema.categories):
+        name = "".join(rng.choices(OPAQUE_SYLLABLES, k=3))
+        if name not in names:
+            names.append(name)
+    return _renamed(schema, names, "opaque")
+
+
+def rename_misleading(schema: CategorySchema, rng: random.Random) -> Perturbed:
+    """Names rotated so that none stays with its definition (needs two categories or more)."""
+    order = list(range(len(schema.categories)))
+    rng.shuffle(order)
+    names = [""] * len(order)
+    for here, there in zip(order, order[1:] + order[:1], strict=True):
+        names[here] = schema.categories[there].name
+    return _renamed(schema, names, "misleading")
+
+
+def shuffle(schema: CategorySchema, rng: random.Random) -> Perturbed:
+    """Order and, because codes follow the order, codes."""
+    categories = list(schema.categories)
+    rng.shuffle(categories)
+    return Perturbed("shuffle", "", schema.model_copy(update={"categories": tuple(categories)}), {})
+
+
+def for_training(schema: CategorySchema, rng: random.Random) -> Perturbed:
+    """One perturbation of the seen families, or none, at random; categories are shuffled in every case."""
+    if len(schema.categories) < 2:
+        return identity(schema)
+    shuffled = shuffle(schema, rng).schema
+    family = rng.choice(("shuffle", "swap", "opaque", "misleading"))
+    if family == "swap":
+        return swap(shuffled, *rng.sample(shuffled.keys, 2))
+    if family == "opaque":
+        return rename_opaque(shuffled, rng)
+    if family == "misleading":
+        return rename_misleading(shuffled, rng)
+    return Perturbed("shuffle", "", shuffled, {})
+
+
+def _renamed(schema: CategorySchema, names: list[str], detail: str) -> Perturbed:
+    renamed = tuple(c.model_copy(update={"name": n}) for c, n in zip(schema.categories, names, strict=True))
+    return Perturbed("rename", detail, schema.model_copy(update={"categories": renamed}), {})

@@ -1,0 +1,126 @@
+"""A category schema: what a tenant calls its categories and how it defines them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MAX_CATEGORIES = 100
+
+
+class SchemaError(ValueError):
+    """A category schema that cannot be used; `problems` names category and field, one sentence each."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Category(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    key: str = Field(pattern=r"^[^\s\x00-\x1f]{1,128}$")
+    name: str = Field(min_length=1, max_length=200)
+    definition: str = Field(min_length=1, max_length=2000)
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+
+
+class CategorySchema(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    name: str = "schema"
+    none_of_these: bool = False
+    categories: tuple[Category, ...] = Field(min_length=1, max_length=MAX_CATEGORIES)
+
+    @model_validator(mode="after")
+    def _distinct_and_filled(self) -> "CategorySchema":
+        problems = []
+        for field in ("key", "name"):
+            seen: set[str] = set()
+            for category in self.categories:
+                value = getattr(category, field)
+                if value in seen:
+                    problems.append(f"category {category.key!r}, {field}: {value!r} is used twice")
+                seen.add(value)
+        for category in self.categories:
+            for field in ("includes", "excludes"):
+                if any(not condition.strip() for condition in getattr(category, field)):
+                    problems.append(f"category {category.key!r}, {field}: a condition is empty")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(category.key for category in self.categories)
+
+    @property
+    def answers(self) -> tuple[str | None, ...]:
+        """Every allowed answer in prompt order; None (none of these) comes last where it is allowed."""
+        return (*self.keys, None) if self.none_of_these else self.keys
+
+    def category(self, key: str) -> Category:
+        return next(category for category in self.categories if category.key == key)
+
+    @property
+    def sha256(self) -> str:
+        canonical = json.dumps(self.model_dump(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Condition(NamedTuple):
+    """One sentence of a schema that can decide an answer."""
+
+    key: str | None
+    kind: str  # definition | include | exclude | none_of_these
+    text: str
+
+
+def conditions(schema: CategorySchema) -> list[Condition]:
+    found = []
+    for category in schema.categories:
+        found.append(Condition(category.key, "definition", category.definition))
+        found += [Condition(category.key, "include", text) for text in category.includes]
+        found += [Condition(category.key, "exclude", text) for text in category.excludes]
+    if schema.none_of_these:
+        found.append(Condition(None, "none_of_these", "none of these"))
+    return found
+
+
+def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
+    """Raises: SchemaError naming the category and field of every problem found."""
+    if isinstance(raw, bytes | str):
+        try:
+            raw = json.loads(raw)
+        except UnicodeDecodeError as error:
+            raise SchemaError([f"the schema is not UTF-8 text (byte {error.start})"]) from None
+        except json.JSONDecodeError as error:
+            raise SchemaError([f"the schema is not JSON: line {error.lineno}: {error.msg}"]) from None
+    if not isinstance(raw, Mapping):
+        raise SchemaError(["the schema must be a JSON object with a list `categories`"])
+    try:
+        return CategorySchema.model_validate(raw)
+    except ValidationError as error:
+        # Where a category is wrong, Pydantic adds that the list came out too short.
+        problems = [p for p in error.errors() if not (p["type"] == "too_short" and raw["categories"])]
+        raise SchemaError([_sentence(raw, dict(problem)) for problem in problems]) from None
+
+
+def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
+    location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
+    if not location:
+        return message
+    if location[0] != "categories" or len(location) == 1:
+        if problem["type"] in ("too_long", "too_short"):
+            count = len(raw["categories"])
+            return f"categories: there are {count}, and a schema has 1 to {MAX_CATEGORIES}"
+        return f"{location[0]}: {message}"
+    entry = raw["categories"][location[1]]
+    who = entry.get("key") if isinstance(entry, Mapping) else None
+    field = ".".join(str(part) for part in location[2:]) or "entry"
+    if problem["type"] == "string_too_short":
+        message = "is empty; write one sentence"
+    return f"category {who or f'number {location[1] + 1}'!r}, {field}: {message}"

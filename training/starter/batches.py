@@ -1,0 +1,169 @@
+"""Training rows: one schema and several conversations under it, as a tree.
+
+The schema's tokens (the trunk) stand once; each conversation with its answer is a branch that sees the trunk and
+itself, at the positions it would have alone. A row therefore trains exactly what separate sequences would, and the
+schema is paid for once. Letters: B rows, T tokens.
+"""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from evaluation.contract.render import ChatMessage, Prompt, condition_text, render
+from training.starter import corpus as real
+from training.starter import world
+from training.starter.tokenizer import END, START
+from training.teachers.privileged import Hint, HintKind, with_hint
+
+_TRUNK = -1
+
+
+class Shape(NamedTuple):
+    rows: int
+    tokens: int
+
+
+class Branch(NamedTuple):
+    prompt: list[int]
+    completion: list[int]
+
+
+class Tree(NamedTuple):
+    trunk: list[int]
+    branches: list[Branch]
+
+
+class Batch(NamedTuple):
+    ids_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor  # additive
+    where: Tensor  # flat positions whose next token counts
+    targets: Tensor
+    weights: Tensor  # sum to 1 over completions, plus the share of the prompt loss
+
+
+def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: random.Random) -> Batch:
+    """Branches that do not fit are dropped. Exactly half of the B*T positions are predicted, so shapes are static."""
+    size = (shape.rows, shape.tokens)
+    ids, positions = torch.full(size, pad), torch.zeros(size, dtype=torch.long)
+    owner = torch.full(size, -2)
+    learned: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
+    for row, tree in enumerate(trees):
+        at = len(tree.trunk)
+        ids[row, :at] = torch.tensor(tree.trunk)
+        positions[row, :at] = torch.arange(at)
+        owner[row, :at] = _TRUNK
+        seen += [(row * shape.tokens + i, tree.trunk[i + 1]) for i in range(at - 1)]
+        for number, branch in enumerate(tree.branches):
+            tokens = branch.prompt + branch.completion
+            if at + len(tokens) > shape.tokens:
+                break
+            end = at + len(tokens)
+            ids[row, at:end] = torch.tensor(tokens)
+            positions[row, at:end] = torch.arange(len(tree.trunk), len(tree.trunk) + len(tokens))
+            owner[row, at:end] = number
+            for i in range(len(tokens) - 1):
+                (learned if i + 1 >= len(branch.prompt) else seen).append((row * shape.tokens + at + i, tokens[i + 1]))
+            at = end
+    room = shape.rows * shape.tokens // 2
+    learned = learned[:room]
+    extra = rng.sample(seen, min(len(seen), room - len(learned)))
+    chosen = learned + extra + [(0, pad)] * (room - len(learned) - len(extra))
+    weights = torch.zeros(room)
+    weights[: len(learned)] = 1 / max(1, len(learned))
+    weights[len(learned) : len(learned) + len(extra)] = prompt_loss / max(1, len(extra))
+    where, targets = torch.tensor(chosen).unbind(1)
+    return Batch(ids, positions, _mask(owner), where, targets, weights)
+
+
+def _mask(owner_BT: Tensor) -> Tensor:
+    steps = torch.arange(owner_BT.size(1))
+    earlier_TT = steps[:, None] >= steps[None, :]
+    keys_B1T, queries_BT1 = owner_BT[:, None, :], owner_BT[:, :, None]
+    allowed_BTT = earlier_TT & ((keys_B1T == _TRUNK) | (keys_B1T == queries_BT1))
+    return torch.where(allowed_BTT, 0.0, -1e4).to(torch.bfloat16)[:, None]
+
+
+class Source:
+    """Trees for every phase of the recipe, from the world and, where it is there, the corpus."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, codes: tuple[str, ...], corpus: real.Corpus | None):
+        self.tokenizer, self.codes, self.corpus = tokenizer, codes, corpus
+        vocabulary = tokenizer.get_vocab()
+        self._words = [i for piece, i in sorted(vocabulary.items()) if piece[:1] == "Ġ" and piece[1:].isalpha()]
+        self._code_ids = [self._ids(f" {code}")[0] for code in codes]
+
+    def lookup(self, rng: random.Random, hardness: float) -> Tree:
+        """Random words with a code each; a shuffled part of a line is to be completed. hardness in 0..1."""
+        entries = 2 + int(8 * hardness * rng.random() + 2 * rng.random())
+        lines = [
+            (rng.choices(self._words, k=rng.randint(2, 4 + int(4 * hardness))), code)
+            for code in rng.sample(self._code_ids, entries)
+        ]
+        opening, closing, equals, line_end = (self._ids(t) for t in ('definition "', '"', " =", "\n"))
+        trunk = [t for words, code in lines for t in [*opening, *words, *closing, *equals, code, *line_end]]
+        branches = []
+        for _ in range(8):
+            words, code = rng.choice(lines)
+            query = rng.sample(words, max(2, int(0.7 * len(words))))
+            branches.append(Branch([*self._ids(":"), *query], [*opening[-1:], *words, *closing, *equals, code, *line_end]))
+        return Tree(trunk, branches)
+
+    def task(
+        self, rng: random.Random, sizes: tuple[int, int], *, corpus_share: float, hints: float, conditions: float
+    ) -> Tree:
+        size = rng.randint(*sizes)
+        hinted = rng.random() < hints
+        if self.corpus is not None and rng.random() < corpus_share:
+            problem = real.sample_problem(self.corpus, rng, size, 6)
+        else:
+            problem = world.sample_problem(rng, size, 6, conditions=conditions, jargon=0.5 if hinted else 0.0)
+        return self.tree(problem, rng, hinted)
+
+    def tree(self, problem: world.Problem, rng: random.Random, hinted: bool) -> Tree:
+        codes = self._draw_codes(len(problem.schema.answers), rng)
+        branches, trunk = [], []
+        for example in problem.examples:
+            prompt = render(problem.schema, example.conversation, codes)
+            answer = world.reasoning(example, problem.schema, codes)
+            messages = with_hint(prompt, self._hint(example, prompt, answer, rng)) if hinted else prompt.messages
+            system, user = messages
+            trunk = self._ids(_turn(system))
+            branches.append(Branch(self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)))
+        return Tree(trunk, branches)
+
+    def _hint(self, example: world.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:
+        kind = rng.choice((HintKind.answer, HintKind.criterion, HintKind.demonstration))
+        code = answer.rsplit(" ", 1)[1]
+        return Hint(kind, code, condition_text(example.verdict.decider), answer)
+
+    def _draw_codes(self, count: int, rng: random.Random) -> tuple[str, ...]:
+        """Serving uses the first codes; training mostly draws from the alphabet, sometimes from the whole pool."""
+        pool = self.codes if count > 24 or rng.random() < 0.3 else self.codes[:26]
+        return tuple(rng.sample(pool, count))
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _turn(message: ChatMessage) -> str:
+    return f"{START}{message['role']}\n{message['content']}{END}\n"
+
+
+Make = Callable[[random.Random], Tree]
+
+
+def batch(make: Make, shape: Shape, rng: random.Random, pad: int, prompt_loss: float) -> Batch:
+    """Trees whose trunk leaves no room for a branch are drawn again."""
+    trees: list[Tree] = []
+    while len(trees) < shape.rows:
+        tree = make(rng)
+        first = tree.branches[0]
+        if len(tree.trunk) + len(first.prompt) + len(first.completion) <= shape.tokens:
+            trees.append(tree)
+    return collate(trees, shape, pad, prompt_loss, rng)
