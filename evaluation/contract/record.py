@@ -155,4 +155,5 @@ def _unknown_label(category: str | None, schema: CategorySchema) -> str:
         return (
             "category null means none of these, which the schema does not allow (none_of_these: true would)"
         )
-    return f"category {category!r} is not in the schema; it has {', '.join(schema.keys[:8])}{' …' if len(schema.keys) > 8 else ''}"
+    keys = ", ".join(schema.keys[:8]) + (" …" if len(schema.keys) > 8 else "")
+    return f"category {category!r} is not in the schema; it has {keys}"

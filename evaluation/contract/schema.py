@@ -110,7 +110,8 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
 
 
 def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
-    location, message = problem["loc"], problem["msg"].removeprefix("Value error, ")
+    location = problem["loc"]
+    message: str = problem["msg"].removeprefix("Value error, ")
     if not location:
         return message
     if location[0] != "categories" or len(location) == 1:

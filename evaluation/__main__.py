@@ -1,0 +1,152 @@
+"""`python -m evaluation run …` measures models on a schema's own edits; `decide` judges a report under a policy.
+
+Exit codes of both: 0 passed, 3 failed, 4 incomplete, 2 bad input.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation import gate, page, report, runner
+from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
+from evaluation.contract.render import CodesError
+from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.gate import DEFAULT_POLICY, PolicyError
+from evaluation.predictor import VllmPredictor, connect, load_codes
+from evaluation.report import Report, StageRun, Verdict
+from evaluation.runner import RunnerError
+from evaluation.suites import steerability
+from evaluation.suites.steerability import Suite, SuiteError
+
+EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
+BAD_INPUT = 2
+
+
+class InputError(ValueError):
+    """What was given on the command line cannot be used."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    try:
+        made: Report = given.command(given)
+    except (InputError, SchemaError, SuiteError, RunnerError, PolicyError, CodesError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    assert made.gate is not None
+    print(made.gate.verdict.value)
+    for reason in made.gate.reasons:
+        print(f"- {reason}")
+    return EXIT[made.gate.verdict]
+
+
+def _run(given: argparse.Namespace) -> Report:
+    policy = gate.load_policy(given.policy)
+    schema = parse_schema(given.schema.read_bytes())
+    suite = steerability.build(schema, _held_out(given, schema), seed=given.seed, max_items=given.max_items)
+    runs = asyncio.run(_stages(given, suite))
+    made = report.assemble(given.tenant or schema.name, suite, runs, threshold=given.threshold)
+    return _judged(made, policy, given)
+
+
+def _decide(given: argparse.Namespace) -> Report:
+    try:
+        made = report.read(given.report)
+    except ValueError as error:
+        raise InputError(f"{given.report} is not a report of this version: {error}") from None
+    return _judged(made, gate.load_policy(given.policy), given)
+
+
+def _judged(made: Report, policy: gate.Policy, given: argparse.Namespace) -> Report:
+    made = made.model_copy(update={"gate": gate.decide(made, policy)})
+    if given.out is not None:
+        report.write(made, given.out)
+    if given.page is not None:
+        given.page.write_text(page.render(made), encoding="utf-8")
+    return made
+
+
+async def _stages(given: argparse.Namespace, suite: Suite) -> list[StageRun]:
+    codes = load_codes(given.tokenizer, len(suite.schema.answers) + 1)  # `drop` may add none of these
+    made = []
+    async with connect(given.base_url, socket_path=given.socket) as client:
+        for stage, model in map(_stage, given.model):
+            predictor = VllmPredictor(
+                client, model, *codes, max_tokens=given.max_tokens, concurrency=given.concurrency
+            )
+            out = None if given.keep is None else given.keep / f"{stage}.jsonl"
+            measured = await runner.run(
+                suite,
+                predictor,
+                model=model,
+                out=out,
+                concurrency=given.concurrency,
+                progress=_progress(stage),
+            )
+            made.append(StageRun(stage, model, measured))
+    return made
+
+
+def _stage(text: str) -> tuple[str, str]:
+    stage, separator, model = text.partition("=")
+    return (stage, model) if separator else ("candidate", text)
+
+
+def _progress(stage: str) -> runner.Progress:
+    def show(done: int, total: int) -> None:
+        if done == total or done % 100 == 0:
+            print(f"{stage}: {done} of {total}", file=sys.stderr)
+
+    return show
+
+
+def _held_out(given: argparse.Namespace, schema: CategorySchema) -> list[Conversation]:
+    """The rows of the wanted split; every row of a file that names no splits."""
+    parse = parse_csv if given.conversations.suffix == ".csv" else parse_jsonl
+    parsed = parse(given.conversations.read_bytes(), schema)
+    if parsed.rejects:
+        first = parsed.rejects[0]
+        print(f"{len(parsed.rejects)} rows left out; line {first.line}: {first.reason}", file=sys.stderr)
+    if all(c.split is None for c in parsed.conversations):
+        return parsed.conversations
+    return [c for c in parsed.conversations if c.split is given.split]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run", help="measure one or more models and judge the last")
+    run.add_argument("--schema", type=Path, required=True)
+    run.add_argument("--conversations", type=Path, required=True, help="labelled, JSONL or CSV")
+    run.add_argument("--split", type=Split, default=Split.test, help="default: test")
+    run.add_argument("--base-url", default="http://localhost:8000")
+    run.add_argument("--socket", help="Unix socket of the model server, instead of a TCP port")
+    run.add_argument(
+        "--model", action="append", required=True, metavar="[STAGE=]NAME", help="repeatable, in order"
+    )
+    run.add_argument(
+        "--tokenizer", type=Path, required=True, help="folder with the base model's tokenizer.json"
+    )
+    run.add_argument("--tenant", help="default: the schema's name")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--max-items", type=int, default=1200, help="requests per model")
+    run.add_argument("--max-tokens", type=int, default=160)
+    run.add_argument("--concurrency", type=int, default=32)
+    run.add_argument("--threshold", type=float, help="abstain below this confidence")
+    run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")
+    run.add_argument("--out", type=Path, required=True)
+    run.set_defaults(command=_run)
+    decide = commands.add_parser("decide", help="judge a report")
+    decide.add_argument("--report", type=Path, required=True)
+    decide.add_argument("--out", type=Path, help="where to write the report with this verdict")
+    decide.set_defaults(command=_decide)
+    for command in (run, decide):
+        command.add_argument("--policy", type=Path, default=DEFAULT_POLICY)
+        command.add_argument("--page", type=Path, help="where to write the report as one HTML page")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Every measure of one stage, each with its value, the number of examples behind it and a 95 % interval.
+
+Values come from the pure functions of `evaluation.contract.score`; intervals resample the same sums.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import TypeVar
+
+import numpy as np
+from pydantic import BaseModel
+
+from evaluation import statistics
+from evaluation.contract import score
+from evaluation.contract.score import UNPARSABLE, Given, Judged, Moved, NothingMeasured, Unparsable
+from evaluation.runner import Measured, Outcome
+from evaluation.statistics import Floats, Interval, Statistic, clustered_interval, wilson_interval
+from evaluation.suites.steerability import Suite
+
+Scored = TypeVar("Scored", Judged, Moved)
+
+
+class Measure(BaseModel):
+    """`value` None: nothing to measure, which is not 0."""
+
+    value: float | None
+    n: int
+    ci95: tuple[float, float] | None
+
+
+class Judgement:
+    """What a stage answered, joined with what was right. Errored items, and items whose counterpart under the
+    unperturbed schema errored, are in none of it."""
+
+    def __init__(self, suite: Suite, measured: Sequence[Measured], threshold: float | None = None):
+        """threshold: below this confidence the answer is none of these, as in traffic."""
+        self.suite = suite
+        self.measured = measured
+        self.judged: dict[str, Judged] = {}
+        self.natural: dict[str, Judged] = {}
+        self.moved: list[tuple[str, Moved]] = []
+        given = {m.item: _given(m, threshold) for m in measured if m.outcome is not Outcome.errored}
+        for index, item in enumerate(suite.items):
+            if index in given and item.perturbation == 0:
+                judged = Judged(item.gold_before, given[index])
+                self.judged[item.conversation_id] = judged
+                if item.natural:
+                    self.natural[item.conversation_id] = judged
+        for index, item in enumerate(suite.items):
+            if index in given and item.perturbation and item.conversation_id in self.judged:
+                before = self.judged[item.conversation_id].given
+                gold = suite.perturbations[item.perturbation].gold
+                followed = before if before is UNPARSABLE else gold(before)
+                moved = Moved(
+                    item.perturbation, item.gold_before, item.gold_after, before, given[index], followed
+                )
+                self.moved.append((item.conversation_id, moved))
+
+
+def _given(measured: Measured, threshold: float | None) -> Given:
+    prediction = measured.prediction
+    if prediction is None or prediction.failure is not None:
+        return UNPARSABLE
+    unsure = threshold is not None and prediction.confidence is not None and prediction.confidence < threshold
+    return None if unsure else prediction.category
+
+
+def rate(hits: int, n: int) -> Measure:
+    return Measure(value=hits / n if n else None, n=n, ci95=wilson_interval(hits, n))
+
+
+def mean(values: Sequence[float]) -> Measure:
+    clusters = [str(i) for i in range(len(values))]
+    terms = np.array([[value, 1.0] for value in values]).reshape(-1, 2)
+    ci95 = clustered_interval(clusters, terms, statistics.ratio)
+    return Measure(value=fmean(values) if values else None, n=len(values), ci95=ci95)
+
+
+def share_of_moved(
+    rows: Sequence[tuple[str, Moved]],
+    score_of: Callable[[Sequence[Moved]], float],
+    counted: Callable[[Moved], bool],
+    hit: Callable[[Moved], bool],
+) -> Measure:
+    kept = [(conversation, moved) for conversation, moved in rows if counted(moved)]
+    terms = np.array([[hit(moved), 1.0] for _, moved in kept], dtype=np.float64).reshape(-1, 2)
+    return _measure([c for c, _ in kept], [m for _, m in kept], score_of, terms, statistics.ratio)
+
+
+def flip_accuracy(rows: Sequence[tuple[str, Moved]]) -> Measure:
+    return share_of_moved(rows, score.flip_accuracy, lambda m: m.must_move, lambda m: m.right_after)
+
+
+def invariance(rows: Sequence[tuple[str, Moved]]) -> Measure:
+    return share_of_moved(rows, score.invariance, lambda m: not m.must_move, lambda m: m.stayed)
+
+
+def override_rate(rows: Sequence[tuple[str, Moved]]) -> Measure:
+    return share_of_moved(
+        rows, score.override_rate, lambda m: m.must_move and m.right_before, lambda m: m.right_after
+    )
+
+
+def accuracy(judged: dict[str, Judged]) -> Measure:
+    terms = np.array([[j.right, 1.0] for j in judged.values()], dtype=np.float64).reshape(-1, 2)
+    return _measure(list(judged), list(judged.values()), score.accuracy, terms, statistics.ratio)
+
+
+def macro_f1(judged: dict[str, Judged]) -> Measure:
+    answers = {j.gold for j in judged.values()} | {j.given for j in judged.values()} - {UNPARSABLE}
+    columns = sorted(answers, key=str)
+    rows = [
+        [
+            *(j.right and j.gold == a for a in columns),
+            *(j.gold == a for a in columns),
+            *(j.given == a for a in columns),
+        ]
+        for j in judged.values()
+    ]
+    terms = np.array(rows, dtype=np.float64).reshape(len(rows), 3 * len(columns))
+    return _measure(list(judged), list(judged.values()), score.macro_f1, terms, statistics.macro_f1)
+
+
+def over_selection(judged: dict[str, Judged]) -> Measure:
+    largest = score.majority(list(judged.values())) if judged else None
+    rows = [[float(j.given == largest) - float(j.gold == largest), 1.0] for j in judged.values()]
+    terms = np.array(rows).reshape(-1, 2)
+    return _measure(list(judged), list(judged.values()), score.over_selection, terms, statistics.ratio)
+
+
+def gain(now: dict[str, Judged], base: dict[str, Judged]) -> Measure:
+    """Accuracy minus the base's on the same conversations, paired."""
+    both = [conversation for conversation in now if conversation in base]
+    rows = [[float(now[c].right) - float(base[c].right), 1.0] for c in both]
+    terms = np.array(rows).reshape(-1, 2)
+    value = fmean(row[0] for row in rows) if rows else None
+    return Measure(value=value, n=len(rows), ci95=clustered_interval(both, terms, statistics.ratio))
+
+
+def steerability(rows: Sequence[tuple[str, Moved]], suite: Suite) -> Measure:
+    """n: answers under an edit, of conversations that also have one without it."""
+    moved = [m for _, m in rows]
+    present = {m.perturbation for m in moved}
+    answers = [suite.answers(p) if p in present else () for p in range(len(suite.perturbations))]
+    try:
+        value = score.steerability(moved, answers)
+    except NothingMeasured:
+        return Measure(value=None, n=len(rows), ci95=None)
+    shifts = score.shifts(moved, answers)
+    column = {cell: i for i, cell in enumerate((p, a) for p, allowed in enumerate(answers) for a in allowed)}
+    size = Counter(m.perturbation for m in moved)
+    observed = np.zeros((len(rows), len(column)))
+    for row, m in zip(observed, moved, strict=True):
+        for given, amount in ((m.before, -1), (m.after, 1)):
+            if not isinstance(given, Unparsable) and (m.perturbation, given) in column:
+                row[column[m.perturbation, given]] += amount / size[m.perturbation]
+    strata = [(m.perturbation, m.gold_before if m.must_move else UNPARSABLE) for m in moved]
+    interval = statistics.shift_interval([c for c, _ in rows], strata, np.array(shifts.expected), observed)
+    return Measure(value=value, n=len(rows), ci95=interval)
+
+
+def _measure(
+    clusters: Sequence[str],
+    scored: Sequence[Scored],
+    score_of: Callable[[Sequence[Scored]], float],
+    terms: Floats,
+    statistic: Statistic,
+) -> Measure:
+    try:
+        value = score_of(scored)
+    except NothingMeasured:
+        return Measure(value=None, n=len(scored), ci95=None)
+    interval: Interval | None = clustered_interval(clusters, terms, statistic)
+    return Measure(value=value, n=len(scored), ci95=interval)

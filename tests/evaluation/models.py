@@ -1,0 +1,70 @@
+"""Models that the gate must tell apart: one that follows definitions, and three ways not to."""
+
+import hashlib
+from functools import cache
+
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from evaluation.contract.record import Split
+from evaluation.contract.render import condition_text, last_customer_text, plain
+from tests.evaluation.fake_server import CODES, Asked, Model, Reply, says
+from tests.evaluation.shop import SCHEMA, conversations, definition_of, of_split
+
+
+@cache
+def oracle() -> Model:
+    """Knows which definition fits a text, and looks up where that definition now stands."""
+    fits = {plain(last_customer_text(c)): definition_of(c.category) for c in conversations()}
+
+    def answer(asked: Asked) -> Reply:
+        definition = fits[asked.customer]
+        wanted = None if definition is None else condition_text(definition)
+        code = next((o.code for o in asked.options if o.definition == wanted), asked.none_code)
+        assert code is not None
+        return says(code, f'The customer says "{asked.customer}", so "{wanted or "none of these"}" decides.')
+
+    return answer
+
+
+@cache
+def habit() -> Model:
+    """TF-IDF and a fixed code for each class: what training for accuracy alone tends to make of a model."""
+    classifier = _classifier()
+    code_of = dict(zip([str(answer) for answer in SCHEMA.answers], CODES.texts, strict=False))
+
+    def answer(asked: Asked) -> Reply:
+        return says(code_of[classifier.predict([asked.customer])[0]])
+
+    return answer
+
+
+@cache
+def name_reader() -> Model:
+    """TF-IDF, then the category of the learned name, whatever its definition says now."""
+    classifier = _classifier()
+    name_of = {str(c.key): c.name for c in SCHEMA.categories}
+
+    def answer(asked: Asked) -> Reply:
+        name = name_of.get(classifier.predict([asked.customer])[0])
+        code = next((o.code for o in asked.options if o.name == name), asked.none_code)
+        return says(code or asked.options[0].code)
+
+    return answer
+
+
+@cache
+def dice() -> Model:
+    def answer(asked: Asked) -> Reply:
+        codes = [o.code for o in asked.options] + ([asked.none_code] if asked.none_code else [])
+        seen = repr((asked.customer, asked.options)).encode()
+        return says(codes[int(hashlib.sha256(seen).hexdigest(), 16) % len(codes)])
+
+    return answer
+
+
+def _classifier() -> Pipeline:
+    train = of_split(Split.train)
+    classifier = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=30))
+    return classifier.fit([last_customer_text(c) for c in train], [str(c.category) for c in train])

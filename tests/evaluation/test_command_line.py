@@ -1,0 +1,107 @@
+"""`python -m evaluation` over a real socket, with the exit codes that scripts rely on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers import models as tokenizer_models
+from tokenizers.pre_tokenizers import ByteLevel
+
+from evaluation import report
+from evaluation.__main__ import main
+from evaluation.report import Verdict
+from tests.evaluation import models
+from tests.evaluation.examine import examined
+from tests.evaluation.fake_server import CODES, FakeServer, listening
+from tests.evaluation.shop import SCHEMA, conversations
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[str]:
+    (tmp_path / "schema.json").write_text(SCHEMA.model_dump_json())
+    rows = "".join(c.model_dump_json() + "\n" for c in conversations())
+    (tmp_path / "conversations.jsonl").write_text(rows)
+    _tokenizer().save(str(tmp_path / "tokenizer.json"))
+    return [
+        *(
+            "--schema",
+            str(tmp_path / "schema.json"),
+            "--conversations",
+            str(tmp_path / "conversations.jsonl"),
+        ),
+        *(
+            "--tokenizer",
+            str(tmp_path),
+            "--out",
+            str(tmp_path / "report.json"),
+            "--page",
+            str(tmp_path / "page.html"),
+        ),
+        *("--max-items", "450", "--model", "base=fake", "--model", "rl=fake"),
+    ]
+
+
+def _tokenizer() -> Tokenizer:
+    """Its first codes have the token ids that the fake server knows: 100, 101, …"""
+    pieces = sorted(ByteLevel.alphabet())
+    vocabulary = {piece: i if i < 100 else i + 1000 for i, piece in enumerate(pieces)}
+    codes = [code for code in CODES.texts if len(code) == 1]
+    vocabulary |= {f"Ġ{code}": CODES.token_ids[i] for i, code in enumerate(codes)}
+    filled = vocabulary | {f"[{i}]": i for i in range(2000) if i not in set(vocabulary.values())}
+    tokenizer = Tokenizer(tokenizer_models.BPE(filled, [("Ġ", code) for code in codes]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening(FakeServer(models.oracle())) as address:
+        assert main(["run", *inputs, "--base-url", address]) == 0
+    assert capsys.readouterr().out.startswith("passed\n")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["report_version"] == 1
+    assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
+    assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
+    assert "Passed" in (tmp_path / "page.html").read_text()
+
+
+def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None:
+    path, policy = tmp_path / "report.json", tmp_path / "policy.toml"
+    report.write(examined({"base": models.oracle(), "sft": models.habit()}), path)
+    assert main(["decide", "--report", str(path), "--out", str(path)]) == 3
+    judged = report.read(path)
+    assert judged.gate is not None
+    assert judged.gate.verdict is Verdict.failed
+    for least_n, code in ((10, 0), (99999, 4)):
+        floor = f'[[floors]]\nmeasure = "accuracy"\nlimit = 0.1\nslack = 0.1\nleast_n = {least_n}\n'
+        policy.write_text(f"version = 1\nmax_errored = 0.1\n{floor}")
+        assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
+
+
+def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inputs: list[str]) -> None:
+    arguments = [*inputs, "--base-url", "http://127.0.0.1:9", "--max-items", "20", "--concurrency", "20"]
+    assert main(["run", *arguments]) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("schema.json", "{", "not JSON"),
+        ("schema.json", '{"categories": []}', "1 to 100"),
+        ("conversations.jsonl", "", "needs labelled ones"),
+    ],
+)
+def test_bad_input_exits_2_and_says_what_is_wrong(
+    inputs: list[str], tmp_path: Path, file: str, content: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / file).write_text(content)
+    assert main(["run", *inputs]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"report_version": 7}')
+    assert main(["decide", "--report", str(tmp_path / "report.json")]) == 2
+    assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2
