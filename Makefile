@@ -1,0 +1,87 @@
+# Needs Python 3.11 or newer, make and a C compiler. Everything is installed into .venv, nothing elsewhere.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TORCH := 2.13.0
+EXTRA ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
+# The first interpreter that really runs: a version manager's shim may be on the path and still refuse to start.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+ARGS ?=
+TESTS ?= tests
+
+.PHONY: help install demo bench test test-fast check format clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## create .venv with everything in it (about 3 minutes and 4 GB; nothing to do the second time)
+
+demo: $(INSTALLED) ## train, judge and serve a small classifier, then edit two of its definitions (ARGS="--out DIR")
+	@$(BIN)/steerwise demo $(ARGS)
+
+bench: $(INSTALLED) ## measure the starter model on what it has never seen
+	@$(BIN)/steerwise bench starter $(ARGS)
+
+test: $(INSTALLED) ## all tests, end to end included (TESTS=tests/app for some)
+	@$(BIN)/python -m pytest $(TESTS) -n auto --maxprocesses 4 --dist loadgroup --durations 10 $(ARGS)
+
+test-fast: $(INSTALLED) ## tests that need no training and no vLLM
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" $(ARGS)
+
+check: $(INSTALLED) ## lint, formatting, types, directions between packages
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## reformat, and fix what can be fixed by itself
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove caches, builds and out/
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build out ./*.egg-info
+	@find app training evaluation tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## ... and .venv
+	@rm -rf $(VENV)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 that can make a virtual environment was found;" \
+		"install one, or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# Torch first: asked for later, any package that wants "some torch" may bring the CUDA build, which is 3 GB and not
+# the one that vLLM for the CPU was compiled against.
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	@rm -f $@
+	@$(MAKE) --no-print-directory torch-$(EXTRA)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRA),dev]"
+	@$(MAKE) --no-print-directory settle-$(EXTRA)
+	@$(BIN)/python -c "import transformers, trl, peft, vllm" >/dev/null
+	@touch $@
+
+.PHONY: torch-cpu torch-gpu settle-cpu settle-gpu
+
+torch-cpu:
+	@echo "Installing into $(VENV); this takes a few minutes ..."
+	@build=$$([ "$$(uname -s)" = Linux ] && echo "+cpu" || true); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)$$build" || { \
+		echo "pip found no CPU build of torch $(TORCH). PyTorch keeps those in an index of its own: put its address" \
+		"(pytorch.org, Get Started, CPU) into PIP_EXTRA_INDEX_URL and run make install again." >&2; exit 1; }
+
+torch-gpu:
+	@echo "Installing into $(VENV) for the GPU; this takes a few minutes ..."
+
+# vLLM for the CPU asks for image, audio and video packages, and gets builds for CUDA. Nothing here uses them, and
+# transformers looks for them at import and dies on the missing CUDA libraries.
+settle-cpu:
+	@$(BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+
+settle-gpu:
+	@$(BIN)/python -c "import torch; assert torch.version.cuda, 'pip chose a CPU build of torch on a machine with a GPU'"

@@ -1,0 +1,125 @@
+"""What the files of the project look like: names, sizes, and nothing in them that belongs to one machine."""
+
+import ast
+import os
+import re
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("app", "training", "evaluation")
+MIB = 1 << 20
+
+MAX_LINES = 300
+WORD_LISTS = {"training/starter/lexicon.py", "training/starter/intents.py"}  # data in Python's clothes
+HOMELESS = re.compile(r"^(utils?|helpers?|commons?|managers?|misc|shared)$|_(utils?|helpers?|manager)$")
+
+# Written so that none of them matches the line it stands on.
+OF_ONE_MACHINE = {
+    "a home directory": re.compile(r"(?<![\w.~])/(?:root|home|Users)/\w|[A-Z]:\\{1,2}Users"),
+    "a checkout's place": re.compile(r"(?<![\w./-])/wor[k]/|(?<![\w./-])/op[t]/\w"),
+    "a package index": re.compile(
+        r"https?://[^\s\"'`]*(?:py[p]i|pythonhoste[d]|/simpl[e]\b|/wh[l]\b|artifactor[y])"
+    ),
+    "a file URL": re.compile(r"file:/{2,3}\w"),
+}
+
+
+@cache
+def files() -> list[Path]:
+    """What git tracks or would track, found without git, which a copy of the project may lack."""
+    patterns = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split() if line[0] != "#"] + [
+        ".git"
+    ]
+    found = []
+    for folder, below, names in os.walk(ROOT):
+        below[:] = [name for name in below if not ignored(Path(folder), name, patterns)]
+        found += [Path(folder, name) for name in names if not ignored(Path(folder), name, patterns)]
+    assert len(found) > 20, "hardly any file was found: the tests below would see nothing"
+    return sorted(found)
+
+
+def ignored(folder: Path, name: str, patterns: list[str]) -> bool:
+    """A pattern with a leading slash holds at the root only."""
+    at_root = folder == ROOT
+    return any(fnmatch(name, p) or (at_root and fnmatch(f"/{name}", p)) for p in patterns)
+
+
+def modules(*folders: str) -> list[Path]:
+    return [p for p in files() if p.suffix == ".py" and p.relative_to(ROOT).parts[0] in (folders or PACKAGES)]
+
+
+def named(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_no_module_is_a_home_for_the_homeless() -> None:
+    parts = {path: path.relative_to(ROOT).with_suffix("").parts for path in modules(*PACKAGES, "tests")}
+    assert (
+        named([path for path, names in parts.items() if any(HOMELESS.search(name) for name in names)]) == []
+    )
+
+
+def test_package_markers_are_empty() -> None:
+    assert named([path for path in modules() if path.name == "__init__.py" and path.read_bytes()]) == []
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    folders = {path.parent for path in modules()}
+    assert named([folder for folder in folders if not (folder / "__init__.py").exists()]) == []
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {str(p.relative_to(ROOT)): p.read_text().count("\n") for p in modules(*PACKAGES, "tests")}
+    assert {name: n for name, n in lengths.items() if n > MAX_LINES and name not in WORD_LISTS} == {}
+
+
+def test_the_contract_opens_no_file_and_prints_nothing() -> None:
+    """Imports are the linter's matter; `open` and `print` need none."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules("evaluation")
+        if "contract" in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and node.id in {"open", "print", "input", "__import__"}
+    ]
+    assert found == []
+
+
+def test_nothing_names_a_place_on_one_machine() -> None:
+    found = []
+    for path in files():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(lines, start=1):
+            found += [
+                f"{path.relative_to(ROOT)}:{number}: {what}"
+                for what, pattern in OF_ONE_MACHINE.items()
+                if pattern.search(line)
+            ]
+    assert found == []
+
+
+def test_the_patterns_for_places_on_one_machine_find_such_places() -> None:
+    slash = "/"
+    examples = {
+        "a home directory": f"open('{slash}root{slash}notes.txt')",
+        "a checkout's place": f"cd {slash}work{slash}main",
+        "a package index": f"--index-url https:{slash}{slash}mirror.example{slash}simple",
+        "a file URL": f"file:{slash}{slash}{slash}etc",
+    }
+    assert {what for what, text in examples.items() if not OF_ONE_MACHINE[what].search(text)} == set()
+
+
+def test_a_checkout_stays_small() -> None:
+    sizes = {str(path.relative_to(ROOT)): path.stat().st_size for path in files()}
+    assert {name: size for name, size in sizes.items() if size > 16 * MIB} == {}
+    assert sum(sizes.values()) <= 48 * MIB
+
+
+def test_weights_are_safetensors() -> None:
+    pickled = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy"}
+    assert named([path for path in files() if path.suffix in pickled]) == []

@@ -1,0 +1,26 @@
+"""What holds for every test: no network, one thread a process, and a time limit by its marker."""
+
+import os
+
+import pytest
+
+# Before any test imports torch or a tokenizer, and inherited by every child process.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores; two of them with a thread pool each are slower than one alone.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+LIMIT_S = {"e2e": 1200, "slow": 600, "fault": 600}
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the group in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        markers = [name for name in LIMIT_S if item.get_closest_marker(name)]
+        if markers and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(max(LIMIT_S[name] for name in markers)))
+        if "e2e" in markers:
+            # One after the other: each starts a vLLM, and two would time out over the same memory and cores.
+            item.add_marker(pytest.mark.xdist_group("e2e"))
