@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.contract.render import ChatMessage, Prompt, condition_text, render
+from evaluation.contract.render import INSTRUCTION, ChatMessage, Prompt, condition_text, render
 from training.starter import corpus as real
 from training.starter import world
 from training.starter.tokenizer import END, START
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 _TRUNK = -1
+CODE_LOSS = 0.5  # looked-up codes are one token in fifty of what is learned, and the one that everything hangs on
 
 
 class Shape(NamedTuple):
@@ -30,6 +31,7 @@ class Shape(NamedTuple):
 class Branch(NamedTuple):
     prompt: list[int]
     completion: list[int]
+    codes: tuple[int, ...]  # places in the completion where a code had to be looked up
 
 
 class Tree(NamedTuple):
@@ -43,7 +45,8 @@ class Batch(NamedTuple):
     mask_B1TT: Tensor  # additive
     where: Tensor  # flat positions whose next token counts
     targets: Tensor
-    weights: Tensor  # sum to 1 over completions, plus the share of the prompt loss
+    weights: Tensor  # 1 over all completions, plus the shares of looked-up codes and of prompts
+    looked_up: Tensor  # bool, at the same places
 
 
 def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: random.Random) -> Batch:
@@ -52,6 +55,7 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
     ids, positions = torch.full(size, pad), torch.zeros(size, dtype=torch.long)
     owner = torch.full(size, -2)
     learned: list[tuple[int, int]] = []
+    codes: list[bool] = []
     seen: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
         at = len(tree.trunk)
@@ -68,7 +72,12 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
             positions[row, at:end] = torch.arange(len(tree.trunk), len(tree.trunk) + len(tokens))
             owner[row, at:end] = number
             for i in range(len(tokens) - 1):
-                (learned if i + 1 >= len(branch.prompt) else seen).append((row * shape.tokens + at + i, tokens[i + 1]))
+                place = (row * shape.tokens + at + i, tokens[i + 1])
+                if i + 1 < len(branch.prompt):
+                    seen.append(place)
+                else:
+                    learned.append(place)
+                    codes.append(i + 1 - len(branch.prompt) in branch.codes)
             at = end
     room = shape.rows * shape.tokens // 2
     learned = learned[:room]
@@ -77,8 +86,11 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
     weights = torch.zeros(room)
     weights[: len(learned)] = 1 / max(1, len(learned))
     weights[len(learned) : len(learned) + len(extra)] = prompt_loss / max(1, len(extra))
+    looked_up = torch.zeros(room, dtype=torch.bool)
+    looked_up[: len(learned)] = torch.tensor(codes[: len(learned)], dtype=torch.bool)
+    weights[looked_up] += CODE_LOSS / max(1, int(looked_up.sum()))
     where, targets = torch.tensor(chosen).unbind(1)
-    return Batch(ids, positions, _mask(owner), where, targets, weights)
+    return Batch(ids, positions, _mask(owner), where, targets, weights, looked_up)
 
 
 def _mask(owner_BT: Tensor) -> Tensor:
@@ -96,22 +108,30 @@ class Source:
         self.tokenizer, self.codes, self.corpus = tokenizer, codes, corpus
         vocabulary = tokenizer.get_vocab()
         self._words = [i for piece, i in sorted(vocabulary.items()) if piece[:1] == "Ġ" and piece[1:].isalpha()]
+        self._equals = self._ids(" =")[0]
         self._code_ids = [self._ids(f" {code}")[0] for code in codes]
 
-    def lookup(self, rng: random.Random, hardness: float) -> Tree:
-        """Random words with a code each; a shuffled part of a line is to be completed. hardness in 0..1."""
-        entries = 2 + int(8 * hardness * rng.random() + 2 * rng.random())
+    def lookup(self, rng: random.Random) -> Tree:
+        """The layout of the task in random words: lines with a code each, other words, a line again, then its code.
+
+        Only the code counts. Where whole lines had to be restored from a shuffled part, codes were one target in
+        ten, and after 1,100 steps the model copied conditions well and still guessed their codes; without the words
+        in between it did not carry over to the task.
+        """
+        known = self._words if rng.random() < 0.5 else self._words[:300]
+        opening, closing, fits = self._ids('definition "'), self._ids('" ='), self._ids('. This fits "')
+        trunk = self._ids(f"{START}system\n{INSTRUCTION}\n\n") if rng.random() < 0.5 else []
         lines = [
-            (rng.choices(self._words, k=rng.randint(2, 4 + int(4 * hardness))), code)
-            for code in rng.sample(self._code_ids, entries)
+            (rng.choices(known, k=rng.randint(1, 9)), code)
+            for code in rng.sample(self._code_ids, rng.randint(2, 6))
         ]
-        opening, closing, equals, line_end = (self._ids(t) for t in ('definition "', '"', " =", "\n"))
-        trunk = [t for words, code in lines for t in [*opening, *words, *closing, *equals, code, *line_end]]
+        for words, code in lines:
+            name = self._ids("name:") + rng.choices(known, k=rng.randint(1, 3)) + self._ids("\n")
+            trunk += [*(name if rng.random() < 0.5 else ()), *opening, *words, *closing, code, *self._ids("\n")]
         branches = []
-        for _ in range(8):
-            words, code = rng.choice(lines)
-            query = rng.sample(words, max(2, int(0.7 * len(words))))
-            branches.append(Branch([*self._ids(":"), *query], [*opening[-1:], *words, *closing, *equals, code, *line_end]))
+        for words, code in rng.choices(lines, k=16):
+            between = rng.choices(known, k=rng.choice((0, 4, 10, 25, 50)))
+            branches.append(Branch([*between, *fits, *words, *closing], [code], (0,)))
         return Tree(trunk, branches)
 
     def task(
@@ -134,7 +154,9 @@ class Source:
             messages = with_hint(prompt, self._hint(example, prompt, answer, rng)) if hinted else prompt.messages
             system, user = messages
             trunk = self._ids(_turn(system))
-            branches.append(Branch(self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)))
+            asked, written = self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)
+            places = tuple(i for i in range(1, len(written)) if written[i - 1] == self._equals)
+            branches.append(Branch(asked, written, places))
         return Tree(trunk, branches)
 
     def _hint(self, example: world.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:

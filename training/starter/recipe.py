@@ -27,9 +27,9 @@ from training.starter.exam import Exam
 
 PROMPT_LOSS = 0.2
 MATRIX_LEARNING_RATE = 2.5  # times the others'; Muon's steps are small at equal rates
-LOOKUP_LOSS = 0.8  # nats a token; practice goes on until it is this low, at most until LOOKUP_UNTIL
+LOOKUP_LOSS = 0.2  # nats a token; practice goes on until it is this low, at most until LOOKUP_UNTIL
 LOOKUP_UNTIL = 0.3
-LOOKUP, SHORT, LONG, WIDE = Shape(16, 256), Shape(20, 384), Shape(10, 768), Shape(5, 1536)
+LOOKUP, SHORT, LONG, WIDE = Shape(20, 320), Shape(20, 384), Shape(10, 768), Shape(5, 1536)
 
 
 def attention(
@@ -139,8 +139,8 @@ def schedule(share: float, step: int) -> float:
 
 
 def phase_at(share: float, practising: bool, rng: random.Random) -> Phase:
-    if practising:
-        return PHASES[0]
+    if practising:  # quoting customers teaches to copy, which looking up builds on: half of each
+        return PHASES[rng.randrange(2)]
     if share > WIDE_FROM and rng.random() < WIDE_SHARE:
         return WIDE_PHASE
     return next(phase for phase in PHASES[1:] if share < phase.until)
@@ -148,7 +148,7 @@ def phase_at(share: float, practising: bool, rng: random.Random) -> Phase:
 
 def maker(source: Source, phase: Phase) -> Make:
     if phase.sizes is None:
-        return lambda rng: source.lookup(rng, rng.random())
+        return source.lookup
     sizes = phase.sizes
     return lambda rng: source.task(
         rng, sizes, corpus_share=phase.corpus_share, hints=phase.hints, conditions=phase.conditions
@@ -189,25 +189,25 @@ def train(options: argparse.Namespace) -> None:
     print(f"{size / 1e6:.2f} M parameters", flush=True)
     begun = last_saved = last_exam = last_line = time.monotonic()
     recent: list[float] = []
+    lookups: list[float] = []
     while (share := (spent + time.monotonic() - begun) / (60 * options.minutes)) < 1:
         phase = phase_at(share, practising, rng)
         prompt_loss = PROMPT_LOSS if phase.sizes else 0.0
         data: Batch = batch(maker(source, phase), phase.shape, rng, tokenizer.pad_token_id, prompt_loss)
         data = Batch(*(tensor.to(options.device) for tensor in data))
-        loss, each = loss_of(model, *data)
+        loss, each = loss_of(model, *data[:-1])
         loss.backward()
         norm = optimizers.step(schedule(share, step))
-        learned = data.weights >= data.weights.max()
-        recent.append(float(each[learned].mean()))
-        if practising and (share > LOOKUP_UNTIL or (len(recent) > 20 and sum(recent[-20:]) / 20 < LOOKUP_LOSS)):
+        (recent if phase.sizes else lookups).append(float(each[data.looked_up].mean()))
+        if practising and (share > LOOKUP_UNTIL or (len(lookups) > 20 and sum(lookups[-20:]) / 20 < LOOKUP_LOSS)):
             print(f"{share:.3f} step {step}: lookup practice ends", flush=True)
             practising = False
         step, tokens = step + 1, tokens + data.ids_BT.numel()
         now = time.monotonic()
         if now - last_line > 30:
-            mean = sum(recent[-20:]) / len(recent[-20:])
+            means = [f"{sum(part[-20:]) / max(1, len(part[-20:])):.3f}" for part in (recent, lookups)]
             rate = tokens / (spent + now - begun)
-            print(f"{share:.3f} step {step} {tokens / 1e6:.2f} M tokens {rate:.0f}/s loss {mean:.4f} norm {norm:.2f}",
+            print(f"{share:.3f} step {step} {tokens / 1e6:.2f} M tokens {rate:.0f}/s codes {means[0]} lookup {means[1]} norm {norm:.2f}",
                   flush=True)  # fmt: skip
             last_line = now
         if now - last_exam > options.exam_every * 60 and phase.sizes:
