@@ -1,0 +1,76 @@
+"""Conversations answered through vLLM, and how an answer is shown."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from app.errors import ServingError
+from app.serving.vllm import Endpoint
+from evaluation.contract.record import Conversation
+from evaluation.contract.render import last_customer_text
+from evaluation.contract.schema import CategorySchema
+from evaluation.predictor import Codes, Prediction, PredictorError, VllmPredictor
+
+
+class Answered(NamedTuple):
+    conversation: Conversation
+    prediction: Prediction
+
+
+async def answer(
+    endpoint: Endpoint,
+    model: str,
+    codes: Codes,
+    schema: CategorySchema,
+    conversations: Sequence[Conversation],
+) -> list[Answered]:
+    async with endpoint.async_client() as client:
+        predictor = VllmPredictor(client, model, codes.texts, codes.token_ids)
+        try:
+            predictions = await asyncio.gather(*(predictor.predict(schema, c) for c in conversations))
+        except PredictorError as error:
+            raise ServingError(f"vLLM did not answer: {error}") from None
+    return [Answered(c, p) for c, p in zip(conversations, predictions, strict=True)]
+
+
+def answer_json(answered: Answered) -> dict[str, Any]:
+    prediction = answered.prediction
+    decided = prediction.decided_by
+    return {
+        "id": answered.conversation.id,
+        "category": prediction.category,
+        "failure": prediction.failure.value if prediction.failure else None,
+        "reasoning": prediction.reasoning,
+        "evidence": [evidence._asdict() for evidence in prediction.evidence],
+        "decided_by": decided._asdict() if decided else None,
+        "confidence": prediction.confidence,
+        "probabilities": {key or "none_of_these": p for key, p in (prediction.probabilities or {}).items()},
+        "label_mass": prediction.label_mass,
+        "latency_s": round(prediction.latency_s, 4),
+    }
+
+
+def answer_lines(answered: Answered, schema: CategorySchema) -> list[str]:
+    prediction = answered.prediction
+    confidence = "" if prediction.confidence is None else f"  ({prediction.confidence:.0%})"
+    lines = [f"customer:  {_short(last_customer_text(answered.conversation))}"]
+    lines += [
+        f"reasoning: {prediction.reasoning or '(none)'}",
+        f"answer:    {_named(prediction, schema)}{confidence}",
+    ]
+    if prediction.decided_by is not None:
+        lines.append(f"decided:   {prediction.decided_by.kind}: {prediction.decided_by.text}")
+    return lines
+
+
+def _named(prediction: Prediction, schema: CategorySchema) -> str:
+    if prediction.failure is not None:
+        return f"unreadable ({prediction.failure.value})"
+    if prediction.category is None:
+        return "none of these"
+    return f"{prediction.category} ({schema.category(prediction.category).name})"
+
+
+def _short(text: str, limit: int = 300) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,84 @@
+"""The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import InputError
+from app.pipeline.console import Progress
+from app.pipeline.files import Inputs
+from app.pipeline.presets import Benchmark
+from app.serving.model_folder import write_whole
+from app.serving.vllm import Endpoint
+from app.settings import Settings
+from app.studies import baselines
+from evaluation import gate, page, report, runner
+from evaluation.contract.record import Split
+from evaluation.predictor import Codes, VllmPredictor
+from evaluation.report import Report, StageRun
+from evaluation.suites import steerability
+from evaluation.suites.steerability import Suite, SuiteError
+
+
+class Served(NamedTuple):
+    """A stage that can be asked. model: `base` or its adapter's name at this vLLM; version: of its content, lasting."""
+
+    stage: str
+    model: str
+    version: str
+
+
+class Exam(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped examination goes on."""
+
+    inputs: Inputs
+    suite: Suite
+    codes: Codes
+    kept: Path
+    with_baselines: bool
+
+
+def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
+    try:
+        return steerability.build(
+            inputs.schema, inputs.splits[Split.test], seed=settings.seed, max_items=settings.max_items
+        )
+    except SuiteError as error:
+        raise InputError(str(error)) from None
+
+
+async def examine(
+    exam: Exam, endpoint: Endpoint, served: list[Served], settings: Settings, progress: Progress
+) -> Report:
+    runs = [await _ask(exam, endpoint, one, settings, progress) for one in served]
+    measured = (
+        await baselines.measure(exam.suite, exam.inputs.splits[Split.train]) if exam.with_baselines else {}
+    )
+    made = report.assemble(exam.inputs.schema.name, exam.suite, runs, baselines=measured)
+    return made.model_copy(update={"gate": gate.decide(made, gate.load_policy())})
+
+
+def write(made: Report, json_file: Path, html_file: Path) -> None:
+    report.write(made, json_file)
+    write_whole(html_file, page.render(made).encode())
+
+
+async def _ask(
+    exam: Exam, endpoint: Endpoint, one: Served, settings: Settings, progress: Progress
+) -> StageRun:
+    title = f"examine {one.stage}"
+    # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
+    kept = exam.kept / exam.suite.sha256[:12] / f"{one.stage}-{one.version[:12]}.jsonl"
+    async with endpoint.async_client() as client:
+        predictor = VllmPredictor(
+            client, one.model, exam.codes.texts, exam.codes.token_ids, concurrency=settings.concurrency
+        )
+        measured = await runner.run(
+            exam.suite,
+            predictor,
+            model=one.version,
+            out=kept,
+            concurrency=settings.concurrency,
+            progress=lambda done, total: progress.update(title, done, total),
+        )
+    progress.end(title)
+    return StageRun(one.stage, one.version[:12], measured)

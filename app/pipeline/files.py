@@ -1,0 +1,182 @@
+"""What the person hands in: a schema and conversations, read, checked and split before anything is written."""
+
+import gzip
+import hashlib
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from app.errors import InputError
+from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
+from evaluation.contract.render import last_customer_text, render
+from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+
+MAX_FILE_BYTES = 1 << 30
+MAX_GZIP_RATIO = 100
+MIN_LABELLED = {Split.train: 20, Split.test: 20}
+ANSWER_TOKENS = 200
+_SHARES = ((0.70, Split.train), (0.80, Split.validation), (0.85, Split.calibration), (1.0, Split.test))
+_SHOWN = 20
+
+
+class Inputs(NamedTuple):
+    schema: CategorySchema
+    splits: Mapping[Split, list[Conversation]]
+    notices: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        digest = hashlib.sha256(self.schema.sha256.encode())
+        for split in Split:
+            digest.update(f"\n{split}\n".encode() + jsonl(self.splits[split]))
+        return digest.hexdigest()
+
+
+def read_inputs(schema_file: Path, conversations_file: Path) -> Inputs:
+    """Raises: InputError with every problem found, line numbers included."""
+    schema = read_schema(schema_file)
+    return checked(schema, read_conversations(conversations_file, schema))
+
+
+def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> Inputs:
+    labelled = [c for c in conversations if c.labelled]
+    splits: dict[Split, list[Conversation]] = {split: [] for split in Split}
+    for conversation in labelled:
+        split = conversation.split or split_of(conversation.id)
+        splits[split].append(conversation.model_copy(update={"split": split}))
+    problems = list(_too_few(schema, splits))
+    if problems:
+        raise InputError("there are too few labelled conversations to train and judge a classifier", problems)
+    return Inputs(schema, splits, tuple(_notices(schema, len(conversations) - len(labelled), splits)))
+
+
+def read_schema(path: Path) -> CategorySchema:
+    try:
+        schema = parse_schema(_content(path))
+    except SchemaError as error:
+        raise InputError(f"the schema {path} cannot be used", error.problems) from None
+    if len(schema.answers) < 2:
+        raise InputError(
+            f"the schema {path} has one category and no none-of-these: there is nothing to decide"
+        )
+    return schema
+
+
+def read_conversations(path: Path, schema: CategorySchema | None) -> list[Conversation]:
+    parse = parse_csv if path.name.removesuffix(".gz").endswith(".csv") else parse_jsonl
+    parsed = parse(_content(path), schema)
+    if parsed.rejects:
+        raise InputError(
+            f"{path} has {_count(parsed.rejects)} that cannot be used", _lines(path, parsed.rejects)
+        )
+    if not parsed.conversations:
+        raise InputError(f"{path} holds no conversations")
+    return parsed.conversations
+
+
+def read_conversation(path: Path) -> Conversation:
+    """A file that holds one JSON object, over as many lines as it likes; its id may be left out."""
+    try:
+        raw = json.loads(_content(path))
+        return Conversation.model_validate({"id": path.stem, **raw})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path} is not a conversation: {reason}") from None
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(
+            f"{path} is not one JSON object in UTF-8; for several conversations use JSONL"
+        ) from None
+
+
+def split_of(identity: str) -> Split:
+    """By the id alone, so that a conversation stays in its split when the file grows."""
+    share = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
+    return next(split for below, split in _SHARES if share < below)
+
+
+def check_lengths(
+    inputs: Inputs, codes: tuple[str, ...], count: Callable[[list[str]], list[int]], limit: int
+) -> None:
+    """count: tokens of each text. Raises: InputError where a prompt leaves no room for an answer."""
+    conversations = [c for split in Split for c in inputs.splits[split]]
+    texts = ["\n".join(m["content"] for m in render(inputs.schema, c, codes).messages) for c in conversations]
+    room = limit - ANSWER_TOKENS
+    too_long = [(c.id, n) for c, n in zip(conversations, count(texts), strict=True) if n > room]
+    if too_long:
+        shown = [
+            f"conversation {identity!r}: {tokens} tokens with the schema"
+            for identity, tokens in too_long[:_SHOWN]
+        ]
+        raise InputError(
+            f"{len(too_long)} conversations are longer than {room} tokens; shorten or remove them", shown
+        )
+
+
+def jsonl(conversations: Iterable[Conversation]) -> bytes:
+    rows = (c.model_dump(mode="json", exclude_unset=True) for c in conversations)
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if content[:2] == b"\x1f\x8b":
+        content = _gunzip(path, content)
+    if not content.strip():
+        raise InputError(f"{path} is empty")
+    return content
+
+
+def _gunzip(path: Path, packed: bytes) -> bytes:
+    limit = min(MAX_FILE_BYTES, len(packed) * MAX_GZIP_RATIO)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as source:
+            content = source.read(limit + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is not a whole gzip file: {error}") from None
+    if len(content) > limit:
+        raise InputError(f"{path} unpacks to more than {MAX_GZIP_RATIO} times its size; hand it in unpacked")
+    return content
+
+
+def _too_few(schema: CategorySchema, splits: Mapping[Split, list[Conversation]]) -> Iterable[str]:
+    for split, least in MIN_LABELLED.items():
+        have = splits[split]
+        if len(have) < least:
+            yield f"the split {split} has {len(have)} labelled conversations and needs {least}"
+        elif len({c.category for c in have}) < 2:
+            yield f"the split {split} has conversations of one category only ({have[0].category!r})"
+
+
+def _notices(
+    schema: CategorySchema, unlabelled: int, splits: Mapping[Split, list[Conversation]]
+) -> Iterable[str]:
+    if unlabelled:
+        yield f"{unlabelled} conversations have no label and are not used"
+    seen = Counter(c.category for c in splits[Split.train])
+    absent = [str(answer or "none of these") for answer in schema.answers if not seen[answer]]
+    if absent:
+        yield f"no training conversation for {', '.join(absent)}; only the definition can teach these"
+    train = {last_customer_text(c) for c in splits[Split.train]}
+    shared = sum(last_customer_text(c) in train for c in splits[Split.test])
+    if shared:
+        yield f"{shared} of {len(splits[Split.test])} test conversations end with a message that also ends one in train"
+
+
+def _lines(path: Path, rejects: Sequence[Reject]) -> list[str]:
+    shown = [f"{path.name}, line {reject.line}: {reject.reason}" for reject in rejects[:_SHOWN]]
+    return [*shown, f"… and {len(rejects) - _SHOWN} more"] if len(rejects) > _SHOWN else shown
+
+
+def _count(rejects: Sequence[Reject]) -> str:
+    return "1 line" if len(rejects) == 1 else f"{len(rejects)} lines"

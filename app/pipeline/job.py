@@ -1,0 +1,196 @@
+"""The main job on files: traces → SFT → distillation → RL, each stage a child process, then the examination.
+
+It can be stopped at any moment and started again with the same command: a stage whose result is there and was made
+from the same manifest is not run again, and the examination keeps the answers that it already has.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from app.pipeline import benchmark, output
+from app.pipeline.benchmark import Exam, Served
+from app.pipeline.console import Progress
+from app.pipeline.files import Inputs, check_lengths
+from app.pipeline.output import Output
+from app.pipeline.presets import Plan
+from app.pipeline.supervisor import Event, run_stage
+from app.serving import adapters, model_folder
+from app.serving.adapters import Adapter
+from app.serving.base import Base, codes_for, digest, token_counter
+from app.serving.model_folder import ModelNote
+from app.serving.vllm import BASE_NAME, Vllm, serving, while_alive
+from app.settings import Settings
+from evaluation import gate, report
+from evaluation.predictor import Codes
+from evaluation.report import Report
+from training.config import StageManifest
+
+
+class Job(NamedTuple):
+    inputs: Inputs
+    base: Base
+    plan: Plan
+    out: Path
+    baselines: bool = True
+    seed: int = 0
+
+
+class Outcome(NamedTuple):
+    report: Report
+    output: Output
+
+
+After = Callable[[Vllm, Served, Codes], Coroutine[Any, Any, None]]
+
+
+class Prepared(NamedTuple):
+    """A job with what follows from it before anything is run."""
+
+    job: Job
+    exam: Exam
+    place: Output
+    base_sha256: str
+    manifests: list[StageManifest]
+
+    @property
+    def key(self) -> str:
+        """Of everything that the report depends on."""
+        stages = [manifest.sha256 for manifest in self.manifests]
+        return output.key_of(
+            self.exam.suite.sha256, str(self.job.baselines), gate.load_policy().sha256, *stages
+        )
+
+
+def run(job: Job, settings: Settings, progress: Progress, after: After | None = None) -> Outcome:
+    """after: asked once the report is written, while the last stage is still being served."""
+    codes = codes_for(job.base.folder, job.inputs.schema)
+    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
+    suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
+    with output.opened(job.out, settings.min_free_mib) as place:
+        base_sha256 = digest(job.base)
+        output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
+        for notice in job.inputs.notices:
+            progress.note(f"note: {notice}")
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs))
+        exam = Exam(job.inputs, suite, codes, place.root / "benchmark", job.baselines)
+        prepared = Prepared(job, exam, place, base_sha256, manifests)
+        _train(manifests, settings, progress)
+        earlier = _earlier_report(prepared)
+        if earlier is not None and after is None:
+            progress.note(f"everything was done before; the report is {place.report}")
+            return Outcome(earlier, place)
+        return Outcome(_examine(prepared, settings, progress, after), place)
+
+
+def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
+    """Each stage goes on with the adapter of the one before it."""
+    root = place.stages.resolve()
+    folders = {
+        stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
+    }
+    adapter = {"distill": folders["sft"] / "adapter", "rl": folders["distill"] / "adapter"}
+    validation = data.resolve() / "validation.jsonl"
+    return [
+        StageManifest(
+            stage=stage,
+            base=str(job.base.folder),
+            adapter=adapter.get(stage.kind),
+            category_schema=job.inputs.schema,
+            conversations=data.resolve() / "train.jsonl",
+            validation=validation if validation.is_file() else None,
+            traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
+            out=folders[stage.kind],
+            seed=job.seed,
+        )
+        for stage in job.plan.stages
+    ]
+
+
+def _train(manifests: list[StageManifest], settings: Settings, progress: Progress) -> None:
+    for position, manifest in enumerate(manifests):
+        kind = manifest.stage.kind
+        if output.finished(manifest):
+            progress.note(f"{kind:<20} done before, not run again")
+            continue
+        path = output.prepare(manifest, [later.out for later in manifests[position + 1 :]])
+        progress.update(kind, 0, None, "starting")
+        result = run_stage(path, manifest.out, settings, lambda event: _show(event, progress))
+        progress.end(kind, _metrics(result.body.get("metrics") or {}))
+
+
+def _show(event: Event, progress: Progress) -> None:
+    if event["event"] in ("progress", "metric"):
+        progress.update(
+            event["stage"], event.get("step") or 0, event.get("total_steps"), event.get("message") or ""
+        )
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    plain = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
+    return ", ".join(
+        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(plain.items())[:4]
+    )
+
+
+def _examine(prepared: Prepared, settings: Settings, progress: Progress, after: After | None) -> Report:
+    place, exam = prepared.place, prepared.exam
+    frozen = _frozen(prepared, settings)
+    # Slots as wide as the widest adapter and no wider: on a CPU the cost of an adapter grows with the slot.
+    fitting = settings.model_copy(update={"vllm_max_lora_rank": max(a.rank for a in frozen.values())})
+    with serving(prepared.job.base.folder, place.vllm_log, fitting, _starting(progress)) as vllm:
+        progress.end("start vLLM")
+        served = [Served("base", BASE_NAME, prepared.base_sha256)]
+        served += [
+            Served(stage, vllm.load(adapter.folder), adapter.sha256) for stage, adapter in frozen.items()
+        ]
+        made = asyncio.run(
+            while_alive(vllm, benchmark.examine(exam, vllm.endpoint, served, settings, progress))
+        )
+        benchmark.write(made, place.report, place.page)
+        last = served[-1]
+        model_folder.write(place.model, _note(prepared, last, made), frozen[last.stage])
+        output.set_mark(place, key=output.mark(place)["key"], finished=prepared.key)
+        if after is not None:
+            asyncio.run(while_alive(vllm, after(vllm, last, exam.codes)))
+    return made
+
+
+def _frozen(prepared: Prepared, settings: Settings) -> dict[str, Adapter]:
+    return {
+        m.stage.kind: adapters.freeze(m.out / "adapter", prepared.place.adapters, settings.vllm_max_lora_rank)
+        for m in prepared.manifests
+        if m.stage.kind != "traces"
+    }
+
+
+def _starting(progress: Progress) -> Callable[[float], None]:
+    return lambda _passed: progress.update("start vLLM", 0, None)
+
+
+def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
+    assert made.gate is not None
+    schema = prepared.job.inputs.schema
+    return ModelNote(
+        model_version=output.key_of(prepared.base_sha256, last.version),
+        base=prepared.job.base.name,
+        base_sha256=prepared.base_sha256,
+        stage=last.stage,
+        codes=prepared.exam.codes.texts[: len(schema.answers)],
+        schema_sha256=schema.sha256,
+        verdict=made.gate.verdict.value,
+        reasons=tuple(made.gate.reasons),
+    )
+
+
+def _earlier_report(prepared: Prepared) -> Report | None:
+    place = prepared.place
+    if output.mark(place).get("finished") != prepared.key or not (place.model / model_folder.NOTE).is_file():
+        return None
+    try:
+        return report.read(place.report)
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,90 @@
+"""The base model on disk, and the answer codes that its tokenizer allows."""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tokenizers import Tokenizer
+
+from app.errors import InputError
+from evaluation.contract.render import CodesError
+from evaluation.contract.schema import CategorySchema
+from evaluation.predictor import Codes, load_codes
+
+STARTER = "starter"
+_HASHED_WHOLE_BYTES = 64 << 20
+
+
+class Base(NamedTuple):
+    name: str
+    folder: Path
+
+
+def find_base(name: str) -> Base:
+    """`starter`, a folder, or a Hugging Face name (from the local cache; downloaded where that is allowed)."""
+    if name == STARTER:
+        return Base(name, _complete(_starter_folder(), "reinstall the project or train it: training/starter"))
+    if Path(name).is_dir():
+        folder = _complete(Path(name).resolve(), "name the folder that holds the model")
+        return Base(str(folder), folder)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"there is no base model {name!r}: neither `starter`, nor a folder, nor owner/name")
+    return Base(
+        name, _complete(_from_hub(name), "choose a model with safetensors weights and a tokenizer.json")
+    )
+
+
+def codes_for(folder: Path, schema: CategorySchema) -> Codes:
+    """One for each answer, and one more for an edited form that allows none-of-these. Raises: InputError."""
+    try:
+        return load_codes(folder, len(schema.keys) + 1)
+    except CodesError as error:
+        raise InputError(str(error)) from None
+
+
+def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    return count
+
+
+def digest(base: Base) -> str:
+    """Changes whenever the model does: file names and sizes, and the content of every file up to 64 MiB."""
+    total = hashlib.sha256()
+    for path in sorted(p for p in base.folder.iterdir() if p.is_file()):
+        size = path.stat().st_size
+        total.update(f"{path.name}\0{size}\0".encode())
+        if size <= _HASHED_WHOLE_BYTES:
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _starter_folder() -> Path:
+    spec = importlib.util.find_spec("training.starter")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("the package training.starter is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / "weights"
+
+
+def _complete(folder: Path, advice: str) -> Path:
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("*.safetensors")
+    if missing:
+        raise InputError(f"the base model in {folder} has no {', '.join(missing)}; {advice}")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(f"the base model {name!r} could not be had: {str(error).splitlines()[0]}") from None

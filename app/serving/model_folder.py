@@ -1,0 +1,66 @@
+"""What a job leaves for `classify --model`: the adapter, and a note of what it belongs to."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import InputError
+from app.serving.adapters import CONFIG, WEIGHTS, Adapter
+
+NOTE, ADAPTER = "model.json", "adapter"
+
+
+class ModelNote(BaseModel):
+    """base: `starter`, a Hugging Face name, or the path of a folder; codes: aligned with the schema's answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_note: int = Field(1, ge=1, le=1)
+    model_version: str = Field(pattern=r"^[0-9a-f]{64}$")
+    base: str
+    base_sha256: str
+    adapter: str = ADAPTER
+    stage: str
+    codes: tuple[str, ...]
+    schema_sha256: str
+    verdict: str
+    reasons: tuple[str, ...] = ()
+
+
+def write(folder: Path, note: ModelNote, adapter: Adapter) -> None:
+    """The old folder stays whole until the new one is complete."""
+    incoming, outgoing = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for leftover in (incoming, outgoing):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (incoming / ADAPTER).mkdir(parents=True)
+    for name in (WEIGHTS, CONFIG):
+        shutil.copyfile(adapter.folder / name, incoming / ADAPTER / name)
+    write_whole(incoming / NOTE, json.dumps(note.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n")
+    if folder.exists():
+        folder.rename(outgoing)
+    incoming.rename(folder)
+    shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def read(folder: Path) -> tuple[Path, ModelNote]:
+    """The folder itself or the output of a job, which has it as `model`. Raises: InputError."""
+    place = folder if (folder / NOTE).is_file() else folder / "model"
+    try:
+        return place, ModelNote.model_validate_json((place / NOTE).read_bytes())
+    except OSError:
+        raise InputError(f"{folder} holds no {NOTE}; name the output directory of `steerwise run`") from None
+    except ValidationError as error:
+        raise InputError(f"{place / NOTE} cannot be used: {error.errors()[0]['msg']}") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Whole or not at all, also when the power goes."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as sink:
+        sink.write(content)
+        sink.flush()
+        os.fsync(sink.fileno())
+    temporary.replace(path)

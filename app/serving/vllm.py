@@ -1,0 +1,222 @@
+"""The real vLLM as a child process: started, watched, given adapters, stopped.
+
+It listens on a Unix socket in a folder of its own (mode 0700), or on the loopback port that the settings name, and on
+nothing else, because vLLM's key guards only some of its routes.
+"""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+
+from app.children import how_it_ended, log_tail, spawn, stop
+from app.errors import AdapterRefused, ServingError
+from app.serving import adapters
+from app.settings import Settings
+
+T = TypeVar("T")
+
+BASE_NAME = "base"
+MAX_LOGPROBS = 128  # vLLM's own bound on logprob_token_ids; a schema has at most 101 answers
+_POLL_S = 0.25
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class Endpoint(NamedTuple):
+    """Where a vLLM answers. socket: path of its Unix socket, or None where base_url is reachable as it is."""
+
+    base_url: str
+    socket: Path | None = None
+
+    def client(self, timeout_s: float = 120) -> httpx.Client:
+        transport = httpx.HTTPTransport(uds=str(self.socket)) if self.socket else None
+        return httpx.Client(base_url=self.base_url, transport=transport, timeout=timeout_s, trust_env=False)
+
+    def async_client(self, timeout_s: float = 300) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(uds=str(self.socket)) if self.socket else None
+        return httpx.AsyncClient(
+            base_url=self.base_url, transport=transport, timeout=timeout_s, trust_env=False
+        )
+
+
+class Vllm(NamedTuple):
+    endpoint: Endpoint
+    child: subprocess.Popen[bytes]
+    log: Path
+    settings: Settings
+
+    def load(self, folder: Path) -> str:
+        """Serve the adapter; returns the model name to ask for. Raises: AdapterRefused, before or by vLLM."""
+        adapter = adapters.check(folder, self.settings.vllm_max_lora_rank)
+        if len(self.models()) > self.settings.vllm_max_adapters:
+            raise AdapterRefused(
+                f"vLLM was started for {self.settings.vllm_max_adapters} adapters and has as many"
+            )
+        name = adapters.served_name(adapter)
+        response = self._post(
+            "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())}
+        )
+        if response.status_code != 200:
+            raise AdapterRefused(f"vLLM refused the adapter {folder}", [response.text[:500]])
+        return name
+
+    def unload(self, name: str) -> None:
+        response = self._post("/v1/unload_lora_adapter", {"lora_name": name})
+        if response.status_code != 200:
+            raise ServingError(f"vLLM could not unload {name}", [response.text[:500]])
+
+    def models(self) -> list[str]:
+        with self.endpoint.client() as client:
+            return [entry["id"] for entry in client.get("/v1/models").raise_for_status().json()["data"]]
+
+    def _post(self, route: str, body: dict[str, str]) -> httpx.Response:
+        try:
+            with self.endpoint.client() as client:
+                return client.post(route, json=body)
+        except httpx.TransportError as error:
+            raise ServingError(f"vLLM does not answer: {error}", log_tail(self.log)) from error
+
+
+@contextmanager
+def serving(model: Path, log: Path, settings: Settings, waiting: Callable[[float], None]) -> Iterator[Vllm]:
+    """A vLLM that answers for `model` under the name `base`; stopped at the end, whatever happens.
+
+    waiting: called with the seconds passed while vLLM starts.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="steerwise-vllm-", dir=settings.socket_dir))
+    child = None
+    try:
+        endpoint = _endpoint(folder, settings)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"")
+        child = spawn(command(model, endpoint, settings), log, environment(settings))
+        _wait_until_healthy(child, endpoint, log, settings, waiting)
+        yield Vllm(endpoint, child, log, settings)
+    finally:
+        if child is not None:
+            stop(child, settings.vllm_stop_timeout_s)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def while_alive(vllm: Vllm, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; ServingError at once where vLLM dies under it, instead of a retry for each question."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait({task}, timeout=1.0))[0]:
+            if vllm.child.poll() is not None:
+                ending = how_it_ended(vllm.child.returncode)
+                raise ServingError(
+                    f"vLLM died ({ending}); run the same command again to go on", log_tail(vllm.log)
+                )
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def command(model: Path, endpoint: Endpoint, settings: Settings) -> list[str]:
+    """`python -m …api_server` and not `vllm serve`: the CPU package installs no such command."""
+    where = ["--uds", str(endpoint.socket)] if endpoint.socket else _host_and_port(endpoint)
+    rank = next((r for r in _LORA_RANKS if r >= settings.vllm_max_lora_rank), _LORA_RANKS[-1])
+    argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *where]
+    argv += ["--served-model-name", BASE_NAME, "--dtype", settings.vllm_dtype, "--generation-config", "vllm"]
+    argv += [
+        "--max-model-len",
+        str(settings.vllm_max_model_len),
+        "--max-num-seqs",
+        str(settings.vllm_max_num_seqs),
+    ]
+    argv += ["--max-logprobs", str(MAX_LOGPROBS), "--enable-prefix-caching"]
+    argv += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    # As many slots as adapters: an adapter that was evicted and cannot be read again ends the engine for everyone.
+    argv += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(settings.vllm_max_adapters)]
+    argv += ["--max-cpu-loras", str(settings.vllm_max_adapters)]
+    if settings.on_gpu:
+        argv += ["--gpu-memory-utilization", str(settings.vllm_gpu_memory_fraction)]
+    else:
+        argv += ["--enforce-eager"]
+    return [*argv, *settings.vllm_extra_args]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    env = dict(os.environ) | {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+    if not settings.on_gpu:
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kv_cache_gib)
+        if (
+            len(os.sched_getaffinity(0)) < 2
+        ):  # automatic binding keeps one core for the scheduler and has none left
+            env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    return env
+
+
+def _endpoint(folder: Path, settings: Settings) -> Endpoint:
+    if settings.vllm_port is None:
+        path = folder / "vllm.sock"
+        if len(os.fsencode(path)) > 100:
+            raise ServingError(
+                f"the path {path} is too long for a Unix socket; set STEERWISE_SOCKET_DIR to a shorter one"
+            )
+        return Endpoint("http://vllm", path)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", settings.vllm_port))
+        except OSError as error:
+            raise ServingError(
+                f"port {settings.vllm_port} cannot be used ({error.strerror}); set STEERWISE_VLLM_PORT to a free one, "
+                "or to nothing for a Unix socket"
+            ) from None
+    return Endpoint(f"http://127.0.0.1:{settings.vllm_port}")
+
+
+def _host_and_port(endpoint: Endpoint) -> list[str]:
+    url = httpx.URL(endpoint.base_url)
+    return ["--host", url.host, "--port", str(url.port)]
+
+
+def _wait_until_healthy(
+    child: subprocess.Popen[bytes],
+    endpoint: Endpoint,
+    log: Path,
+    settings: Settings,
+    waiting: Callable[[float], None],
+) -> None:
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < settings.vllm_start_timeout_s:
+        if child.poll() is not None:
+            raise ServingError(
+                f"vLLM did not start ({how_it_ended(child.returncode)}); its log: {log}", log_tail(log)
+            )
+        if _healthy(endpoint):
+            return
+        waiting(passed)
+        time.sleep(_POLL_S)
+    timeout = f"vLLM was not ready after {settings.vllm_start_timeout_s:.0f} s; its log: {log}"
+    raise ServingError(timeout, log_tail(log))
+
+
+def _healthy(endpoint: Endpoint) -> bool:
+    if endpoint.socket is not None and not endpoint.socket.exists():
+        return False
+    try:
+        with endpoint.client(timeout_s=2) as client:
+            return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False

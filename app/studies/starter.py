@@ -1,0 +1,125 @@
+"""What the starter can do before any training: the figures on its card, measured anew through vLLM.
+
+valid_answers is over the items of all kinds. told_answer has the right answer in its prompt, as a teacher's has.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import httpx
+from rich.table import Table
+
+from app.pipeline.console import Progress
+from app.serving.base import STARTER, Base, find_base
+from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.settings import Settings
+from evaluation.contract.parse import Answer, parse
+from evaluation.contract.render import condition_text, render
+from evaluation.measures import Measure, rate
+from evaluation.predictor import Codes, VllmPredictor, load_codes
+from training.starter.world import BenchItem, BenchKind, bench_items
+from training.teachers.privileged import Hint, HintKind, with_hint
+
+_MAX_TOKENS = 160
+
+
+class Mark(NamedTuple):
+    right: bool
+    valid: bool
+
+
+def measure(items: int, seed: int, settings: Settings, progress: Progress) -> dict[str, Measure]:
+    """items: of each kind."""
+    base = find_base(STARTER)
+    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
+        log = Path(folder) / "vllm.log"
+        with serving(
+            base.folder, log, settings, lambda _passed: progress.update("start vLLM", 0, None)
+        ) as vllm:
+            progress.end("start vLLM")
+            return asyncio.run(while_alive(vllm, _all(base, vllm.endpoint, items, seed, settings, progress)))
+
+
+def table(measured: dict[str, Measure]) -> Table:
+    shown = Table("asked of the starter", "share right", "95 %", "n")
+    for name, one in measured.items():
+        ends = f"{one.ci95[0]:.3f} to {one.ci95[1]:.3f}" if one.ci95 else "–"
+        shown.add_row(name, "–" if one.value is None else f"{one.value:.3f}", ends, str(one.n))
+    return shown
+
+
+async def _all(
+    base: Base, endpoint: Endpoint, items: int, seed: int, settings: Settings, progress: Progress
+) -> dict[str, Measure]:
+    questions = {kind: bench_items(kind, items, seed) for kind in get_args(BenchKind)}
+    longest = max(len(item.schema.answers) for asked in questions.values() for item in asked)
+    codes = load_codes(base.folder, longest)
+    measured, marks = {}, list[Mark]()
+    async with endpoint.async_client() as client:
+        for kind, asked in questions.items():
+            of_kind = await _kind(kind, asked, codes, client, settings, progress)
+            measured[kind] = rate(sum(mark.right for mark in of_kind), len(of_kind))
+            marks += of_kind
+    # `told_answer` is no examination: it comes last, after the figure that counts for all.
+    told = measured.pop("told_answer")
+    return measured | {
+        "valid_answers": rate(sum(mark.valid for mark in marks), len(marks)),
+        "told_answer": told,
+    }
+
+
+async def _kind(
+    kind: str,
+    asked: Sequence[BenchItem],
+    codes: Codes,
+    client: httpx.AsyncClient,
+    settings: Settings,
+    progress: Progress,
+) -> list[Mark]:
+    places = asyncio.Semaphore(settings.concurrency)
+    predictor = VllmPredictor(client, BASE_NAME, codes.texts, codes.token_ids, max_tokens=_MAX_TOKENS)
+    done = 0
+
+    async def one(answering: Coroutine[Any, Any, Mark]) -> Mark:
+        nonlocal done
+        async with places:
+            mark = await answering
+        done += 1
+        progress.update(kind, done, len(asked))
+        return mark
+
+    ask = _told if kind == "told_answer" else _plain
+    marks = await asyncio.gather(*(one(ask(predictor, item)) for item in asked))
+    progress.end(kind)
+    return marks
+
+
+async def _plain(predictor: VllmPredictor, item: BenchItem) -> Mark:
+    """A forced read is no valid answer: the model did not write it of its own accord."""
+    prediction = await predictor.predict(item.schema, item.conversation)
+    valid = prediction.failure is None and not prediction.forced_read
+    return Mark(valid and prediction.category == item.gold, valid)
+
+
+async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
+    """Asked without the predictor's own prompt, which has no place for a hint."""
+    prompt = render(item.schema, item.conversation, predictor.codes)
+    code = prompt.codes[item.schema.answers.index(item.gold)]
+    hint = Hint(HintKind.criterion, code, condition_text(item.decider), "")
+    body = {
+        "model": predictor.model,
+        "messages": with_hint(prompt, hint),
+        "temperature": 0,
+        "max_tokens": _MAX_TOKENS,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    response = await predictor.client.post("/v1/chat/completions", json=body)
+    answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)
+    return Mark(answer.failure is None and answer.category == item.gold, answer.failure is None)
+
+
+def _text(body: dict[str, Any]) -> str:
+    return str(body["choices"][0]["message"]["content"] or "")

@@ -1,0 +1,51 @@
+"""Presets hold what the stages' settings allow, and `--set` changes one of them or says why not."""
+
+import pytest
+
+from app.errors import InputError
+from app.pipeline.presets import Preset, plan
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_every_preset_is_a_whole_plan(preset: Preset) -> None:
+    assert [stage.kind for stage in plan(preset).stages] == ["traces", "sft", "distill", "rl"]
+
+
+def test_the_demos_stages_are_limited_to_what_leaves_time_for_the_rest() -> None:
+    seconds = [stage.max_seconds for stage in plan(Preset.demo).stages]
+    assert sum(s for s in seconds if s is not None) <= 450
+    assert None not in seconds
+
+
+def test_a_setting_is_changed_by_its_path_with_the_value_as_toml_or_as_text() -> None:
+    changed = plan(Preset.smoke, ["sft.max_steps=9", "sft.lora.rank=4", "rl.loss=grpo", "benchmark.seed = 3"])
+    assert (changed.sft.max_steps, changed.sft.lora.rank, changed.rl.loss) == (9, 4, "grpo")
+    assert changed.benchmark.seed == 3
+
+
+def test_an_endpoint_can_be_the_teacher() -> None:
+    teacher = '{kind = "endpoint", base_url = "https://teacher.example/v1", model = "large"}'
+    assert plan(Preset.standard, [f"traces.teacher={teacher}"]).traces.teacher.kind == "endpoint"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("sft.epoch=3", "sft.epoch"),
+        ("sft.epochs=-1", "sft.epochs"),
+        ("sft.epochs=many", "sft.epochs"),
+        ("rl.generations=7", "rl"),
+        ("train.epochs=3", "train"),
+    ],
+)
+def test_a_setting_that_does_not_exist_or_fit_is_named(assignment: str, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan(Preset.smoke, [assignment])
+    assert caught.value.exit_code == 2
+    assert any(reason in problem for problem in caught.value.details), caught.value.details
+
+
+@pytest.mark.parametrize("assignment", ["sft", "epochs=3", "sft.=3", "=3", "sft.epochs.deep=3"])
+def test_an_assignment_of_another_form_is_refused(assignment: str) -> None:
+    with pytest.raises(InputError):
+        plan(Preset.demo, [assignment])
