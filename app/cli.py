@@ -14,13 +14,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from app.errors import AppError
+from app.errors import AppError, NoSpace
 from app.pipeline.console import Reporter, stage_table, verdict_lines
 from app.pipeline.presets import Preset
 from app.settings import Settings, load_settings
 from evaluation.report import Report, Verdict
 
-PASSED, INTERNAL, FAILED, INCOMPLETE, STOPPED = 0, 1, 3, 4, 130  # 2: bad input, an InputError's own
+PASSED, FAILED, INCOMPLETE, STOPPED = 0, 3, 4, 130  # 1 and 2: an AppError's own
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -143,7 +143,7 @@ def _session() -> Iterator[tuple[Settings, Reporter]]:
             raise
         progress.close()
         _complain("the disk is full; free some space and run the same command again", str(error))
-        raise typer.Exit(INTERNAL) from None
+        raise typer.Exit(NoSpace.exit_code) from None
     finally:
         progress.close()
         for number, handler in before.items():

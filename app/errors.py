@@ -28,6 +28,7 @@ class OutputBusy(InputError):
 
 
 class NoSpace(AppError):
+    exit_code = 2  # to be mended on this machine, like bad input
     code = "disk_full"
 
 
@@ -38,6 +39,7 @@ class StageFailed(AppError):
 class ServingError(AppError):
     """vLLM did not start, died, or refused an adapter; details: the end of its log."""
 
+    exit_code = 2
     code = "serving_failed"
 
 

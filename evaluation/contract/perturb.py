@@ -1,7 +1,7 @@
 """Controlled changes of a schema whose right answers are known, open to training.
 
-Families that training never sees (cycle, drop) live in `evaluation.suites`. Definition: ../shared design, product.md;
-a perturbation moves gold labels by `moves`: a key of S to the answer under S_p, identity where not listed.
+Families that training never sees (cycle, drop) live in `evaluation.suites`. A perturbation moves gold labels by
+`moves`: a key of S to the answer under S_p, identity where not listed.
 """
 
 import random

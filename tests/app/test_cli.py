@@ -61,7 +61,7 @@ def test_classify_needs_a_model_and_says_so(tmp_path: Path) -> None:
     [
         (InputError("bad", ["line 3: worse"]), 2, "line 3: worse"),
         (KeyboardInterrupt(), 130, "To go on: steerwise"),
-        (OSError(28, "No space left on device", "file"), 1, "the disk is full"),
+        (OSError(28, "No space left on device", "file"), 2, "the disk is full"),
     ],
 )
 def test_every_ending_has_its_code_and_message(

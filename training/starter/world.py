@@ -288,7 +288,7 @@ def bench_items(kind: BenchKind, n: int, seed: int = 0) -> list[BenchItem]:
     explains, for answering with the right answer in the prompt.
     """
     rng = random.Random(f"{kind}-{seed}")
-    items = []
+    items: list[BenchItem] = []
     while len(items) < n:
         problem = sample_problem(rng, rng.randint(4, 8), 1, held=True, jargon=0.5 if kind == "told_answer" else 0.0)
         example = problem.examples[0]

@@ -1,0 +1,80 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from evaluation.contract.schema import CategorySchema
+from training.config import Distill, Rl, Sft, Stage, StageManifest, Traces
+
+ROOT = Path(__file__).parents[2]
+
+
+def manifest(schema: CategorySchema, **changes: Any) -> dict[str, Any]:
+    return {
+        "stage": {"kind": "rl"},
+        "base": "base",
+        "category_schema": schema.model_dump(mode="json"),
+        "conversations": "train.jsonl",
+        "out": "out",
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("traces", Traces), ("sft", Sft), ("distill", Distill), ("rl", Rl)]
+)
+def test_a_stage_is_known_by_its_kind_and_needs_nothing_else(kind: str, wanted: type) -> None:
+    assert isinstance(TypeAdapter(Stage).validate_python({"kind": kind}), wanted)
+
+
+def test_a_setting_that_does_not_exist_is_refused(schema: CategorySchema) -> None:
+    with pytest.raises(ValidationError, match="learning_rte"):
+        StageManifest.model_validate(manifest(schema, stage={"kind": "sft", "learning_rte": 1.0}, traces="t"))
+
+
+def test_sft_without_traces_is_refused_before_anything_runs(schema: CategorySchema) -> None:
+    with pytest.raises(ValidationError, match="traces"):
+        StageManifest.model_validate(manifest(schema, stage={"kind": "sft"}))
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"kind": "rl", "batch_size": 60, "micro_batch_size": 60, "generations": 8},
+        {"kind": "distill", "batch_size": 32, "micro_batch_size": 12},
+    ],
+)
+def test_batches_that_do_not_divide_are_refused(stage: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="not a multiple"):
+        TypeAdapter(Stage).validate_python(stage)
+
+
+def test_a_manifest_survives_json_with_the_same_digest(schema: CategorySchema) -> None:
+    made = StageManifest.model_validate(manifest(schema))
+    again = StageManifest.model_validate_json(made.model_dump_json())
+    assert again == made
+    assert again.sha256 == made.sha256
+    assert StageManifest.model_validate(manifest(schema, seed=1)).sha256 != made.sha256
+
+
+def test_a_key_is_named_and_never_stored() -> None:
+    stage = {"kind": "traces", "teacher": {"kind": "endpoint", "base_url": "https://t", "model": "m"}}
+    assert isinstance(TypeAdapter(Stage).validate_python(stage), Traces)
+    stage["teacher"] |= {"api_key": "secret"}  # type: ignore[operator]
+    with pytest.raises(ValidationError, match="api_key"):
+        TypeAdapter(Stage).validate_python(stage)
+
+
+def test_a_manifest_is_checked_before_torch_is_imported(schema: CategorySchema, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(manifest(schema, stage={"kind": "sft"})))
+    code = (
+        "import sys; from training.__main__ import main; "
+        f"status = main(['run', {str(path)!r}]); print(status, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "traces" in done.stderr

@@ -1,0 +1,200 @@
+"""The teacher: where it starts, how it follows, that it is restored, and that it reads the whole schema."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+
+from tests.training.shop import Tenant
+from training.artifacts import StageFailed, latest_checkpoint
+from training.config import Distill, Divergence, StageManifest
+from training.learning import Watch
+from training.losses import masked_mean, per_token
+from training.model import Loaded, load
+from training.progress import Events
+from training.stages.distill import TEACHER, Follow, Trainer, _config, add_teacher, pairs
+
+SETTINGS = {
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "max_new_tokens": 16,
+    "precision": "fp32",
+    "learning_rate": 1e-2,
+    "warmup_steps": 0,
+    "checkpoint_every": 2,
+    "lora": {"rank": 4, "alpha": 8},
+}
+
+
+class Run:
+    def __init__(self, tenant: Tenant, base: Path, out: Path, **settings: Any):
+        stage = {"kind": "distill", "steps": 4, **SETTINGS, **settings}
+        self.manifest = StageManifest.model_validate(
+            {
+                "stage": stage,
+                "base": str(base),
+                "category_schema": tenant.schema,
+                "conversations": str(tenant.path),
+                "out": str(out),
+            }
+        )
+        assert isinstance(self.manifest.stage, Distill)
+        self.stage = self.manifest.stage
+        self.loaded: Loaded = load(str(base), None, self.stage.lora, seed=0)
+        with torch.no_grad():
+            for name, parameter in self.loaded.model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.05)
+        add_teacher(self.loaded.model)
+
+    def trainer(self, hint: str = " The right answer is B.") -> Trainer:
+        ask = {"role": "system", "content": "Choose."}
+        rows = [
+            {
+                "prompt": [ask, {"role": "user", "content": f"customer: hello {n}"}],
+                "teacher_prompt": [ask, {"role": "user", "content": f"customer: hello {n}{hint}"}],
+            }
+            for n in range(16)
+        ]
+        return Trainer(
+            stage=self.stage,
+            model=self.loaded.model,
+            args=_config(self.manifest, self.stage),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=self.loaded.tokenizer,
+            callbacks=[
+                Follow(self.loaded.model, self.stage.ema_rate),
+                Watch(self.manifest, self.stage, Events(self.manifest.out, "distill")),
+            ],
+        )
+
+    def weights(self, adapter: str) -> dict[str, torch.Tensor]:
+        named = self.loaded.model.named_parameters()
+        return {n: p.detach().clone() for n, p in named if f".{adapter}." in n}
+
+
+def test_the_teacher_is_the_student_at_the_start_and_is_not_trained(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    run = Run(tenant, base, tmp_path)
+    for student, teacher in pairs(run.loaded.model):
+        assert torch.equal(student, teacher)
+        assert student.requires_grad and not teacher.requires_grad
+        assert student.data_ptr() != teacher.data_ptr()
+
+
+def test_without_a_hint_the_loss_starts_at_zero(tenant: Tenant, base: Path, tmp_path: Path) -> None:
+    trainer = Run(tenant, base, tmp_path, steps=1).trainer(hint="")
+    trainer.train()
+    assert abs(trainer.state.log_history[0]["loss"]) < 1e-5
+
+
+def test_with_a_hint_there_is_something_to_learn(tenant: Tenant, base: Path, tmp_path: Path) -> None:
+    trainer = Run(tenant, base, tmp_path, steps=1).trainer()
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] > 1e-3
+
+
+@pytest.mark.parametrize("divergence", list(Divergence))
+def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
+    divergence: Divergence, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    run = Run(tenant, base, tmp_path, divergence=divergence, skip_tokens=2, micro_batch_size=4)
+    trainer = run.trainer()
+    inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+    assert inputs["loss_mask"][:, :2].sum() == 0
+    assert torch.equal(inputs["loss_mask"][:, 2:], inputs["completion_mask"][:, 2:])
+    loss, _, _ = trainer._compute_loss(run.loaded.model, inputs, inputs["num_items_in_batch"])
+    length = inputs["completion_ids"].size(1)
+
+    def logps(who: str) -> torch.Tensor:
+        ids = torch.cat([inputs[f"{who}prompt_ids"], inputs["completion_ids"]], 1)
+        mask = torch.cat([inputs[f"{who}prompt_mask"], inputs["completion_mask"]], 1)
+        logits = run.loaded.model(input_ids=ids, attention_mask=mask).logits
+        return logits[:, -length - 1 : -1].log_softmax(-1)
+
+    student = logps("")
+    run.loaded.model.set_adapter(TEACHER)
+    teacher = logps("teacher_")
+    wanted = masked_mean(per_token(divergence, student, teacher), inputs["loss_mask"])
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
+
+
+def test_the_teacher_follows_in_fp32_and_exactly(tenant: Tenant, base: Path, tmp_path: Path) -> None:
+    run = Run(tenant, base, tmp_path, steps=1, ema_rate=0.25, checkpoint_every=50)
+    before = run.weights(TEACHER)
+    run.trainer().train()
+    student, after = run.weights("default"), run.weights(TEACHER)
+    moved = 0.0
+    for name, old in before.items():
+        new = after[name]
+        assert new.dtype is torch.float32
+        torch.testing.assert_close(new, old.lerp(student[name.replace(TEACHER, "default")], 0.25))
+        moved += (new - old).abs().sum().item()
+    assert moved > 0
+
+
+def test_an_fp32_average_arrives_where_a_bf16_one_stalls() -> None:
+    torch.manual_seed(0)
+    start = (torch.randn(20_000) * 0.02).bfloat16()
+    student = start.float() + 1e-4
+    in_bf16, in_fp32 = start.clone(), start.float()
+    for _ in range(1000):
+        in_bf16.lerp_(student.bfloat16(), 0.01)
+        in_fp32.lerp_(student, 0.01)
+    shift = 1e-4
+    assert (in_fp32 - start.float()).mean().item() > 0.99 * shift
+    assert (in_bf16.float() - start.float()).mean().item() < 0.3 * shift
+
+
+def test_a_resumed_run_restores_student_and_teacher_exactly_and_ends_like_an_unbroken_one(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    unbroken = Run(tenant, base, tmp_path)
+    unbroken.trainer().train()
+    checkpoint = tmp_path / "checkpoints" / "checkpoint-2"
+    resumed = Run(tenant, base, tmp_path)
+    trainer = resumed.trainer()
+    trainer._load_from_checkpoint(str(checkpoint))
+    at_two = {adapter: resumed.weights(adapter) for adapter in ("default", TEACHER)}
+    assert not all(
+        torch.equal(at_two["default"][n.replace(TEACHER, "default")], w) for n, w in at_two[TEACHER].items()
+    )
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    for adapter in ("default", TEACHER):
+        for name, wanted in unbroken.weights(adapter).items():
+            torch.testing.assert_close(resumed.weights(adapter)[name], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_only_a_whole_checkpoint_of_the_same_manifest_is_resumed_from(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    run = Run(tenant, base, tmp_path)
+    run.trainer().train()
+    found = latest_checkpoint(tmp_path, run.manifest.sha256)
+    assert found is not None and found.name == "checkpoint-4"
+    (found / "complete.json").unlink()
+    again = latest_checkpoint(tmp_path, run.manifest.sha256)
+    assert again is not None and again.name == "checkpoint-2"
+    assert latest_checkpoint(tmp_path, "another") is None
+
+
+def test_a_gradient_that_is_not_finite_stops_the_stage_before_the_step(
+    tenant: Tenant, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tenant, base, tmp_path)
+    trainer = run.trainer()
+    before = run.weights("default")
+    real = trainer._compute_loss
+
+    def broken(*args: Any) -> Any:
+        loss, *rest = real(*args)
+        return loss * float("nan"), *rest
+
+    monkeypatch.setattr(trainer, "_compute_loss", broken)
+    with pytest.raises(StageFailed, match="not finite") as failure:
+        trainer.train()
+    assert failure.value.code == "non_finite_loss"
+    assert all(torch.equal(before[name], weight) for name, weight in run.weights("default").items())

@@ -1,0 +1,162 @@
+"""The endpoint teacher against a real server on this machine, and the words of hints."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from evaluation.contract.render import ChatMessage, Prompt
+from training.artifacts import StageFailed
+from training.config import EndpointTeacher
+from training.teachers.endpoint import answers
+from training.teachers.privileged import Hint, HintKind, with_hint
+
+PROMPT: list[ChatMessage] = [{"role": "user", "content": "hello"}]
+Behaviour = Callable[[int, dict[str, Any], dict[str, str]], tuple[int, dict[str, Any]]]
+
+
+class Server:
+    """behave: number of the request, its body and headers, to status and body."""
+
+    def __init__(self) -> None:
+        self.behave: Behaviour = lambda number, body, headers: (200, reply("ok"))
+        self.requests = 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.requests += 1
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                status, content = server.behave(server.requests, body, headers)
+                data = json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("content-length", str(len(data)))
+                if status == 429:
+                    self.send_header("retry-after", "0")
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def reply(text: str, finish: str = "stop") -> dict[str, Any]:
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    return {"choices": [choice], "usage": {"total_tokens": 7}}
+
+
+def teacher(server: Server, **changes: Any) -> EndpointTeacher:
+    return EndpointTeacher.model_validate(
+        {"base_url": server.url, "model": "big", "concurrency": 1} | changes
+    )
+
+
+def test_every_prompt_gets_its_own_replies(server: Server) -> None:
+    server.behave = lambda number, body, headers: (200, reply(body["messages"][0]["content"] + "!"))
+    prompts: list[list[ChatMessage]] = [[{"role": "user", "content": text}] for text in ("a", "b", "c")]
+    found = answers(teacher(server, concurrency=8), prompts, 2, 0.8, 32)
+    assert [r.texts for r in found] == [["a!", "a!"], ["b!", "b!"], ["c!", "c!"]]
+    assert [r.tokens for r in found] == [14, 14, 14]
+
+
+def test_a_busy_teacher_is_asked_again(server: Server) -> None:
+    server.behave = lambda number, body, headers: (200, reply("late")) if number > 2 else (429, {})
+    (found,) = answers(teacher(server), [PROMPT], 1, 0.8, 32)
+    assert (found.texts, found.errored, server.requests) == (["late"], 0, 3)
+
+
+def test_requests_that_fail_to_the_end_are_counted_and_not_made_up(server: Server) -> None:
+    server.behave = lambda number, body, headers: (200, reply("one")) if number == 1 else (400, {})
+    (found,) = answers(teacher(server), [PROMPT], 3, 0.8, 32)
+    assert (found.texts, found.errored) == (["one"], 2)
+
+
+def test_a_reply_that_was_cut_off_is_left_out(server: Server) -> None:
+    server.behave = lambda number, body, headers: (200, reply("half", "length"))
+    (found,) = answers(teacher(server), [PROMPT], 1, 0.8, 32)
+    assert (found.texts, found.errored) == ([], 0)
+
+
+def test_a_reply_that_is_not_what_was_agreed_counts_as_errored(server: Server) -> None:
+    server.behave = lambda number, body, headers: (
+        (200, reply("one")) if number == 1 else (200, {"choices": []})
+    )
+    (found,) = answers(teacher(server), [PROMPT], 2, 0.8, 32)
+    assert (found.texts, found.errored) == (["one"], 1)
+
+
+def test_a_teacher_that_answers_nothing_fails_the_stage(server: Server) -> None:
+    server.behave = lambda number, body, headers: (400, {})
+    with pytest.raises(StageFailed, match="none of 2 requests"):
+        answers(teacher(server), [PROMPT], 2, 0.8, 32)
+
+
+def test_a_refused_key_fails_at_once_and_says_where_it_comes_from(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "s3cret")
+    seen: list[str] = []
+
+    def refuse(number: int, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        seen.append(headers["authorization"])
+        return 401, {}
+
+    server.behave = refuse
+    with pytest.raises(StageFailed, match="TEACHER_KEY") as failure:
+        answers(teacher(server, api_key_env="TEACHER_KEY"), [PROMPT], 1, 0.8, 32)
+    assert seen == ["Bearer s3cret"]
+    assert "s3cret" not in failure.value.message
+    monkeypatch.delenv("TEACHER_KEY")
+    with pytest.raises(StageFailed, match="is empty"):
+        answers(teacher(server, api_key_env="TEACHER_KEY"), [PROMPT], 1, 0.8, 32)
+
+
+@pytest.mark.parametrize(
+    ("hint", "wanted"),
+    [
+        (Hint(HintKind.none, "", "", ""), "hello"),
+        (Hint(HintKind.answer, "C", "", ""), "hello\nThe right answer is C."),
+        (
+            Hint(HintKind.criterion, "C", "asks for money", ""),
+            'hello\nThe right answer is C, because of "asks for money".',
+        ),
+        (
+            Hint(HintKind.demonstration, "", "", "So.\nAnswer: C"),
+            "hello\nThis is an example for a response to the question:\nSo.\nAnswer: C\n"
+            "Now answer with a response of your own, including the thinking process:",
+        ),
+    ],
+)
+def test_hints_have_the_words_that_the_starter_was_taught(hint: Hint, wanted: str) -> None:
+    prompt = Prompt([{"role": "system", "content": "s"}, {"role": "user", "content": "hello"}], ("C",))
+    assert with_hint(prompt, hint) == [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": wanted},
+    ]
+    assert prompt.messages[1]["content"] == "hello"
+
+
+def test_a_hint_that_lacks_its_part_is_an_error() -> None:
+    with pytest.raises(ValueError, match="code"):
+        with_hint(Prompt(PROMPT, ("C",)), Hint(HintKind.answer, "", "", ""))

@@ -1,0 +1,145 @@
+"""`python -m training run MANIFEST.json`: one stage in one process. Parses and checks before torch is imported."""
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, assert_never
+
+from pydantic import ValidationError
+
+from training.artifacts import (
+    RESULT,
+    Cancelled,
+    FailureCode,
+    Finished,
+    StageFailed,
+    drop_checkpoints,
+    failure_of,
+    read_result,
+    write_json,
+)
+from training.config import Distill, Rl, Sft, StageManifest, Traces
+from training.progress import Events
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_command = commands.add_parser("run", help="run the stage that a manifest describes")
+    run_command.add_argument("manifest", type=Path, metavar="MANIFEST.json")
+    parsed = parser.parse_args(arguments)
+    try:
+        manifest = StageManifest.model_validate_json(parsed.manifest.read_bytes())
+    except (OSError, ValidationError) as error:
+        print(f"{parsed.manifest} is not a manifest that can be run: {error}", file=sys.stderr)
+        return 2
+    return run(manifest)
+
+
+def run(manifest: StageManifest) -> int:
+    """0: succeeded, also where an earlier process already finished this very manifest; 1: failed."""
+    earlier = read_result(manifest.out)
+    if earlier and earlier["status"] == "succeeded" and earlier["manifest_sha256"] == manifest.sha256:
+        return 0
+    manifest.out.mkdir(parents=True, exist_ok=True)
+    (manifest.out / RESULT).unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, _cancel)
+    _keep_to_this_machine()
+    events = Events(manifest.out, manifest.stage.kind)
+    started = time.monotonic()
+    try:
+        events.write("started", message=f"stage {manifest.stage.kind} on {manifest.base}")
+        finished = _dispatch(manifest, events)
+        outcome = _outcome(manifest, time.monotonic() - started, finished)
+        drop_checkpoints(manifest.out)
+    except BaseException as error:  # noqa: BLE001
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # a second signal must not stop the result from being written
+        if not isinstance(error, StageFailed | Cancelled):
+            traceback.print_exc()
+        outcome = _outcome(manifest, time.monotonic() - started, failure_of(error), events.step)
+    return _report(manifest, events, outcome)
+
+
+def _dispatch(manifest: StageManifest, events: Events) -> Finished:
+    stage = manifest.stage
+    match stage:
+        case Traces():
+            from training.stages import traces
+
+            return traces.run(manifest, stage, events)
+        case Sft():
+            from training.stages import sft
+
+            return sft.run(manifest, stage, events)
+        case Distill():
+            from training.stages import distill
+
+            return distill.run(manifest, stage, events)
+        case Rl():
+            from training.stages import rl
+
+            return rl.run(manifest, stage, events)
+    assert_never(stage)
+
+
+def _outcome(
+    manifest: StageManifest, wall_s: float, end: Finished | StageFailed, step: int | None = None
+) -> dict[str, Any]:
+    failed = isinstance(end, StageFailed)
+    return {
+        "status": "failed" if failed else "succeeded",
+        "code": end.code.value if isinstance(end, StageFailed) else None,
+        "message": end.message if isinstance(end, StageFailed) else "",
+        "stage": manifest.stage.kind,
+        "step": step if end.step is None else end.step,
+        "manifest_sha256": manifest.sha256,
+        "metrics": end.metrics if isinstance(end, Finished) else {},
+        "tokens": end.tokens if isinstance(end, Finished) else None,
+        "wall_s": round(wall_s, 3),
+        "peak_memory_bytes": _peak_memory_bytes(),
+    }
+
+
+def _report(manifest: StageManifest, events: Events, outcome: dict[str, Any]) -> int:
+    """The result is written last: who finds it finds everything else."""
+    failed = outcome["status"] == "failed"
+    if failed:
+        print(f"{outcome['code']}: {outcome['message']}", file=sys.stderr)
+    try:
+        events.write("failed" if failed else "finished", step=outcome["step"], message=outcome["message"])
+        write_json(manifest.out / RESULT, outcome)
+    except OSError as error:
+        print(f"{FailureCode.disk_full.value}: the result could not be written ({error})", file=sys.stderr)
+        return 1
+    return 1 if failed else 0
+
+
+def _cancel(_signal: int, _frame: FrameType | None) -> None:
+    raise Cancelled
+
+
+def _keep_to_this_machine() -> None:
+    """No downloads and no telemetry; who wants a hub model puts it into the cache first."""
+    for name in ("HF_HUB_OFFLINE", "TRL_EXPERIMENTAL_SILENCE", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _peak_memory_bytes() -> int:
+    """On the accelerator where one was used, else of this process (Linux counts it in KiB)."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What a training stage is asked to do. Torch-free: the product writes manifests without the training extras."""
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from evaluation.contract.schema import CategorySchema
+from training.teachers.privileged import HintKind
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Precision(StrEnum):
+    auto = "auto"  # bf16 autocast where the processor multiplies bf16 in hardware, else fp32
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Divergence(StrEnum):
+    forward = "forward"  # KL(teacher || student): what SDFT's published numbers used
+    reverse = "reverse"
+    jsd = "jsd"
+
+
+class Lora(_Settings):
+    """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
+
+    rank: int = Field(default=32, ge=1, le=512)
+    alpha: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+
+class Learning(_Settings):
+    """batch_size: sequences in one optimizer step; micro_batch_size: of them at once in memory.
+
+    max_seconds: the stage ends after the step that passes it, and says so in its metrics.
+    """
+
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    micro_batch_size: int = Field(default=32, ge=1)
+    warmup_steps: int = Field(default=10, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    checkpoint_every: int = Field(default=50, ge=1)
+    precision: Precision = Precision.auto
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _micro_divides_batch(self) -> "Learning":
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
+    @property
+    def accumulation(self) -> int:
+        return self.batch_size // self.micro_batch_size
+
+
+class PrivilegedTeacher(_Settings):
+    """The model itself, shown the answer; or, where `model` is given, another local model shown the same."""
+
+    kind: Literal["privileged"] = "privileged"
+    hint: HintKind = HintKind.criterion
+    model: str | None = None
+
+
+class EndpointTeacher(_Settings):
+    """An OpenAI-compatible server. api_key_env names an environment variable; the key itself is never stored."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    base_url: str = Field(pattern=r"^https?://")
+    model: str
+    api_key_env: str | None = None
+    hint: HintKind = HintKind.none
+    concurrency: int = Field(default=8, ge=1, le=256)
+    timeout_s: float = Field(default=120.0, gt=0)
+    attempts: int = Field(default=4, ge=1, description="tries a request gets before it counts as errored")
+
+
+Teacher = Annotated[PrivilegedTeacher | EndpointTeacher, Field(discriminator="kind")]
+
+
+class Traces(_Settings):
+    kind: Literal["traces"] = "traces"
+    teacher: Teacher = PrivilegedTeacher()
+    samples: int = Field(default=4, ge=1, le=64)
+    limit: int | None = Field(default=None, ge=1, description="conversations used, balanced over categories")
+    temperature: float = Field(default=0.8, gt=0)
+    max_new_tokens: int = Field(default=192, ge=8)
+    batch_size: int = Field(default=128, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+
+
+class Sft(Learning):
+    kind: Literal["sft"] = "sft"
+    learning_rate: float = Field(default=2e-4, gt=0)
+    epochs: float = Field(default=2.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    loss: Literal["nll", "dft"] = "nll"
+    perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
+    balance: bool = True
+
+
+class Distill(Learning):
+    kind: Literal["distill"] = "distill"
+    learning_rate: float = Field(default=1e-4, gt=0)
+    steps: int = Field(default=60, ge=1)
+    divergence: Divergence = Divergence.forward
+    hint: HintKind = HintKind.demonstration
+    ema_rate: float = Field(
+        default=0.02, ge=0, le=1, description="the teacher's step to the student; 0 freezes it"
+    )
+    skip_tokens: int = Field(
+        default=3, ge=0, description="first tokens left out, which copy the hint's phrases"
+    )
+    max_new_tokens: int = Field(default=192, ge=8)
+    perturb: bool = True
+    perturbed_share: float = Field(
+        default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
+    )
+
+
+class Rl(Learning):
+    kind: Literal["rl"] = "rl"
+    learning_rate: float = Field(default=3e-5, gt=0)
+    batch_size: int = Field(default=64, ge=2)
+    micro_batch_size: int = Field(default=64, ge=1)
+    steps: int = Field(default=100, ge=1)
+    generations: int = Field(default=8, ge=2)
+    beta: float = Field(default=0.001, ge=0)
+    loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
+    importance_sampling: Literal["token", "sequence"] = "token"
+    max_new_tokens: int = Field(default=192, ge=8)
+    perturb: bool = True
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> "Rl":
+        if self.batch_size % self.generations:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of generations {self.generations}"
+            )
+        return self
+
+
+Stage = Annotated[Traces | Sft | Distill | Rl, Field(discriminator="kind")]
+
+
+class StageManifest(_Settings):
+    """One stage, from its inputs to its output directory. base: a model directory, or a name in the local cache."""
+
+    stage: Stage
+    base: str
+    adapter: Path | None = None
+    category_schema: CategorySchema
+    conversations: Path
+    validation: Path | None = None
+    traces: Path | None = None
+    out: Path
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_what_the_stage_reads(self) -> "StageManifest":
+        if self.stage.kind == "sft" and self.traces is None:
+            raise ValueError(
+                "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"
+            )
+        return self
+
+    @property
+    def sha256(self) -> str:
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()

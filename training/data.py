@@ -1,0 +1,159 @@
+"""From labelled conversations to what a stage trains on. Torch-free.
+
+Codes are drawn anew for every example, in every stage, so that no adapter can tie a code to a meaning.
+"""
+
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation.contract.perturb import Perturbed, for_training, identity
+from evaluation.contract.record import Conversation, parse_jsonl
+from evaluation.contract.render import ChatMessage, Prompt, render
+from evaluation.contract.schema import CategorySchema
+from training.artifacts import FailureCode, StageFailed
+
+_CODE = re.compile(r'(?P<before>" = (?:not )?|(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
+
+
+class Example(NamedTuple):
+    """A conversation under one schema and one drawing of codes, with the answer that is right there."""
+
+    conversation: Conversation
+    perturbed: Perturbed
+    prompt: Prompt
+    gold: str | None
+
+    @property
+    def schema(self) -> CategorySchema:
+        return self.perturbed.schema
+
+    @property
+    def gold_code(self) -> str:
+        return self.prompt.codes[self.schema.answers.index(self.gold)]
+
+
+class Labelled(NamedTuple):
+    conversations: list[Conversation]
+    rejected: int
+    unlabelled: int
+
+
+class Trace(NamedTuple):
+    """A kept response. prompt: the messages it answers, without any hint."""
+
+    id: str
+    prompt: list[ChatMessage]
+    completion: str
+    codes: tuple[str, ...]
+    category: str | None
+    teacher: str
+    attempt: int
+
+    def as_row(self) -> dict[str, Any]:
+        return {**self._asdict(), "codes": list(self.codes)}
+
+
+def read_labelled(path: Path, schema: CategorySchema) -> Labelled:
+    """Raises: StageFailed where there is no file or not one labelled conversation."""
+    parsed = parse_jsonl(_read(path), schema)
+    labelled = [c for c in parsed.conversations if c.labelled]
+    if not labelled:
+        reason = f"; line {parsed.rejects[0].line}: {parsed.rejects[0].reason}" if parsed.rejects else ""
+        raise StageFailed(
+            FailureCode.no_examples, f"{path} has no conversation with a label of this schema{reason}"
+        )
+    return Labelled(labelled, len(parsed.rejects), len(parsed.conversations) - len(labelled))
+
+
+def read_traces(path: Path, schema: CategorySchema) -> list[Trace]:
+    """Raises: StageFailed where there is none, or where one was made for another schema."""
+    traces = []
+    for line in _read(path).splitlines():
+        row = json.loads(line)
+        known = {name: row[name] for name in Trace._fields}
+        trace = Trace(**(known | {"codes": tuple(row["codes"])}))
+        if trace.category not in schema.answers or len(trace.codes) != len(schema.answers):
+            raise StageFailed(
+                FailureCode.no_traces, f"trace {trace.id} is not one of this schema; make traces for it again"
+            )
+        traces.append(trace)
+    if not traces:
+        raise StageFailed(
+            FailureCode.no_traces,
+            f"{path} is empty; see the yield a category in the traces stage's result.json",
+        )
+    return traces
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StageFailed(FailureCode.input_not_found, f"{path} cannot be read: {error.strerror}") from error
+
+
+def make_example(
+    conversation: Conversation,
+    schema: CategorySchema,
+    pool: tuple[str, ...],
+    rng: random.Random,
+    perturb: bool,
+) -> Example:
+    perturbed = for_training(schema, rng) if perturb else identity(schema)
+    codes = tuple(rng.sample(pool, len(perturbed.schema.answers)))
+    prompt = render(perturbed.schema, conversation, codes)
+    return Example(conversation, perturbed, prompt, perturbed.gold(conversation.category))
+
+
+def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
+    """Without end, every category as often as any other, each going round its conversations in random order."""
+    by_category: dict[str | None, list[Conversation]] = defaultdict(list)
+    for conversation in conversations:
+        by_category[conversation.category].append(conversation)
+    rounds = [_round_and_round(members, rng) for members in by_category.values()]
+    while True:
+        for members in rng.sample(rounds, len(rounds)):
+            yield next(members)
+
+
+def _round_and_round(members: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
+    while True:
+        yield from rng.sample(members, len(members))
+
+
+def balanced_choice(
+    conversations: list[Conversation], limit: int | None, rng: random.Random
+) -> list[Conversation]:
+    """At most `limit` different conversations, taking turns between the categories until one has no more."""
+    by_category: dict[str | None, list[Conversation]] = defaultdict(list)
+    for conversation in rng.sample(conversations, len(conversations)):
+        by_category[conversation.category].append(conversation)
+    turns = [(turn, c) for members in by_category.values() for turn, c in enumerate(members)]
+    turns.sort(key=lambda pair: pair[0])
+    return [c for _, c in turns[: limit or len(turns)]]
+
+
+def retarget(trace: Trace, original: CategorySchema, example: Example) -> str:
+    """The trace's text with the codes of `example`, whose schema is a perturbation of `original`.
+
+    Each code follows its meaning. Conditions keep their words under every perturbation that training uses, so the
+    quotes stay true.
+    """
+    new_code = {
+        old: example.prompt.codes[example.schema.answers.index(example.perturbed.gold(answer))]
+        for old, answer in zip(trace.codes, original.answers, strict=True)
+    }
+
+    def changed(found: re.Match[str]) -> str:
+        return found["before"] + new_code.get(found["code"], found["code"])
+
+    return _CODE.sub(changed, trace.completion)
+
+
+def count_by_category(categories: list[str | None]) -> dict[str, int]:
+    return {category or "none_of_these": n for category, n in Counter(categories).most_common()}

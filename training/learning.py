@@ -1,0 +1,177 @@
+"""What the stages that learn share: arguments of the trainer, watching it, resuming it, handing its adapter on."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from training.artifacts import (
+    CHECKPOINTS,
+    FailureCode,
+    Finished,
+    StageFailed,
+    latest_checkpoint,
+    mark_complete,
+)
+from training.config import Learning, StageManifest
+from training.model import STUDENT, uses_bf16
+from training.progress import Events
+
+_SHOWN = (
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "entropy",
+    "kl",
+    "reward",
+    "reward_std",
+    "label_accuracy",
+    "frac_reward_zero_std",
+    "teacher_label_accuracy",
+    "mean_token_accuracy",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    "num_tokens",
+    "step_time",
+)
+
+
+def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> dict[str, Any]:
+    """Keyword arguments that every TRL configuration takes. One process, one device."""
+    on_cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(manifest.out / CHECKPOINTS),
+        "seed": manifest.seed,
+        "data_seed": manifest.seed,
+        "max_steps": steps,
+        "learning_rate": stage.learning_rate,
+        "warmup_steps": min(stage.warmup_steps, steps // 4),
+        "max_grad_norm": stage.max_grad_norm,
+        "per_device_train_batch_size": stage.micro_batch_size,
+        "gradient_accumulation_steps": stage.accumulation,
+        "gradient_checkpointing": False,
+        "bf16": uses_bf16(stage.precision),
+        "use_cpu": not on_cuda,
+        "dataloader_pin_memory": on_cuda,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_steps": stage.checkpoint_every,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+
+
+class Watch(TrainerCallback):
+    """Writes the events, and stops what must not go on."""
+
+    def __init__(self, manifest: StageManifest, stage: Learning, events: Events):
+        self._sha256, self._max_seconds, self._events = manifest.sha256, stage.max_seconds, events
+        self._started = time.monotonic()
+        self.logs: list[dict[str, float]] = []
+        self.out_of_time = False
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A gradient that is not finite would spoil every weight with one step."""
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        if not all(torch.isfinite(gradient).all() for gradient in gradients):
+            raise StageFailed(
+                FailureCode.non_finite_loss,
+                f"the gradient of step {state.global_step + 1} is not finite, so the step was not taken; lower the "
+                "learning rate or set precision to fp32",
+                step=state.global_step,
+            )
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        elapsed = time.monotonic() - self._started
+        if (
+            self._max_seconds is not None
+            and elapsed > self._max_seconds
+            and state.global_step < state.max_steps
+        ):
+            self.out_of_time = True
+            control.should_training_stop = True
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        shown = {name: float(v) for name, v in kwargs["logs"].items() if name in _SHOWN and v is not None}
+        if "loss" in shown:
+            self.logs.append(shown)
+            self._events.write("metric", step=state.global_step, total_steps=state.max_steps, metrics=shown)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._sha256)
+
+
+class KeepsAdapters:
+    """Mixed into a trainer: a checkpoint restores every adapter.
+
+    transformers 5.17 restores those in subdirectories and then forgets the one at the top, which is the student; and
+    peft refuses to load an adapter that is already there.
+    """
+
+    model: PeftModel
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PeftModel | None = None) -> None:
+        model = self.model if model is None else model
+        for name in model.peft_config:
+            folder = Path(resume_from_checkpoint) / ("" if name == STUDENT else name)
+            weights = load_file(folder / "adapter_model.safetensors")
+            set_peft_model_state_dict(model, weights, adapter_name=name)
+
+
+def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events) -> Finished:
+    """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter."""
+    checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
+    trainer.add_callback(watch)
+    trainer.remove_callback(PrinterCallback)  # the events say the same
+    message = f"resuming from {checkpoint.name}" if checkpoint else "training"
+    events.write(
+        "progress", step=trainer.state.global_step, total_steps=trainer.args.max_steps, message=message
+    )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
+    (manifest.out / "adapter" / "README.md").unlink(
+        missing_ok=True
+    )  # serving takes weights and config, nothing else
+    return Finished(trainer.state.global_step, _tokens(watch), _summary(watch))
+
+
+def _tokens(watch: Watch) -> int:
+    return int(watch.logs[-1].get("num_tokens", 0)) if watch.logs else 0
+
+
+def _summary(watch: Watch) -> dict[str, Any]:
+    """Each metric at the beginning and at the end, as means over the first and the last tenth of the steps."""
+    summary: dict[str, Any] = {"stopped_by": "max_seconds" if watch.out_of_time else "steps"}
+    width = max(1, len(watch.logs) // 10)
+    for name in watch.logs[0] if watch.logs else ():
+        values = [log[name] for log in watch.logs if name in log]
+        if name not in ("learning_rate", "num_tokens"):
+            summary[f"{name}_first"] = round(sum(values[:width]) / len(values[:width]), 6)
+            summary[f"{name}_last"] = round(sum(values[-width:]) / len(values[-width:]), 6)
+    return summary
+
+
+def student_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    """The student's own weights by name."""
+    return {name: p for name, p in model.named_parameters() if f".{STUDENT}." in name}

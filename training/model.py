@@ -1,0 +1,153 @@
+"""The model a stage works on: a base, a trainable LoRA adapter, and the tokenizer that serving uses as well.
+
+The adapter called `default` is the student everywhere. Other adapters (a reference, an EMA teacher) sit beside it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from string import ascii_uppercase
+from typing import NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from evaluation.contract.render import ChatMessage, CodesError, choose_codes
+from evaluation.contract.schema import MAX_CATEGORIES
+from training.artifacts import FailureCode, StageFailed
+from training.config import Lora, Precision
+
+STUDENT = "default"
+POOL_SIZE = MAX_CATEGORIES + 1
+
+
+class Loaded(NamedTuple):
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load(base: str, adapter: Path | None, lora: Lora, seed: int) -> Loaded:
+    """base with `adapter` as its trainable student, or with a fresh one that changes nothing yet."""
+    tokenizer, model = load_tokenizer(base), load_base(base)
+    set_seed(seed)
+    if adapter is None:
+        shape = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        return Loaded(get_peft_model(model, shape), tokenizer)
+    if not (adapter / "adapter_config.json").is_file():
+        raise StageFailed(
+            FailureCode.adapter_not_found,
+            f"no adapter at {adapter}; give the adapter/ directory that the stage before wrote",
+        )
+    return Loaded(PeftModel.from_pretrained(model, str(adapter), is_trainable=True), tokenizer)
+
+
+def load_base(base: str) -> PreTrainedModel:
+    """fp32 on CPU; bf16 on CUDA, where only the adapter is kept in fp32 (peft does that)."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            base, dtype=dtype, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise _base_not_found(base, error) from error
+    return model.to(device())
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise _base_not_found(base, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _base_not_found(base: str, error: Exception) -> StageFailed:
+    return StageFailed(
+        FailureCode.base_not_found,
+        f"no usable base model at {base}; give a directory with config.json, tokenizer.json and "
+        f"model.safetensors, or the name of a model in the local cache ({str(error)[:300]})",
+    )
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def uses_bf16(precision: Precision) -> bool:
+    """auto: CUDA, and processors with matrix tiles for bf16; without tiles a small model is slower in bf16."""
+    if precision is Precision.auto:
+        return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+    return precision is Precision.bf16
+
+
+def code_pool(tokenizer: PreTrainedTokenizerBase, needed: int) -> tuple[str, ...]:
+    """The codes that training draws from: as many as any schema may need, where the tokenizer has them."""
+
+    def tokens_of(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    for count in sorted({POOL_SIZE, max(needed, len(ascii_uppercase))}, reverse=True):
+        with suppress(CodesError):
+            return choose_codes(tokens_of, count)
+    try:
+        return choose_codes(tokens_of, needed)
+    except CodesError as error:
+        raise StageFailed(FailureCode.no_single_token_codes, str(error)) from error
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[ChatMessage]) -> list[int]:
+    """Exactly what the serving engine makes of the same messages."""
+    rendered = tokenizer.apply_chat_template(
+        [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return list(rendered["input_ids"])
+
+
+def completion_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The text and the end of the turn, as the model has to write it."""
+    return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+def context_length(model: PeftModel) -> int:
+    return int(model.config.get_text_config().max_position_embeddings)
+
+
+@contextmanager
+def merged(model: PeftModel) -> Iterator[None]:
+    """Inside, the active adapter is part of the weights, so that sampling runs at the base model's speed.
+
+    The weights before are put back themselves, not computed back, so nothing drifts however often this is used.
+    A base that is not fp32 is left as it is: adding an adapter to bf16 weights rounds most of it away.
+    """
+    kept: list[tuple[LoraLayer, torch.Tensor]] = []
+    adapter = model.active_adapter
+    try:
+        for layer in model.modules():
+            if isinstance(layer, LoraLayer) and adapter in layer.lora_A:
+                weight = layer.get_base_layer().weight
+                if weight.dtype is not torch.float32:
+                    continue
+                kept.append((layer, weight.data))
+                weight.data = weight.data + layer.get_delta_weight(adapter).detach()
+                layer.merged_adapters.append(adapter)
+        yield
+    finally:
+        for layer, before in kept:
+            layer.get_base_layer().weight.data = before
+            layer.merged_adapters.remove(adapter)
