@@ -233,10 +233,8 @@ def connect(
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     root = base_url.rstrip("/").removesuffix("/v1")
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
-    timeout = httpx.Timeout(timeout_s, connect=10)
-    return httpx.AsyncClient(
-        base_url=root, transport=transport, headers=headers, timeout=timeout, limits=limits
-    )
+    wait = httpx.Timeout(timeout_s, connect=10)
+    return httpx.AsyncClient(base_url=root, transport=transport, headers=headers, timeout=wait, limits=limits)
 
 
 def load_codes(model_dir: Path, count: int) -> Codes:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 
 from evaluation import measures
 from evaluation.contract import score
-from evaluation.contract.record import Conversation
 from evaluation.contract.render import last_customer_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE
@@ -259,15 +258,11 @@ def _confusion(judgement: Judgement) -> Confusion:
 
 def _examples(judgement: Judgement) -> list[Example]:
     """Of the examples that must move: first one of each family that moved right, then of those that did not."""
-    suite = judgement.suite
-    before = {
-        suite.items[m.item].conversation_id: m
-        for m in judgement.measured
-        if not suite.items[m.item].perturbation
-    }
+    suite, items = judgement.suite, judgement.suite.items
+    before = {items[m.item].conversation_id: m for m in judgement.measured if not items[m.item].perturbation}
     found: dict[tuple[bool, str], list[Example]] = {}
     for measured in judgement.measured:
-        item = suite.items[measured.item]
+        item = items[measured.item]
         earlier = before.get(item.conversation_id)
         if item.must_move and measured.prediction and earlier and earlier.prediction:
             example = _example(suite, earlier, measured)
@@ -278,11 +273,10 @@ def _examples(judgement: Judgement) -> list[Example]:
 
 
 def _example(suite: Suite, before: Measured, after: Measured) -> Example:
-    assert before.prediction is not None
-    assert after.prediction is not None
+    assert before.prediction and after.prediction
     item = suite.items[after.item]
     perturbed = suite.perturbations[item.perturbation]
-    conversation: Conversation = suite.conversations[item.conversation_id]
+    conversation = suite.conversations[item.conversation_id]
     return Example(
         family=perturbed.family,
         detail=perturbed.detail,

@@ -23,17 +23,27 @@ def bgmv_shrink(x_BI: Tensor, a_SOI: Tensor, out_BO: Tensor, slots_B: Tensor, sc
     _grouped(x_BI, a_SOI, out_BO, slots_B, scaling, add=False)
 
 
-def bgmv_expand(x_BI: Tensor, b_SOI: Tensor, out_BO: Tensor, slots_B: Tensor, add_inputs: bool = True) -> None:
+def bgmv_expand(
+    x_BI: Tensor, b_SOI: Tensor, out_BO: Tensor, slots_B: Tensor, add_inputs: bool = True
+) -> None:
     _grouped(x_BI, b_SOI, out_BO, slots_B, 1.0, add=add_inputs)
 
 
 def bgmv_expand_slice(
-    x_BI: Tensor, b_SOI: Tensor, out_BO: Tensor, slots_B: Tensor, offset: int, size: int, add_inputs: bool = True
+    x_BI: Tensor,
+    b_SOI: Tensor,
+    out_BO: Tensor,
+    slots_B: Tensor,
+    offset: int,
+    size: int,
+    add_inputs: bool = True,
 ) -> None:
     _grouped(x_BI, b_SOI, out_BO[:, offset : offset + size], slots_B, 1.0, add=add_inputs)
 
 
-def _grouped(x_BI: Tensor, weights: Tensor, out_BO: Tensor, slots_B: Tensor, scaling: float, *, add: bool) -> None:
+def _grouped(
+    x_BI: Tensor, weights: Tensor, out_BO: Tensor, slots_B: Tensor, scaling: float, *, add: bool
+) -> None:
     weights_SOI = weights.squeeze(1) if weights.ndim == 4 else weights
     x_BI = x_BI[: len(slots_B)]
     slots = slots_B[: len(x_BI)]

@@ -15,12 +15,14 @@ from transformers import PreTrainedTokenizerFast
 
 from evaluation.contract.render import INSTRUCTION, ChatMessage, Prompt, condition_text, render
 from training.starter import corpus as real
-from training.starter import world
+from training.starter import problems
 from training.starter.tokenizer import END, START
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 _TRUNK = -1
-CODE_LOSS = 0.5  # looked-up codes are one token in fifty of what is learned, and the one that everything hangs on
+CODE_LOSS = (
+    0.5  # looked-up codes are one token in fifty of what is learned, and the one that everything hangs on
+)
 
 
 class Shape(NamedTuple):
@@ -104,10 +106,14 @@ def _mask(owner_BT: Tensor) -> Tensor:
 class Source:
     """Trees for every phase of the recipe, from the world and, where it is there, the corpus."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, codes: tuple[str, ...], corpus: real.Corpus | None):
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, codes: tuple[str, ...], corpus: real.Corpus | None
+    ):
         self.tokenizer, self.codes, self.corpus = tokenizer, codes, corpus
         vocabulary = tokenizer.get_vocab()
-        self._words = [i for piece, i in sorted(vocabulary.items()) if piece[:1] == "Ġ" and piece[1:].isalpha()]
+        self._words = [
+            i for piece, i in sorted(vocabulary.items()) if piece[:1] == "Ġ" and piece[1:].isalpha()
+        ]
         self._equals = self._ids(" =")[0]
         self._code_ids = [self._ids(f" {code}")[0] for code in codes]
 
@@ -127,7 +133,14 @@ class Source:
         ]
         for words, code in lines:
             name = self._ids("name:") + rng.choices(known, k=rng.randint(1, 3)) + self._ids("\n")
-            trunk += [*(name if rng.random() < 0.5 else ()), *opening, *words, *closing, code, *self._ids("\n")]
+            trunk += [
+                *(name if rng.random() < 0.5 else ()),
+                *opening,
+                *words,
+                *closing,
+                code,
+                *self._ids("\n"),
+            ]
         branches = []
         for words, code in rng.choices(lines, k=16):
             between = rng.choices(known, k=rng.choice((0, 4, 10, 25, 50)))
@@ -135,23 +148,33 @@ class Source:
         return Tree(trunk, branches)
 
     def task(
-        self, rng: random.Random, sizes: tuple[int, int], *, corpus_share: float, hints: float, conditions: float
+        self,
+        rng: random.Random,
+        sizes: tuple[int, int],
+        *,
+        corpus_share: float,
+        hints: float,
+        conditions: float,
     ) -> Tree:
         size = rng.randint(*sizes)
         hinted = rng.random() < hints
         if self.corpus is not None and rng.random() < corpus_share:
             problem = real.sample_problem(self.corpus, rng, size, 6)
         else:
-            problem = world.sample_problem(rng, size, 6, conditions=conditions, jargon=0.5 if hinted else 0.0)
+            problem = problems.sample_problem(
+                rng, size, 6, conditions=conditions, jargon=0.5 if hinted else 0.0
+            )
         return self.tree(problem, rng, hinted)
 
-    def tree(self, problem: world.Problem, rng: random.Random, hinted: bool) -> Tree:
+    def tree(self, problem: problems.Problem, rng: random.Random, hinted: bool) -> Tree:
         codes = self._draw_codes(len(problem.schema.answers), rng)
         branches, trunk = [], []
         for example in problem.examples:
             prompt = render(problem.schema, example.conversation, codes)
-            answer = world.reasoning(example, problem.schema, codes)
-            messages = with_hint(prompt, self._hint(example, prompt, answer, rng)) if hinted else prompt.messages
+            answer = problems.reasoning(example, problem.schema, codes)
+            messages = (
+                with_hint(prompt, self._hint(example, prompt, answer, rng)) if hinted else prompt.messages
+            )
             system, user = messages
             trunk = self._ids(_turn(system))
             asked, written = self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)
@@ -159,7 +182,7 @@ class Source:
             branches.append(Branch(asked, written, places))
         return Tree(trunk, branches)
 
-    def _hint(self, example: world.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:
+    def _hint(self, example: problems.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:
         kind = rng.choice((HintKind.answer, HintKind.criterion, HintKind.demonstration))
         code = answer.rsplit(" ", 1)[1]
         return Hint(kind, code, condition_text(example.verdict.decider), answer)

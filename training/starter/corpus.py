@@ -16,7 +16,7 @@ from evaluation.contract.render import NONE_TEXT, plain
 from evaluation.contract.schema import Category, CategorySchema
 from training.starter.intents import INTENTS, Intent
 from training.starter.lexicon import OPAQUE_NAMES
-from training.starter.world import Example, Problem, Verdict
+from training.starter.problems import Example, Problem, Verdict
 
 _MAX_MESSAGES, _MAX_QUOTE_WORDS, _MAX_MESSAGE_CHARACTERS = 5, 16, 240
 
@@ -47,7 +47,9 @@ def load(folder: Path) -> Corpus:
     return Corpus({source: dict(intents) for source, intents in found.items()}, texts)
 
 
-def sample_problem(corpus: Corpus, rng: random.Random, size: int, examples: int, *, held: bool = False) -> Problem:
+def sample_problem(
+    corpus: Corpus, rng: random.Random, size: int, examples: int, *, held: bool = False
+) -> Problem:
     """Categories are intents of one source. held: only intents (one in eight) that training never shows as gold."""
     sources = [s for s in corpus.conversations if len(corpus.conversations[s]) >= size + 1]
     source = rng.choices(sources, [len(corpus.conversations[s]) for s in sources])[0]

@@ -8,7 +8,7 @@ import random
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from evaluation.contract.parse import parse
+from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
 from training.starter import corpus as real
 from training.starter import world
@@ -18,13 +18,15 @@ _BATCH, _MAX_NEW = 60, 120
 
 
 class Exam:
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, codes: tuple[str, ...], corpus: real.Corpus | None):
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, codes: tuple[str, ...], corpus: real.Corpus | None
+    ):
         self.tokenizer, self.codes, self.corpus = tokenizer, codes, corpus
 
     def sit(self, model: Qwen3ForCausalLM, questions: int) -> dict[str, float]:
         """Shares answered rightly, 0..1; `valid` is the share that gave a code of the schema."""
         kinds: tuple[world.BenchKind, ...] = ("unseen_pairs", "permuted_names", "told_answer")
-        parts = {kind: world.bench_items(kind, questions, seed=1) for kind in kinds}
+        parts: dict[str, list[world.BenchItem]] = {k: world.bench_items(k, questions, seed=1) for k in kinds}
         if self.corpus is not None:
             parts["corpus_unseen_intents"] = self._real(questions)
         marks: dict[str, float] = {}
@@ -32,7 +34,9 @@ class Exam:
         for part, items in parts.items():
             answers = self._answers(model, items, told=part == "told_answer")
             valid += [answer.failure is None for answer in answers]
-            right = [a.failure is None and a.category == item.gold for a, item in zip(answers, items, strict=True)]
+            right = [
+                a.failure is None and a.category == item.gold for a, item in zip(answers, items, strict=True)
+            ]
             marks[part] = round(sum(right) / len(right), 3)
         return marks | {"valid": round(sum(valid) / len(valid), 3)}
 
@@ -47,7 +51,7 @@ class Exam:
         return items
 
     @torch.inference_mode()
-    def _answers(self, model: Qwen3ForCausalLM, items: list[world.BenchItem], told: bool) -> list:
+    def _answers(self, model: Qwen3ForCausalLM, items: list[world.BenchItem], told: bool) -> list[Answer]:
         answers = []
         for start in range(0, len(items), _BATCH):
             chunk = items[start : start + _BATCH]
@@ -57,9 +61,19 @@ class Exam:
                 code = prompt.codes[item.schema.answers.index(item.gold)]
                 hint = Hint(HintKind.criterion, code, condition_text(item.decider), "")
                 messages = with_hint(prompt, hint) if told else prompt.messages
-                texts.append(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-            inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
-            out = model.generate(**inputs, max_new_tokens=_MAX_NEW, do_sample=False, pad_token_id=0, eos_token_id=2)
-            written = self.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            answers += [parse(text, item.schema, self.codes) for text, item in zip(written, chunk, strict=True)]
+                texts.append(
+                    self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                )
+            inputs = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(
+                model.device
+            )
+            out = model.generate(
+                **inputs, max_new_tokens=_MAX_NEW, do_sample=False, pad_token_id=0, eos_token_id=2
+            )
+            written = self.tokenizer.batch_decode(
+                out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+            )
+            answers += [
+                parse(text, item.schema, self.codes) for text, item in zip(written, chunk, strict=True)
+            ]
         return answers

@@ -33,7 +33,13 @@ LOOKUP, SHORT, LONG, WIDE = Shape(20, 320), Shape(20, 384), Shape(10, 768), Shap
 
 
 def attention(
-    module: torch.nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float = 1.0, **_: Any
+    module: torch.nn.Module,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    scaling: float = 1.0,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """softmax(qk)v written out: on CPU the backward pass of the fused kernel took 42 % of a step, this one 17 %."""
     scores = torch.matmul(q * scaling, k.transpose(-1, -2)) + mask
@@ -83,15 +89,21 @@ class Optimizers:
     """fp32 masters behind bf16 weights; Muon for matrices inside the blocks, AdamW for embeddings and norms."""
 
     def __init__(self, model: torch.nn.Module, learning_rate: float):
-        self.weights = list(model.parameters())
+        self.weights: list[Tensor] = list(model.parameters())
         self.masters = [weight.detach().float().clone() for weight in self.weights]
         named = zip((name for name, _ in model.named_parameters()), self.masters, strict=True)
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for name, master in named:
             (matrices if master.ndim == 2 and "embed" not in name else others).append(master)
         self.learning_rate = learning_rate
         self.parts = [
-            torch.optim.Muon(matrices, lr=MATRIX_LEARNING_RATE * learning_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(
+                matrices,
+                lr=MATRIX_LEARNING_RATE * learning_rate,
+                weight_decay=0.05,
+                adjust_lr_fn="match_rms_adamw",
+            ),
             torch.optim.AdamW(others, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),
         ]
 
@@ -110,6 +122,11 @@ class Optimizers:
         with torch.no_grad():
             torch._foreach_copy_(self.weights, self.masters)
         return norm
+
+    def start_from(self, other: Qwen3ForCausalLM) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.masters, [weight.detach() for weight in other.parameters()])
+            torch._foreach_copy_(self.weights, self.masters)
 
     def state(self) -> dict[str, Any]:
         return {"masters": self.masters, "parts": [part.state_dict() for part in self.parts]}
@@ -155,87 +172,158 @@ def maker(source: Source, phase: Phase) -> Make:
     )
 
 
-def train(options: argparse.Namespace) -> None:
-    torch.manual_seed(options.seed)
-    rng = random.Random(options.seed)
-    out: Path = options.out
-    corpus = real.load(options.corpus) if options.corpus else None
-    if corpus is None:
-        print("no --corpus: the starter will know the world's English only", flush=True)
-    tokenizer = (
-        PreTrainedTokenizerFast.from_pretrained(out)
-        if (out / "tokenizer.json").exists()
-        else vocabulary.build(out, corpus)
-    )
-    codes = choose_codes(lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], vocabulary.CODE_COUNT)
-    source, exam = Source(tokenizer, codes, corpus), Exam(tokenizer, codes, corpus)
-    model = Qwen3ForCausalLM(config(options.width, options.layers))
-    model.config._attn_implementation = "written_out"
-    model = model.to(options.device, torch.bfloat16)
-    examinee = Qwen3ForCausalLM(config(options.width, options.layers)).to(options.device, torch.bfloat16)
-    optimizers = Optimizers(model, options.learning_rate)
-    step, tokens, spent, practising = 0, 0, 0.0, True
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=False)
-        optimizers.load(saved["optimizers"])
-        rng.setstate(saved["rng"])
-        step, tokens, spent, practising = (saved[name] for name in ("step", "tokens", "spent", "practising"))
-        print(f"resumed at step {step}", flush=True)
-    if options.compile:  # one block, compiled once a shape, serves all layers
-        for block in model.model.layers:
-            block.compile(dynamic=False)
-    size = sum(weight.numel() for weight in model.parameters())
-    print(f"{size / 1e6:.2f} M parameters", flush=True)
-    begun = last_saved = last_exam = last_line = time.monotonic()
-    recent: list[float] = []
-    lookups: list[float] = []
-    while (share := (spent + time.monotonic() - begun) / (60 * options.minutes)) < 1:
-        phase = phase_at(share, practising, rng)
+class Counts(NamedTuple):
+    """Where a training stands; spent_s is the time used in earlier sittings."""
+
+    step: int = 0
+    tokens: int = 0
+    spent_s: float = 0.0
+    practising: bool = True
+
+
+class Run:
+    def __init__(self, options: argparse.Namespace):
+        torch.manual_seed(options.seed)
+        self.options, self.out, self.rng = options, options.out, random.Random(options.seed)
+        corpus = real.load(options.corpus) if options.corpus else None
+        if corpus is None:
+            print("no --corpus: the starter will know the world's English only", flush=True)
+        self.tokenizer = self._tokenizer(corpus)
+        codes = choose_codes(self._tokens_of, vocabulary.CODE_COUNT)
+        self.source, self.exam = Source(self.tokenizer, codes, corpus), Exam(self.tokenizer, codes, corpus)
+        self.model, self.examinee = self._model(), self._model()
+        self.model.config._attn_implementation = "written_out"
+        self.optimizers = Optimizers(self.model, options.learning_rate)
+        self.counts = self._resumed()
+        self.begun = time.monotonic()
+        self.code_losses: list[float] = []
+        self.lookup_losses: list[float] = []
+        if options.compile:  # one block, compiled once a shape, serves all layers
+            for block in self.model.model.layers:
+                block.compile(dynamic=False)
+
+    @property
+    def seconds(self) -> float:
+        return self.counts.spent_s + time.monotonic() - self.begun
+
+    @property
+    def share(self) -> float:
+        return self.seconds / (60 * self.options.minutes)
+
+    def step(self) -> float:
+        """Returns the gradient's norm."""
+        share, counts = self.share, self.counts
+        phase = phase_at(share, counts.practising, self.rng)
         prompt_loss = PROMPT_LOSS if phase.sizes else 0.0
-        data: Batch = batch(maker(source, phase), phase.shape, rng, tokenizer.pad_token_id, prompt_loss)
-        data = Batch(*(tensor.to(options.device) for tensor in data))
-        loss, each = loss_of(model, *data[:-1])
+        made = batch(
+            maker(self.source, phase), phase.shape, self.rng, self.tokenizer.pad_token_id, prompt_loss
+        )
+        data = Batch(*(tensor.to(self.options.device) for tensor in made))
+        loss, each = loss_of(self.model, *data[:-1])
         loss.backward()
-        norm = optimizers.step(schedule(share, step))
-        (recent if phase.sizes else lookups).append(float(each[data.looked_up].mean()))
-        if practising and (share > LOOKUP_UNTIL or (len(lookups) > 20 and sum(lookups[-20:]) / 20 < LOOKUP_LOSS)):
-            print(f"{share:.3f} step {step}: lookup practice ends", flush=True)
-            practising = False
-        step, tokens = step + 1, tokens + data.ids_BT.numel()
+        norm = self.optimizers.step(schedule(share, counts.step))
+        losses = self.code_losses if phase.sizes else self.lookup_losses
+        losses.append(float(each[data.looked_up].mean()))
+        learned = len(self.lookup_losses) > 20 and _mean(self.lookup_losses) < LOOKUP_LOSS
+        self.counts = counts._replace(
+            step=counts.step + 1,
+            tokens=counts.tokens + data.ids_BT.numel(),
+            practising=counts.practising and share < LOOKUP_UNTIL and not learned,
+        )
+        return norm
+
+    def line(self, norm: float) -> str:
+        counts = self.counts
+        return (
+            f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens {self.seconds:.0f} s "
+            f"codes {_mean(self.code_losses):.3f} lookup {_mean(self.lookup_losses):.3f} norm {norm:.2f}"
+            f"{' practising' if counts.practising else ''}"
+        )
+
+    def examined(self, questions: int) -> str:
+        self.examinee.load_state_dict(self.model.state_dict())
+        counts = {"step": self.counts.step, "tokens": self.counts.tokens, "share": round(self.share, 3)}
+        return json.dumps(counts | self.exam.sit(self.examinee, questions))
+
+    def save(self) -> None:
+        counts = self.counts._replace(spent_s=self.seconds)._asdict()
+        state = {"optimizers": self.optimizers.state(), "rng": self.rng.getstate(), "counts": counts}
+        temporary = self.out / "checkpoint.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.out / "checkpoint.pt")
+
+    def publish(self) -> None:
+        self.examinee.load_state_dict(self.model.state_dict())
+        self.examinee.save_pretrained(self.out)
+
+    def _tokenizer(self, corpus: real.Corpus | None) -> PreTrainedTokenizerFast:
+        known = next(
+            (f for f in (self.out, self.options.start) if f and (f / "tokenizer.json").exists()), None
+        )
+        tokenizer = (
+            PreTrainedTokenizerFast.from_pretrained(known) if known else vocabulary.build(self.out, corpus)
+        )
+        tokenizer.save_pretrained(self.out)
+        return tokenizer
+
+    def _tokens_of(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _model(self) -> Qwen3ForCausalLM:
+        model = Qwen3ForCausalLM(config(self.options.width, self.options.layers))
+        return model.to(self.options.device, torch.bfloat16)
+
+    def _resumed(self) -> Counts:
+        checkpoint = self.out / "checkpoint.pt"
+        if checkpoint.exists():
+            saved = torch.load(checkpoint, weights_only=False)
+            self.optimizers.load(saved["optimizers"])
+            self.rng.setstate(saved["rng"])
+            print(f"resumed at step {saved['counts']['step']}", flush=True)
+            return Counts(**saved["counts"])
+        if self.options.start:
+            self.optimizers.start_from(
+                Qwen3ForCausalLM.from_pretrained(self.options.start, dtype=torch.bfloat16)
+            )
+        return Counts(practising=not self.options.start)
+
+
+def train(options: argparse.Namespace) -> None:
+    run = Run(options)
+    saved_at = examined_at = told_at = time.monotonic()
+    while run.share < 1:
+        norm = run.step()
         now = time.monotonic()
-        if now - last_line > 30:
-            means = [f"{sum(part[-20:]) / max(1, len(part[-20:])):.3f}" for part in (recent, lookups)]
-            rate = tokens / (spent + now - begun)
-            print(f"{share:.3f} step {step} {tokens / 1e6:.2f} M tokens {rate:.0f}/s codes {means[0]} lookup {means[1]} norm {norm:.2f}",
-                  flush=True)  # fmt: skip
-            last_line = now
-        if now - last_exam > options.exam_every * 60 and phase.sizes:
-            examinee.load_state_dict(model.state_dict())
-            print(json.dumps({"step": step, "share": round(share, 3)} | exam.sit(examinee, options.exam_size)), flush=True)
-            last_exam = time.monotonic()
-        if now - last_saved > 240:
-            _save(checkpoint, optimizers, rng, step, tokens, spent + now - begun, practising)
-            last_saved = time.monotonic()
-    _save(checkpoint, optimizers, rng, step, tokens, spent + time.monotonic() - begun, practising)
-    examinee.load_state_dict(model.state_dict())
-    examinee.save_pretrained(out)
-    print(json.dumps({"step": step, "tokens": tokens} | exam.sit(examinee, 4 * options.exam_size)), flush=True)
+        if now - told_at > 30:
+            print(run.line(norm), flush=True)
+            told_at = now
+        if now - examined_at > options.exam_every * 60 and not run.counts.practising:
+            print(run.examined(options.exam_size), flush=True)
+            examined_at = time.monotonic()
+        if now - saved_at > 240:
+            run.save()
+            saved_at = now
+    run.save()
+    run.publish()
+    print(run.examined(4 * options.exam_size), flush=True)
 
 
-def _save(path: Path, optimizers: Optimizers, rng: random.Random, step: int, tokens: int, spent: float, practising: bool) -> None:
-    progress = {"step": step, "tokens": tokens, "spent": spent, "practising": practising}
-    state = {"optimizers": optimizers.state(), "rng": rng.getstate()} | progress
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+def _mean(losses: list[float]) -> float:
+    """Of the last twenty; nan before the first."""
+    recent = losses[-20:]
+    return sum(recent) / len(recent) if recent else math.nan
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the starter model from nothing.")
-    parser.add_argument("--out", type=Path, required=True, help="tokenizer, weights and checkpoint; resumes from there")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="tokenizer, weights and checkpoint; resumes from there"
+    )
     parser.add_argument("--corpus", type=Path, help="folder with utterances.jsonl.gz and dialogues.jsonl.gz")
-    parser.add_argument("--minutes", type=float, default=120, help="training time; phases and learning rate follow it")
+    parser.add_argument(
+        "--minutes", type=float, default=120, help="training time; phases and learning rate follow it"
+    )
+    parser.add_argument("--start", type=Path, help="folder of a starter to go on from; skips lookup practice")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

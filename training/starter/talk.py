@@ -50,14 +50,22 @@ def tell(issue: Issue, rng: random.Random, *, noun: str | None = None, earlier: 
         messages += [_say([*greeting, _issue_sentence(earlier, None, rng)], style), _agent(rng)]
         core.insert(0, ", ".join((rng.choice(DONE_LINES), rng.choice(SWITCH_LINES))))
     elif rng.random() < 0.25:
-        messages += [_agent(rng)] if rng.random() < 0.5 else [_say([*greeting, rng.choice(SMALLTALK)], style), _agent(rng)]
+        messages += (
+            [_agent(rng)]
+            if rng.random() < 0.5
+            else [_say([*greeting, rng.choice(SMALLTALK)], style), _agent(rng)]
+        )
     elif greeting:
         core.insert(0, greeting[0])
     if rng.random() < 0.35:
         core.append(rng.choice(CLOSINGS))
     if len(core) > 2 and rng.random() < 0.3:
         cut = rng.randrange(1, len(core))
-        messages += [_say(core[:cut], style)] + ([_agent(rng)] if rng.random() < 0.5 else []) + [_say(core[cut:], style)]
+        messages += (
+            [_say(core[:cut], style)]
+            + ([_agent(rng)] if rng.random() < 0.5 else [])
+            + [_say(core[cut:], style)]
+        )
     else:
         messages.append(_say(core, style))
     if rng.random() < 0.15:
@@ -65,7 +73,16 @@ def tell(issue: Issue, rng: random.Random, *, noun: str | None = None, earlier: 
     return Told(tuple(messages), quotes)
 
 
-_FOLLOW_UPS = ("ok", "yes", "sure", "it is {n}", "my number is {n}", "ok thanks", "no that is all", "here it is, {n}")
+_FOLLOW_UPS = (
+    "ok",
+    "yes",
+    "sure",
+    "it is {n}",
+    "my number is {n}",
+    "ok thanks",
+    "no that is all",
+    "here it is, {n}",
+)
 
 
 def _issue_sentence(issue: Issue, noun: str | None, rng: random.Random) -> str:

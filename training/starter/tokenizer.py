@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from evaluation.contract.render import candidate_codes, choose_codes, render
 from training.starter import corpus as real
-from training.starter import world
+from training.starter import problems
 
 VOCABULARY = 4096
 CODE_COUNT = 101
@@ -23,7 +23,9 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(folder: Path, corpus: real.Corpus | None, problems: int = 12_000, seed: int = 1) -> PreTrainedTokenizerFast:
+def build(
+    folder: Path, corpus: real.Corpus | None, count: int = 12_000, seed: int = 1
+) -> PreTrainedTokenizerFast:
     """Train on the world (and the corpus, where there is one), save to `folder`.
 
     Raises: CodesError if a code came out as more than one token.
@@ -39,7 +41,7 @@ def build(folder: Path, corpus: real.Corpus | None, problems: int = 12_000, seed
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator(_texts(corpus, problems, seed), trainer)
+    core.train_from_iterator(_texts(corpus, count, seed), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token=PAD, eos_token=END, padding_side="left", model_max_length=4096
     )
@@ -50,21 +52,26 @@ def build(folder: Path, corpus: real.Corpus | None, problems: int = 12_000, seed
     return tokenizer
 
 
-def _texts(corpus: real.Corpus | None, problems: int, seed: int) -> Iterator[str]:
+def _texts(corpus: real.Corpus | None, count: int, seed: int) -> Iterator[str]:
     rng = random.Random(seed)
     codes = tuple(islice(candidate_codes(), CODE_COUNT))
-    yield from ("\n".join(f'" = {code}\nAnswer: {code}\nsystem\nuser\nassistant\n' for code in codes) for _ in range(200))
-    for _ in range(problems):
-        problem = world.sample_problem(rng, 4, 3, held=rng.random() < 0.2)
+    yield from (
+        "\n".join(f'" = {code}\nAnswer: {code}\nsystem\nuser\nassistant\n' for code in codes)
+        for _ in range(200)
+    )
+    for _ in range(count):
+        problem = problems.sample_problem(rng, 4, 3, held=rng.random() < 0.2)
         for example in problem.examples:
             yield render(problem.schema, example.conversation, codes).messages[1]["content"]
-            yield world.reasoning(example, problem.schema, codes)
-        yield "\n".join(m["content"] for m in render(problem.schema, problem.examples[0].conversation, codes).messages)
+            yield problems.reasoning(example, problem.schema, codes)
+        yield "\n".join(
+            m["content"] for m in render(problem.schema, problem.examples[0].conversation, codes).messages
+        )
     if corpus is None:
         return
     for text in corpus.texts:
         yield f'customer: {text} "{text}"'
-    for _ in range(problems):
+    for _ in range(count):
         problem = real.sample_problem(corpus, rng, 5, 2, held=rng.random() < 0.1)
-        yield "\n".join(world.reasoning(example, problem.schema, codes) for example in problem.examples)
+        yield "\n".join(problems.reasoning(example, problem.schema, codes) for example in problem.examples)
         yield render(problem.schema, problem.examples[0].conversation, codes).messages[0]["content"]

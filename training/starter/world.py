@@ -1,55 +1,14 @@
-"""Problems to learn the task from: a schema, conversations, the right answers and the reasoning for them.
-
-Names of categories are descriptive, opaque or misleading at random, so that only reading the definition works.
-Torch-free; the product's demo tenant and the starter's exam come from here as well.
-"""
+"""What the rest of the product sees of the world: a demo tenant and the starter's exam. Torch-free."""
 
 import random
 from typing import Literal, NamedTuple
 
 from evaluation.contract.perturb import rename_misleading
 from evaluation.contract.record import Conversation, Split
-from evaluation.contract.render import ANSWER_MARK, NONE_TEXT, condition_text
 from evaluation.contract.schema import Category, CategorySchema
-from training.starter.facts import HELD_PAIRS, Issue, Matcher, random_issue
-from training.starter.lexicon import ACTIONS, CIRCUMSTANCES, JARGON, OBJECTS, OPAQUE_NAMES
+from training.starter.facts import Matcher, random_issue
+from training.starter.problems import Rule, judge, sample_problem
 from training.starter.talk import tell
-
-_TRIES = 40
-
-
-class Rule(NamedTuple):
-    """A category as the world knows it, with the wording that its schema shows."""
-
-    key: str
-    definition: Matcher
-    includes: tuple[Matcher, ...]
-    excludes: tuple[Matcher, ...]
-    wording: dict[Matcher, str]
-
-    def fits(self, issue: Issue) -> Matcher | None:
-        return next((m for m in (self.definition, *self.includes) if m.matches(issue)), None)
-
-    def excluding(self, issue: Issue) -> Matcher | None:
-        return next((m for m in self.excludes if m.matches(issue)), None)
-
-
-class Verdict(NamedTuple):
-    key: str | None
-    decider: str  # the condition's text; NONE_TEXT for none of these
-    set_aside: tuple[tuple[str, str, str], ...]  # (key, condition that fitted, exclude that took it away)
-
-
-class Example(NamedTuple):
-    conversation: Conversation
-    quotes: tuple[str, ...]
-    gist: str
-    verdict: Verdict
-
-
-class Problem(NamedTuple):
-    schema: CategorySchema
-    examples: list[Example]
 
 
 class DemoTenant(NamedTuple):
@@ -64,163 +23,17 @@ class BenchItem(NamedTuple):
     decider: str
 
 
-def judge(rules: list[Rule], issue: Issue) -> Verdict | None:
-    """The right answer; None where two categories claim the issue (such a conversation is not used)."""
-    claims: list[tuple[Rule, Matcher]] = []
-    set_aside = []
-    for rule in rules:
-        fitted, excluded = rule.fits(issue), rule.excluding(issue)
-        if fitted and excluded:
-            set_aside.append((rule.key, rule.wording[fitted], rule.wording[excluded]))
-        elif fitted:
-            claims.append((rule, fitted))
-    if len(claims) > 1:
-        return None
-    if not claims:
-        return Verdict(None, NONE_TEXT, tuple(set_aside))
-    rule, matcher = claims[0]
-    return Verdict(rule.key, rule.wording[matcher], tuple(set_aside))
-
-
-def reasoning(example: Example, schema: CategorySchema, codes: tuple[str, ...]) -> str:
-    """What the starter is taught to write, up to and with the answer. codes: aligned with schema.answers."""
-    code_of = dict(zip(schema.answers, codes, strict=False))
-    said = " and ".join(f'"{quote}"' for quote in example.quotes)
-    parts = [f"The customer says {said}.", f"That means: {example.gist}."]
-    parts += [
-        f'Not "{condition_text(fitted)}", because "{condition_text(exclude)}" = not {code_of[key]}.'
-        for key, fitted, exclude in example.verdict.set_aside
-    ]
-    code = code_of[example.verdict.key]
-    parts.append(f'This fits "{condition_text(example.verdict.decider)}" = {code}')
-    return " ".join(parts) + f"{ANSWER_MARK} {code}"
-
-
-def sample_problem(
-    rng: random.Random, size: int, examples: int, *, held: bool = False, conditions: float = 0.3, jargon: float = 0.0
-) -> Problem:
-    """size: number of categories. conditions: chance that a category has includes or excludes.
-
-    jargon: chance that a customer uses a word for the object that nothing in the prompt explains.
-    """
-    while True:
-        rules = _rules(rng, size, held, conditions)
-        allow_none = rng.random() < 0.6
-        schema = _schema(rng, rules, allow_none)
-        found = [_example(rng, rules, allow_none, held, jargon) for _ in range(examples * 3)]
-        usable = [example for example in found if example is not None][:examples]
-        if len(usable) == examples:
-            return Problem(schema, usable)
-
-
-def _rules(rng: random.Random, size: int, held: bool, conditions: float) -> list[Rule]:
-    matchers: list[Matcher] = []
-    while len(matchers) < size:
-        near = rng.choice(matchers) if matchers and rng.random() < 0.45 else None
-        matcher = _near_miss(rng, near) if near else _matcher(rng)
-        pair = (matcher.action, matcher.object)
-        if matcher in matchers or (None not in pair and (pair in HELD_PAIRS) != held and rng.random() < (0.7 if held else 1)):
-            continue
-        matchers.append(matcher)
-    rules = []
-    for number, matcher in enumerate(matchers):
-        includes, excludes = _conditions(rng, matcher, held) if rng.random() < conditions else ((), ())
-        wording = {m: m.wording(rng) for m in (matcher, *includes, *excludes)}
-        if len(set(wording.values())) == len(wording):
-            rules.append(Rule(f"k{number}", matcher, includes, excludes, wording))
-    texts = [text for rule in rules for text in rule.wording.values()]
-    return rules if len(rules) == size and len(set(texts)) == len(texts) else _rules(rng, size, held, conditions)
-
-
-def _matcher(rng: random.Random) -> Matcher:
-    action, thing = rng.choice(list(ACTIONS)), rng.choice(list(OBJECTS))
-    kind = rng.random()
-    circumstance = (rng.choice(list(CIRCUMSTANCES)), rng.random() < 0.4) if rng.random() < 0.25 else (None, False)
-    if kind < 0.62:
-        return Matcher(action, thing, *circumstance)
-    if kind < 0.77:
-        return Matcher(None, thing, *circumstance)
-    if kind < 0.92:
-        return Matcher(action, None, *circumstance)
-    return Matcher(circumstance=rng.choice(list(CIRCUMSTANCES)))
-
-
-def _near_miss(rng: random.Random, near: Matcher) -> Matcher:
-    """A category that shares an action, an object or a circumstance with another."""
-    options = [near._replace(action=rng.choice(list(ACTIONS))), near._replace(object=rng.choice(list(OBJECTS)))]
-    if near.circumstance and (near.action or near.object):
-        options.append(near._replace(negated=not near.negated))
-    return rng.choice(options)
-
-
-def _conditions(rng: random.Random, matcher: Matcher, held: bool) -> tuple[tuple[Matcher, ...], tuple[Matcher, ...]]:
-    includes: tuple[Matcher, ...] = ()
-    excludes: tuple[Matcher, ...] = ()
-    kind = rng.random()
-    if kind < 0.6:
-        extra = Matcher(rng.choice(list(ACTIONS)), rng.choice(list(OBJECTS)))
-        if (extra[:2] in HELD_PAIRS) == held:
-            includes = (extra,)
-    if kind > 0.4:
-        if matcher.action and not matcher.object and rng.random() < 0.5:
-            excludes = (Matcher(object=rng.choice(list(OBJECTS))),)
-        elif matcher.object and not matcher.action and rng.random() < 0.5:
-            excludes = (Matcher(action=rng.choice(list(ACTIONS))),)
-        elif not matcher.circumstance:
-            excludes = (Matcher(circumstance=rng.choice(list(CIRCUMSTANCES))),)
-    return includes, excludes
-
-
-def _schema(rng: random.Random, rules: list[Rule], allow_none: bool) -> CategorySchema:
-    opaque = rng.sample(OPAQUE_NAMES, len(rules))
-    style = rng.random()
-    names = [rule.definition.name for rule in rules]
-    if style < 0.35 or len(set(names)) < len(names):
-        names = opaque
-    categories = tuple(
-        Category(
-            key=rule.key,
-            name=name,
-            definition=rule.wording[rule.definition],
-            includes=tuple(rule.wording[m] for m in rule.includes),
-            excludes=tuple(rule.wording[m] for m in rule.excludes),
-        )
-        for rule, name in zip(rules, names, strict=True)
-    )
-    schema = CategorySchema(name="world", none_of_these=allow_none, categories=categories)
-    return rename_misleading(schema, rng).schema if style > 0.65 and len(rules) > 1 else schema
-
-
-def _example(rng: random.Random, rules: list[Rule], allow_none: bool, held: bool, jargon: float) -> Example | None:
-    """A conversation with exactly one right answer, or None after _TRIES."""
-    for _ in range(_TRIES):
-        rule = rng.choice(rules)
-        wants_none = allow_none and rng.random() < 0.12
-        like = rng.choice((rule.definition, rule.definition, *rule.includes))
-        if wants_none:
-            like = rng.choice((Matcher(), like._replace(action=None), like._replace(object=None)))
-        elif rule.excludes and rng.random() < 0.3 and rule.excludes[0].circumstance:
-            like = like._replace(circumstance=rule.excludes[0].circumstance, negated=False)
-        try:
-            issue = random_issue(rng, like, held)
-        except ValueError:
-            continue
-        verdict = judge(rules, issue)
-        if verdict is None or (verdict.key is None) != wants_none:
-            continue
-        earlier = random_issue(rng, Matcher(), held) if rng.random() < 0.12 else None
-        noun = rng.choice(JARGON) if rng.random() < jargon else None
-        told = tell(issue, rng, noun=noun, earlier=earlier)
-        conversation = Conversation(id=f"w{rng.getrandbits(48):012x}", messages=told.messages, category=verdict.key)
-        return Example(conversation, told.quotes, issue.gist, verdict)
-    return None
-
-
 _DEMO_RULES = (
     # key, share of the traffic, definition, includes, excludes
     ("end_plan", 0.26, Matcher("cancel", "subscription"), (), (Matcher(circumstance="moved_house"),)),
     ("hold_plan", 0.16, Matcher("pause", "subscription"), (Matcher("change", "direct_debit"),), ()),
-    ("relocation", 0.06, Matcher("cancel", "subscription", "moved_house"), (Matcher("change", "address"),), ()),
+    (
+        "relocation",
+        0.06,
+        Matcher("cancel", "subscription", "moved_house"),
+        (Matcher("change", "address"),),
+        (),
+    ),
     ("stop_order", 0.12, Matcher("cancel", "order"), (), ()),
     ("money_back", 0.10, Matcher("refund", "order"), (Matcher("dispute", "invoice"),), ()),
     ("router_fault", 0.10, Matcher("fix", "internet"), (), (Matcher(circumstance="business"),)),
@@ -259,7 +72,9 @@ def demo_tenant(seed: int = 0, jargon: float = 0.5) -> DemoTenant:
         for number in range(size):
             none = rng.random() < _DEMO_NONE_SHARE
             rule = None if none else rng.choices(rules, shares)[0]
-            conversations.append(_demo_conversation(rng, rules, rule, jargon, f"{split.value}-{number}", split))
+            conversations.append(
+                _demo_conversation(rng, rules, rule, jargon, f"{split.value}-{number}", split)
+            )
     return DemoTenant(schema, conversations)
 
 
@@ -267,7 +82,11 @@ def _demo_conversation(
     rng: random.Random, rules: list[Rule], rule: Rule | None, jargon: float, name: str, split: Split
 ) -> Conversation:
     while True:
-        like = rng.choice((rule.definition, rule.definition, rule.definition, *rule.includes)) if rule else Matcher()
+        like = (
+            rng.choice((rule.definition, rule.definition, rule.definition, *rule.includes))
+            if rule
+            else Matcher()
+        )
         issue = random_issue(rng, like, held=False)
         verdict = judge(rules, issue)
         if verdict is None or verdict.key != (rule.key if rule else None):
@@ -290,7 +109,9 @@ def bench_items(kind: BenchKind, n: int, seed: int = 0) -> list[BenchItem]:
     rng = random.Random(f"{kind}-{seed}")
     items: list[BenchItem] = []
     while len(items) < n:
-        problem = sample_problem(rng, rng.randint(4, 8), 1, held=True, jargon=0.5 if kind == "told_answer" else 0.0)
+        problem = sample_problem(
+            rng, rng.randint(4, 8), 1, held=True, jargon=0.5 if kind == "told_answer" else 0.0
+        )
         example = problem.examples[0]
         schema = rename_misleading(problem.schema, rng).schema if kind == "permuted_names" else problem.schema
         items.append(BenchItem(schema, example.conversation, example.verdict.key, example.verdict.decider))
