@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,17 +97,18 @@ def test_requests_to_a_socket_ignore_the_environments_proxy(
 
 @pytest.mark.slow
 def test_a_vllm_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    settings = Settings(vllm_extra_args=("--no-such-option",), socket_dir=tmp_path)
     modes: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="sw-") as short:  # tmp_path can be too long for a socket
+        settings = Settings(vllm_extra_args=("--no-such-option",), socket_dir=Path(short))
 
-    def waiting(passed: float) -> None:
-        modes.extend(stat.S_IMODE(p.stat().st_mode) for p in tmp_path.glob("steerwise-vllm-*"))
+        def waiting(passed: float) -> None:
+            modes.extend(stat.S_IMODE(p.stat().st_mode) for p in Path(short).glob("steerwise-vllm-*"))
 
-    with (
-        pytest.raises(ServingError, match=r"vLLM did not start .exit code") as caught,
-        serving(tmp_path, tmp_path / "vllm.log", settings, waiting),
-    ):
-        pass
+        with (
+            pytest.raises(ServingError, match=r"vLLM did not start .exit code") as caught,
+            serving(tmp_path, tmp_path / "vllm.log", settings, waiting),
+        ):
+            pass
+        assert not list(Path(short).iterdir())
     assert any("no-such-option" in line for line in caught.value.details), caught.value.details
     assert set(modes) == {0o700}
-    assert [p.name for p in tmp_path.iterdir()] == ["vllm.log"]
