@@ -109,6 +109,8 @@ def starter(
 
 def show_outcome(report: Report, out: Path, after: Callable[[Console], None] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:  # 80 columns would cut the intervals off
+        console.width = max(console.width, 110)
     console.print(stage_table(report))
     for line in verdict_lines(report):
         console.print(line, markup=False)
