@@ -44,6 +44,7 @@ class Example(NamedTuple):
     quotes: tuple[str, ...]
     gist: str
     verdict: Verdict
+    pair: tuple[str, str] | None = None  # action and object, where the world made it
 
 
 class Problem(NamedTuple):
@@ -220,5 +221,5 @@ def _example(
         conversation = Conversation(
             id=f"w{rng.getrandbits(48):012x}", messages=told.messages, category=verdict.key
         )
-        return Example(conversation, told.quotes, issue.gist, verdict)
+        return Example(conversation, told.quotes, issue.gist, verdict, issue[:2])
     return None

@@ -260,7 +260,7 @@ def _mean(losses: list[float]) -> float:
     return sum(recent) / len(recent) if recent else math.nan
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the starter model from nothing.")
     parser.add_argument(
         "--out", type=Path, required=True, help="tokenizer, weights and checkpoint; resumes from there"
@@ -278,7 +278,11 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--exam-every", type=float, default=12, help="minutes between exams")
     parser.add_argument("--exam-size", type=int, default=40, help="questions per part of an exam")
-    train(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    train(parser().parse_args())
 
 
 if __name__ == "__main__":

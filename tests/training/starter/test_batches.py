@@ -1,0 +1,75 @@
+"""A row of training holds a schema once and several conversations; it must teach what separate sequences would."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from evaluation.contract.render import choose_codes
+from training.starter import problems, recipe, tokenizer
+from training.starter.batches import Branch, Shape, Source, Tree, batch, collate
+
+WEIGHTS = Path(tokenizer.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast.from_pretrained(WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def source(shipped: PreTrainedTokenizerFast) -> Source:
+    codes = choose_codes(lambda text: shipped(text, add_special_tokens=False)["input_ids"], 101)
+    return Source(shipped, codes, None)
+
+
+def model() -> Qwen3ForCausalLM:
+    torch.manual_seed(0)
+    config: Qwen3Config = recipe.config(128, 2)
+    config._attn_implementation = "written_out"
+    return Qwen3ForCausalLM(config)
+
+
+def losses(tree: Tree, room: int) -> torch.Tensor:
+    data = collate([tree], Shape(1, room), 0, 0.0, random.Random(0))
+    data = data._replace(mask_B1TT=data.mask_B1TT.float())
+    with torch.no_grad():
+        _, each = recipe.loss_of(model(), *data[:-1])
+    return each[data.weights > 0]
+
+
+def test_a_branch_of_a_tree_costs_what_it_costs_alone() -> None:
+    rng = random.Random(1)
+    trunk = [rng.randrange(5, 4000) for _ in range(20)]
+    branches = [Branch([rng.randrange(5, 4000) for _ in range(n)], [7, 8, 9], (1,)) for n in (4, 9, 6)]
+    together = losses(Tree(trunk, branches), 96)
+    alone = torch.cat([losses(Tree(trunk, [branch]), 96) for branch in branches])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_codes_that_weigh_more_are_the_codes(source: Source, shipped: PreTrainedTokenizerFast) -> None:
+    rng = random.Random(2)
+    for make in (source.lookup, lambda r: source.tree(problems.sample_problem(r, 3, 4), r, hinted=True)):
+        data = batch(make, Shape(4, 512), rng, shipped.pad_token_id, 0.2)
+        written = {shipped.decode([token]).strip() for token in data.targets[data.looked_up].tolist()}
+        assert written
+        assert written <= {*source.codes, "not"}
+        assert data.weights[data.looked_up].min() > data.weights[~data.looked_up].max()
+
+
+def test_training_goes_on_from_a_checkpoint_and_from_shipped_weights(tmp_path: Path) -> None:
+    options = recipe.parser().parse_args(
+        ["--out", str(tmp_path), "--start", str(WEIGHTS), "--no-compile", "--minutes", "100"]
+    )
+    run = recipe.Run(options)
+    before = [weight.clone() for weight in run.model.parameters()]
+    assert torch.isfinite(torch.tensor(run.step()))
+    run.save()
+    assert any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
+    resumed = recipe.Run(options)
+    assert resumed.counts.step == 1
+    assert all(
+        torch.equal(a, b) for a, b in zip(run.model.parameters(), resumed.model.parameters(), strict=True)
+    )

@@ -1,0 +1,66 @@
+"""The world must be right about itself: whatever it teaches, every model built on it believes."""
+
+import random
+
+from evaluation.contract.parse import decided_by, evidence, parse
+from evaluation.contract.record import Split
+from evaluation.contract.render import ANSWER_MARK, candidate_codes
+from training.starter.facts import HELD_PAIRS, Issue, Matcher
+from training.starter.problems import Problem, Rule, judge, reasoning, sample_problem
+from training.starter.world import bench_items, demo_tenant
+
+CODES = tuple(code for code, _ in zip(candidate_codes(), range(26), strict=False))
+
+
+def problems(count: int, *, held: bool = False) -> list[Problem]:
+    rng = random.Random(3)
+    return [sample_problem(rng, rng.randint(2, 8), 3, held=held, conditions=0.6) for _ in range(count)]
+
+
+def test_the_reasoning_that_is_taught_parses_to_the_right_answer_with_true_quotes() -> None:
+    for problem in problems(40):
+        for example in problem.examples:
+            text = reasoning(example, problem.schema, CODES)
+            answer = parse(text, problem.schema, CODES)
+            assert answer.failure is None
+            assert answer.category == example.conversation.category == example.verdict.key
+            assert {e.quote for e in evidence(answer.reasoning, example.conversation)} >= set(example.quotes)
+            condition = decided_by(answer.reasoning, problem.schema, answer.category)
+            assert condition is not None
+            assert condition.text == example.verdict.decider
+
+
+def test_pairs_held_out_for_the_exam_do_not_occur_in_training() -> None:
+    pairs = {e.pair for problem in problems(60) for e in problem.examples}
+    assert pairs
+    assert not pairs & HELD_PAIRS
+    assert {e.pair for problem in problems(20, held=True) for e in problem.examples} <= HELD_PAIRS
+
+
+def test_an_exclude_takes_an_issue_away_and_two_claims_make_it_unusable() -> None:
+    cancel, moved = Matcher("cancel", "order"), Matcher(circumstance="moved_house")
+    first = Rule("first", cancel, (), (moved,), {cancel: "cancels an order", moved: "has moved"})
+    second = Rule("second", moved, (), (), {moved: "anything after moving"})
+    plain, after_moving = Issue("cancel", "order"), Issue("cancel", "order", ("moved_house",))
+    assert judge([first, second], plain) == ("first", "cancels an order", ())
+    taken = judge([first, second], after_moving)
+    assert taken is not None
+    assert taken.key == "second"
+    assert taken.set_aside == (("first", "cancels an order", "has moved"),)
+    assert judge([first._replace(excludes=()), second], after_moving) is None
+
+
+def test_the_demo_tenant_and_the_exam_are_the_same_every_time() -> None:
+    first, again = demo_tenant(), demo_tenant()
+    assert first == again
+    assert demo_tenant(seed=1) != first
+    assert sum(c.split is Split.train for c in first.conversations) == 400
+    assert all(c.category in first.category_schema.answers for c in first.conversations)
+    assert bench_items("permuted_names", 5) == bench_items("permuted_names", 5)
+    assert all(4 <= len(item.schema.categories) <= 8 for item in bench_items("unseen_pairs", 30))
+
+
+def test_the_answer_is_the_last_line() -> None:
+    problem = problems(1)[0]
+    text = reasoning(problem.examples[0], problem.schema, CODES)
+    assert text.count(ANSWER_MARK) == 1
