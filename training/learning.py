@@ -170,8 +170,3 @@ def _summary(watch: Watch) -> dict[str, Any]:
             summary[f"{name}_first"] = round(sum(values[:width]) / len(values[:width]), 6)
             summary[f"{name}_last"] = round(sum(values[-width:]) / len(values[-width:]), 6)
     return summary
-
-
-def student_parameters(model: PeftModel) -> dict[str, torch.nn.Parameter]:
-    """The student's own weights by name."""
-    return {name: p for name, p in model.named_parameters() if f".{STUDENT}." in name}
