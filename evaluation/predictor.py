@@ -6,8 +6,6 @@ that ignores that field is read by its `top_logprobs`, and what those leave out 
 """
 
 import asyncio
-import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,10 +27,10 @@ from evaluation.contract.parse import (
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, choose_codes, render
 from evaluation.contract.schema import CategorySchema, Condition
+from evaluation.logprobs import Reading, read_answer, read_code
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own API allows
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
-_CODE = re.compile(rb"(?:^|\n|think>)Answer:[ \t]*(\S)")
 
 
 class PredictorError(Exception):
@@ -60,8 +58,8 @@ class Prediction(BaseModel):
     probabilities: dict[str | None, float] | None  # renormalised over the answers that the server reported
     label_mass: float | None  # None where some code's log-prob is unknown
     forced_read: bool
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None  # None, here and below, where the server did not count
+    completion_tokens: int | None
     cached_tokens: int | None
     latency_s: float
 
@@ -81,19 +79,12 @@ class Predictor(Protocol):
         ...
 
 
-class Reading(NamedTuple):
-    """The distribution over the codes at one position."""
-
-    probabilities: Mapping[str, float]
-    label_mass: float | None
-
-
 class Completion(NamedTuple):
     text: str
     truncated: bool
     tokens: Sequence[Mapping[str, Any]]  # OpenAI's logprobs.content; empty where the server has none
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
     cached_tokens: int | None
 
 
@@ -151,9 +142,9 @@ class VllmPredictor:
             probabilities=probabilities,
             label_mass=reading.label_mass if reading else None,
             forced_read=forced is not None,
-            prompt_tokens=sum(c.prompt_tokens for c in made),
-            completion_tokens=sum(c.completion_tokens for c in made),
-            cached_tokens=None if first.cached_tokens is None else sum(c.cached_tokens or 0 for c in made),
+            prompt_tokens=_sum([c.prompt_tokens for c in made]),
+            completion_tokens=_sum([c.completion_tokens for c in made]),
+            cached_tokens=_sum([c.cached_tokens for c in made]),
             latency_s=latency_s,
         )
 
@@ -196,8 +187,8 @@ class VllmPredictor:
                 choice["message"].get("content") or "",
                 choice.get("finish_reason") == "length",
                 (choice.get("logprobs") or {}).get("content") or (),
-                usage.get("prompt_tokens", 0),
-                usage.get("completion_tokens", 0),
+                usage.get("prompt_tokens"),
+                usage.get("completion_tokens"),
                 (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -248,42 +239,6 @@ def load_codes(model_dir: Path, count: int) -> Codes:
     return Codes(texts, tuple(tokens_of(f"{ANSWER_MARK} {code}")[-1] for code in texts))
 
 
-def read_answer(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> Reading | None:
-    """The distribution where the code of the last `Answer:` line was written; None where there is no such place."""
-    pieces = [_bytes(token) for token in tokens]
-    found = list(_CODE.finditer(b"".join(pieces)))
-    if not found:
-        return None
-    wanted, end = found[-1].start(1), 0
-    for token, piece in zip(tokens, pieces, strict=True):
-        end += len(piece)
-        if end > wanted:
-            return read_code(token, codes)
-    return None
-
-
-def read_code(token: Mapping[str, Any], codes: tuple[str, ...]) -> Reading | None:
-    logprobs: dict[str, float] = {}
-    for entry in (token, *(token.get("top_logprobs") or ())):
-        written = _bytes(entry).decode("utf-8", errors="replace")
-        code, value = written.strip(), entry.get("logprob")
-        # " A" is the code; "A" is another token, and counts only where a server strips the space from both.
-        if code in codes and value is not None and (code not in logprobs or written != code):
-            logprobs[code] = float(value)
-    if not logprobs:
-        return None
-    probabilities = {code: math.exp(value) for code, value in logprobs.items()}
-    mass = sum(probabilities.values())
-    if mass <= 0:
-        return None
-    known = {code: p / mass for code, p in probabilities.items()}
-    return Reading(known, min(mass, 1.0) if len(known) == len(codes) else None)
-
-
-def _bytes(token: Mapping[str, Any]) -> bytes:
-    return bytes(token["bytes"]) if token.get("bytes") is not None else str(token.get("token", "")).encode()
-
-
 def _by_answer(
     reading: Reading | None, schema: CategorySchema, codes: tuple[str, ...]
 ) -> dict[str | None, float] | None:
@@ -291,6 +246,11 @@ def _by_answer(
         return None
     pairs = zip(schema.answers, codes, strict=True)
     return {answer: reading.probabilities[code] for answer, code in pairs if code in reading.probabilities}
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _json(response: httpx.Response) -> Any:

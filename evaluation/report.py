@@ -133,7 +133,7 @@ class Report(BaseModel):
     versions: dict[str, str]
     stages: list[StageReport] = Field(min_length=1)
     gate: GateResult | None = None
-    baselines: dict[str, Measure] = {}
+    baselines: dict[str, Measure] = {}  # under `<baseline>_<measure>`; a baseline's name has no `_`
     examples: list[Example] = []
 
     @property
@@ -222,7 +222,7 @@ def _stage(run: StageRun, judgement: Judgement, base: Judgement | None) -> Stage
         evidence_rate=rate(sum(bool(p.evidence) for p in scored), len(scored)),
         decided_by_rate=rate(sum(p.decided_by is not None for p in scored), len(scored)),
         reasoning_chars=mean([float(len(p.reasoning)) for p in predictions]),
-        completion_tokens=mean([float(p.completion_tokens) for p in predictions]),
+        completion_tokens=mean([float(n) for p in predictions if (n := p.completion_tokens) is not None]),
     )
 
 

@@ -42,10 +42,13 @@ class Cancelled(BaseException):
 
 
 class Finished(NamedTuple):
-    """What a stage reports when it is done. tokens: read and written by the model, prompts included."""
+    """What a stage reports when it is done.
+
+    tokens: read and written by the model, prompts included; None where a server that wrote did not count them.
+    """
 
     step: int
-    tokens: int
+    tokens: int | None
     metrics: dict[str, Any]
 
 

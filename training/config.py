@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -108,6 +109,11 @@ class Sft(Learning):
     loss: Literal["nll", "dft"] = "nll"
     perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
     balance: bool = True
+    examples_per_schema: int = Field(
+        default=4,
+        ge=1,
+        description="examples under one drawing of the schema, which is then read once for all",
+    )
 
 
 class Distill(Learning):
@@ -162,7 +168,6 @@ class StageManifest(_Settings):
     adapter: Path | None = None
     category_schema: CategorySchema
     conversations: Path
-    validation: Path | None = None
     traces: Path | None = None
     out: Path
     seed: int = 0
@@ -177,5 +182,10 @@ class StageManifest(_Settings):
 
     @property
     def sha256(self) -> str:
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Of what the result follows from. Files are named as seen from `out`, so that a job's folder can be moved."""
+        content: dict[str, Any] = self.model_dump(mode="json", exclude={"out"})
+        for name in ("adapter", "conversations", "traces"):
+            if content[name] is not None:
+                content[name] = os.path.relpath(content[name], self.out)
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """From labelled conversations to what a stage trains on. Torch-free.
 
-Codes are drawn anew for every example, in every stage, so that no adapter can tie a code to a meaning.
+Codes are drawn anew for every example (in SFT for every few that share a prompt), in every stage, so that no adapter
+can tie a code to a meaning.
 """
 
 import json
@@ -17,7 +18,7 @@ from evaluation.contract.render import ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import FailureCode, StageFailed
 
-_CODE = re.compile(r'(?P<before>" = (?:not )?|(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
+_CODE = re.compile(r'(?P<before>" = (?:not )?|\bfits |(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
 
 
 class Example(NamedTuple):
@@ -35,6 +36,17 @@ class Example(NamedTuple):
     @property
     def gold_code(self) -> str:
         return self.prompt.codes[self.schema.answers.index(self.gold)]
+
+
+class Rendering(NamedTuple):
+    """How a schema is shown: one perturbation, or none, and one drawing of codes, aligned with its answers."""
+
+    perturbed: Perturbed
+    codes: tuple[str, ...]
+
+    def example(self, conversation: Conversation) -> Example:
+        prompt = render(self.perturbed.schema, conversation, self.codes)
+        return Example(conversation, self.perturbed, prompt, self.perturbed.gold(conversation.category))
 
 
 class Labelled(NamedTuple):
@@ -97,6 +109,13 @@ def _read(path: Path) -> bytes:
         raise StageFailed(FailureCode.input_not_found, f"{path} cannot be read: {error.strerror}") from error
 
 
+def draw_rendering(
+    schema: CategorySchema, pool: tuple[str, ...], rng: random.Random, perturb: bool
+) -> Rendering:
+    perturbed = for_training(schema, rng) if perturb else identity(schema)
+    return Rendering(perturbed, tuple(rng.sample(pool, len(perturbed.schema.answers))))
+
+
 def make_example(
     conversation: Conversation,
     schema: CategorySchema,
@@ -104,10 +123,7 @@ def make_example(
     rng: random.Random,
     perturb: bool,
 ) -> Example:
-    perturbed = for_training(schema, rng) if perturb else identity(schema)
-    codes = tuple(rng.sample(pool, len(perturbed.schema.answers)))
-    prompt = render(perturbed.schema, conversation, codes)
-    return Example(conversation, perturbed, prompt, perturbed.gold(conversation.category))
+    return draw_rendering(schema, pool, rng, perturb).example(conversation)
 
 
 def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[Conversation]:

@@ -124,8 +124,18 @@ def completion_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int
     return [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
-def context_length(model: PeftModel) -> int:
-    return int(model.config.get_text_config().max_position_embeddings)
+def check_fits(model: PeftModel, prompt: int, answer: int, remedy: str) -> None:
+    """prompt, answer: tokens. Nothing is ever cut: a cut takes the schema or the label away without a word.
+
+    Raises: StageFailed where the two together do not fit the model's context; `remedy` says what to do about it.
+    """
+    limit = int(model.config.get_text_config().max_position_embeddings)
+    if prompt + answer > limit:
+        raise StageFailed(
+            FailureCode.prompt_too_long,
+            f"a prompt of {prompt} tokens and {answer} for the answer do not fit the model's context of {limit}; "
+            + remedy,
+        )
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """What the person hands in: a schema and conversations, read, checked and split before anything is written."""
 
-import gzip
 import hashlib
 import io
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +11,12 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from app.errors import InputError
+from app.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import last_customer_text, render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 
 MAX_FILE_BYTES = 1 << 30
-MAX_GZIP_RATIO = 100
 MIN_LABELLED = {Split.train: 20, Split.test: 20}
 ANSWER_TOKENS = 200
 _SHARES = ((0.70, Split.train), (0.80, Split.validation), (0.85, Split.calibration), (1.0, Split.test))
@@ -50,7 +48,7 @@ def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> In
     for conversation in labelled:
         split = conversation.split or split_of(conversation.id)
         splits[split].append(conversation.model_copy(update={"split": split}))
-    problems = list(_too_few(schema, splits))
+    problems = list(too_few({split: Counter(c.category for c in have) for split, have in splits.items()}))
     if problems:
         raise InputError("there are too few labelled conversations to train and judge a classifier", problems)
     return Inputs(schema, splits, tuple(_notices(schema, len(conversations) - len(labelled), splits)))
@@ -94,10 +92,13 @@ def read_conversation(path: Path) -> Conversation:
         ) from None
 
 
-def split_of(identity: str) -> Split:
-    """By the id alone, so that a conversation stays in its split when the file grows."""
+def split_of(identity: str, shares: Sequence[tuple[float, Split]] = _SHARES) -> Split:
+    """By the id alone, so that a conversation stays in its split when the file grows.
+
+    shares: each with the end of its part of [0, 1), in rising order.
+    """
     share = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2**64
-    return next(split for below, split in _SHARES if share < below)
+    return next(split for below, split in shares if share < below)
 
 
 def check_lengths(
@@ -130,7 +131,7 @@ def _content(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if content[:2] == b"\x1f\x8b":
+    if content[:2] == MAGIC:
         content = _gunzip(path, content)
     if not content.strip():
         raise InputError(f"{path} is empty")
@@ -138,24 +139,22 @@ def _content(path: Path) -> bytes:
 
 
 def _gunzip(path: Path, packed: bytes) -> bytes:
-    limit = min(MAX_FILE_BYTES, len(packed) * MAX_GZIP_RATIO)
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as source:
-            content = source.read(limit + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return b"".join(unpacked(io.BytesIO(packed), Limits(len(packed), MAX_FILE_BYTES)))
+    except NotWhole as error:
         raise InputError(f"{path} is not a whole gzip file: {error}") from None
-    if len(content) > limit:
-        raise InputError(f"{path} unpacks to more than {MAX_GZIP_RATIO} times its size; hand it in unpacked")
-    return content
+    except UnpacksTooLarge as error:
+        raise InputError(f"{path} {error}") from None
 
 
-def _too_few(schema: CategorySchema, splits: Mapping[Split, list[Conversation]]) -> Iterable[str]:
+def too_few(counts: Mapping[Split, Mapping[str | None, int]]) -> Iterable[str]:
+    """counts: labelled conversations by split and category. Yields what is missing to train and judge, if anything."""
     for split, least in MIN_LABELLED.items():
-        have = splits[split]
-        if len(have) < least:
-            yield f"the split {split} has {len(have)} labelled conversations and needs {least}"
-        elif len({c.category for c in have}) < 2:
-            yield f"the split {split} has conversations of one category only ({have[0].category!r})"
+        have = {category: count for category, count in counts.get(split, {}).items() if count}
+        if sum(have.values()) < least:
+            yield f"the split {split} has {sum(have.values())} labelled conversations and needs {least}"
+        elif len(have) < 2:
+            yield f"the split {split} has conversations of one category only ({next(iter(have))!r})"
 
 
 def _notices(

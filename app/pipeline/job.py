@@ -93,7 +93,6 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
         stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
     }
     adapter = {"distill": folders["sft"] / "adapter", "rl": folders["distill"] / "adapter"}
-    validation = data.resolve() / "validation.jsonl"
     return [
         StageManifest(
             stage=stage,
@@ -101,7 +100,6 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
             adapter=adapter.get(stage.kind),
             category_schema=job.inputs.schema,
             conversations=data.resolve() / "train.jsonl",
-            validation=validation if validation.is_file() else None,
             traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
             out=folders[stage.kind],
             seed=job.seed,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from app.errors import InputError, NoSpace, OutputBusy
 from app.pipeline.files import Inputs, jsonl
 from app.pipeline.supervisor import read_result
@@ -114,18 +116,25 @@ def finished(manifest: StageManifest) -> bool:
 def prepare(manifest: StageManifest, later: list[Path]) -> Path:
     """The manifest on disk. What another manifest left goes, and later stages too: they learned from the old result."""
     path = manifest.out / "manifest.json"
-    content = manifest.model_dump_json(indent=2).encode()
     for folder in later:
         shutil.rmtree(folder, ignore_errors=True)
-    if manifest.out.exists() and (not path.is_file() or path.read_bytes() != content):
+    if manifest.out.exists() and _sha256_in(path) != manifest.sha256:
         shutil.rmtree(manifest.out)
     manifest.out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
+    write_whole(path, manifest.model_dump_json(indent=2).encode())
     return path
 
 
 def key_of(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _sha256_in(path: Path) -> str | None:
+    """None where there is no manifest of this version."""
+    try:
+        return StageManifest.model_validate_json(path.read_bytes()).sha256
+    except (OSError, ValidationError):
+        return None
 
 
 def _check(root: Path, min_free_mib: int) -> None:

@@ -14,8 +14,8 @@ from training.config import Distill, Rl, Sft, Traces
 
 class Preset(StrEnum):
     smoke = "smoke"  # two minutes: does everything once, learns little
-    demo = "demo"  # seven minutes on two cores
-    standard = "standard"  # an hour or so on a CPU
+    demo = "demo"  # ten minutes on two cores
+    standard = "standard"  # a quarter of an hour on two cores
     gpu = "gpu"
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import app
 from app.children import how_it_ended, log_tail, spawn, stop
-from app.errors import NoSpace, StageFailed
+from app.errors import AppError, NoSpace, StageFailed
 from app.settings import Settings
 
 EVENTS, RESULT, LOG = "events.jsonl", "result.json", "stage.log"
@@ -18,6 +18,13 @@ _POLL_S = 0.2
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+Stopped = Callable[[], bool]
+
+
+class StageStopped(AppError):
+    """Whoever asked for the stage no longer wants it."""
+
+    code = "stage_stopped"
 
 
 class Result(NamedTuple):
@@ -34,18 +41,29 @@ class Result(NamedTuple):
         return self.status == "succeeded"
 
 
-def run_stage(manifest: Path, out: Path, settings: Settings, on_event: OnEvent) -> Result:
-    """Raises: StageFailed or NoSpace; the child's whole group has ended when this returns or raises."""
-    return supervise([sys.executable, "-m", "training", "run", str(manifest)], out, settings, on_event)
+def run_stage(
+    manifest: Path, out: Path, settings: Settings, on_event: OnEvent, stopped: Stopped = lambda: False
+) -> Result:
+    """stopped: asked several times a second, must not wait.
+
+    Raises: StageFailed, NoSpace, StageStopped; the child's whole group has ended when this returns or raises.
+    """
+    return supervise(
+        [sys.executable, "-m", "training", "run", str(manifest)], out, settings, on_event, stopped
+    )
 
 
-def supervise(argv: list[str], out: Path, settings: Settings, on_event: OnEvent) -> Result:
+def supervise(
+    argv: list[str], out: Path, settings: Settings, on_event: OnEvent, stopped: Stopped = lambda: False
+) -> Result:
     (out / RESULT).unlink(missing_ok=True)
     events = Events(out / EVENTS)
     child = spawn(argv, out / LOG, environment())
     try:
         while child.poll() is None:
             events.pass_on(on_event)
+            if stopped():
+                raise StageStopped(f"stage {out.name} was stopped")
             time.sleep(_POLL_S)
         events.pass_on(on_event)
     finally:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from evaluation.contract.schema import CategorySchema
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
+MAX_SHOWN = 60  # characters of a value that a reason repeats
 
 
 class Role(StrEnum):
@@ -65,6 +66,13 @@ class Conversation(BaseModel):
         return self.messages[: last + 1]
 
 
+class Row(NamedTuple):
+    """raw: what a line, or the lines of one conversation, said; not checked yet."""
+
+    line: int
+    raw: Any
+
+
 class Reject(NamedTuple):
     line: int
     reason: str
@@ -81,25 +89,7 @@ def conversation_from_text(text: str) -> Conversation:
 
 def parse_jsonl(content: bytes, schema: CategorySchema | None = None) -> Parsed:
     """Good rows and, with line numbers, the reasons why the others are not. Labels are checked if a schema is given."""
-    rows: list[tuple[int, Any]] = []
-    rejects = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        if len(line) > MAX_LINE_BYTES:
-            rejects.append(Reject(number, f"the line is longer than {MAX_LINE_BYTES} bytes"))
-            continue
-        try:
-            rows.append((number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))))
-        except UnicodeDecodeError as error:
-            rejects.append(
-                Reject(number, f"not UTF-8 (byte {error.start} of the line); save the file as UTF-8")
-            )
-        except json.JSONDecodeError as error:
-            rejects.append(Reject(number, f"not JSON: {error.msg} at column {error.colno}"))
-        except RecursionError:
-            rejects.append(Reject(number, "JSON is nested too deeply"))
-    return _conversations(rows, rejects, schema)
+    return _parsed(conversations(jsonl_rows(content.split(b"\n")), schema))
 
 
 def parse_csv(content: bytes, schema: CategorySchema | None = None) -> Parsed:
@@ -109,51 +99,99 @@ def parse_csv(content: bytes, schema: CategorySchema | None = None) -> Parsed:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         return Parsed([], [Reject(line, "not UTF-8; save the file as UTF-8")])
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = set(reader.fieldnames or ())
-    if "text" not in columns:
-        return Parsed([], [Reject(1, "no column `text`; the first line must name the columns")])
-    grouped: dict[str, tuple[int, dict[str, Any]]] = {}
-    for row in reader:
-        identity = row.get("id") or f"row-{reader.line_num}"
-        line, entry = grouped.setdefault(identity, (reader.line_num, {"id": identity, "messages": []}))
-        entry["messages"].append({"role": row.get("role") or "customer", "text": row["text"] or ""})
-        if "category" in columns and row["category"] is not None:
-            entry["category"] = row["category"] or None
-        if row.get("split"):
-            entry["split"] = row["split"]
-    return _conversations(list(grouped.values()), [], schema)
+    return _parsed(conversations(csv_rows(io.StringIO(text, newline="")), schema))
 
 
-def _conversations(
-    rows: Iterable[tuple[int, Any]], rejects: list[Reject], schema: CategorySchema | None
-) -> Parsed:
-    good: list[Conversation] = []
-    line_of: dict[str, int] = {}
-    for number, raw in rows:
+def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Reject]:
+    """Of a line that is too long it is enough to hand in more than MAX_LINE_BYTES."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if len(line) > MAX_LINE_BYTES:
+            yield Reject(number, f"the line is longer than {MAX_LINE_BYTES} bytes")
+            continue
         try:
-            conversation = Conversation.model_validate(raw)
+            yield Row(number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
+        except UnicodeDecodeError as error:
+            yield Reject(number, f"not UTF-8 (byte {error.start} of the line); save the file as UTF-8")
+        except json.JSONDecodeError as error:
+            yield Reject(number, f"not JSON: {error.msg} at column {error.colno}")
+        except RecursionError:
+            yield Reject(number, "JSON is nested too deeply")
+        except ValueError:  # Python's own limit on the digits of a number
+            yield Reject(number, "a number has too many digits")
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[Row | Reject]:
+    """The messages of one conversation may lie apart, so nothing comes before everything has been read."""
+    reader = csv.DictReader(lines)
+    grouped: dict[str, Row] = {}
+    try:
+        columns = set(reader.fieldnames or ())
+        if "text" not in columns:
+            yield Reject(1, "no column `text`; the first line must name the columns")
+            return
+        for row in reader:
+            identity = row.get("id") or f"row-{reader.line_num}"
+            entry = grouped.setdefault(identity, Row(reader.line_num, {"id": identity, "messages": []}))
+            entry.raw["messages"].append({"role": row.get("role") or "customer", "text": row["text"] or ""})
+            if "category" in columns and row["category"] is not None:
+                entry.raw["category"] = row["category"] or None
+            if row.get("split"):
+                entry.raw["split"] = row["split"]
+    except csv.Error as error:
+        # What was read so far may be halves of conversations, and after an open quotation mark nothing is certain.
+        yield Reject(reader.line_num, f"not CSV: {error}; nothing of the file was used")
+        return
+    yield from grouped.values()
+
+
+def conversations(
+    rows: Iterable[Row | Reject], schema: CategorySchema | None
+) -> Iterator[Conversation | Reject]:
+    line_of: dict[str, int] = {}
+    for row in rows:
+        if isinstance(row, Reject):
+            yield row
+            continue
+        try:
+            conversation = Conversation.model_validate(row.raw)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            reason = first["msg"].removeprefix("Value error, ")
-            rejects.append(Reject(number, f"{where}: {reason}" if where else reason))
+            yield Reject(row.line, first_problem(error))
             continue
         if conversation.id in line_of:
-            first_line = line_of[conversation.id]
-            rejects.append(Reject(number, f"id {conversation.id!r} was already used on line {first_line}"))
+            reason = f"id {conversation.id!r} was already used on line {line_of[conversation.id]}"
+            yield Reject(row.line, reason)
         elif schema and conversation.labelled and conversation.category not in schema.answers:
-            rejects.append(Reject(number, _unknown_label(conversation.category, schema)))
+            yield Reject(row.line, unknown_label(conversation.category, schema))
         else:
-            line_of[conversation.id] = number
-            good.append(conversation)
+            line_of[conversation.id] = row.line
+            yield conversation
+
+
+def _parsed(read: Iterable[Conversation | Reject]) -> Parsed:
+    good: list[Conversation] = []
+    rejects: list[Reject] = []
+    for one in read:
+        if isinstance(one, Reject):
+            rejects.append(one)
+        else:
+            good.append(one)
     return Parsed(good, sorted(rejects))
 
 
-def _unknown_label(category: str | None, schema: CategorySchema) -> str:
+def first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {reason}" if where else reason
+
+
+def unknown_label(category: str | None, schema: CategorySchema) -> str:
     if category is None:
         return (
             "category null means none of these, which the schema does not allow (none_of_these: true would)"
         )
     keys = ", ".join(schema.keys[:8]) + (" …" if len(schema.keys) > 8 else "")
-    return f"category {category!r} is not in the schema; it has {keys}"
+    shown = category if len(category) <= MAX_SHOWN else f"{category[:MAX_SHOWN]}…"
+    return f"category {shown!r} is not in the schema; it has {keys}"

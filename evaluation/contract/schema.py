@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_CATEGORIES = 100
+_PLAIN = {  # Pydantic's own words are for programmers
+    "missing": "is missing",
+    "string_too_short": "is empty; write one sentence",
+    "string_pattern_mismatch": "must be 1 to 128 characters, none of them a space",
+}
 
 
 class SchemaError(ValueError):
@@ -50,7 +55,7 @@ class CategorySchema(BaseModel):
                 if any(not condition.strip() for condition in getattr(category, field)):
                     problems.append(f"category {category.key!r}, {field}: a condition is empty")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise SchemaError(problems)
         return self
 
     @property
@@ -106,12 +111,17 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
     except ValidationError as error:
         # Where a category is wrong, Pydantic adds that the list came out too short.
         problems = [p for p in error.errors() if not (p["type"] == "too_short" and raw["categories"])]
-        raise SchemaError([_sentence(raw, dict(problem)) for problem in problems]) from None
+        raise SchemaError([text for problem in problems for text in _sentences(raw, dict(problem))]) from None
+
+
+def _sentences(raw: Mapping[str, Any], problem: dict[str, Any]) -> list[str]:
+    found = problem.get("ctx", {}).get("error")  # of a validator above, which may have found several
+    return found.problems if isinstance(found, SchemaError) else [_sentence(raw, problem)]
 
 
 def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
     location = problem["loc"]
-    message: str = problem["msg"].removeprefix("Value error, ")
+    message: str = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if not location:
         return message
     if location[0] != "categories" or len(location) == 1:
@@ -122,6 +132,4 @@ def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
     entry = raw["categories"][location[1]]
     who = entry.get("key") if isinstance(entry, Mapping) else None
     field = ".".join(str(part) for part in location[2:]) or "entry"
-    if problem["type"] == "string_too_short":
-        message = "is empty; write one sentence"
     return f"category {who or f'number {location[1] + 1}'!r}, {field}: {message}"

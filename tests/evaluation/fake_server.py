@@ -20,8 +20,8 @@ from evaluation.predictor import Codes, Sending, VllmPredictor
 
 POOL = [code for code, _ in zip(candidate_codes(), range(40), strict=False)]
 CODES = Codes(tuple(POOL), tuple(range(100, 140)))
-_OPTION = re.compile(r'^name: (.*)\ndefinition "(.*)" = (\w+)$', re.MULTILINE)
-_NONE = re.compile(r'^"none of these" = (\w+)$', re.MULTILINE)
+_OPTION = re.compile(r'^name: (.*)\ndefinition \w+ "(.*)" = (\w+)$', re.MULTILINE)
+_NONE = re.compile(r'^\w+ "none of these" = (\w+)$', re.MULTILINE)
 
 
 class Option(NamedTuple):
@@ -52,10 +52,21 @@ def says(code: str, reasoning: str = "Because.", sure: float = 0.9) -> Reply:
 
 
 class FakeServer:
-    """failing: statuses that the first requests get. knows_token_ids: False for servers that are not vLLM."""
+    """failing: statuses that the first requests get. knows_token_ids: False for servers that are not vLLM.
 
-    def __init__(self, model: Model, *, failing: tuple[int, ...] = (), knows_token_ids: bool = True) -> None:
+    counted: how many responses, from the first, say what they used; None: every one.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        failing: tuple[int, ...] = (),
+        knows_token_ids: bool = True,
+        counted: int | None = None,
+    ) -> None:
         self.model, self.failing, self.knows_token_ids = model, list(failing), knows_token_ids
+        self.counted = counted
         self.bodies: list[dict[str, Any]] = []
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -78,7 +89,8 @@ class FakeServer:
             "completion_tokens": len(tokens),
             "prompt_tokens_details": {"cached_tokens": 32},
         }
-        return 200, {"choices": [choice], "usage": usage}
+        counts = self.counted is None or len(self.bodies) <= self.counted
+        return 200, {"choices": [choice], "usage": usage if counts else None}
 
     def _token(self, piece: str, reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
         at_code = piece.strip() in reply.probabilities

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError
+from evaluation.logprobs import read_answer, read_code
 from evaluation.predictor import (
     Prediction,
     PredictorError,
@@ -18,8 +19,6 @@ from evaluation.predictor import (
     VllmPredictor,
     connect,
     load_codes,
-    read_answer,
-    read_code,
 )
 from tests.evaluation.fake_server import CODES, FakeServer, Model, Reply, listening, predictor, says
 from tests.evaluation.shop import SCHEMA
@@ -118,6 +117,15 @@ def test_a_server_without_log_probs_still_answers() -> None:
     prediction = ask(Plain(always(says("B"))))
     assert prediction.category == "tracking"
     assert (prediction.confidence, prediction.probabilities, prediction.label_mass) == (None, None, None)
+
+
+@pytest.mark.parametrize(("reply", "counted"), [(says("B"), 0), (Reply("Hm.", {"B": 0.3}, "length"), 1)])
+def test_tokens_that_the_server_did_not_count_are_unknown_and_not_0(reply: Reply, counted: int) -> None:
+    """Where a forced read went uncounted, the sum of both responses is unknown too."""
+    prediction = ask(FakeServer(always(reply), counted=counted))
+    assert prediction.category == "tracking"
+    counts = (prediction.prompt_tokens, prediction.completion_tokens, prediction.cached_tokens)
+    assert counts == (None, None, None)
 
 
 @pytest.mark.parametrize("text", ["I cannot say", "Hm.\nAnswer: ZZ", ""])

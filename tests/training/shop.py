@@ -27,4 +27,4 @@ def response(conversation: Conversation, schema: CategorySchema, codes: tuple[st
     condition = NONE_TEXT if key is None else condition_text(schema.category(key).definition)
     code = codes[schema.answers.index(key)]
     quote = conversation.messages[-1].text
-    return f'The customer says "{quote}". This fits "{condition}" = {code}\nAnswer: {code}'
+    return f'The customer says "{quote}". This fits {code} "{condition}"\nAnswer: {code}'

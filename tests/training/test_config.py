@@ -60,6 +60,19 @@ def test_a_manifest_survives_json_with_the_same_digest(schema: CategorySchema) -
     assert StageManifest.model_validate(manifest(schema, seed=1)).sha256 != made.sha256
 
 
+def test_the_digest_names_files_as_seen_from_the_output_so_that_both_can_be_moved_together(
+    schema: CategorySchema,
+) -> None:
+    def digest(root: str, inputs: str = "inputs/a1", stage: str = "1-traces") -> str:
+        files = {"conversations": f"{root}/{inputs}/train.jsonl", "out": f"{root}/stages/2-rl"}
+        traces = f"{root}/stages/{stage}/traces.jsonl"
+        return StageManifest.model_validate(manifest(schema, traces=traces) | files).sha256
+
+    assert digest("/here/out") == digest("/there/deeper/out")
+    assert digest("/here/out") != digest("/here/out", inputs="inputs/b2")
+    assert digest("/here/out") != digest("/here/out", stage="2-traces")
+
+
 def test_a_key_is_named_and_never_stored() -> None:
     stage = {"kind": "traces", "teacher": {"kind": "endpoint", "base_url": "https://t", "model": "m"}}
     assert isinstance(TypeAdapter(Stage).validate_python(stage), Traces)

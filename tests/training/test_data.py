@@ -23,9 +23,10 @@ from training.data import (
     retarget,
 )
 from training.model import code_pool, load, prompt_tokens
-from training.stages.sft import IGNORED, tokenise
+from training.stages.sft import tokenise
 from training.stages.traces import Quality, Written, hint_for, judge, select
 from training.teachers.privileged import HintKind, with_hint
+from training.tree_rows import IGNORED, row_of
 
 POOL = ("A", "B", "C", "D", "E", "F", "G")
 
@@ -114,16 +115,13 @@ def test_conversations_without_a_label_of_the_schema_are_counted(tenant: Tenant,
 
 
 def test_the_last_label_token_is_learned_and_the_prompt_is_not(tenant: Tenant, base: Path) -> None:
-    tokenizer = load(str(base), None, Lora(rank=1), 0).tokenizer
+    loaded = load(str(base), None, Lora(rank=1), 0)
+    tokenizer = loaded.tokenizer
     example = make_example(
         tenant.conversations[0], tenant.schema, code_pool(tokenizer, 4), random.Random(0), False
     )
-    row = tokenise(
-        tokenizer,
-        example.prompt.messages,
-        response(example.conversation, tenant.schema, example.prompt.codes),
-        1024,
-    )
+    text = response(example.conversation, tenant.schema, example.prompt.codes)
+    row = row_of([tokenise(loaded, example.prompt.messages, text)])
     code = tokenizer(f"\nAnswer: {example.gold_code}", add_special_tokens=False)["input_ids"][-1]
     assert row.labels[-2:] == [code, tokenizer.eos_token_id]
     prompt = prompt_tokens(tokenizer, example.prompt.messages)
@@ -134,20 +132,21 @@ def test_the_last_label_token_is_learned_and_the_prompt_is_not(tenant: Tenant, b
 
 def test_a_prompt_with_its_answer_is_tokenised_as_the_whole_chat_is(tenant: Tenant, base: Path) -> None:
     """Serving makes tokens of the prompt alone; the template of the whole chat must begin with the same."""
-    tokenizer = load(str(base), None, Lora(rank=1), 0).tokenizer
+    loaded = load(str(base), None, Lora(rank=1), 0)
     example = example_of(tenant, 3)
     text = response(example.conversation, tenant.schema, example.prompt.codes)
-    whole = tokenizer.apply_chat_template(
+    whole = loaded.tokenizer.apply_chat_template(
         [*example.prompt.messages, {"role": "assistant", "content": text}], tokenize=True, return_dict=True
     )["input_ids"]
-    row = tokenise(tokenizer, example.prompt.messages, text, 1024)
-    assert whole[: len(row.input_ids)] == row.input_ids
+    prompt, completion = tokenise(loaded, example.prompt.messages, text)
+    assert whole[: len(prompt) + len(completion)] == prompt + completion
 
 
 def test_a_sequence_that_does_not_fit_is_refused_and_not_cut(tenant: Tenant, base: Path) -> None:
-    tokenizer = load(str(base), None, Lora(rank=1), 0).tokenizer
-    with pytest.raises(StageFailed, match="context of 64"):
-        tokenise(tokenizer, example_of(tenant, 0).prompt.messages, "x", 64)
+    loaded = load(str(base), None, Lora(rank=1), 0)
+    loaded.model.config.max_position_embeddings = 64
+    with pytest.raises(StageFailed, match="context of 64; shorten"):
+        tokenise(loaded, example_of(tenant, 0).prompt.messages, "x")
 
 
 def test_of_right_answers_the_best_justified_one_is_kept(tenant: Tenant) -> None:
@@ -156,8 +155,8 @@ def test_of_right_answers_the_best_justified_one_is_kept(tenant: Tenant) -> None
     condition = "the customer wants their money back"
     guess = f"Surely.\nAnswer: {code}"
     quoted = f'They say "{quote}".\nAnswer: {code}'
-    named = f'This fits "{condition}" = {code}\nAnswer: {code}'
-    full = f'They say "{quote}". This fits "{condition}" = {code}\nAnswer: {code}'
+    named = f'This fits {code} "{condition}"\nAnswer: {code}'
+    full = f'They say "{quote}". This fits {code} "{condition}"\nAnswer: {code}'
     wrong = full.replace(f"Answer: {code}", "Answer: Z")
     kept = select(Written(example, [wrong, guess, quoted, named, full, full], 0, 0), "self")
     assert kept is not None
@@ -177,6 +176,20 @@ def test_a_kept_prompt_holds_no_hint(tenant: Tenant) -> None:
     assert kept is not None
     assert kept.trace.prompt == render(tenant.schema, example.conversation, example.prompt.codes).messages
     assert "The right answer" not in json.dumps(kept.trace.as_row())
+
+
+def test_where_an_include_may_have_decided_the_hint_does_not_claim_that_the_definition_did(
+    tenant: Tenant,
+) -> None:
+    first, *others = tenant.schema.categories
+    excluding = first.model_copy(update={"excludes": ("the customer is a business",)})
+    including = first.model_copy(update={"includes": ("the customer reports a double charge",)})
+    for category, claimed in ((excluding, True), (including, False)):
+        schema = tenant.schema.model_copy(update={"categories": (category, *others)})
+        example = make_example(tenant.conversations[0], schema, POOL, random.Random(0), perturb=False)
+        text = with_hint(example.prompt, hint_for(example, HintKind.criterion))[1]["content"]
+        assert ("because of" in text) is claimed
+        assert text.endswith(f"The right answer is {example.gold_code}.") is not claimed
 
 
 def test_none_of_these_has_a_hint_of_its_own(tenant: Tenant) -> None:

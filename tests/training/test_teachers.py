@@ -1,16 +1,21 @@
 """The endpoint teacher against a real server on this machine, and the words of hints."""
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evaluation.contract.render import ChatMessage, Prompt
+from tests.training.shop import Tenant
 from training.artifacts import StageFailed
-from training.config import EndpointTeacher
+from training.config import EndpointTeacher, StageManifest, Traces
+from training.progress import Events
+from training.stages import traces
 from training.teachers.endpoint import answers
 from training.teachers.privileged import Hint, HintKind, with_hint
 
@@ -78,6 +83,44 @@ def test_every_prompt_gets_its_own_replies(server: Server) -> None:
     found = answers(teacher(server, concurrency=8), prompts, 2, 0.8, 32)
     assert [r.texts for r in found] == [["a!", "a!"], ["b!", "b!"], ["c!", "c!"]]
     assert [r.tokens for r in found] == [14, 14, 14]
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}, {"usage": {"prompt_tokens": 7}}])
+def test_tokens_that_the_teacher_did_not_count_are_unknown_and_not_0(
+    server: Server, usage: dict[str, Any]
+) -> None:
+    """One uncounted response of two is enough: the total of both is unknown."""
+    uncounted = {"choices": reply("two")["choices"]} | usage
+    server.behave = lambda number, body, headers: (200, reply("one") if number == 1 else uncounted)
+    (found,) = answers(teacher(server), [PROMPT], 2, 0.8, 32)
+    assert (found.texts, found.tokens, found.errored) == (["one", "two"], None, 0)
+
+
+def repeats_the_hint(body: dict[str, Any]) -> dict[str, Any]:
+    """A right answer with a true quotation."""
+    asked = body["messages"][-1]["content"]
+    code = re.findall(r"The right answer is (\w+)", asked)[-1]
+    said = re.findall(r"^customer: (.*)$", asked, re.MULTILINE)[-1]
+    return reply(f'They say "{said}".\nAnswer: {code}')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("counted", "wanted"), [(99, 8 * 7), (7, None)])
+def test_the_stage_says_how_many_tokens_its_teacher_used_or_that_nobody_knows(
+    server: Server, counted: int, wanted: int | None, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    def behave(number: int, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        made = repeats_the_hint(body)
+        return 200, made if number <= counted else made | {"usage": None}
+
+    server.behave = behave
+    stage = Traces(teacher=teacher(server, hint=HintKind.answer), samples=2, limit=4)
+    manifest = StageManifest(
+        stage=stage, base=str(base), category_schema=tenant.schema, conversations=tenant.path, out=tmp_path
+    )
+    finished = traces.run(manifest, stage, Events(tmp_path, "traces"))
+    assert finished.metrics["kept"] == 4
+    assert finished.tokens == wanted
 
 
 def test_a_busy_teacher_is_asked_again(server: Server) -> None:

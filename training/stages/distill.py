@@ -30,12 +30,12 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from trl.trainer.utils import use_adapter
 
-from training.artifacts import FailureCode, Finished, StageFailed
+from training.artifacts import Finished
 from training.config import Distill, StageManifest
 from training.data import Example, balanced, make_example, read_labelled, read_traces, retarget
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import beta_of
-from training.model import STUDENT, Loaded, code_pool, context_length, load, prompt_tokens
+from training.model import STUDENT, check_fits, code_pool, load, prompt_tokens
 from training.progress import Events
 from training.rollouts import Sampling, left_padded, sample
 from training.teachers.privileged import (
@@ -49,6 +49,7 @@ from training.teachers.privileged import (
 )
 
 TEACHER = "teacher"
+_REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
 
 
 def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
@@ -65,7 +66,8 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
         trace = traces.get(conversation.id)
         demonstration = retarget(trace, schema, example) if trace else None
         rows.append(_row(example, hint_for(example, stage.hint, demonstration)))
-    _check_lengths(rows, loaded, stage)
+    longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
+    check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
     add_teacher(loaded.model)
     watch = Watch(manifest, stage, events)
     trainer = Trainer(
@@ -104,18 +106,6 @@ def hint_for(example: Example, kind: HintKind, demonstration: str | None) -> Hin
     if kind is HintKind.demonstration and demonstration is not None:
         return demonstration_hint(demonstration)
     return criterion_hint(example.schema, example.prompt.codes, example.gold)
-
-
-def _check_lengths(rows: list[dict[str, Any]], loaded: Loaded, stage: Distill) -> None:
-    """A prompt that was cut would lose the schema without a word, so nothing is ever cut."""
-    longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
-    limit = context_length(loaded.model)
-    if longest + stage.max_new_tokens > limit:
-        raise StageFailed(
-            FailureCode.prompt_too_long,
-            f"the teacher's longest prompt of {longest} tokens and {stage.max_new_tokens} new ones do not fit the "
-            f"context of {limit}; use hint `criterion`, shorter definitions or fewer new tokens",
-        )
 
 
 def add_teacher(model: PeftModel) -> None:

@@ -23,15 +23,17 @@ from datasets import Dataset
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from training.artifacts import FailureCode, Finished, StageFailed
+from training.artifacts import Finished
 from training.config import Rl, StageManifest
 from training.data import Example, balanced, make_example, read_labelled
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.model import Loaded, code_pool, context_length, load, prompt_tokens
+from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
 from training.progress import Events
 from training.rewards import Reward, reward
 from training.rollouts import Sampling, sample_repeated
 from training.shared_prefix import score
+
+_REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a longer context"
 
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
@@ -42,7 +44,8 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     chosen = islice(balanced(labelled, rng), stage.steps * stage.batch_size // stage.generations)
     examples = [make_example(c, schema, pool, rng, stage.perturb) for c in chosen]
-    _check_lengths(examples, loaded, stage)
+    longest = max(len(prompt_tokens(loaded.tokenizer, e.prompt.messages)) for e in examples)
+    check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
     rows = [{"prompt": e.prompt.messages, "example": n} for n, e in enumerate(examples)]
     watch = Watch(manifest, stage, events)
     trainer = Trainer(
@@ -71,17 +74,6 @@ def _config(manifest: StageManifest, stage: Rl) -> GRPOConfig:
         temperature=1.0,
         shuffle_dataset=False,
     )
-
-
-def _check_lengths(examples: list[Example], loaded: Loaded, stage: Rl) -> None:
-    longest = max(len(prompt_tokens(loaded.tokenizer, e.prompt.messages)) for e in examples)
-    limit = context_length(loaded.model)
-    if longest + stage.max_new_tokens > limit:
-        raise StageFailed(
-            FailureCode.prompt_too_long,
-            f"the longest prompt of {longest} tokens and {stage.max_new_tokens} new ones do not fit the context of "
-            f"{limit}; shorten definitions, lower max_new_tokens or use a base model with a longer context",
-        )
 
 
 class Rewarder:

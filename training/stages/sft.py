@@ -6,67 +6,71 @@ it learns to tie words of customers to answers, which is why steerability falls 
 is left in on purpose (`perturb` is off by default) so that the comparison of stages shows it; the stages after this
 one win it back.
 
+Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
+`tree_rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
+is without sharing.
+
 Sequences are tokenised here rather than by the trainer, so that prompt tokens are those of serving, nothing is ever
 cut (a limit on length cuts the label off first), and the loss is on the completion with its end-of-turn token alone.
 """
 
 import math
 import random
+from collections.abc import Callable
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from evaluation.contract.render import ChatMessage
+from evaluation.contract.record import Conversation
+from evaluation.contract.render import ChatMessage, render_conversation
 from training.artifacts import FailureCode, Finished, StageFailed
 from training.config import Sft, StageManifest
-from training.data import Trace, balanced, make_example, read_labelled, read_traces, retarget
+from training.data import Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.model import (
-    Loaded,
-    code_pool,
-    completion_tokens,
-    context_length,
-    load,
-    prompt_tokens,
-)
+from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.progress import Events
+from training.tree_rows import Collator, Row, Sequence, can_share, read_trunks, row_of
 
-IGNORED = -100
+T = TypeVar("T")
 
-
-class Row(NamedTuple):
-    input_ids: list[int]
-    labels: list[int]
+_REMEDY = "shorten the definitions or use a base model with a longer context"
+_SORTED_AT_ONCE = 8  # micro-batches; over all steps, an example's repetitions would meet in one of them
 
 
 class Trainer(KeepsAdapters, SFTTrainer):
-    pass
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if "trunk_ids" in inputs:
+            with self.accelerator.autocast():
+                inputs = read_trunks(self.accelerator.unwrap_model(model), inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def run(manifest: StageManifest, stage: Sft, events: Events) -> Finished:
     assert manifest.traces is not None  # the manifest's validator requires it
-    schema = manifest.category_schema
-    traces = read_traces(manifest.traces, schema)
+    traces = read_traces(manifest.traces, manifest.category_schema)
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
     steps = stage.max_steps or math.ceil(len(traces) * stage.epochs / stage.batch_size)
-    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size)
+    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
+    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
     watch = Watch(manifest, stage, events)
     trainer = Trainer(
         model=loaded.model,
-        args=_config(manifest, stage, steps),
-        train_dataset=Dataset.from_list([row._asdict() for row in _by_length(rows, stage, manifest.seed)]),
+        args=_config(manifest, stage, steps, sharing),
+        data_collator=Collator(loaded.tokenizer.pad_token_id) if sharing > 1 else None,
+        train_dataset=Dataset.from_list([row._asdict() for row in rows]),
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
-    return finished._replace(metrics={**finished.metrics, "traces": len(traces), "sequences": len(rows)})
+    counts = {"traces": len(traces), "sequences": len(rows) * sharing, "examples_per_schema": sharing}
+    return finished._replace(metrics=finished.metrics | counts)
 
 
-def _config(manifest: StageManifest, stage: Sft, steps: int) -> SFTConfig:
+def _config(manifest: StageManifest, stage: Sft, steps: int, sharing: int) -> SFTConfig:
+    arguments = trainer_arguments(manifest, stage, steps)
     return SFTConfig(
-        **trainer_arguments(manifest, stage, steps),
+        **arguments | {"per_device_train_batch_size": stage.micro_batch_size // sharing},
         lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
@@ -75,48 +79,72 @@ def _config(manifest: StageManifest, stage: Sft, steps: int) -> SFTConfig:
     )
 
 
-def _rows(manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, count: int) -> list[Row]:
-    """As many as the steps take, going round the traces."""
-    rng = random.Random(manifest.seed)
-    schema, limit = manifest.category_schema, context_length(loaded.model)
+def _rows(
+    manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, count: int, sharing: int
+) -> list[Row]:
+    """count: examples, a multiple of the micro-batch; as many as the steps take, going round the traces."""
+    rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     by_id = {trace.id: trace for trace in traces}
-    labelled = read_labelled(manifest.conversations, schema).conversations
+    chosen = _chosen(_traced(manifest, by_id), stage, count, rng)
+
+    def length(conversation: Conversation) -> int:  # characters stand for tokens
+        return len(render_conversation(conversation)) + len(by_id[conversation.id].completion)
+
+    rows = []
+    for members in by_length(chosen, stage.micro_batch_size, sharing, length, rng):
+        rendering = draw_rendering(schema, pool, rng, stage.perturb)
+        examples = [rendering.example(member) for member in members]
+        texts = [retarget(by_id[e.conversation.id], schema, e) for e in examples]
+        sequences = [
+            tokenise(loaded, e.prompt.messages, text) for e, text in zip(examples, texts, strict=True)
+        ]
+        rows.append(row_of(sequences))
+    return rows
+
+
+def _traced(manifest: StageManifest, by_id: dict[str, Trace]) -> list[Conversation]:
+    labelled = read_labelled(manifest.conversations, manifest.category_schema).conversations
     traced = [c for c in labelled if c.id in by_id]
     if len(traced) < len(by_id):
         raise StageFailed(
             FailureCode.no_traces, "traces and conversations do not belong together; make traces again"
         )
+    return traced
+
+
+def _chosen(traced: list[Conversation], stage: Sft, count: int, rng: random.Random) -> list[Conversation]:
     if stage.balance:
-        chosen = list(islice(balanced(traced, rng), count))
-    else:
-        chosen = [c for _ in range(math.ceil(count / len(traced))) for c in rng.sample(traced, len(traced))][
-            :count
-        ]
-    rows = []
-    for conversation in chosen:
-        example = make_example(conversation, schema, pool, rng, stage.perturb)
-        text = retarget(by_id[conversation.id], schema, example)
-        rows.append(tokenise(loaded.tokenizer, example.prompt.messages, text, limit))
+        return list(islice(balanced(traced, rng), count))
+    return [c for _ in range(math.ceil(count / len(traced))) for c in rng.sample(traced, len(traced))][:count]
+
+
+def by_length(
+    chosen: list[Conversation],
+    size: int,
+    sharing: int,
+    length: Callable[[Conversation], int],
+    rng: random.Random,
+) -> list[list[Conversation]]:
+    """Rows of `sharing`, in micro-batches of `size` whose like lengths cost little padding, in random order.
+
+    Neighbours in length are dealt to different rows, because they may be one example twice.
+    """
+    rows: list[list[Conversation]] = []
+    for stretch in _cut(chosen, _SORTED_AT_ONCE * size):
+        batches = _cut(sorted(stretch, key=length), size)
+        for batch in rng.sample(batches, len(batches)):
+            count = len(batch) // sharing
+            rows += [batch[number::count] for number in range(count)]
     return rows
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, messages: list[ChatMessage], text: str, limit: int) -> Row:
-    """Raises: StageFailed where prompt and completion do not fit the context, because cutting would lose the label."""
-    prompt, completion = prompt_tokens(tokenizer, messages), completion_tokens(tokenizer, text)
-    if len(prompt) + len(completion) > limit:
-        raise StageFailed(
-            FailureCode.prompt_too_long,
-            f"a prompt of {len(prompt)} tokens with its answer does not fit the model's context of {limit}; shorten "
-            "the definitions or use a base model with a longer context",
-        )
-    return Row(prompt + completion, [IGNORED] * len(prompt) + completion)
+def _cut(members: list[T], size: int) -> list[list[T]]:
+    return [members[start : start + size] for start in range(0, len(members), size)]
 
 
-def _by_length(rows: list[Row], stage: Sft, seed: int) -> list[Row]:
-    """Micro-batches of like lengths, which cost little padding, in random order."""
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
-    size = stage.micro_batch_size
-    batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    random.Random(seed).shuffle(batches)
-    return [row for batch in batches for row in batch]
+def tokenise(loaded: Loaded, messages: list[ChatMessage], text: str) -> Sequence:
+    """Raises: StageFailed where prompt and completion do not fit the context."""
+    prompt, completion = prompt_tokens(loaded.tokenizer, messages), completion_tokens(loaded.tokenizer, text)
+    check_fits(loaded.model, len(prompt), len(completion), _REMEDY)
+    return Sequence(prompt, completion)

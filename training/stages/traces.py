@@ -2,9 +2,9 @@
 
 A teacher answers every labelled conversation some times, and the label judges: what is kept answers rightly, quotes
 words that really stand in the conversation, and names a condition of the right category. The default teacher is the
-model itself, shown the answer and the condition behind it (the least hint that lets it justify the answer); the kept
-prompt is without the hint. An endpoint with a stronger model does better where there is one: self-distilled
-rationales of a small model are known to be the weaker teacher.
+model itself, shown the answer and, where the label leaves no doubt about it, the condition behind it (the least hint
+that lets it justify the answer); the kept prompt is without the hint. An endpoint with a stronger model does better
+where there is one: self-distilled rationales of a small model are known to be the weaker teacher.
 
 Which responses are taken: among those with the right answer, one that also quotes customer and condition truly,
 before one that only names the condition, before one that only quotes. A right answer without either is a guess and
@@ -45,11 +45,14 @@ class Quality(StrEnum):
 
 
 class Written(NamedTuple):
-    """What one teacher wrote for one example; errored: requests that brought nothing."""
+    """What one teacher wrote for one example; errored: requests that brought nothing.
+
+    tokens: None where the teacher's server did not count them.
+    """
 
     example: Example
     responses: list[str]
-    tokens: int
+    tokens: int | None
     errored: int
 
 
@@ -71,7 +74,8 @@ def run(manifest: StageManifest, stage: Traces, events: Events) -> Finished:
     for batch in _written(manifest, stage, examples):
         for written in batch:
             tried.append(written.example.conversation)
-            counts.update(tokens=written.tokens, responses=len(written.responses), errored=written.errored)
+            counts.update(responses=len(written.responses), errored=written.errored)
+            counts.update({"uncounted": 1} if written.tokens is None else {"tokens": written.tokens})
             best = select(written, _teacher_name(manifest, stage))
             if best is not None:
                 kept.append(best)
@@ -103,7 +107,7 @@ def _finish(
         "quality": {q.value: sum(k.quality is q for k in kept) for q in Quality},
         "yield_by_category": {name: [of_kept.get(name, 0), n] for name, n in of_tried.items()},
     }
-    return Finished(len(tried), counts["tokens"], metrics)
+    return Finished(len(tried), None if counts["uncounted"] else counts["tokens"], metrics)
 
 
 def select(written: Written, teacher: str) -> Kept | None:

@@ -20,6 +20,7 @@ from training.starter.tokenizer import END, START
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 _TRUNK = -1
+_LARGEST_GAP = 200
 CODE_LOSS = (
     0.5  # looked-up codes are one token in fifty of what is learned, and the one that everything hangs on
 )
@@ -30,10 +31,20 @@ class Shape(NamedTuple):
     tokens: int
 
 
+class Draw(NamedTuple):
+    """What problems are drawn. sizes: least and most categories; the others are chances, 0..1."""
+
+    sizes: tuple[int, int]
+    corpus_share: float
+    conditions: float
+    hints: float = 0.0
+
+
 class Branch(NamedTuple):
     prompt: list[int]
     completion: list[int]
     codes: tuple[int, ...]  # places in the completion where a code had to be looked up
+    gap: int = 0  # positions left free after the trunk, as if a conversation stood there
 
 
 class Tree(NamedTuple):
@@ -71,7 +82,8 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
                 break
             end = at + len(tokens)
             ids[row, at:end] = torch.tensor(tokens)
-            positions[row, at:end] = torch.arange(len(tree.trunk), len(tree.trunk) + len(tokens))
+            begin = len(tree.trunk) + branch.gap
+            positions[row, at:end] = torch.arange(begin, begin + len(tokens))
             owner[row, at:end] = number
             for i in range(len(tokens) - 1):
                 place = (row * shape.tokens + at + i, tokens[i + 1])
@@ -114,21 +126,21 @@ class Source:
         self._words = [
             i for piece, i in sorted(vocabulary.items()) if piece[:1] == "Ġ" and piece[1:].isalpha()
         ]
-        self._equals = self._ids(" =")[0]
+        self._fits = self._ids(" fits")[0]
         self._code_ids = [self._ids(f" {code}")[0] for code in codes]
 
     def lookup(self, rng: random.Random) -> Tree:
-        """The layout of the task in random words: lines with a code each, other words, a line again, then its code.
+        """The layout of the task in random words: lines with a code each, then some words of a line, then its code.
 
-        Only the code counts. Where whole lines had to be restored from a shuffled part, codes were one target in
-        ten, and after 1,100 steps the model copied conditions well and still guessed their codes; without the words
-        in between it did not carry over to the task.
+        Only the code counts: where whole lines had to be restored, codes were one target in ten and were still
+        guessed after 1,100 steps.
         """
         known = self._words if rng.random() < 0.5 else self._words[:300]
-        opening, closing, fits = self._ids('definition "'), self._ids('" ='), self._ids('. This fits "')
+        opening, mark, closing = self._ids("definition"), self._ids(' "'), self._ids('" =')
+        fits = self._ids(". This fits")
         trunk = self._ids(f"{START}system\n{INSTRUCTION}\n\n") if rng.random() < 0.5 else []
         lines = [
-            (rng.choices(known, k=rng.randint(1, 9)), code)
+            (rng.choices(known, k=rng.randint(2, 9)), code)
             for code in rng.sample(self._code_ids, rng.randint(2, 6))
         ]
         for words, code in lines:
@@ -136,35 +148,46 @@ class Source:
             trunk += [
                 *(name if rng.random() < 0.5 else ()),
                 *opening,
+                code,
+                *mark,
                 *words,
                 *closing,
                 code,
                 *self._ids("\n"),
             ]
         branches = []
-        for words, code in rng.choices(lines, k=16):
-            between = rng.choices(known, k=rng.choice((0, 4, 10, 25, 50)))
-            branches.append(Branch([*between, *fits, *words, *closing], [code], (0,)))
+        for words, code in rng.choices(lines, k=40):
+            said = rng.sample(words, max(2, int(0.7 * len(words))))
+            branches.append(Branch([*said, *fits], [code], (0,), rng.randrange(_LARGEST_GAP)))
         return Tree(trunk, branches)
 
-    def task(
-        self,
-        rng: random.Random,
-        sizes: tuple[int, int],
-        *,
-        corpus_share: float,
-        hints: float,
-        conditions: float,
-    ) -> Tree:
-        size = rng.randint(*sizes)
-        hinted = rng.random() < hints
-        if self.corpus is not None and rng.random() < corpus_share:
-            problem = real.sample_problem(self.corpus, rng, size, 6)
-        else:
-            problem = problems.sample_problem(
-                rng, size, 6, conditions=conditions, jargon=0.5 if hinted else 0.0
-            )
-        return self.tree(problem, rng, hinted)
+    def matching(self, rng: random.Random, draw: Draw) -> Tree:
+        """The deciding step alone: what the customer wants, in a few words, then the code of the condition that fits.
+
+        A whole conversation teaches one such choice in eighty tokens; here one comes every dozen.
+        """
+        problem = self._problem(rng, draw, 30, jargon=0.0)
+        codes = self._draw_codes(len(problem.schema.answers), rng)
+        trunk = self._ids(_turn(render(problem.schema, problem.examples[0].conversation, codes).messages[0]))
+        branches = []
+        for example in problem.examples:
+            text = problems.reasoning(example, problem.schema, codes)
+            known, fits, rest = text[text.index("That means:") :].partition(" This fits")
+            ending = rest if example.verdict.set_aside else rest.partition(' "')[0]
+            written = self._ids(fits + ending)
+            asked = self._ids(f"{START}assistant\n{known}")
+            branches.append(Branch(asked, written, self._decisions(written), rng.randrange(_LARGEST_GAP)))
+        return Tree(trunk, branches)
+
+    def task(self, rng: random.Random, draw: Draw) -> Tree:
+        hinted = rng.random() < draw.hints
+        return self.tree(self._problem(rng, draw, 6, jargon=0.5 if hinted else 0.0), rng, hinted)
+
+    def _problem(self, rng: random.Random, draw: Draw, examples: int, jargon: float) -> problems.Problem:
+        size = rng.randint(*draw.sizes)
+        if self.corpus is not None and rng.random() < draw.corpus_share:
+            return real.sample_problem(self.corpus, rng, size, examples)
+        return problems.sample_problem(rng, size, examples, conditions=draw.conditions, jargon=jargon)
 
     def tree(self, problem: problems.Problem, rng: random.Random, hinted: bool) -> Tree:
         codes = self._draw_codes(len(problem.schema.answers), rng)
@@ -178,9 +201,12 @@ class Source:
             system, user = messages
             trunk = self._ids(_turn(system))
             asked, written = self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)
-            places = tuple(i for i in range(1, len(written)) if written[i - 1] == self._equals)
-            branches.append(Branch(asked, written, places))
+            branches.append(Branch(asked, written, self._decisions(written)))
         return Tree(trunk, branches)
+
+    def _decisions(self, written: list[int]) -> tuple[int, ...]:
+        """Where a code is chosen by what its condition says; the one in the answer only repeats it."""
+        return tuple(i for i in range(1, len(written)) if written[i - 1] == self._fits)
 
     def _hint(self, example: problems.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:
         kind = rng.choice((HintKind.answer, HintKind.criterion, HintKind.demonstration))

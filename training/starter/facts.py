@@ -46,11 +46,11 @@ class Matcher(NamedTuple):
         thing = rng.choice(OBJECTS[self.object].defined) if self.object else None
         deed = rng.choice(ACTIONS[self.action].defined) if self.action else None
         if deed and thing:
-            text = rng.choice(_BOTH).format(deed=deed, thing=thing)
+            text = rng.choice(_BOTH).format(deed=deed, thing=thing, a_thing=_with_article(thing))
         elif deed:
             text = rng.choice(_DEED).format(deed=deed)
         elif thing:
-            text = rng.choice(_THING).format(thing=thing)
+            text = rng.choice(_THING).format(thing=thing, a_thing=_with_article(thing))
         else:
             text = "the customer"
         if self.circumstance:
@@ -63,7 +63,7 @@ class Matcher(NamedTuple):
 
 _BOTH = (
     "the customer wants to {deed} their {thing}",
-    "wants to {deed} a {thing}",
+    "wants to {deed} {a_thing}",
     "asks to {deed} the {thing}",
     "a request to {deed} their {thing}",
     "they would like to {deed} their {thing}",
@@ -76,8 +76,13 @@ _DEED = (
 _THING = (
     "any request about their {thing}",
     "whatever concerns the {thing}",
-    "the customer writes about a {thing}",
+    "the customer writes about {a_thing}",
 )
+
+
+def _with_article(noun: str) -> str:
+    """The sound decides and not the letter: of the lexicon's nouns only `user account` begins with another one."""
+    return f"{'an' if noun[0] in 'aeiou' and not noun.startswith('user') else 'a'} {noun}"
 
 
 def _held_pairs() -> frozenset[tuple[str, str]]:

@@ -76,11 +76,11 @@ def reasoning(example: Example, schema: CategorySchema, codes: tuple[str, ...]) 
     said = " and ".join(f'"{quote}"' for quote in example.quotes)
     parts = [f"The customer says {said}.", f"That means: {example.gist}."]
     parts += [
-        f'Not "{condition_text(fitted)}", because "{condition_text(exclude)}" = not {code_of[key]}.'
+        f'This fits {code_of[key]} "{condition_text(fitted)}", but not with "{condition_text(exclude)}".'
         for key, fitted, exclude in example.verdict.set_aside
     ]
     code = code_of[example.verdict.key]
-    parts.append(f'This fits "{condition_text(example.verdict.decider)}" = {code}')
+    parts.append(f'This fits {code} "{condition_text(example.verdict.decider)}"')
     return " ".join(parts) + f"{ANSWER_MARK} {code}"
 
 

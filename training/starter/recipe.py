@@ -1,9 +1,9 @@
 """Train the starter model from nothing: `python -m training.starter.recipe --out DIR --minutes 120 [--corpus DIR]`.
 
-Phases, by share of the time (a small model trained directly on the task describes conversations but never learns to
-look a criterion up): pure lookup practice on random words; schemas of two or three categories; up to five; up to
-eight; up to twenty-four. Weights are bf16 with fp32 masters; Muon moves the matrices and AdamW the rest. Left out:
-dropout, distillation, any pretrained weight.
+A small model trained directly on the task describes conversations but never learns to look a criterion up. So: pure
+lookup practice on random words; then, by share of the time, schemas of two or three categories, up to five, eight,
+twenty-four, and in every phase some batches of the deciding step alone. Weights are bf16 with fp32 masters; Muon
+moves the matrices and AdamW the rest. Left out: dropout, distillation, any pretrained weight.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Confi
 from evaluation.contract.render import choose_codes
 from training.starter import corpus as real
 from training.starter import tokenizer as vocabulary
-from training.starter.batches import Batch, Make, Shape, Source, batch
+from training.starter.batches import Batch, Draw, Make, Shape, Source, batch
 from training.starter.exam import Exam
 from training.starter.optimizers import Optimizers
 
@@ -52,20 +52,18 @@ AttentionInterface.register("written_out", attention)
 class Phase(NamedTuple):
     until: float
     shape: Shape
-    sizes: tuple[int, int] | None  # None: lookup practice
-    corpus_share: float
-    hints: float
-    conditions: float
+    draw: Draw
+    matching: float  # share of batches that train the deciding step alone
 
 
 PHASES = (
-    Phase(0.0, LOOKUP, None, 0.0, 0.0, 0.0),
-    Phase(0.25, SHORT, (2, 3), 0.10, 0.0, 0.2),
-    Phase(0.40, LONG, (2, 5), 0.25, 0.10, 0.3),
-    Phase(1.01, LONG, (2, 8), 0.35, 0.20, 0.4),
+    Phase(0.04, SHORT, Draw((2, 3), corpus_share=0.20, conditions=0.1, hints=0.0), 0.9),
+    Phase(0.12, LONG, Draw((2, 5), corpus_share=0.25, conditions=0.2, hints=0.05), 0.7),
+    Phase(0.40, LONG, Draw((2, 8), corpus_share=0.30, conditions=0.4, hints=0.15), 0.5),
+    Phase(1.01, LONG, Draw((2, 8), corpus_share=0.35, conditions=0.4, hints=0.20), 0.2),
 )
 WIDE_FROM, WIDE_SHARE = 0.6, 0.12
-WIDE_PHASE = Phase(1.01, WIDE, (9, 24), 0.4, 0.1, 0.3)
+WIDE_PHASE = Phase(1.01, WIDE, Draw((9, 24), corpus_share=0.4, conditions=0.3, hints=0.1), 0.2)
 
 
 def config(width: int, layers: int) -> Qwen3Config:
@@ -101,21 +99,16 @@ def schedule(share: float, step: int) -> float:
     return warm * (0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
-def phase_at(share: float, practising: bool, rng: random.Random) -> Phase:
-    if practising:  # quoting customers teaches to copy, which looking up builds on: half of each
-        return PHASES[rng.randrange(2)]
+def phase_at(share: float, rng: random.Random) -> Phase:
     if share > WIDE_FROM and rng.random() < WIDE_SHARE:
         return WIDE_PHASE
-    return next(phase for phase in PHASES[1:] if share < phase.until)
+    return next(phase for phase in PHASES if share < phase.until)
 
 
-def maker(source: Source, phase: Phase) -> Make:
-    if phase.sizes is None:
-        return source.lookup
-    sizes = phase.sizes
-    return lambda rng: source.task(
-        rng, sizes, corpus_share=phase.corpus_share, hints=phase.hints, conditions=phase.conditions
-    )
+class Lesson(NamedTuple):
+    kind: str  # lookup | matching | task
+    shape: Shape
+    make: Make
 
 
 class Counts(NamedTuple):
@@ -142,8 +135,7 @@ class Run:
         self.optimizers = Optimizers(self.model, options.learning_rate)
         self.counts = self._resumed()
         self.begun = time.monotonic()
-        self.code_losses: list[float] = []
-        self.lookup_losses: list[float] = []
+        self.code_losses: dict[str, list[float]] = {"lookup": [], "matching": [], "task": []}
         if options.compile:  # one block, compiled once a shape, serves all layers
             for block in self.model.model.layers:
                 block.compile(dynamic=False)
@@ -159,18 +151,16 @@ class Run:
     def step(self) -> float:
         """Returns the gradient's norm."""
         share, counts = self.share, self.counts
-        phase = phase_at(share, counts.practising, self.rng)
-        prompt_loss = PROMPT_LOSS if phase.sizes else 0.0
-        made = batch(
-            maker(self.source, phase), phase.shape, self.rng, self.tokenizer.pad_token_id, prompt_loss
-        )
+        lesson = self._lesson(phase_at(share, self.rng))
+        prompt_loss = PROMPT_LOSS if lesson.kind == "task" else 0.0
+        made = batch(lesson.make, lesson.shape, self.rng, self.tokenizer.pad_token_id, prompt_loss)
         data = Batch(*(tensor.to(self.options.device) for tensor in made))
         loss, each = loss_of(self.model, *data[:-1])
         loss.backward()
         norm = self.optimizers.step(schedule(share, counts.step))
-        losses = self.code_losses if phase.sizes else self.lookup_losses
-        losses.append(float(each[data.looked_up].mean()))
-        learned = len(self.lookup_losses) > 20 and _mean(self.lookup_losses) < LOOKUP_LOSS
+        self.code_losses[lesson.kind].append(float(each[data.looked_up].mean()))
+        lookups = self.code_losses["lookup"]
+        learned = len(lookups) > 20 and _mean(lookups) < LOOKUP_LOSS
         self.counts = counts._replace(
             step=counts.step + 1,
             tokens=counts.tokens + data.ids_BT.numel(),
@@ -178,12 +168,19 @@ class Run:
         )
         return norm
 
+    def _lesson(self, phase: Phase) -> Lesson:
+        if self.counts.practising:
+            return Lesson("lookup", LOOKUP, self.source.lookup)
+        if self.rng.random() < phase.matching:
+            return Lesson("matching", phase.shape, lambda rng: self.source.matching(rng, phase.draw))
+        return Lesson("task", phase.shape, lambda rng: self.source.task(rng, phase.draw))
+
     def line(self, norm: float) -> str:
         counts = self.counts
+        codes = " ".join(f"{kind} {_mean(losses):.3f}" for kind, losses in self.code_losses.items() if losses)
         return (
             f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens {self.seconds:.0f} s "
-            f"codes {_mean(self.code_losses):.3f} lookup {_mean(self.lookup_losses):.3f} norm {norm:.2f}"
-            f"{' practising' if counts.practising else ''}"
+            f"codes {codes} norm {norm:.2f}"
         )
 
     def examined(self, questions: int) -> str:

@@ -14,16 +14,19 @@ _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 class Replies(NamedTuple):
-    """What came back for one prompt. errored: responses asked for that never came."""
+    """What came back for one prompt. errored: responses asked for that never came.
+
+    tokens: of the responses that came; None where the server did not count those of every one.
+    """
 
     texts: list[str]
-    tokens: int
+    tokens: int | None
     errored: int
 
 
 class _Reply(NamedTuple):
     text: str
-    tokens: int
+    tokens: int | None
 
 
 def answers(
@@ -79,9 +82,9 @@ async def _answers(
 
 def _collected(replies: list[_Reply | None]) -> Replies:
     came = [reply for reply in replies if reply is not None]
-    return Replies(
-        [reply.text for reply in came if reply.text], sum(r.tokens for r in came), len(replies) - len(came)
-    )
+    counted = [reply.tokens for reply in came if reply.tokens is not None]
+    tokens = sum(counted) if len(counted) == len(came) else None
+    return Replies([reply.text for reply in came if reply.text], tokens, len(replies) - len(came))
 
 
 async def _ask(client: httpx.AsyncClient, teacher: EndpointTeacher, body: dict[str, object]) -> _Reply | None:
@@ -111,8 +114,9 @@ def _read(response: httpx.Response) -> _Reply | None:
         content = response.json()
         choice = content["choices"][0]
         text = choice["message"]["content"] or ""
-        tokens = int((content.get("usage") or {}).get("total_tokens", 0))
-    except (ValueError, KeyError, IndexError, TypeError):
+        total = (content.get("usage") or {}).get("total_tokens")
+        tokens = None if total is None else int(total)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
     return _Reply("" if choice.get("finish_reason") == "length" else str(text), tokens)
 

@@ -36,10 +36,18 @@ def answer_hint(code: str) -> Hint:
 
 
 def criterion_hint(schema: CategorySchema, codes: tuple[str, ...], category: str | None) -> Hint:
-    """The right code and the definition behind it: the least that lets a teacher justify the answer."""
+    """The right code and the definition behind it: the least that lets a teacher justify the answer.
+
+    Of a category with includes the code alone. A label does not say which condition held, and a teacher who is told
+    the wrong one justifies it.
+    """
     code = codes[schema.answers.index(category)]
-    condition = NONE_TEXT if category is None else condition_text(schema.category(category).definition)
-    return Hint(HintKind.criterion, code, condition, "")
+    if category is None:
+        return Hint(HintKind.criterion, code, NONE_TEXT, "")
+    right = schema.category(category)
+    if right.includes:
+        return answer_hint(code)
+    return Hint(HintKind.criterion, code, condition_text(right.definition), "")
 
 
 def demonstration_hint(demonstration: str) -> Hint:

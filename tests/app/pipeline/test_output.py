@@ -94,6 +94,27 @@ def test_a_stopped_stage_keeps_its_checkpoints(tmp_path: Path) -> None:
     assert (tmp_path / "stages/distill/checkpoints").is_dir()
 
 
+def test_a_run_goes_on_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    run_all(here, stop_after="distill")
+    (here / "stages/distill/checkpoints").mkdir()
+    here.rename(there)
+    assert run_all(there, stop_after="distill") == ["distill"]
+    assert (there / "stages/distill/checkpoints").is_dir()
+    assert str(there) in (there / "stages/distill/manifest.json").read_text()
+    assert run_all(there) == ["distill", "rl"]
+    there.rename(here)
+    assert run_all(here) == []
+
+
+def test_what_a_manifest_of_another_version_left_is_not_gone_on_with(tmp_path: Path) -> None:
+    run_all(tmp_path, stop_after="distill")
+    (tmp_path / "stages/distill/checkpoints").mkdir()
+    (tmp_path / "stages/distill/manifest.json").write_text('{"stage": {"kind": "of old"}}')
+    assert run_all(tmp_path, stop_after="distill") == ["distill"]
+    assert not (tmp_path / "stages/distill/checkpoints").exists()
+
+
 def test_a_changed_setting_runs_its_stage_and_every_later_one_again(tmp_path: Path) -> None:
     run_all(tmp_path)
     (tmp_path / "stages/sft/checkpoints").mkdir()

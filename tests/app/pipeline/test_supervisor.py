@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NoSpace, StageFailed
-from app.pipeline.supervisor import Event, Events, read_result, run_stage, supervise
+from app.pipeline.supervisor import Event, Events, StageStopped, read_result, run_stage, supervise
 from app.settings import Settings
 
 RESULT = {
@@ -80,6 +80,17 @@ def test_an_old_result_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
 def test_success_is_not_believed_of_a_child_that_ended_badly(tmp_path: Path) -> None:
     with pytest.raises(StageFailed):
         supervise(child(tmp_path, "write_result(); sys.exit(1)"), tmp_path, SETTINGS, lambda event: None)
+
+
+def test_a_stage_that_is_no_longer_wanted_is_ended(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    body = "event(event='progress', pid=os.getpid())\ntime.sleep(60)"
+    started = time.monotonic()
+    with pytest.raises(StageStopped):
+        supervise(child(tmp_path, body), tmp_path, SETTINGS, seen.append, stopped=lambda: bool(seen))
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen[0]["pid"], 0)
+    assert time.monotonic() - started < 50
 
 
 def test_a_manifest_that_cannot_be_read_fails_the_real_training_process(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from evaluation.contract.render import choose_codes
 from training.starter import problems, recipe, tokenizer
-from training.starter.batches import Branch, Shape, Source, Tree, batch, collate
+from training.starter.batches import Branch, Draw, Make, Shape, Source, Tree, batch, collate
 
 WEIGHTS = Path(tokenizer.__file__).parent / "weights"
 
@@ -51,12 +51,24 @@ def test_a_branch_of_a_tree_costs_what_it_costs_alone() -> None:
 
 def test_the_codes_that_weigh_more_are_the_codes(source: Source, shipped: PreTrainedTokenizerFast) -> None:
     rng = random.Random(2)
-    for make in (source.lookup, lambda r: source.tree(problems.sample_problem(r, 3, 4), r, hinted=True)):
+    makers: tuple[Make, ...] = (
+        source.lookup,
+        lambda r: source.matching(r, Draw((2, 4), corpus_share=0.0, conditions=1.0)),
+        lambda r: source.tree(problems.sample_problem(r, 3, 4), r, hinted=True),
+    )
+    for make in makers:
         data = batch(make, Shape(4, 512), rng, shipped.pad_token_id, 0.2)
         written = {shipped.decode([token]).strip() for token in data.targets[data.looked_up].tolist()}
         assert written
-        assert written <= {*source.codes, "not"}
+        assert written <= set(source.codes)
         assert data.weights[data.looked_up].min() > data.weights[~data.looked_up].max()
+
+
+def test_a_branch_may_stand_as_far_from_the_trunk_as_if_a_conversation_were_between() -> None:
+    data = collate(
+        [Tree([5, 6, 7], [Branch([8, 9], [10], (0,), gap=40)])], Shape(1, 16), 0, 0.0, random.Random(0)
+    )
+    assert data.positions_BT[0, :6].tolist() == [0, 1, 2, 43, 44, 45]
 
 
 def test_training_goes_on_from_a_checkpoint_and_from_shipped_weights(tmp_path: Path) -> None:
