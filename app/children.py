@@ -18,8 +18,13 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def spawn(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Output goes to the end of `log`. Call from the main thread: PDEATHSIG follows the thread that spawned."""
+def spawn(
+    argv: Sequence[str], log: Path, env: Mapping[str, str], keep: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Output goes to the end of `log`. keep: file descriptors that the child shares with us.
+
+    Call from a thread that outlives the child: PDEATHSIG follows the thread that spawned.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     parent = os.getpid()
 
@@ -37,6 +42,7 @@ def spawn(argv: Sequence[str], log: Path, env: Mapping[str, str]) -> subprocess.
             stderr=subprocess.STDOUT,
             env=dict(env),
             start_new_session=True,
+            pass_fds=tuple(keep),
             preexec_fn=die_with_parent,
         )
 

@@ -1,4 +1,4 @@
-"""The command line: `steerwise run`, `classify`, `demo`, `bench`."""
+"""The command line: `steerwise run`, `classify`, `demo`, `bench`, `admin`."""
 
 import errno
 import json
@@ -26,6 +26,8 @@ _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete:
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with the project.")
 cli.add_typer(bench, name="bench")
+admin = typer.Typer(no_args_is_help=True, help="For whoever runs the platform, on its own machine.")
+cli.add_typer(admin, name="admin")
 
 
 @cli.command()
@@ -105,6 +107,19 @@ def starter(
         print(json.dumps({name: one.model_dump() for name, one in measured.items()}, indent=2))
     else:
         Console().print(study.table(measured))
+
+
+@admin.command()
+def bootstrap(
+    new: Annotated[bool, typer.Option("--new", help="Make another, although there is a live one.")] = False,
+) -> None:
+    """Print the first API key of the platform, once: with it tenants and their keys are made."""
+    from app.auth import bootstrap as first_key
+
+    with _session() as (settings, _progress):
+        made = first_key.run(settings, another=new)
+    print(made.text)
+    print("This key is shown once and stored nowhere; keep it safe.", file=sys.stderr)
 
 
 def show_outcome(report: Report, out: Path, after: Callable[[Console], None] | None = None) -> int:

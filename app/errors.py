@@ -1,6 +1,18 @@
-"""What can go wrong, as the person at the command line hears it. Each error knows its exit code."""
+"""What can go wrong, as the person at the command line or behind the API hears it.
 
-from collections.abc import Sequence
+Each error knows its exit code, and the HTTP status and stable code that `app.problems` renders. A message of an error
+below status 500 is written for the caller; one of 500 and above is for our log, unless it is `Unavailable`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """One thing to mend. where: the field or place, as `body.name` or `category 'refund', definition`."""
+
+    where: str
+    message: str
 
 
 class AppError(Exception):
@@ -8,10 +20,20 @@ class AppError(Exception):
 
     exit_code = 1
     code = "internal"
+    status = 500
 
-    def __init__(self, message: str, details: Sequence[str] = ()):
+    def __init__(
+        self,
+        message: str,
+        details: Sequence[str] = (),
+        *,
+        problems: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ):
         super().__init__(message)
         self.details = tuple(details)
+        self.problems = tuple(problems)
+        self.headers = dict(headers or {})
 
 
 class InputError(AppError):
@@ -19,17 +41,20 @@ class InputError(AppError):
 
     exit_code = 2
     code = "bad_input"
+    status = 422
 
 
 class OutputBusy(InputError):
     """Another process is at work in the same output directory."""
 
     code = "output_busy"
+    status = 409
 
 
 class NoSpace(AppError):
     exit_code = 2  # to be mended on this machine, like bad input
     code = "disk_full"
+    status = 507
 
 
 class StageFailed(AppError):
@@ -41,7 +66,129 @@ class ServingError(AppError):
 
     exit_code = 2
     code = "serving_failed"
+    status = 503
 
 
 class AdapterRefused(ServingError):
     code = "adapter_refused"
+
+
+class Refused(AppError):
+    """A request that is answered with a 4xx; nothing of it has been done."""
+
+    exit_code = 2
+    code = "refused"
+    status = 400
+
+
+class InvalidRequest(Refused):
+    """The request cannot be used as it is; `problems` says what to mend, field by field."""
+
+    code = "invalid_request"
+    status = 422
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor was changed, or belongs to another list or to another filter of this one."""
+
+    code = "invalid_cursor"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The Idempotency-Key was used before with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class Unauthorized(Refused):
+    """No valid API key came with the request: `Authorization: Bearer sw_…`."""
+
+    code = "unauthorized"
+    status = 401
+
+    def __init__(self, message: str):
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(Refused):
+    """The API key lacks a scope that this needs."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(Refused):
+    """There is no such thing, or it belongs to another tenant."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(Refused):
+    """The path exists, but not with this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class Conflict(Refused):
+    """What is stored stands against it."""
+
+    code = "conflict"
+    status = 409
+
+
+class NameTaken(Conflict):
+    """Another one of the same kind has this name."""
+
+    code = "name_taken"
+
+
+class RequestInFlight(Conflict):
+    """A request with the same Idempotency-Key is still being worked on; ask again a little later."""
+
+    code = "request_in_flight"
+
+    def __init__(self, message: str):
+        super().__init__(message, headers={"Retry-After": "1"})
+
+
+class Stale(Refused):
+    """Somebody else changed it first: `If-Match` names a state that is no longer the current one."""
+
+    code = "stale"
+    status = 412
+
+
+class TooLarge(Refused):
+    """The body is larger than this endpoint takes."""
+
+    code = "too_large"
+    status = 413
+
+
+class IfMatchMissing(Refused):
+    """A change must name the state it was made from: `If-Match` with the ETag that was read."""
+
+    code = "if_match_missing"
+    status = 428
+
+
+class TooManyRequests(Refused):
+    """The tenant's own limit is reached; `Retry-After` says when to come back."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: int = 1):
+        super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+
+
+class Unavailable(AppError):
+    """Something of ours is down or overloaded; `Retry-After` says when to come back."""
+
+    code = "unavailable"
+    status = 503
+
+    def __init__(self, message: str, retry_after_s: int = 5):
+        super().__init__(message, headers={"Retry-After": str(retry_after_s)})

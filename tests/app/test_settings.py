@@ -1,5 +1,7 @@
 """Where things are comes from the environment; a value that cannot be used is named, not ignored."""
 
+from pathlib import Path
+
 import pytest
 
 from app.errors import InputError
@@ -26,3 +28,26 @@ def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch
 def test_the_device_can_be_forced() -> None:
     assert Settings(vllm_device="gpu").on_gpu
     assert not Settings(vllm_device="cpu").on_gpu
+
+
+def test_what_the_embedded_default_keeps_is_all_in_one_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STEERWISE_HOME", "~/kept")
+    settings = load_settings()
+    assert settings.home == tmp_path / "kept"
+    assert settings.database_url == f"sqlite+aiosqlite:///{tmp_path}/kept/steerwise.db"
+    assert settings.storage_url == f"{tmp_path}/kept/storage"
+    monkeypatch.chdir(tmp_path)
+    assert Settings(home=Path("here")).storage_url == f"{tmp_path}/here/storage"
+
+
+def test_secrets_are_not_shown_and_must_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERWISE_DATABASE_URL", "postgresql://app:hunter2@db/steerwise")
+    monkeypatch.setenv("STEERWISE_SECRET", "x" * 32)
+    assert "hunter2" not in repr(load_settings()) and "xxx" not in repr(load_settings())
+    monkeypatch.setenv("STEERWISE_SECRET", "short")
+    with pytest.raises(InputError) as caught:
+        load_settings()
+    assert caught.value.details[0].startswith("STEERWISE_SECRET:")

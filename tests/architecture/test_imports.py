@@ -1,5 +1,6 @@
 """The import directions of pyproject.toml hold, and each of them is really able to fail."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "training", "evaluation")
+PACKAGES = ("app", "training", "evaluation", "migrations")
 RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 # contract id -> module to plant in, and the forbidden line. Every contract must appear: a test sees to it.
@@ -21,6 +22,9 @@ VIOLATIONS = {
     "torch-free": ("training/config.py", "import torch"),
     "contract-alone": ("evaluation/contract/planted.py", "from evaluation.suites import steerability"),
     "contract-pure": ("evaluation/contract/planted.py", "import pathlib"),
+    "slices": ("app/tenants/service.py", "from app.schemas import repository"),
+    "inside-a-slice": ("app/schemas/service.py", "from app.schemas import payloads"),
+    "endpoints-last": ("app/schemas/endpoints.py", "from app.tenants.endpoints import InPath"),
 }
 # Ways around a contract that a plain reading of it might leave open.
 DETOURS = {
@@ -36,7 +40,30 @@ DETOURS = {
         "training/starter/world.py",
         "from transformers.utils import logging",
     ),
+    "a slice that knows its successor through the application": (
+        "slices",
+        "app/auth/service.py",
+        "from app.main import create_app",
+    ),
+    "a repository that asks its service": (
+        "inside-a-slice",
+        "app/auth/repository.py",
+        "from app.auth.service import create",
+    ),
 }
+# Where a query may stand, and where it is refused. The text goes through the linter under that file's name.
+QUERIES = (
+    "from sqlalchemy import select",
+    "import sqlalchemy\nsqlalchemy.text('x')",
+    "from sqlalchemy.sql import text",
+)
+WITHOUT_QUERIES = ("app/schemas/service.py", "app/schemas/endpoints.py", "app/idempotency.py", "app/main.py")
+WITH_QUERIES = (
+    "app/schemas/repository.py",
+    "app/db/session.py",
+    "migrations/env.py",
+    "tests/app/auth/test_keys.py",
+)
 
 
 def lint_imports(tree: Path) -> dict[str, str]:
@@ -96,3 +123,28 @@ def test_a_detour_breaks_the_contract_too(detour: str, tree: Path) -> None:
     contract, module, line = DETOURS[detour]
     plant(tree, module, line)
     assert lint_imports(tree)[contract_names()[contract]] == "BROKEN"
+
+
+def banned(text: str, filename: str) -> bool:
+    """Whether the linter refuses an import or a use in that file (TID251)."""
+    ruff = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--output-format", "json", "-"]
+    done = subprocess.run(
+        [*ruff, "--stdin-filename", filename], cwd=ROOT, input=text + "\n", capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    found = {entry["code"] for entry in json.loads(done.stdout)}
+    assert found <= {"TID251"}, found
+    return bool(found)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_outside_a_repository_is_refused(query: str) -> None:
+    assert [name for name in WITHOUT_QUERIES if not banned(query, name)] == []
+    assert [name for name in WITH_QUERIES if banned(query, name)] == []
+
+
+def test_no_test_replaces_things_with_mocks() -> None:
+    """The linter's ban is lifted in tests/app together with that on queries."""
+    pattern = re.compile(r"^\s*(from|import) unittest(\.| import )mock", re.MULTILINE)
+    assert [p for p in (ROOT / "tests").rglob("*.py") if pattern.search(p.read_text())] == []
+    assert pattern.search("from unittest import mock") and pattern.search("import unittest.mock as fake")

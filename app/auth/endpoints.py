@@ -1,0 +1,51 @@
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Path
+
+from app.auth import repository, service
+from app.auth.dependencies import Caller, KeyOwner, OwnSight
+from app.auth.payloads import ApiKeyIn, ApiKeyOut, MeOut, NewApiKeyOut
+from app.auth.service import TooManyKeys
+from app.db.session import Session
+from app.errors import Forbidden, NotFound
+from app.paging import Page, Paging
+from app.problems import responses
+
+router = APIRouter(prefix="/v1", tags=["api keys"])
+KeyId = Annotated[
+    UUID, Path(description="Id of an API key.", examples=["0b6c8c5e-6f0e-4b53-8f0e-5e1f0d3d8a11"])
+]
+
+
+@router.post(
+    "/api-keys",
+    status_code=201,
+    operation_id="create_api_key",
+    responses=responses(Forbidden, NotFound, TooManyKeys),
+)
+async def create(body: ApiKeyIn, caller: Caller, owner: KeyOwner, session: Session) -> NewApiKeyOut:
+    """Make an API key for the tenant, or, as an admin of the platform without `X-Tenant`, for the platform."""
+    return NewApiKeyOut.made(await service.create(session, caller.key_id, owner.tenant_id, body.order()))
+
+
+@router.get("/api-keys", operation_id="list_api_keys", responses=responses(Forbidden, NotFound))
+async def listed(owner: KeyOwner, session: Session, paging: Paging) -> Page[ApiKeyOut]:
+    """The keys of the tenant, or of the platform, revoked and expired ones included."""
+    return paging.page(await repository.listed(session, owner.tenant_id, paging), ApiKeyOut.of)
+
+
+@router.post(
+    "/api-keys/{key_id}/revoke", operation_id="revoke_api_key", responses=responses(Forbidden, NotFound)
+)
+async def revoke(key_id: KeyId, caller: Caller, owner: KeyOwner, session: Session) -> ApiKeyOut:
+    """From now on the key is refused. Revoking it again changes nothing."""
+    return ApiKeyOut.of(await service.revoke(session, caller.key_id, owner.tenant_id, key_id))
+
+
+@router.get("/me", operation_id="get_me", responses=responses())
+async def me(caller: OwnSight, session: Session) -> MeOut:
+    """Who the key of this request belongs to, and what it may do."""
+    row = await service.get(session, caller.tenant_id, caller.key_id)
+    name = None if caller.tenant_id is None else await repository.tenant_name(session, caller.tenant_id)
+    return MeOut(key=ApiKeyOut.of(row), tenant_name=name, platform_admin=caller.is_platform_admin)

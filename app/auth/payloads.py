@@ -1,0 +1,68 @@
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field
+
+from app.auth.principal import Scope
+from app.auth.service import KeyOrder, MadeKey
+from app.models.auth import ApiKey
+from app.payload import Answer, Name, Payload
+
+_ID = "0b6c8c5e-6f0e-4b53-8f0e-5e1f0d3d8a11"
+_TENANT = "7d9f1c2e-5b7a-4c53-9d57-0a4f7c1f2b11"
+_KEY = "sw_4fJq0ZcT1x_8Ck2mVb7YtR5wPz9QdLs3NhGx6Ua1EoKj4Fi0TyBe_0aB3cD"
+
+
+class ApiKeyIn(Payload):
+    name: Name = Field(
+        description="What the key is for. Two live keys may share a name, so that one can replace the other.",
+        examples=["ticket router"],
+    )
+    scopes: list[Scope] = Field(
+        description="What it may change. Reading needs none; `admin` includes all the others.",
+        examples=[["classify"]],
+        max_length=len(Scope),
+        min_length=0,
+    )
+    expires_at: AwareDatetime | None = Field(
+        None, description="From then on it is refused; null: never.", examples=["2027-01-01T00:00:00Z"]
+    )
+
+    def order(self) -> KeyOrder:
+        return KeyOrder(self.name, self.scopes, self.expires_at)
+
+
+class ApiKeyOut(Answer):
+    id: UUID = Field(description="The key's id; not a secret.", examples=[_ID])
+    tenant_id: UUID | None = Field(description="Whose key it is; null: the platform's.", examples=[_TENANT])
+    name: str = Field(description="What the key is for.", examples=["ticket router"])
+    prefix: str = Field(description="The readable part of the key: sw_<prefix>_…", examples=["4fJq0ZcT1x"])
+    scopes: list[Scope] = Field(description="What it may change.", examples=[["classify"]])
+    created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
+    expires_at: datetime | None = Field(
+        description="From then on it is refused; null: never.", examples=["2027-01-01T00:00:00Z"]
+    )
+    revoked_at: datetime | None = Field(description="When it was revoked; null: it was not.", examples=[None])
+    last_used_at: datetime | None = Field(
+        description="To within a minute; null: never used.", examples=["2026-01-02T10:30:00Z"]
+    )
+
+    @classmethod
+    def of(cls, row: ApiKey) -> "ApiKeyOut":
+        return cls.model_validate(row)
+
+
+class NewApiKeyOut(ApiKeyOut):
+    key: str = Field(description="The key itself. It is shown this once and stored nowhere.", examples=[_KEY])
+
+    @classmethod
+    def made(cls, made: MadeKey) -> "NewApiKeyOut":
+        return cls(**ApiKeyOut.of(made.row).model_dump(), key=made.text)
+
+
+class MeOut(Answer):
+    key: ApiKeyOut = Field(description="The key that this request came with.")
+    tenant_name: str | None = Field(
+        description="The name of its tenant; null for a platform admin.", examples=["Blue Lake Outfitters"]
+    )
+    platform_admin: bool = Field(description="Whether it administers the whole platform.", examples=[False])

@@ -1,0 +1,57 @@
+"""Keys of one owner: a tenant, or (tenant_id None) the platform. Only `find` does not know yet whose key it is."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.auth import ApiKey
+from app.models.tenants import Tenant
+from app.paging import PageRequest, older
+
+
+async def find(session: AsyncSession, prefix: str) -> ApiKey | None:
+    return await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
+
+
+async def note_use(session: AsyncSession, key_id: UUID, at: datetime, unless_after: datetime) -> None:
+    stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < unless_after)
+    await session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at))
+
+
+async def get(session: AsyncSession, tenant_id: UUID | None, key_id: UUID) -> ApiKey | None:
+    return await session.scalar(select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id))
+
+
+async def listed(session: AsyncSession, tenant_id: UUID | None, paging: PageRequest) -> list[ApiKey]:
+    query = (
+        select(ApiKey)
+        .where(ApiKey.tenant_id == tenant_id, older(ApiKey.created_at, ApiKey.id, paging.after))
+        .order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
+        .limit(paging.fetch)
+    )
+    return list(await session.scalars(query))
+
+
+async def all_of(session: AsyncSession, tenant_id: UUID | None, name: str | None = None) -> list[ApiKey]:
+    """name: only the keys of this name."""
+    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+    return list(await session.scalars(query if name is None else query.where(ApiKey.name == name)))
+
+
+async def lock_owner(session: AsyncSession, tenant_id: UUID | None) -> None:
+    """Until the end of the transaction, so that two requests cannot both make the last allowed key."""
+    if tenant_id is None:
+        rows = select(ApiKey.id).where(ApiKey.tenant_id.is_(None)).order_by(ApiKey.id)
+        await session.execute(rows.with_for_update())
+    else:
+        await session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update())
+
+
+async def tenant_exists(session: AsyncSession, tenant_id: UUID) -> bool:
+    return await session.scalar(select(Tenant.id).where(Tenant.id == tenant_id)) is not None
+
+
+async def tenant_name(session: AsyncSession, tenant_id: UUID) -> str | None:
+    return await session.scalar(select(Tenant.name).where(Tenant.id == tenant_id))

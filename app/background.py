@@ -1,0 +1,11 @@
+"""Which slices have work in the background. Whoever runs or ends jobs loads them: worker, dispatcher and API."""
+
+from importlib import import_module
+
+# Each calls app.jobs.handlers.register as it is imported.
+MODULES: tuple[str, ...] = ("app.datasets.tasks",)
+
+
+def load_handlers() -> None:
+    for name in MODULES:
+        import_module(name)

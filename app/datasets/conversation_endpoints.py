@@ -1,0 +1,98 @@
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.auth.dependencies import AnyTenant, Caller
+from app.datasets import conversations, repository, service
+from app.datasets.conversations import ConversationDiffers, Decision
+from app.datasets.dependencies import ConversationId, DatasetId, Writer
+from app.datasets.payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
+from app.datasets.repository import Labelled
+from app.datasets.service import DatasetBusy
+from app.db.session import Session
+from app.errors import Forbidden, NotFound
+from app.paging import Page, Paging, Position
+from app.problems import responses
+from evaluation.contract.record import Split
+
+router = APIRouter(prefix="/v1", tags=["conversations"])
+
+
+@router.post(
+    "/datasets/{dataset_id}/conversations",
+    status_code=201,
+    operation_id="append_conversation",
+    responses=responses(Forbidden, NotFound, ConversationDiffers, DatasetBusy)
+    | {200: {"model": ConversationOut, "description": "The very same conversation was there already."}},
+)
+async def append(
+    dataset_id: DatasetId,
+    body: ConversationIn,
+    caller: Caller,
+    scope: Writer,
+    session: Session,
+    response: Response,
+) -> ConversationOut:
+    """Add one conversation. Its id makes the request safe to repeat: the same again is answered with 200."""
+    done = await conversations.append(
+        session, scope, caller.key_id, dataset_id, body.as_record(), body.schema_version_id
+    )
+    response.status_code = 201 if done.new else 200
+    return ConversationOut.of(done.found)
+
+
+@router.get(
+    "/datasets/{dataset_id}/conversations",
+    operation_id="list_conversations",
+    responses=responses(NotFound),
+)
+async def listed(
+    dataset_id: DatasetId,
+    scope: AnyTenant,
+    session: Session,
+    paging: Paging,
+    split: Annotated[Split | None, Query(description="Only those of this split.", examples=["test"])] = None,
+) -> Page[ConversationOut]:
+    """A dataset's conversations."""
+    await service.get(session, scope, dataset_id)
+    rows = await repository.conversations(session, scope, dataset_id, paging, split)
+    return paging.page(rows, ConversationOut.of, _position)
+
+
+def _position(found: Labelled) -> Position:
+    return Position(found.conversation.created_at, found.conversation.id)
+
+
+@router.get(
+    "/conversations/{conversation_id}", operation_id="get_conversation", responses=responses(NotFound)
+)
+async def get(conversation_id: ConversationId, scope: AnyTenant, session: Session) -> ConversationOut:
+    """One conversation with its newest label."""
+    return ConversationOut.of(await conversations.get(session, scope, conversation_id))
+
+
+@router.delete(
+    "/conversations/{conversation_id}",
+    operation_id="delete_conversation",
+    responses=responses(Forbidden, NotFound, DatasetBusy),
+)
+async def delete(
+    conversation_id: ConversationId, caller: Caller, scope: Writer, session: Session
+) -> DeletedOut:
+    """Remove it with its labels. The answer names the models that were made with it."""
+    return DeletedOut.of(await conversations.delete(session, scope, caller.key_id, conversation_id))
+
+
+@router.put(
+    "/conversations/{conversation_id}/label",
+    operation_id="put_conversation_label",
+    responses=responses(Forbidden, NotFound, DatasetBusy),
+)
+async def put_label(
+    conversation_id: ConversationId, body: LabelIn, caller: Caller, scope: Writer, session: Session
+) -> ConversationOut:
+    """Say which category it is. The newest label counts, and older ones stay on record."""
+    decision = Decision(body.category_key, body.schema_version_id, body.source)
+    return ConversationOut.of(
+        await conversations.decide(session, scope, caller.key_id, conversation_id, decision)
+    )

@@ -1,0 +1,256 @@
+"""Conversations and labels one by one, after or instead of a file."""
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.audit import Act
+from app.datasets import counts, placing, repository, service
+from app.datasets.counts import Cell
+from app.datasets.repository import Labelled
+from app.datasets.service import DatasetBusy
+from app.db.base import utc_now
+from app.db.scope import TenantScope
+from app.errors import Conflict, InvalidRequest, NotFound, Problem
+from app.models.datasets import Conversation, ConversationBand, Dataset, DatasetState, Label, LabelSource
+from app.models.schemas import SchemaVersion
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from evaluation.contract import record
+from evaluation.contract.record import unknown_label
+from evaluation.contract.schema import CategorySchema
+
+
+class ConversationDiffers(Conflict):
+    """The dataset has another conversation with this id."""
+
+    code = "conversation_differs"
+
+
+class Appended(NamedTuple):
+    """new: False where the very same conversation was there already."""
+
+    found: Labelled
+    new: bool
+
+
+class Deleted(NamedTuple):
+    """model_versions: trained or judged with it; they keep what they learned."""
+
+    id: UUID
+    model_versions: list[UUID]
+
+
+class Decision(NamedTuple):
+    """category_key: None stands for none of these. schema_version_id: None only for one that came in with its
+    conversation before the schema was published.
+    """
+
+    category_key: str | None
+    schema_version_id: UUID | None
+    source: LabelSource
+
+
+async def append(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    dataset_id: UUID,
+    given: record.Conversation,
+    schema_version_id: UUID | None = None,
+) -> Appended:
+    """schema_version_id: of the category; by default the newest.
+
+    Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound.
+    """
+    dataset = await _open(session, scope, dataset_id)
+    there = await repository.conversation_named(session, scope, dataset_id, given.id)
+    if there is not None:
+        return await _same(session, scope, there, given)
+    version_id = await _check_category(session, scope, dataset, given, schema_version_id)
+    row = await _insert(session, scope, dataset, given)
+    label = None
+    if given.labelled:
+        decided = Decision(given.category, version_id, LabelSource.import_)
+        label = await _label(session, scope, dataset, row, decided, actor_key_id)
+    come = Cell(row.split, given.labelled, given.category if given.labelled else None)
+    dataset.counts = counts.from_stored(dataset.counts).changed(come=[come]).stored
+    dataset.state = DatasetState.ready
+    await session.flush()
+    return Appended(Labelled(row, label), new=True)
+
+
+async def get(session: AsyncSession, scope: TenantScope, conversation_id: UUID) -> Labelled:
+    """Raises: NotFound."""
+    row = await repository.conversation(session, scope, conversation_id)
+    if row is None:
+        raise NotFound("there is no such conversation")
+    return Labelled(row, (await repository.newest_labels(session, scope, [row.id])).get(row.id))
+
+
+async def delete(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, conversation_id: UUID
+) -> Deleted:
+    """With its labels. Raises: DatasetBusy, NotFound."""
+    dataset, found = await _locked(session, scope, conversation_id)
+    row = found.conversation
+    first = await repository.first_label(session, scope, row.id)
+    models = await repository.models_made_with(session, scope, row, first)
+    dataset.counts = counts.from_stored(dataset.counts).changed(gone=[_cell(found)]).stored
+    await session.delete(row)
+    await session.flush()
+    detail = {"dataset_id": str(dataset.id), "model_versions": [str(model) for model in models]}
+    act = Act("conversation.deleted", f"conversation:{row.id}", detail)
+    audit.record(session, actor_key_id, scope.tenant_id, act)
+    return Deleted(row.id, models)
+
+
+async def decide(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, conversation_id: UUID, decision: Decision
+) -> Labelled:
+    """The newest label counts; saying the same again changes nothing. Raises: DatasetBusy, InvalidRequest, NotFound."""
+    dataset, found = await _locked(session, scope, conversation_id)
+    version = await _version(session, scope, dataset, decision.schema_version_id)
+    _check_known(decision.category_key, schemas.content_of(version), "body.category_key")
+    was = found.label
+    if was is not None and (was.category_key, was.schema_version_id, was.source) == decision:
+        return found
+    label = await _label(session, scope, dataset, found.conversation, decision, actor_key_id, was)
+    after = Labelled(found.conversation, label)
+    dataset.counts = (
+        counts.from_stored(dataset.counts).changed(gone=[_cell(found)], come=[_cell(after)]).stored
+    )
+    await session.flush()
+    return after
+
+
+async def _open(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Dataset:
+    dataset = await service.settled(session, scope, dataset_id)
+    if dataset.state not in (DatasetState.empty, DatasetState.ready):
+        raise DatasetBusy(
+            f"the dataset is {dataset.state.value}; upload its file first, or make another dataset"
+        )
+    return dataset
+
+
+async def _locked(
+    session: AsyncSession, scope: TenantScope, conversation_id: UUID
+) -> tuple[Dataset, Labelled]:
+    """Read again under the lock of its dataset, which may have waited for a change of this very conversation."""
+    seen = await get(session, scope, conversation_id)
+    dataset = await service.settled(session, scope, seen.conversation.dataset_id)
+    return dataset, await get(session, scope, conversation_id)
+
+
+async def _same(
+    session: AsyncSession, scope: TenantScope, there: Conversation, given: record.Conversation
+) -> Appended:
+    """Compared with the label that it came with: a reviewer's decision since then does not make it another one."""
+    newest = (await repository.newest_labels(session, scope, [there.id])).get(there.id)
+    first = await repository.first_label(session, scope, there.id)
+    came_with = None if first is None or first.source is not LabelSource.import_ else first
+    differs = there.messages != messages_of(given) or given.labelled != (came_with is not None)
+    if differs or (came_with is not None and came_with.category_key != given.category):
+        raise ConversationDiffers(f"the dataset has another conversation with the id {given.id!r}")
+    return Appended(Labelled(there, newest), new=False)
+
+
+async def _check_category(
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset: Dataset,
+    given: record.Conversation,
+    schema_version_id: UUID | None,
+) -> UUID | None:
+    """Returns the version that the label is one of."""
+    if schema_version_id is None:
+        schema, version_id = await service.definitions(session, scope, dataset.schema_id)
+    else:
+        version = await _version(session, scope, dataset, schema_version_id)
+        schema, version_id = schemas.content_of(version), version.id
+    if given.labelled and schema is not None:
+        _check_known(given.category, schema, "body.category")
+    return version_id
+
+
+async def _version(
+    session: AsyncSession, scope: TenantScope, dataset: Dataset, version_id: UUID | None
+) -> SchemaVersion:
+    version = None
+    if version_id is not None:
+        version = await schema_repository.version_by_id(session, scope, version_id)
+    if version is None or version.schema_id != dataset.schema_id:
+        raise _invalid("body.schema_version_id", "is not a version of the dataset's schema")
+    return version
+
+
+def _check_known(category: str | None, schema: CategorySchema, where: str) -> None:
+    if category not in schema.answers:
+        raise _invalid(where, unknown_label(category, schema))
+
+
+def _invalid(where: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{where}: {message}", problems=[Problem(where, message)])
+
+
+# ------------------------------------------------------------------------------------------------------ what is written
+
+
+async def _insert(
+    session: AsyncSession, scope: TenantScope, dataset: Dataset, given: record.Conversation
+) -> Conversation:
+    placed = await placing.place(session, scope, dataset, given)
+    row = Conversation(
+        tenant_id=scope.tenant_id,
+        dataset_id=dataset.id,
+        external_id=given.id,
+        messages=messages_of(given),
+        text_sha256=placed.text_sha256,
+        group_id=placed.group_id,
+        split=placed.split,
+    )
+    session.add(row)
+    await session.flush()
+    whose = {"dataset_id": dataset.id, "conversation_id": row.id}
+    bands = [whose | {"band": band} for band in placed.bands]
+    await repository.insert_rows(session, scope, ConversationBand, bands)
+    return row
+
+
+async def _label(
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset: Dataset,
+    row: Conversation,
+    decided: Decision,
+    actor_key_id: UUID,
+    was: Label | None = None,
+) -> Label:
+    """Always later than the one before it, whatever the clocks of two machines say."""
+    now = utc_now()
+    label = Label(
+        tenant_id=scope.tenant_id,
+        conversation_id=row.id,
+        schema_id=dataset.schema_id,
+        schema_version_id=decided.schema_version_id,
+        category_key=decided.category_key,
+        source=decided.source,
+        created_by=actor_key_id,
+        created_at=now if was is None else max(now, was.created_at + timedelta(microseconds=1)),
+    )
+    session.add(label)
+    await session.flush()
+    return label
+
+
+def messages_of(given: record.Conversation) -> list[dict[str, Any]]:
+    """As they are stored."""
+    return [{"role": m.role.value, "text": m.text} for m in given.messages]
+
+
+def _cell(found: Labelled) -> Cell:
+    label = found.label
+    return Cell(found.conversation.split, label is not None, None if label is None else label.category_key)

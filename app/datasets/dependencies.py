@@ -1,0 +1,24 @@
+"""What the endpoints of this slice take: ids in paths, and who may write."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Path
+
+from app.auth.dependencies import tenant_scope
+from app.auth.principal import Scope
+from app.db.scope import TenantScope
+from app.idempotency import Once, once
+
+DatasetId = Annotated[
+    UUID, Path(description="Id of a dataset.", examples=["5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"])
+]
+ConversationId = Annotated[
+    UUID,
+    Path(
+        description="Id of a conversation, ours and not the uploader's.",
+        examples=["c8b1b3e4-0f0d-4e6a-8a52-6f2f9b7d1e33"],
+    ),
+]
+Writer = Annotated[TenantScope, Depends(tenant_scope(Scope.datasets_write))]
+OnceForWriter = Annotated[Once, Depends(once(Scope.datasets_write))]

@@ -1,0 +1,62 @@
+"""Groups of conversations that say the same or nearly so. A split takes whole groups, never a part of one.
+
+Near means an estimated similarity of NEAR. Nearness is handed on (a group is whatever hangs together), so the threshold
+must be so high that templates do not chain a tenant into one group. Measured on ten real tenants, 656 to 4,238
+conversations each: at 0.7 the largest group has 181 members, at 0.8 it has 26, and there every pair that was looked at
+differs in a word or in its punctuation; at 0.9 such pairs begin to be missed, since one word of a short message is a
+fifth of its 5-grams.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.datasets.fingerprint import Fingerprint, Signature, bands
+
+NEAR = 0.8
+MAX_PIVOTS = 256  # of one bucket: a file made to fill one must not take time that grows with its square
+
+
+def similarity(one: Signature, many: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """many: shape (n, places). Returns shape (n,), each in [0, 1]."""
+    return np.asarray((many == one).mean(axis=1))
+
+
+def group(prints: Sequence[Fingerprint]) -> list[str]:
+    """The group of each, named after the smallest text_sha256 in it: the order of a file does not matter."""
+    first: dict[str, int] = {}
+    for index, one in enumerate(prints):
+        first.setdefault(one.text_sha256, index)
+    texts = sorted(first)
+    joined = _joined(np.stack([prints[first[t]].signature for t in texts])) if texts else []
+    name = dict(zip(texts, (texts[root] for root in joined), strict=True))
+    return [name[one.text_sha256] for one in prints]
+
+
+def _joined(signatures: NDArray[np.uint32]) -> list[int]:
+    """Of each row the smallest row that it hangs together with."""
+    parent = list(range(len(signatures)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for members in _buckets(signatures):
+        rows = signatures[members]
+        for position, pivot in enumerate(members[:MAX_PIVOTS]):
+            near = similarity(rows[position], rows[position + 1 :]) >= NEAR
+            for other in members[position + 1 :][near]:
+                low, high = sorted((root(int(pivot)), root(int(other))))
+                parent[high] = low
+    return [root(index) for index in range(len(signatures))]
+
+
+def _buckets(signatures: NDArray[np.uint32]) -> Iterator[NDArray[np.intp]]:
+    """Rows that share a band, sorted. One band at a time, because all of them together would not fit in memory."""
+    for band in bands(signatures).T:
+        order = np.argsort(band, kind="stable")
+        borders = np.flatnonzero(np.diff(band[order])) + 1
+        yield from (rows for rows in np.split(order, borders) if len(rows) > 1)

@@ -1,0 +1,68 @@
+"""The body of an upload request, written to disk as it arrives."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import structlog
+from starlette.requests import ClientDisconnect
+
+from app.datasets.partial import BLOCK_BYTES, Partial
+from app.errors import AppError, InvalidRequest, NoSpace, Problem
+
+IDLE_TIMEOUT_S = 60.0
+log = structlog.get_logger()
+
+
+class Bounds(NamedTuple):
+    """How long the whole file may become: by what the request says, and by our limits, with what to say beyond."""
+
+    said_bytes: int | None
+    limit_bytes: int
+    over: AppError
+
+
+class Receiver:
+    """ended: the body came to its proper end. stalled: its sender fell silent."""
+
+    def __init__(self, file: Partial, bounds: Bounds):
+        self.file, self.bounds = file, bounds
+        self.ended = False
+        self.stalled = False
+
+    async def take(self, blocks: AsyncIterator[bytes]) -> None:
+        """A sender that goes away is no error: what came is kept. Raises: InvalidRequest, NoSpace, `over`."""
+        held = bytearray()
+        try:
+            while (block := await _next(blocks)) is not None:
+                self._check(self.file.received_bytes + len(held) + len(block))
+                held += block
+                if len(held) >= BLOCK_BYTES:
+                    await self._write(held)
+            self.ended = True
+        except ClientDisconnect:
+            log.info("upload_interrupted", received_bytes=self.file.received_bytes + len(held))
+        except TimeoutError:
+            self.stalled = True
+        await self._write(held)
+
+    def _check(self, length: int) -> None:
+        if self.bounds.said_bytes is not None and length > self.bounds.said_bytes:
+            problem = Problem("body", "is longer than its headers say")
+            raise InvalidRequest(f"{problem.where} {problem.message}", problems=[problem])
+        if length > self.bounds.limit_bytes:
+            raise self.bounds.over
+
+    async def _write(self, held: bytearray) -> None:
+        if not held:
+            return
+        try:
+            await asyncio.to_thread(self.file.append, bytes(held))
+        except OSError as error:
+            raise NoSpace(f"the disk that takes uploads cannot be written: {error.strerror}") from None
+        held.clear()
+
+
+async def _next(blocks: AsyncIterator[bytes]) -> bytes | None:
+    async with asyncio.timeout(IDLE_TIMEOUT_S):
+        return await anext(blocks, None)

@@ -1,0 +1,287 @@
+"""Datasets, the files that they came from, conversations and labels, of one tenant at a time."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Subquery, case, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from app.datasets.counts import Cell
+from app.db.base import TenantOwned
+from app.db.scope import TenantScope
+from app.models.datasets import Conversation, ConversationBand, Dataset, Label, Upload
+from app.models.runs import ModelVersion, Run
+from app.models.tenants import Tenant
+from app.paging import PageRequest, older
+from evaluation.contract.record import Split
+
+ROWS_AT_ONCE = 500
+
+
+class Labelled(NamedTuple):
+    """label: the newest; None where there is none."""
+
+    conversation: Conversation
+    label: Label | None
+
+
+async def dataset(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, *, lock: bool = False
+) -> Dataset | None:
+    """lock: until the end of the transaction nobody else changes it, its conversations or its counts."""
+    query = select(Dataset).where(Dataset.tenant_id == scope.tenant_id, Dataset.id == dataset_id)
+    return await session.scalar(query.with_for_update() if lock else query, execution_options=_FRESH)
+
+
+async def datasets(
+    session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
+) -> list[Dataset]:
+    query = select(Dataset).where(
+        Dataset.tenant_id == scope.tenant_id, older(Dataset.created_at, Dataset.id, paging.after)
+    )
+    if schema_id is not None:
+        query = query.where(Dataset.schema_id == schema_id)
+    query = query.order_by(Dataset.created_at.desc(), Dataset.id.desc())
+    return list(await session.scalars(query.limit(paging.fetch)))
+
+
+async def is_used_by_runs(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> bool:
+    query = select(Run.id).where(Run.tenant_id == scope.tenant_id, Run.dataset_id == dataset_id)
+    return await session.scalar(query.limit(1)) is not None
+
+
+async def upload(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Upload | None:
+    """The newest; there is one at most that has not been completed."""
+    query = select(Upload).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
+    newest = query.order_by(Upload.created_at.desc(), Upload.id.desc()).limit(1)
+    return await session.scalar(newest, execution_options=_FRESH)
+
+
+async def upload_keys(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> list[str]:
+    query = select(Upload.key).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
+    return [key for key in await session.scalars(query) if key]
+
+
+async def delete_uploads(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> None:
+    await session.execute(
+        delete(Upload).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
+    )
+
+
+async def lock_tenant(session: AsyncSession, scope: TenantScope) -> Tenant:
+    """So that two uploads cannot both take what is left of the quota."""
+    return (await session.scalars(select(Tenant).where(Tenant.id == scope.tenant_id).with_for_update())).one()
+
+
+async def bytes_kept(session: AsyncSession, scope: TenantScope, but_for: UUID) -> int:
+    """Of all uploads but those of one dataset; one that has said how long it will be counts as that long already."""
+    reserved = case(
+        (Upload.total_bytes > Upload.received_bytes, Upload.total_bytes), else_=Upload.received_bytes
+    )
+    query = select(func.coalesce(func.sum(reserved), 0)).where(
+        Upload.tenant_id == scope.tenant_id, Upload.dataset_id != but_for
+    )
+    return int(await session.scalar(query) or 0)
+
+
+async def conversation(
+    session: AsyncSession, scope: TenantScope, conversation_id: UUID
+) -> Conversation | None:
+    query = _conversations(scope).where(Conversation.id == conversation_id)
+    return await session.scalar(query, execution_options=_FRESH)
+
+
+async def conversation_named(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, external_id: str
+) -> Conversation | None:
+    query = _conversations(scope).where(Conversation.dataset_id == dataset_id)
+    return await session.scalar(query.where(Conversation.external_id == external_id))
+
+
+async def conversations(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+) -> list[Labelled]:
+    query = _conversations(scope).where(
+        Conversation.dataset_id == dataset_id,
+        older(Conversation.created_at, Conversation.id, paging.after),
+    )
+    if split is not None:
+        query = query.where(Conversation.split == split)
+    query = query.order_by(Conversation.created_at.desc(), Conversation.id.desc()).limit(paging.fetch)
+    rows = list(await session.scalars(query))
+    newest = await newest_labels(session, scope, [row.id for row in rows])
+    return [Labelled(row, newest.get(row.id)) for row in rows]
+
+
+async def newest_labels(
+    session: AsyncSession, scope: TenantScope, conversation_ids: Sequence[UUID]
+) -> dict[UUID, Label]:
+    """Of those that have one."""
+    query = select(Label).where(
+        Label.tenant_id == scope.tenant_id, Label.conversation_id.in_(conversation_ids)
+    )
+    rows = await session.scalars(query.order_by(Label.created_at, Label.id))
+    return {row.conversation_id: row for row in rows}
+
+
+async def first_label(session: AsyncSession, scope: TenantScope, conversation_id: UUID) -> Label | None:
+    query = select(Label).where(Label.tenant_id == scope.tenant_id, Label.conversation_id == conversation_id)
+    return await session.scalar(query.order_by(Label.created_at, Label.id).limit(1))
+
+
+async def all_labelled(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID
+) -> AsyncIterator[tuple[Conversation, str | None]]:
+    """Every conversation that has a label, with the category of its newest, in the order of the bytes of its id."""
+    newest = _newest(scope, dataset_id)
+    name: ColumnElement[str] = Conversation.external_id.expression
+    if session.get_bind().dialect.name == "postgresql":
+        name = name.collate("C")  # its own order depends on the locale that the database was made with
+    query = (
+        select(Conversation, newest.c.category_key)
+        .join(newest, newest.c.conversation_id == Conversation.id)
+        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+        .order_by(name)
+        .execution_options(yield_per=ROWS_AT_ONCE)
+    )
+    async for row in await session.stream(query):
+        yield row[0], row[1]
+
+
+async def cells(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, groups: Sequence[str] | None = None
+) -> dict[Cell, int]:
+    """groups: only those."""
+    newest = _newest(scope, dataset_id)
+    labelled = newest.c.conversation_id.is_not(None)
+    query = (
+        select(Conversation.split, labelled, newest.c.category_key, func.count())
+        .outerjoin(newest, newest.c.conversation_id == Conversation.id)
+        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+        .group_by(Conversation.split, labelled, newest.c.category_key)
+    )
+    if groups is not None:
+        query = query.where(Conversation.group_id.in_(groups))
+    return {Cell(split, bool(has), key): n for split, has, key, n in await session.execute(query)}
+
+
+async def clear(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> int:
+    """Remove some conversations with their labels. Returns how many: 0 when there are none left."""
+    some = (
+        select(Conversation.id)
+        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+        .limit(ROWS_AT_ONCE * 10)
+    )
+    gone = await session.execute(
+        delete(Conversation).where(Conversation.tenant_id == scope.tenant_id, Conversation.id.in_(some)),
+        execution_options={"synchronize_session": False},
+    )
+    return int(getattr(gone, "rowcount", 0))
+
+
+async def insert_rows(
+    session: AsyncSession, scope: TenantScope, table: type[TenantOwned], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """rows: every column that has no default, but for the tenant."""
+    if rows:
+        await session.execute(insert(table), [{**row, "tenant_id": scope.tenant_id} for row in rows])
+
+
+async def alike(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, bands: Iterable[int], limit: int
+) -> list[Conversation]:
+    """Conversations that share a band at least, those that share most of them first."""
+    shared = func.count()
+    found = (
+        select(ConversationBand.conversation_id, shared.label("shared"))
+        .where(
+            ConversationBand.tenant_id == scope.tenant_id,
+            ConversationBand.dataset_id == dataset_id,
+            ConversationBand.band.in_(list(bands)),
+        )
+        .group_by(ConversationBand.conversation_id)
+        .order_by(shared.desc(), ConversationBand.conversation_id)
+        .limit(limit)
+        .subquery()
+    )
+    query = _conversations(scope).join(found, found.c.conversation_id == Conversation.id)
+    return list(await session.scalars(query.order_by(found.c.shared.desc(), Conversation.id)))
+
+
+async def splits_of_groups(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, groups: Iterable[str]
+) -> dict[str, Split]:
+    """Of those that have a conversation."""
+    query = select(Conversation.group_id, Conversation.split).distinct()
+    found = await session.execute(query.where(*_in_groups(scope, dataset_id, groups)))
+    return {row[0]: row[1] for row in found}
+
+
+async def merge_groups(
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    groups: Iterable[str],
+    into: tuple[str, Split],
+) -> None:
+    statement = update(Conversation).where(*_in_groups(scope, dataset_id, groups))
+    await session.execute(
+        statement.values(group_id=into[0], split=into[1]), execution_options={"synchronize_session": "fetch"}
+    )
+
+
+async def models_made_with(
+    session: AsyncSession, scope: TenantScope, row: Conversation, label: Label | None
+) -> list[UUID]:
+    """Model versions of runs that froze the dataset when this conversation was in it with a label, oldest first."""
+    if label is None:
+        return []
+    query = (
+        select(ModelVersion.id)
+        .join(Run, Run.id == ModelVersion.run_id)
+        .where(
+            ModelVersion.tenant_id == scope.tenant_id,
+            Run.tenant_id == scope.tenant_id,
+            Run.dataset_id == row.dataset_id,
+            Run.created_at >= label.created_at,
+        )
+    )
+    return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
+
+
+_FRESH = {"populate_existing": True}
+
+
+def _conversations(scope: TenantScope) -> Select[Conversation]:
+    return select(Conversation).where(Conversation.tenant_id == scope.tenant_id)
+
+
+def _in_groups(
+    scope: TenantScope, dataset_id: UUID, groups: Iterable[str]
+) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Conversation.tenant_id == scope.tenant_id,
+        Conversation.dataset_id == dataset_id,
+        Conversation.group_id.in_(list(groups)),
+    )
+
+
+def _newest(scope: TenantScope, dataset_id: UUID) -> Subquery:
+    """The newest label of each conversation that has one."""
+    inside = aliased(Conversation)
+    place = func.row_number().over(
+        partition_by=Label.conversation_id, order_by=(Label.created_at.desc(), Label.id.desc())
+    )
+    ranked = (
+        select(Label.conversation_id, Label.category_key, place.label("place"))
+        .join(inside, inside.id == Label.conversation_id)
+        .where(
+            Label.tenant_id == scope.tenant_id,
+            inside.tenant_id == scope.tenant_id,
+            inside.dataset_id == dataset_id,
+        )
+        .subquery()
+    )
+    return select(ranked.c.conversation_id, ranked.c.category_key).where(ranked.c.place == 1).subquery()

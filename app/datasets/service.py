@@ -1,0 +1,212 @@
+"""Decisions about datasets as a whole: making, removing, and freezing one for a run."""
+
+import asyncio
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.audit import Act
+from app.datasets import counts, repository
+from app.datasets.counts import Cell
+from app.db.scope import TenantScope
+from app.errors import Conflict, NotFound
+from app.jobs import service as jobs
+from app.models.datasets import Conversation, Dataset, DatasetState
+from app.models.jobs import Job, JobKind
+from app.models.schemas import SchemaVersion
+from app.pipeline.files import too_few
+from app.schemas import drafts
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from app.storage import Storage
+from evaluation.contract.schema import CategorySchema
+
+BUSY = (DatasetState.uploaded, DatasetState.validating)
+
+
+class DatasetBusy(Conflict):
+    """Its file is being checked; wait until it is `ready` or `failed`."""
+
+    code = "dataset_busy"
+
+
+class DatasetInUse(Conflict):
+    """Runs were made from it, and their records name it."""
+
+    code = "dataset_in_use"
+
+
+class Definitions(NamedTuple):
+    """What labels of a dataset are checked against. schema: None while it has neither a version nor a usable draft."""
+
+    schema: CategorySchema | None
+    version_id: UUID | None
+
+
+class Snapshot(NamedTuple):
+    """A dataset as it was: one labelled conversation a line, in the upload's format, with its split, sorted by id.
+
+    counts: by split and category. left_out: labelled, with a category that the schema version does not have.
+    """
+
+    key: str
+    sha256: str
+    counts: dict[Cell, int]
+    left_out: int
+
+
+async def create(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, schema_id: UUID
+) -> Dataset:
+    """Raises: NotFound, for the schema."""
+    await schemas.get(session, scope, schema_id)
+    row = Dataset(tenant_id=scope.tenant_id, schema_id=schema_id, name=name, counts={})
+    session.add(row)
+    await session.flush()
+    detail = {"name": name, "schema_id": str(schema_id)}
+    audit.record(session, actor_key_id, scope.tenant_id, Act("dataset.created", f"dataset:{row.id}", detail))
+    return row
+
+
+async def get(session: AsyncSession, scope: TenantScope, dataset_id: UUID, *, lock: bool = False) -> Dataset:
+    """Raises: NotFound."""
+    row = await repository.dataset(session, scope, dataset_id, lock=lock)
+    if row is None:
+        raise NotFound("there is no such dataset")
+    return row
+
+
+async def settled(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Dataset:
+    """Locked, and nothing is being checked. Raises: DatasetBusy, NotFound."""
+    row = await get(session, scope, dataset_id, lock=True)
+    if row.state in BUSY:
+        raise DatasetBusy("the dataset's file is being checked; wait until its state is `ready` or `failed`")
+    return row
+
+
+async def validation(session: AsyncSession, scope: TenantScope, row: Dataset) -> Job | None:
+    """The job that checks its file, or did so last."""
+    return await jobs.newest_of(session, scope, JobKind.validate_dataset, row.id)
+
+
+async def definitions(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Definitions:
+    """The newest version; before the first, the draft, so that a dataset can come before its schema is published."""
+    number = (await schema_repository.latest_numbers(session, scope, [schema_id])).get(schema_id)
+    if number is not None:
+        version = await schemas.version(session, scope, schema_id, number)
+        return Definitions(schemas.content_of(version), version.id)
+    row = await schemas.get(session, scope, schema_id)
+    return Definitions(drafts.check(row.draft, row.name).schema, None)
+
+
+async def remove(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, dataset_id: UUID
+) -> list[str]:
+    """With its conversations and labels. Returns the keys in storage to remove once this is committed.
+
+    Raises: DatasetBusy, DatasetInUse, NotFound.
+    """
+    row = await settled(session, scope, dataset_id)
+    if await repository.is_used_by_runs(session, scope, dataset_id):
+        raise DatasetInUse("runs were made from this dataset; single conversations can be deleted")
+    detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
+    keys = await discard_content(session, scope, row)
+    await session.delete(row)
+    await session.flush()
+    audit.record(
+        session, actor_key_id, scope.tenant_id, Act("dataset.deleted", f"dataset:{dataset_id}", detail)
+    )
+    return keys
+
+
+async def discard_content(session: AsyncSession, scope: TenantScope, row: Dataset) -> list[str]:
+    """What its file left, and what came of it. Returns the keys in storage to remove once this is committed."""
+    keys = await repository.upload_keys(session, scope, row.id)
+    keys += [row.rejects_uri] if row.rejects_uri else []
+    await repository.delete_uploads(session, scope, row.id)
+    while await repository.clear(session, scope, row.id):
+        pass
+    row.state, row.counts, row.problem, row.rejects_uri = DatasetState.empty, {}, None, None
+    return keys
+
+
+async def shortfall(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, version: SchemaVersion
+) -> list[str]:
+    """What is missing to train and to judge, one sentence each; empty: a run can begin. Raises: NotFound."""
+    row = await get(session, scope, dataset_id)
+    if row.schema_id != version.schema_id:
+        return ["the dataset belongs to another schema"]
+    if row.state is not DatasetState.ready:
+        return [f"the dataset is {row.state.value}, not ready"]
+    schema = schemas.content_of(version)
+    if len(schema.answers) < 2:
+        return ["the schema version has one category and no none-of-these: there is nothing to decide"]
+    have = counts.from_stored(row.counts)
+    missing = list(too_few(have.labels(schema.answers)))
+    unknown = sorted({c.category or "none of these" for c in have.cells if _is_strange(c, schema)})
+    if missing and unknown:
+        missing.append(
+            f"labels that this schema version does not have are not counted: {', '.join(unknown[:8])}"
+        )
+    return missing
+
+
+def _is_strange(cell: Cell, schema: CategorySchema) -> bool:
+    return cell.labelled and cell.category not in schema.answers
+
+
+async def freeze(
+    session: AsyncSession, storage: Storage, scope: TenantScope, dataset_id: UUID, version: SchemaVersion
+) -> Snapshot:
+    """Equal labelled conversations give equal bytes, and so the same key. Raises: DatasetBusy, NotFound."""
+    row = await settled(session, scope, dataset_id)  # the lock: groups must not move between splits meanwhile
+    answers = schemas.content_of(version).answers
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "snapshot.jsonl"
+        with path.open("wb") as file:
+            writer = _Writer(file)
+            async for conversation, category in repository.all_labelled(session, scope, row.id):
+                writer.write(conversation, category, known=category in answers)
+        snapshot = writer.snapshot(scope)
+        await asyncio.to_thread(storage.put_file, path, snapshot.key)
+    return snapshot
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._counts: Counter[Cell] = Counter()
+        self._left_out = 0
+
+    def write(self, row: Conversation, category: str | None, known: bool) -> None:
+        if not known:
+            self._left_out += 1
+            return
+        line = _canonical(row, category)
+        self._file.write(line)
+        self._digest.update(line)
+        self._counts[Cell(row.split, True, category)] += 1
+
+    def snapshot(self, scope: TenantScope) -> Snapshot:
+        sha256 = self._digest.hexdigest()
+        key = f"tenants/{scope.tenant_id}/snapshots/{sha256}.jsonl"
+        return Snapshot(key, sha256, dict(self._counts), self._left_out)
+
+
+def _canonical(row: Conversation, category: str | None) -> bytes:
+    shown: dict[str, Any] = {
+        "id": row.external_id,
+        "messages": [{"role": m["role"], "text": m["text"]} for m in row.messages],
+        "category": category,
+        "split": row.split.value,
+    }
+    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

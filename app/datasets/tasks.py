@@ -1,0 +1,261 @@
+"""The job that makes conversations of an uploaded file. Nothing of it shows before it has been read to its end."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.datasets import grouping, media, repository, service, splitting
+from app.datasets.conversations import messages_of
+from app.datasets.counts import Arrivals, Cell, Counts
+from app.datasets.fingerprint import Fingerprint, fingerprint
+from app.datasets.placing import stored_bands
+from app.datasets.reading import Reader, Unreadable, Upload
+from app.datasets.service import Definitions
+from app.db.base import utc_now
+from app.db.scope import TenantScope
+from app.jobs.context import JobContext
+from app.jobs.ends import JobOutcome
+from app.jobs.handlers import register
+from app.models.datasets import Conversation, ConversationBand, DatasetState, Label, LabelSource
+from app.models.jobs import Job, JobKind
+from evaluation.contract import record
+from evaluation.contract.record import Reject, Split
+
+ROWS_AT_ONCE = 200  # a transaction's; on SQLite nobody else writes meanwhile
+_REPORT_EVERY = 100
+
+
+class Stopped(Exception):
+    """The job is to end now."""
+
+
+class Problem(NamedTuple):
+    """Why a dataset cannot be used, and what to do."""
+
+    code: str
+    message: str
+
+
+class Work(NamedTuple):
+    """What the job begins with. labels: what they are checked against."""
+
+    dataset_id: UUID
+    schema_id: UUID
+    upload: Upload
+    key: str
+    labels: Definitions
+
+
+class Good(NamedTuple):
+    """Of one usable conversation, what is kept in memory; the rest is a line of the spool."""
+
+    printed: Fingerprint
+    asked: Split | None
+
+
+class Reading(NamedTuple):
+    """spool, rejects: JSONL. problem: why nothing of the file is used, if so."""
+
+    spool: Path
+    rejects: Path
+    good: list[Good]
+    rejected: int
+    problem: Problem | None
+
+
+async def validate(context: JobContext) -> JobOutcome:
+    work = await _begin(context)
+    await context.in_thread(context.storage.get_file, work.key, work.upload.path)
+    reading = await context.in_thread(_read, context, work)
+    rejects_key = await context.in_thread(_keep_rejects, context, work, reading)
+    if reading.problem is not None:
+        found = Counts({}, Arrivals(rejected=reading.rejected))
+        end = _End(work.dataset_id, DatasetState.failed, found, reading.problem, rejects_key)
+    else:
+        found = await _store(context, work, reading)
+        end = _End(work.dataset_id, DatasetState.ready, found, None, rejects_key)
+    result = {"state": end.state.value, "conversations": found.conversations, "rejected": reading.rejected}
+    return JobOutcome(result, apply=partial(_apply, context.scope, end))
+
+
+async def _begin(context: JobContext) -> Work:
+    """An attempt before this one may have stored a part; every attempt begins with nothing."""
+    async with context.transaction() as session:
+        dataset = await service.get(session, context.scope, context.job.subject_id, lock=True)
+        upload = await repository.upload(session, context.scope, dataset.id)
+        assert upload is not None and upload.completed_at is not None  # one transaction wrote it and the job
+        dataset.state = DatasetState.validating
+        labels = await service.definitions(session, context.scope, dataset.schema_id)
+    gone = 1
+    while gone:
+        async with context.transaction() as session:
+            gone = await repository.clear(session, context.scope, dataset.id)
+    file = Upload(context.workdir / "upload", media.FORMS[upload.media_type])
+    return Work(dataset.id, dataset.schema_id, file, upload.key, labels)
+
+
+# ----------------------------------------------------------------------------------------------------- in a thread
+
+
+def _read(context: JobContext, work: Work) -> Reading:
+    spool, rejects = context.workdir / "spool.jsonl", context.workdir / "rejects.jsonl"
+    good: list[Good] = []
+    rejected, problem = 0, None
+    with spool.open("wb") as spooled, rejects.open("wb") as refused:
+        try:
+            for one in _reported(context, Reader(work.upload, work.labels.schema)):
+                if isinstance(one, Reject):
+                    rejected += 1
+                    _write(refused, one._asdict())
+                else:
+                    good.append(Good(fingerprint(one), one.split))
+                    _write(spooled, one.model_dump(mode="json", exclude_unset=True))
+        except Unreadable as error:
+            problem = Problem(error.code, f"the file {error}")
+    if problem is None and not good:
+        reason = "the reject file says why, line by line" if rejected else "it is empty"
+        problem = Problem("no_conversation", f"the file has no conversation that can be used; {reason}")
+    return Reading(spool, rejects, good, rejected, problem)
+
+
+def _reported(context: JobContext, reader: Reader) -> Iterator[record.Conversation | Reject]:
+    for number, one in enumerate(reader):
+        if number % _REPORT_EVERY == 0:
+            if context.cancelled():
+                raise Stopped
+            context.progress(*reader.progress, "reading")
+        yield one
+
+
+def _write(file: BinaryIO, row: dict[str, Any]) -> None:
+    file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def _keep_rejects(context: JobContext, work: Work, reading: Reading) -> str | None:
+    if not reading.rejected:
+        return None
+    with reading.rejects.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    key = f"tenants/{context.scope.tenant_id}/datasets/{work.dataset_id}/rejects/{sha256}.jsonl"
+    context.storage.put_file(reading.rejects, key)
+    return key
+
+
+class _Plan(NamedTuple):
+    groups: list[str]
+    splits: list[Split]
+    arrivals: Arrivals
+
+
+def _plan(reading: Reading) -> _Plan:
+    prints = [good.printed for good in reading.good]
+    groups = grouping.group(prints)
+    assigned = splitting.assign(groups, [good.asked for good in reading.good])
+    texts = len({printed.text_sha256 for printed in prints})
+    arrivals = Arrivals(reading.rejected, len(prints) - texts, texts - len(set(groups)), assigned.moved)
+    return _Plan(groups, assigned.splits, arrivals)
+
+
+# ------------------------------------------------------------------------------------------------ into the database
+
+
+async def _store(context: JobContext, work: Work, reading: Reading) -> Counts:
+    context.progress(0, len(reading.good), "grouping")
+    plan = await context.in_thread(_plan, reading)
+    cells: Counter[Cell] = Counter()
+    rows = _rows(work, reading, plan)
+    done = 0
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        async with context.transaction() as session:
+            await _insert(session, context.scope, batch)
+        cells.update(row.cell for row in batch)
+        done += len(batch)
+        context.progress(done, len(reading.good), "storing")
+    return Counts(cells, plan.arrivals)
+
+
+class _Row(NamedTuple):
+    conversation: dict[str, Any]
+    bands: list[dict[str, Any]]
+    label: dict[str, Any] | None
+    cell: Cell
+
+
+async def _insert(session: AsyncSession, scope: TenantScope, batch: Sequence[_Row]) -> None:
+    await repository.insert_rows(session, scope, Conversation, [row.conversation for row in batch])
+    await repository.insert_rows(session, scope, ConversationBand, [b for row in batch for b in row.bands])
+    labels = [row.label for row in batch if row.label is not None]
+    await repository.insert_rows(session, scope, Label, labels)
+
+
+def _rows(work: Work, reading: Reading, plan: _Plan) -> Iterator[_Row]:
+    """In the order of the file, which lists keep: each a microsecond after the one before it."""
+    began = utc_now()
+    with reading.spool.open("rb") as lines:
+        for number, (line, good) in enumerate(zip(lines, reading.good, strict=True)):
+            given = record.Conversation.model_validate_json(line)
+            row = {
+                "id": uuid4(),
+                "dataset_id": work.dataset_id,
+                "external_id": given.id,
+                "messages": messages_of(given),
+                "text_sha256": good.printed.text_sha256,
+                "group_id": plan.groups[number],
+                "split": plan.splits[number],
+                "created_at": began + timedelta(microseconds=number),
+            }
+            whose = {"dataset_id": work.dataset_id, "conversation_id": row["id"]}
+            bands = [whose | {"band": band} for band in stored_bands(good.printed)]
+            cell = Cell(plan.splits[number], given.labelled, given.category)
+            yield _Row(row, bands, _label(work, row, given) if given.labelled else None, cell)
+
+
+def _label(work: Work, row: dict[str, Any], given: record.Conversation) -> dict[str, Any]:
+    return {
+        "conversation_id": row["id"],
+        "schema_id": work.schema_id,
+        "schema_version_id": work.labels.version_id,
+        "category_key": given.category,
+        "source": LabelSource.import_,
+        "created_at": row["created_at"],
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- its end
+
+
+class _End(NamedTuple):
+    dataset_id: UUID
+    state: DatasetState
+    counts: Counts
+    problem: Problem | None
+    rejects_key: str | None
+
+
+async def _apply(scope: TenantScope, end: _End, session: AsyncSession) -> None:
+    dataset = await service.get(session, scope, end.dataset_id, lock=True)
+    dataset.state, dataset.counts, dataset.rejects_uri = end.state, end.counts.stored, end.rejects_key
+    dataset.problem = None if end.problem is None else end.problem._asdict()
+
+
+async def _gave_up(session: AsyncSession, job: Job) -> None:
+    """Every attempt failed, or somebody cancelled: our trouble, and the file may be sent again."""
+    scope = TenantScope(job.tenant_id)
+    dataset = await repository.dataset(session, scope, job.subject_id, lock=True)
+    if dataset is None or dataset.state not in service.BUSY:
+        return
+    code = (job.error or {}).get("code", "cancelled")
+    message = "the file could not be checked, and not because of what is in it; upload it again"
+    dataset.state, dataset.problem = DatasetState.failed, Problem(code, message)._asdict()
+
+
+register(JobKind.validate_dataset, validate, _gave_up)

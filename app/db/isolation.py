@@ -1,0 +1,27 @@
+"""Whether the database really keeps tenants apart for us. Asked once, before the first request is answered."""
+
+from sqlalchemy import text
+
+from app.db.engine import Database
+from app.errors import AppError
+
+_QUESTION = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
+
+
+class IsolationOff(AppError):
+    """The role that we connect as may see every tenant's rows; connect as one without SUPERUSER and BYPASSRLS."""
+
+    exit_code = 2
+    code = "isolation_off"
+
+
+async def check_isolation(database: Database) -> None:
+    """Raises: IsolationOff. On SQLite the session itself is the guard, whoever opened the file."""
+    if database.engine.dialect.name != "postgresql":
+        return
+    async with database.engine.connect() as connection:
+        if await connection.scalar(_QUESTION):
+            raise IsolationOff(
+                "the database role is a superuser or has BYPASSRLS, so row-level security does not hold for it; "
+                "connect as a role without either"
+            )

@@ -1,0 +1,71 @@
+"""For whoever starts, watches and balances the processes."""
+
+import asyncio
+from typing import Literal
+
+import structlog
+from fastapi import APIRouter, Request
+from pydantic import Field
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from app.db.engine import Database
+from app.errors import Unavailable
+from app.payload import Answer
+from app.problems import public_responses
+from app.settings import Settings
+
+router = APIRouter(tags=["health"])
+log = structlog.get_logger()
+_TIMEOUT_S = 3
+_REDIS_TIMEOUT_S = 0.5
+
+
+class Alive(Answer):
+    status: Literal["alive"] = Field("alive", description="The process answers.", examples=["alive"])
+
+
+class Ready(Answer):
+    status: Literal["ready"] = Field("ready", description="Requests can be served.", examples=["ready"])
+    redis: Literal["reachable", "unreachable", "not configured"] = Field(
+        description="Without Redis everything is accepted; background work begins when it is back.",
+        examples=["reachable"],
+    )
+
+
+@router.get("/livez", operation_id="get_liveness", responses=public_responses())
+async def alive() -> Alive:
+    """The process runs. Says nothing about what it depends on."""
+    return Alive()
+
+
+@router.get("/readyz", operation_id="get_readiness", responses=public_responses(Unavailable))
+async def ready(request: Request) -> Ready:
+    """The database can be reached, so requests can be served. Redis alone being down does not change that."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await _ask(request.app.state.database)
+    except Exception as error:  # noqa: BLE001 (whatever stands between us and it, the answer is the same)
+        log.warning("not_ready", error=repr(error))
+        raise Unavailable("the database cannot be reached") from None
+    return Ready(redis=await _redis(request.app.state.settings))
+
+
+async def _ask(database: Database) -> None:
+    async with database.engine.execution_options(read_only=True).connect() as connection:
+        await connection.exec_driver_sql("SELECT 1")
+
+
+async def _redis(settings: Settings) -> Literal["reachable", "unreachable", "not configured"]:
+    if settings.redis_url is None:
+        return "not configured"
+    client = Redis.from_url(
+        settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+    )
+    try:
+        await client.ping()
+    except (RedisError, OSError):
+        return "unreachable"
+    finally:
+        await client.aclose()
+    return "reachable"

@@ -1,0 +1,124 @@
+"""Turns rows into messages, and silence into another try. Several may run at once: a claim is exclusive.
+
+The row is the outbox. A message that is lost is sent again, one that comes twice finds its job taken, and with Redis
+away the rows simply wait.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from app.db.engine import Database
+from app.db.session import transaction
+from app.jobs import repository, service
+from app.jobs.handlers import QUEUE_OF, Queue
+from app.jobs.lease import Ticket
+from app.jobs.outage import is_away
+from app.models.jobs import JobKind
+from app.settings import Settings
+
+log = structlog.get_logger()
+EVERY_S = 1.0
+AT_ONCE = 200
+
+
+class BrokerAway(Exception):
+    """Redis took nothing, and said so at once."""
+
+
+class Doorbell(NamedTuple):
+    """ring: tell the workers of a queue about a job. depth: how many messages wait there. Both raise BrokerAway."""
+
+    ring: Callable[[Queue, UUID], None]
+    depth: Callable[[Queue], int]
+
+
+class Dispatcher:
+    def __init__(self, database: Database, doorbell: Doorbell, settings: Settings):
+        self.database = database
+        self.doorbell = doorbell
+        self.settings = settings
+        self._away: set[str] = set()  # what has been reported away and has not come back
+        self._stuck: set[Ticket] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self.round()
+            try:
+                await asyncio.wait_for(stop.wait(), EVERY_S)
+            except TimeoutError:
+                continue
+
+    async def round(self) -> None:
+        """One step is not kept from its turn by the trouble of another."""
+        await self._try("leases", self._expire())
+        await self._try("messages", self._publish())
+
+    async def _try(self, step: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # whatever it is, the rows are still there in a second
+            if step not in self._away:
+                expected = isinstance(error, BrokerAway) or is_away(error)
+                log.warning(
+                    "dispatch_interrupted",
+                    step=step,
+                    error=repr(error),
+                    exc_info=None if expected else error,
+                )
+            self._away.add(step)
+        else:
+            if step in self._away:
+                log.info("dispatch_resumed", step=step)
+            self._away.discard(step)
+
+    async def _expire(self) -> None:
+        async with transaction(self.database, read_only=True) as session:
+            tickets = await repository.expired(session, AT_ONCE)
+        for ticket in tickets:
+            await self._expire_one(ticket)
+
+    async def _expire_one(self, ticket: Ticket) -> None:
+        """A transaction each: what goes wrong at the end of one job is not a matter of the others."""
+        try:
+            async with transaction(self.database, ticket.scope) as session:
+                job = await service.expire(session, ticket)
+        except Exception as error:
+            if is_away(error):
+                raise
+            if ticket not in self._stuck:
+                log.exception("job_not_requeued", job_id=str(ticket.job_id))
+            self._stuck.add(ticket)
+        else:
+            if job is not None:
+                log.warning("job_lease_expired", job_id=str(job.id), losses=job.losses, state=job.state.value)
+
+    async def _publish(self) -> None:
+        async with transaction(self.database, read_only=True) as session:
+            due = await repository.due(session, self.settings.job_republish_s, AT_ONCE)
+            waiting = await repository.waiting(session) if any(one.again for one in due) else {}
+        published: list[UUID] = []
+        try:
+            whole = await asyncio.to_thread(self._whole, waiting)
+            for one in due:
+                if not (one.again and QUEUE_OF[one.kind] in whole):
+                    await asyncio.to_thread(self.doorbell.ring, QUEUE_OF[one.kind], one.job_id)
+                published.append(one.job_id)
+        finally:
+            if published:
+                async with transaction(self.database) as session:
+                    await repository.mark_published(session, published)
+
+    def _whole(self, waiting: dict[JobKind, int]) -> set[Queue]:
+        """Queues with a message for every waiting job, so that none was lost: those are not sent again.
+
+        Otherwise a queue behind a day of training would grow by a message a job every half minute.
+        """
+        rows = Counter[Queue]()
+        for kind, count in waiting.items():
+            rows[QUEUE_OF[kind]] += count
+        return {queue for queue, count in rows.items() if self.doorbell.depth(queue) >= count}

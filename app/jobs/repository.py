@@ -1,0 +1,180 @@
+"""Statements about jobs. Those without a scope are of the workers and the dispatcher, who serve every tenant.
+
+A worker's statements name its ticket: `id, epoch, state = running`. Whoever lost the lease changes no row.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.clock import now
+from app.db.scope import TenantScope
+from app.jobs.lease import Event, Ticket
+from app.models.jobs import Job, JobEvent, JobKind, JobState
+
+OPEN = (JobState.blocked, JobState.queued, JobState.running)
+_FRESH = {"populate_existing": True, "synchronize_session": False}  # rows come back as they were written
+
+
+class Due(NamedTuple):
+    """again: it was published before, but nobody has taken it yet."""
+
+    job_id: UUID
+    kind: JobKind
+    again: bool
+
+
+async def add(session: AsyncSession, scope: TenantScope, values: dict[str, Any]) -> Job:
+    row = values | {"tenant_id": scope.tenant_id, "created_at": now(), "available_at": now()}
+    return (await session.scalars(insert(Job).values(row).returning(Job))).one()
+
+
+async def add_events(session: AsyncSession, scope: TenantScope, job: Job, events: Sequence[Event]) -> None:
+    """Only while this transaction holds the job's row: then its events become visible in the order of their ids."""
+    rows = [
+        {"tenant_id": scope.tenant_id, "job_id": job.id, "run_id": job.run_id, "at": now(), "event": event}
+        for event in events
+    ]
+    for row in rows:
+        await session.execute(insert(JobEvent).values(row))
+
+
+async def get(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job | None:
+    return await session.scalar(select(Job).where(Job.tenant_id == scope.tenant_id, Job.id == job_id))
+
+
+async def of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id)
+    return list(await session.scalars(query.order_by(Job.seq, Job.created_at, Job.id)))
+
+
+async def newest_of(session: AsyncSession, scope: TenantScope, kind: JobKind, subject_id: UUID) -> Job | None:
+    query = select(Job).where(
+        Job.tenant_id == scope.tenant_id, Job.kind == kind, Job.subject_id == subject_id
+    )
+    return await session.scalar(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
+
+
+async def events_after(
+    session: AsyncSession, scope: TenantScope, condition: ColumnElement[bool], after: int, limit: int
+) -> list[JobEvent]:
+    query = select(JobEvent).where(JobEvent.tenant_id == scope.tenant_id, condition, JobEvent.id > after)
+    return list(await session.scalars(query.order_by(JobEvent.id).limit(limit)))
+
+
+def events_of_run(run_id: UUID) -> ColumnElement[bool]:
+    return JobEvent.run_id == run_id
+
+
+def events_of_job(job_id: UUID) -> ColumnElement[bool]:
+    return JobEvent.job_id == job_id
+
+
+async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float) -> Job | None:
+    """None where somebody else was faster, or the job is not to be run (now)."""
+    values = {
+        "state": JobState.running,
+        "epoch": Job.epoch + 1,
+        "attempt": Job.attempt + 1,
+        "owner": owner,
+        "started_at": now(),
+        "heartbeat_at": None,
+        "lease_until": now(lease_s),
+        "progress": None,
+    }
+    ready = (Job.id == job_id, Job.state == JobState.queued, Job.available_at <= now())
+    return await session.scalar(
+        update(Job).where(*ready).values(values).returning(Job), execution_options=_FRESH
+    )
+
+
+async def hold(session: AsyncSession, ticket: Ticket, values: dict[str, Any]) -> Job | None:
+    """The row, locked until the end of the transaction; None where the ticket is void."""
+    statement = update(Job).where(*_held(ticket)).values({"heartbeat_at": now()} | values).returning(Job)
+    return await session.scalar(statement, execution_options=_FRESH)
+
+
+async def beat(
+    session: AsyncSession, ticket: Ticket, lease_s: float, progress: dict[str, Any] | None
+) -> Job | None:
+    written = {} if progress is None else {"progress": progress}
+    return await hold(session, ticket, written | {"lease_until": now(lease_s)})
+
+
+async def hold_expired(session: AsyncSession, ticket: Ticket) -> Job | None:
+    """None where it was given back, has ended, has shown itself again, or is at this moment writing something."""
+    query = select(Job).where(*_held(ticket), _expired()).with_for_update(skip_locked=True)
+    return await session.scalar(query, execution_options={"populate_existing": True})
+
+
+async def lock(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job | None:
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.id == job_id).with_for_update()
+    return await session.scalar(query, execution_options={"populate_existing": True})
+
+
+async def lock_open_of_run(
+    session: AsyncSession, scope: TenantScope, run_id: UUID, after_seq: int | None = None
+) -> list[Job]:
+    """In the order of the run. Everybody locks in this order: two who each had a half would wait for ever."""
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id, Job.state.in_(OPEN))
+    if after_seq is not None:
+        query = query.where(Job.seq > after_seq)
+    query = query.order_by(Job.seq, Job.id).with_for_update()
+    return list(await session.scalars(query, execution_options={"populate_existing": True}))
+
+
+async def write(session: AsyncSession, job: Job, values: dict[str, Any]) -> Job:
+    """To a row that this transaction has locked."""
+    statement = update(Job).where(Job.tenant_id == job.tenant_id, Job.id == job.id, Job.epoch == job.epoch)
+    rows = await session.scalars(statement.values(values).returning(Job), execution_options=_FRESH)
+    return rows.one()
+
+
+async def expired(session: AsyncSession, limit: int) -> list[Ticket]:
+    query = select(Job.tenant_id, Job.id, Job.epoch).where(Job.state == JobState.running, _expired())
+    rows = await session.execute(query.order_by(Job.lease_until).limit(limit))
+    return [Ticket(TenantScope(tenant_id), job_id, epoch) for tenant_id, job_id, epoch in rows]
+
+
+async def due(session: AsyncSession, republish_s: float, limit: int) -> list[Due]:
+    """Those never published come first: many that wait for their turn must not keep a new one from its own."""
+    unheard = or_(Job.published_at.is_(None), Job.published_at < now(-republish_s))
+    query = select(Job.id, Job.kind, Job.published_at.is_not(None)).where(_waiting(), unheard)
+    query = query.order_by(Job.published_at.is_not(None), Job.available_at).limit(limit)
+    rows = await session.execute(query)
+    return [Due(job_id, kind, again) for job_id, kind, again in rows]
+
+
+async def waiting(session: AsyncSession) -> dict[JobKind, int]:
+    query = select(Job.kind, func.count()).where(_waiting()).group_by(Job.kind)
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def mark_published(session: AsyncSession, job_ids: Sequence[UUID]) -> None:
+    """Now, or seen to be in the queue.
+
+    Leaves out rows that somebody holds: they are changing, and waiting for several could be a deadlock.
+    """
+    free = select(Job.id).where(Job.id.in_(job_ids), _waiting()).with_for_update(skip_locked=True)
+    statement = update(Job).where(Job.id.in_(free)).values(published_at=now())
+    await session.execute(statement, execution_options={"synchronize_session": False})
+
+
+def _held(ticket: Ticket) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Job.tenant_id == ticket.scope.tenant_id,
+        Job.id == ticket.job_id,
+        Job.epoch == ticket.epoch,
+        Job.state == JobState.running,
+    )
+
+
+def _expired() -> ColumnElement[bool]:
+    return Job.lease_until < now()
+
+
+def _waiting() -> ColumnElement[bool]:
+    return and_(Job.state == JobState.queued, Job.available_at <= now())

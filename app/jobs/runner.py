@@ -1,0 +1,201 @@
+"""One job in a worker's process: claimed, worked on while its heart beats, and ended in one transaction."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.contextvars import bound_contextvars
+
+from app.db.engine import Database, open_database
+from app.db.session import transaction
+from app.errors import AppError
+from app.jobs import service
+from app.jobs.context import JobContext, log_key
+from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Released, Succeeded
+from app.jobs.handlers import HANDLERS
+from app.jobs.heart import Heart, Stop, beating
+from app.jobs.lease import LeaseLost, Ticket
+from app.jobs.outage import is_away
+from app.models.jobs import Job
+from app.settings import Settings
+from app.storage import Storage, open_storage
+
+log = structlog.get_logger()
+INTERNAL = JobError("internal", "something went wrong on our side; the log of the worker says what")
+_RETRY_S = 1.0
+
+
+class NoHandler(AppError):
+    """This worker does not know how to do jobs of this kind."""
+
+    code = "no_handler"
+
+
+def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] = lambda: False) -> None:
+    """Does nothing where the job is not to be run (now), or by somebody else.
+
+    shutting_down: asked about once a second; once true, the job is handed back.
+    """
+    if not shutting_down():
+        asyncio.run(_run(job_id, settings, shutting_down))
+
+
+async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool]) -> None:
+    database = open_database(settings.database_url)
+    claimed_at = time.monotonic()
+    try:
+        async with transaction(database) as session:
+            job = await service.claim(session, job_id, _owner(), settings.job_lease_s)
+        if job is None:
+            log.info("job_not_claimed", job_id=str(job_id))
+            return
+        with bound_contextvars(**_ids(job)):
+            log.info("job_started", attempt=job.attempt)
+            await _work(database, job, Heart(service.ticket_of(job), settings, shutting_down, claimed_at))
+    finally:
+        await database.engine.dispose()
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def _ids(job: Job) -> dict[str, object]:
+    run_id = None if job.run_id is None else str(job.run_id)
+    return {
+        "job_id": str(job.id),
+        "kind": job.kind.value,
+        "tenant_id": str(job.tenant_id),
+        "run_id": run_id,
+        "epoch": job.epoch,
+    }
+
+
+async def _work(database: Database, job: Job, heart: Heart) -> None:
+    with beating(heart), ExitStack() as stack:
+        end: End | None
+        try:
+            place = stack.enter_context(_place(heart.settings, heart.ticket))
+            storage = await asyncio.to_thread(open_storage, heart.settings.storage_url)
+        except (AppError, OSError) as error:
+            end = _failure(error)
+        else:
+            context = JobContext(database, storage, heart.settings, job, heart.ticket, *place, heart)
+            end = await _end_of(context)
+            await _keep_log(storage, heart.ticket, place.log)
+        await _report(database, heart, end)
+
+
+class Place(NamedTuple):
+    workdir: Path
+    log: Path
+
+
+@contextmanager
+def _place(settings: Settings, ticket: Ticket) -> Iterator[Place]:
+    """A folder for each claim, so that a worker that has lost the job writes into nobody's way."""
+    attempts = settings.home / "jobs" / str(ticket.job_id)
+    shutil.rmtree(attempts, ignore_errors=True)  # left by a worker that was killed
+    place = Place(attempts / str(ticket.epoch) / "work", attempts / str(ticket.epoch) / "job.log")
+    attempts.mkdir(mode=0o700, parents=True)
+    place.workdir.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place.workdir.parent, ignore_errors=True)
+        with suppress(OSError):  # another attempt is there by now
+            attempts.rmdir()
+
+
+async def _end_of(context: JobContext) -> End | None:
+    """None: the job is no longer ours. The handler has ended, and what it supervised with it."""
+    handling = asyncio.create_task(_handle(context))
+    loop = asyncio.get_running_loop()
+    context.heart.told = lambda: loop.call_soon_threadsafe(handling.cancel)
+    if context.heart.stop is not None:  # before we were there to be told
+        handling.cancel()
+    try:
+        await asyncio.wait([handling])
+    except asyncio.CancelledError:  # SIGTERM to this very process: Celery makes it an exception
+        context.heart.shut_down()
+        await asyncio.wait([handling])
+    if handling.cancelled() or (handling.exception() is not None and context.heart.stop is not None):
+        return _end_of_stopped(context.heart.stop)
+    error = handling.exception()
+    return Succeeded(handling.result()) if error is None else _failure(error)
+
+
+async def _handle(context: JobContext) -> JobOutcome:
+    handler = HANDLERS.get(context.job.kind)
+    if handler is None:
+        raise NoHandler(f"this worker does not know how to do {context.job.kind.value}")
+    return await handler(context)
+
+
+def _end_of_stopped(stop: Stop | None) -> End | None:
+    match stop:
+        case Stop.lost:
+            return None
+        case Stop.cancel:
+            return Cancelled()
+        case Stop.shutdown:
+            return Released()
+        case None:
+            log.error("job_failed", error="the handler was cancelled, and not by us")
+            return Failed(INTERNAL)
+
+
+def _failure(error: BaseException) -> Failed | Lost:
+    """What the input is to blame for stays so however often it is tried; what the database is, is nobody's attempt."""
+    if isinstance(error, SQLAlchemyError | ConnectionError) and is_away(error):
+        log.warning("job_interrupted", error=repr(error))
+        return Lost()
+    if not isinstance(error, AppError):
+        log.error("job_failed", exc_info=error)
+        return Failed(INTERNAL)
+    log.warning("job_failed", code=error.code, error=str(error), details=error.details)
+    problems = [f"{problem.where}: {problem.message}" for problem in error.problems]
+    told = JobError(error.code, str(error), (*error.details, *problems))
+    return Failed(told, final=error.status < 500)
+
+
+async def _keep_log(storage: Storage, ticket: Ticket, path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        await asyncio.to_thread(storage.put_file, path, log_key(ticket))
+    except Exception as error:  # noqa: BLE001 (S3 has errors of its own, and no log decides about its job)
+        log.warning("job_log_not_kept", error=repr(error))
+
+
+async def _report(database: Database, heart: Heart, end: End | None) -> None:
+    """Tries on while the database is away: hours of work are not thrown away for a restart of it."""
+    note = heart.take()
+    give_up_at = time.monotonic() + heart.settings.job_lease_s
+    while end is not None and heart.stop is not Stop.lost:
+        try:
+            async with transaction(database, heart.ticket.scope) as session:
+                job = await service.finish(session, heart.ticket, end, note)
+            log.info("job_ended", state=job.state.value)
+            return
+        except LeaseLost:
+            break
+        except Exception as error:
+            if is_away(error) and time.monotonic() < give_up_at:
+                log.warning("job_end_not_written", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+            elif isinstance(end, Succeeded):  # what the handler had made could not be written
+                end = _failure(error)
+            else:
+                raise
+    log.warning("job_lost")

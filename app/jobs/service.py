@@ -1,0 +1,202 @@
+"""Decisions about jobs: who works on one, what follows from its end, and what becomes of a worker that fell silent."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.clock import now
+from app.db.scope import TenantScope
+from app.errors import NotFound
+from app.jobs import repository
+from app.jobs.ends import ON_END, Cancelled, End, Lost, Succeeded
+from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket
+from app.jobs.transition import change_of
+from app.models.jobs import Job, JobEvent, JobKind, JobState
+
+EVENTS_AT_ONCE = 500
+
+
+# The arguments are the row's columns; a type around them would only be the row again.
+async def enqueue(  # noqa: PLR0913
+    session: AsyncSession,
+    scope: TenantScope,
+    kind: JobKind,
+    subject_id: UUID,
+    *,
+    payload: dict[str, Any] | None = None,
+    run_id: UUID | None = None,
+    seq: int = 0,
+    blocked: bool = False,
+    max_attempts: int = 3,
+) -> Job:
+    """Part of the caller's transaction; the dispatcher finds the row once that is committed.
+
+    blocked: until the job before it in the run has succeeded.
+    """
+    state = JobState.blocked if blocked else JobState.queued
+    row = {
+        "kind": kind,
+        "subject_id": subject_id,
+        "payload": payload or {},
+        "run_id": run_id,
+        "seq": seq,
+        "state": state,
+        "max_attempts": max_attempts,
+    }
+    job = await repository.add(session, scope, row)
+    await repository.add_events(session, scope, job, [{"event": state.value}])
+    return job
+
+
+async def get(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job:
+    """Raises: NotFound."""
+    job = await repository.get(session, scope, job_id)
+    if job is None:
+        raise NotFound("there is no such job")
+    return job
+
+
+async def of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """In the order in which they run."""
+    return await repository.of_run(session, scope, run_id)
+
+
+async def newest_of(session: AsyncSession, scope: TenantScope, kind: JobKind, subject_id: UUID) -> Job | None:
+    return await repository.newest_of(session, scope, kind, subject_id)
+
+
+async def events_of_run(
+    session: AsyncSession, scope: TenantScope, run_id: UUID, after: int = 0, limit: int = EVENTS_AT_ONCE
+) -> list[JobEvent]:
+    """after: the id of the last event that the reader has."""
+    return await repository.events_after(session, scope, repository.events_of_run(run_id), after, limit)
+
+
+async def events_of_job(
+    session: AsyncSession, scope: TenantScope, job_id: UUID, after: int = 0, limit: int = EVENTS_AT_ONCE
+) -> list[JobEvent]:
+    return await repository.events_after(session, scope, repository.events_of_job(job_id), after, limit)
+
+
+# -------------------------------------------------------------------------------------------------- for the workers
+
+
+async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float) -> Job | None:
+    """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant."""
+    job = await repository.claim(session, job_id, owner, lease_s)
+    if job is not None:
+        started: Event = {"event": "started", "attempt": job.attempt, "epoch": job.epoch}
+        await repository.add_events(session, TenantScope(job.tenant_id), job, [started])
+    return job
+
+
+def ticket_of(job: Job) -> Ticket:
+    return Ticket(TenantScope(job.tenant_id), job.id, job.epoch)
+
+
+async def beat(session: AsyncSession, ticket: Ticket, lease_s: float, note: Note = NOTHING) -> Job:
+    """The row as it is now, to see whether a cancel was asked for. Raises: LeaseLost."""
+    job = _present(await repository.beat(session, ticket, lease_s, note.progress))
+    await repository.add_events(session, ticket.scope, job, note.events)
+    return job
+
+
+async def hold(session: AsyncSession, ticket: Ticket) -> Job:
+    """From here to the end of the transaction nobody can take the job. Raises: LeaseLost."""
+    return _present(await repository.hold(session, ticket, {}))
+
+
+async def save_checkpoint(session: AsyncSession, ticket: Ticket, uri: str) -> None:
+    """Where the next attempt can go on. Raises: LeaseLost."""
+    _present(await repository.hold(session, ticket, {"checkpoint_uri": uri}))
+
+
+async def finish(session: AsyncSession, ticket: Ticket, end: End, note: Note = NOTHING) -> Job:
+    """End this attempt, and with it perhaps the job; the next job of its run is unlocked in the same transaction.
+
+    Raises: LeaseLost, before anything is written.
+    """
+    written = {} if note.progress is None else {"progress": note.progress}
+    job = _present(await repository.hold(session, ticket, written))
+    await repository.add_events(session, ticket.scope, job, note.events)
+    return await _settle(session, job, end)
+
+
+def _present(job: Job | None) -> Job:
+    if job is None:
+        raise LeaseLost
+    return job
+
+
+# ------------------------------------------------------------------------------------------------------ for everyone
+
+
+async def request_cancel(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job:
+    """A job that has not begun is cancelled now, a running one when its worker sees it. Raises: NotFound."""
+    job = await repository.lock(session, scope, job_id)
+    if job is None:
+        raise NotFound("there is no such job")
+    return await _request_cancel(session, job) if job.state in repository.OPEN else job
+
+
+async def request_cancel_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Every job of the run that has not ended. Call before locking rows of other tables."""
+    return await _cancel_all(session, await repository.lock_open_of_run(session, scope, run_id))
+
+
+async def _cancel_all(session: AsyncSession, jobs: list[Job]) -> list[Job]:
+    """The end of one cancels those after it, so some may have ended when their turn comes."""
+    for job in jobs:
+        if job.state in repository.OPEN:
+            await _request_cancel(session, job)
+    return jobs
+
+
+async def _request_cancel(session: AsyncSession, job: Job) -> Job:
+    if job.state is not JobState.running:
+        return await _settle(session, job, Cancelled())
+    if job.cancel_requested_at is None:
+        job = await repository.write(session, job, {"cancel_requested_at": now()})
+        await repository.add_events(session, TenantScope(job.tenant_id), job, [{"event": "cancel_requested"}])
+    return job
+
+
+# ------------------------------------------------------------------------------------------------ for the dispatcher
+
+
+async def expire(session: AsyncSession, ticket: Ticket) -> Job | None:
+    """Take a job away from a worker that fell silent. None: it has ended, or shown itself again, meanwhile."""
+    job = await repository.hold_expired(session, ticket)
+    return None if job is None else await _settle(session, job, Lost())
+
+
+async def _settle(session: AsyncSession, job: Job, end: End) -> Job:
+    """job: locked by this transaction."""
+    if isinstance(end, Succeeded) and job.cancel_requested_at is None and end.outcome.apply is not None:
+        await end.outcome.apply(session)
+    change = change_of(job, end)
+    ended = change.state not in repository.OPEN
+    stamps: dict[str, Any] = {"finished_at": now()} if ended else {"published_at": None}
+    values = {"state": change.state, "owner": None, "lease_until": None} | stamps | change.values
+    job = await repository.write(session, job, values)
+    await repository.add_events(session, TenantScope(job.tenant_id), job, [change.event])
+    if ended:
+        await _follow(session, job)
+    return job
+
+
+async def _follow(session: AsyncSession, job: Job) -> None:
+    """What the end of a job means for what it worked on, and for the later jobs of its run."""
+    succeeded = job.state is JobState.succeeded
+    if not succeeded and (told := ON_END.get(job.kind)) is not None:
+        await told(session, job)
+    if job.run_id is None:
+        return
+    scope = TenantScope(job.tenant_id)
+    later = await repository.lock_open_of_run(session, scope, job.run_id, after_seq=job.seq)
+    if not succeeded:
+        await _cancel_all(session, later)
+    elif later and later[0].state is JobState.blocked:
+        freed = await repository.write(session, later[0], {"state": JobState.queued, "available_at": now()})
+        await repository.add_events(session, scope, freed, [{"event": JobState.queued.value}])

@@ -1,0 +1,64 @@
+"""The API as an ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import app.auth.endpoints
+import app.datasets.conversation_endpoints
+import app.datasets.endpoints
+import app.schemas.endpoints
+import app.tenants.endpoints
+from app import health, idempotency, openapi, problems
+from app.background import load_handlers
+from app.db.engine import Database, open_database
+from app.logging import configure
+from app.middleware import BodyCap, RequestContext
+from app.secret import signing_secret
+from app.settings import Settings, load_settings
+from app.storage import open_storage
+
+ROUTERS = (
+    health.router,
+    app.auth.endpoints.router,
+    app.tenants.endpoints.router,
+    app.schemas.endpoints.router,
+    app.datasets.endpoints.router,
+    app.datasets.conversation_endpoints.router,
+)
+
+
+def from_environment() -> FastAPI:
+    """For `uvicorn --factory app.main:from_environment`, where the API is a process of its own."""
+    settings = load_settings()
+    configure(settings.log_level)
+    return create_app(settings)
+
+
+def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
+    """database: one that the caller opened and will close; by default the one of the settings."""
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        opened = open_database(settings.database_url) if database is None else database
+        api.state.settings = settings
+        api.state.database = opened
+        api.state.storage = open_storage(settings.storage_url)
+        api.state.secret = signing_secret(settings)
+        try:
+            yield
+        finally:
+            if database is None:
+                await opened.engine.dispose()
+
+    load_handlers()
+    api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)
+    for router in ROUTERS:
+        api.include_router(router)
+    problems.install(api)
+    idempotency.install(api)
+    openapi.install(api)
+    api.add_middleware(BodyCap)
+    api.add_middleware(RequestContext)  # added last, so it is the outermost
+    return api

@@ -1,0 +1,74 @@
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.scope import TenantScope
+from app.models.schemas import Schema, SchemaVersion
+from app.paging import PageRequest, older
+
+
+async def get(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, *, lock: bool = False
+) -> Schema | None:
+    """lock: until the end of the transaction nobody else changes or publishes it."""
+    query = select(Schema).where(Schema.tenant_id == scope.tenant_id, Schema.id == schema_id)
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def listed(session: AsyncSession, scope: TenantScope, paging: PageRequest) -> list[Schema]:
+    query = (
+        select(Schema)
+        .where(Schema.tenant_id == scope.tenant_id, older(Schema.created_at, Schema.id, paging.after))
+        .order_by(Schema.created_at.desc(), Schema.id.desc())
+        .limit(paging.fetch)
+    )
+    return list(await session.scalars(query))
+
+
+async def latest_numbers(
+    session: AsyncSession, scope: TenantScope, schema_ids: Sequence[UUID]
+) -> dict[UUID, int]:
+    """A schema that was never published is missing."""
+    query = (
+        select(SchemaVersion.schema_id, func.max(SchemaVersion.number))
+        .where(SchemaVersion.tenant_id == scope.tenant_id, SchemaVersion.schema_id.in_(schema_ids))
+        .group_by(SchemaVersion.schema_id)
+    )
+    return dict((await session.execute(query)).all())
+
+
+async def version(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, number: int
+) -> SchemaVersion | None:
+    return await session.scalar(_versions(scope, schema_id).where(SchemaVersion.number == number))
+
+
+async def version_by_id(session: AsyncSession, scope: TenantScope, version_id: UUID) -> SchemaVersion | None:
+    query = select(SchemaVersion).where(SchemaVersion.tenant_id == scope.tenant_id)
+    return await session.scalar(query.where(SchemaVersion.id == version_id))
+
+
+async def version_with_content(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, sha256: str
+) -> SchemaVersion | None:
+    return await session.scalar(_versions(scope, schema_id).where(SchemaVersion.sha256 == sha256))
+
+
+async def versions(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, paging: PageRequest
+) -> list[SchemaVersion]:
+    query = (
+        _versions(scope, schema_id)
+        .where(older(SchemaVersion.published_at, SchemaVersion.id, paging.after))
+        .order_by(SchemaVersion.published_at.desc(), SchemaVersion.id.desc())
+        .limit(paging.fetch)
+    )
+    return list(await session.scalars(query))
+
+
+def _versions(scope: TenantScope, schema_id: UUID) -> Select[SchemaVersion]:
+    return select(SchemaVersion).where(
+        SchemaVersion.tenant_id == scope.tenant_id, SchemaVersion.schema_id == schema_id
+    )

@@ -1,0 +1,130 @@
+"""A draft is edited freely; a published version never changes again."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.audit import Act
+from app.db.base import utc_now
+from app.db.scope import TenantScope
+from app.errors import InvalidRequest, NameTaken, NotFound
+from app.models.schemas import Schema, SchemaVersion
+from app.preconditions import IfMatch
+from app.schemas import drafts, repository
+from evaluation.contract.schema import CategorySchema
+
+
+class SchemaNotReady(InvalidRequest):
+    """The draft cannot be published yet; `problems` names category and field of everything that is missing."""
+
+    code = "schema_not_ready"
+
+
+class Published(NamedTuple):
+    """new: False where a version with equal content was there already."""
+
+    version: SchemaVersion
+    new: bool
+
+
+async def create(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, draft: dict[str, Any]
+) -> Schema:
+    """Raises: NameTaken."""
+    row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_revision=1)
+    session.add(row)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise NameTaken(f"another schema is named {name!r}") from None
+    audit.record(
+        session, actor_key_id, scope.tenant_id, Act("schema.created", f"schema:{row.id}", {"name": name})
+    )
+    return row
+
+
+async def get(session: AsyncSession, scope: TenantScope, schema_id: UUID, *, lock: bool = False) -> Schema:
+    """Raises: NotFound."""
+    row = await repository.get(session, scope, schema_id, lock=lock)
+    if row is None:
+        raise NotFound("there is no such schema")
+    return row
+
+
+async def version(session: AsyncSession, scope: TenantScope, schema_id: UUID, number: int) -> SchemaVersion:
+    """Raises: NotFound."""
+    row = await repository.version(session, scope, schema_id, number)
+    if row is None:
+        await get(session, scope, schema_id)
+        raise NotFound(f"the schema has no version {number}")
+    return row
+
+
+def content_of(row: SchemaVersion) -> CategorySchema:
+    return CategorySchema.model_validate(row.content)
+
+
+async def write_draft(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, draft: dict[str, Any]
+) -> Schema:
+    """Stored as it is given; what is wrong with it is said by `drafts.check`. Raises: NotFound, Stale."""
+    row = await get(session, scope, schema_id, lock=True)
+    if_match.check(row.draft_revision)
+    row.draft, row.draft_revision, row.updated_at = draft, row.draft_revision + 1, utc_now()
+    await session.flush()
+    return row
+
+
+async def restore(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, number: int
+) -> Schema:
+    """The content of a version becomes the draft; nothing is published. Raises: NotFound, Stale."""
+    old = await version(session, scope, schema_id, number)
+    return await write_draft(session, scope, schema_id, if_match, old.content)
+
+
+async def publish(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    schema_id: UUID,
+    if_match: IfMatch | None = None,
+) -> Published:
+    """Freeze the draft as the next version. Publishing content that some version has returns that version.
+
+    Raises: NotFound, SchemaNotReady, Stale.
+    """
+    row = await get(session, scope, schema_id, lock=True)
+    if if_match is not None:
+        if_match.check(row.draft_revision)
+    schema, problems = drafts.check(row.draft, row.name)
+    if schema is None:
+        raise SchemaNotReady("the draft cannot be published yet; see `problems`", problems=problems)
+    published = await _publish(session, scope, actor_key_id, row, schema)
+    detail = {"number": published.version.number, "sha256": schema.sha256, "new": published.new}
+    audit.record(session, actor_key_id, scope.tenant_id, Act("schema.published", f"schema:{row.id}", detail))
+    return published
+
+
+async def _publish(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, row: Schema, schema: CategorySchema
+) -> Published:
+    equal = await repository.version_with_content(session, scope, row.id, schema.sha256)
+    if equal is not None:
+        return Published(equal, new=False)
+    latest = (await repository.latest_numbers(session, scope, [row.id])).get(row.id, 0)
+    made = SchemaVersion(
+        tenant_id=scope.tenant_id,
+        schema_id=row.id,
+        number=latest + 1,
+        content=schema.model_dump(mode="json"),
+        sha256=schema.sha256,
+        published_at=utc_now(),
+        published_by=actor_key_id,
+    )
+    session.add(made)
+    await session.flush()
+    return Published(made, new=True)

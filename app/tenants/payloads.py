@@ -1,0 +1,61 @@
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from app.models.tenants import DEFAULT_QUOTA_BYTES, ServeEdits, Tenant
+from app.payload import Answer, Name, Payload
+
+_MAX_QUOTA_BYTES = 1 << 50
+_EDITS = (
+    "When a published edit of a live schema is served: `after_gate`, once its gate has passed; `at_once`, from the "
+    "moment of publishing, marked provisional, and taken back if its gate fails."
+)
+_ABSTAIN = "Answers with a lower confidence become `category: null, abstained: true`; null: never."
+_QUOTA = "How many bytes of uploads the tenant may keep."
+
+
+class TenantIn(Payload):
+    name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
+    serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
+    abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
+    upload_quota_bytes: int = Field(
+        DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
+    )
+
+
+class TenantPatch(Payload):
+    """Fields that are left out stay as they are."""
+
+    serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
+    abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
+    upload_quota_bytes: int = Field(
+        DEFAULT_QUOTA_BYTES,
+        description=f"{_QUOTA} Only an admin of the platform may change it.",
+        examples=[DEFAULT_QUOTA_BYTES],
+        ge=0,
+        le=_MAX_QUOTA_BYTES,
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "TenantPatch":
+        if not self.model_fields_set:
+            raise ValueError("name at least one setting to change")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class TenantOut(Answer):
+    id: UUID = Field(description="The tenant's id.", examples=["7d9f1c2e-5b7a-4c53-9d57-0a4f7c1f2b11"])
+    name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
+    serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
+    abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
+    upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
+    created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
+
+    @classmethod
+    def of(cls, row: Tenant) -> "TenantOut":
+        return cls.model_validate(row)

@@ -1,0 +1,22 @@
+"""Tenants themselves. A tenant's own row is found through its scope; all of them only by an admin of the platform."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.scope import TenantScope
+from app.models.tenants import Tenant
+from app.paging import PageRequest, older
+
+
+async def get(session: AsyncSession, scope: TenantScope) -> Tenant | None:
+    return await session.scalar(select(Tenant).where(Tenant.id == scope.tenant_id))
+
+
+async def listed(session: AsyncSession, paging: PageRequest) -> list[Tenant]:
+    query = (
+        select(Tenant)
+        .where(older(Tenant.created_at, Tenant.id, paging.after))
+        .order_by(Tenant.created_at.desc(), Tenant.id.desc())
+        .limit(paging.fetch)
+    )
+    return list(await session.scalars(query))

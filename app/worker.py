@@ -1,0 +1,160 @@
+"""The worker's and the dispatcher's processes. Celery carries an id from one to the other, and nothing else.
+
+A message is acknowledged before the job runs. A late acknowledgement would not make the job safer, as its row already
+does, and Redis would hand the message of a long job to a second worker.
+"""
+
+import asyncio
+import mmap
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import celery
+import kombu
+from celery import signals
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+import app.logging
+from app.background import load_handlers
+from app.db.engine import open_database
+from app.errors import InputError
+from app.jobs import runner
+from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
+from app.jobs.handlers import Queue
+from app.settings import Settings
+
+TASK = "run_job"
+VISIBILITY_TIMEOUT_S = 86_400  # Redis shows an unacknowledged message again; we acknowledge at once
+_CONNECT_TIMEOUT_S = 1
+_SOCKET_TIMEOUT_S = 2
+
+# One byte that the pool's processes share with their parent: whether the worker is shutting down.
+_SHUTTING_DOWN = mmap.mmap(-1, 1)
+
+
+def make_celery(settings: Settings) -> Any:
+    """Raises: InputError where no Redis is named."""
+    made = celery.Celery("steerwise", broker=broker_url(settings), set_as_current=False)
+    made.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        result_backend=None,
+        task_acks_late=False,
+        task_reject_on_worker_lost=False,
+        # Each with an exchange of its own: by default all share the first one's, and get each other's messages.
+        task_queues=[
+            kombu.Queue(queue.value, kombu.Exchange(queue.value), routing_key=queue.value) for queue in Queue
+        ],
+        task_default_queue=Queue.cpu.value,
+        task_create_missing_queues=False,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_pool_start_method="fork",  # the task exists in this process only
+        worker_proc_alive_timeout=60,  # the default, 4 s, is short for a machine that is training
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            # Who publishes learns at once that Redis is away, and tries again by itself.
+            "max_retries": 0,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+            "socket_timeout": _SOCKET_TIMEOUT_S,
+        },
+    )
+    return made
+
+
+def broker_url(settings: Settings) -> str:
+    """STEERWISE_REDIS_URL as Celery reads it: it calls a Unix socket by another name than redis-py does."""
+    if settings.redis_url is None:
+        raise InputError("set STEERWISE_REDIS_URL to a Redis, or use `steerwise serve`, which starts one")
+    if settings.redis_url.startswith("unix://"):
+        return "redis+socket://" + settings.redis_url.removeprefix("unix://")
+    return settings.redis_url
+
+
+# ------------------------------------------------------------------------------------------------------------ worker
+
+
+def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
+    """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
+    load_handlers()
+    made = make_celery(settings)
+    made.task(name=TASK)(_task(settings))
+    signals.setup_logging.connect(lambda **_: app.logging.configure(settings.log_level), weak=False)
+    signals.worker_shutting_down.connect(_shut_down, weak=False)
+    names = ",".join(queue.value for queue in queues)
+    argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
+    argv += ["--hostname", f"{names}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return int(made.worker_main(argv) or 0)
+
+
+def _task(settings: Settings) -> Callable[[str], None]:
+    def run(job_id: str) -> None:
+        runner.run_job(UUID(job_id), settings, shutting_down=lambda: _SHUTTING_DOWN[0] != 0)
+
+    return run
+
+
+def _shut_down(**_: Any) -> None:
+    _SHUTTING_DOWN[0] = 1
+
+
+# -------------------------------------------------------------------------------------------------------- dispatcher
+
+
+def run_dispatcher(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT."""
+    load_handlers()  # a job that is given up ends here
+    app.logging.configure(settings.log_level)
+    asyncio.run(_dispatch(settings))
+
+
+async def _dispatch(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    database = open_database(settings.database_url)
+    try:
+        await Dispatcher(database, doorbell(settings), settings).run(stop)
+    finally:
+        await database.engine.dispose()
+
+
+def doorbell(settings: Settings) -> Doorbell:
+    made = make_celery(settings)
+
+    def ring(queue: Queue, job_id: UUID) -> None:
+        with _redis_away_as_ours():
+            made.send_task(TASK, [str(job_id)], queue=queue.value)
+
+    def depth(queue: Queue) -> int:
+        with _redis_away_as_ours(), made.connection_for_write() as connection:
+            # A passive declaration would do, but calls an empty queue one that does not exist.
+            return int(connection.default_channel._size(queue.value))
+
+    return Doorbell(ring, depth)
+
+
+@contextmanager
+def _redis_away_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except (KombuError, RedisError, OSError) as error:
+        raise BrokerAway(str(error)) from error

@@ -1,0 +1,180 @@
+"""Rows that lead to a deployment, for tests that begin somewhere in the middle."""
+
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.base import Base
+from app.db.scope import TenantScope
+from app.models.auth import ApiKey
+from app.models.datasets import (
+    Conversation,
+    ConversationBand,
+    Dataset,
+    DatasetState,
+    Label,
+    LabelSource,
+    Upload,
+)
+from app.models.deployments import Deployment, ServedEdit
+from app.models.gates import GateResult, GateState
+from app.models.jobs import Job, JobEvent, JobKind
+from app.models.records import AuditEvent, IdempotencyKey, UsageDay
+from app.models.runs import ModelVersion, Run
+from app.models.schemas import Schema, SchemaVersion
+from app.models.tenants import Tenant
+from evaluation.contract.record import Split
+from evaluation.report import Verdict
+
+CONTENT = {
+    "name": "support",
+    "none_of_these": True,
+    "categories": [
+        {"key": "refund", "name": "Refund", "definition": "The customer wants their money back."},
+        {"key": "delivery", "name": "Delivery", "definition": "The customer asks where a parcel is."},
+    ],
+}
+
+
+def sha256() -> str:
+    """As long as a real one, and never the same twice."""
+    return uuid4().hex * 2
+
+
+class Story(NamedTuple):
+    """From a tenant to a model and its gate, in the order in which they can be stored."""
+
+    tenant: Tenant
+    schema: Schema
+    version: SchemaVersion
+    dataset: Dataset
+    conversation: Conversation
+    label: Label
+    run: Run
+    model: ModelVersion
+    gate: GateResult
+
+    @property
+    def scope(self) -> TenantScope:
+        return TenantScope(self.tenant.id)
+
+
+def story(verdict: Verdict | None = Verdict.passed) -> Story:
+    tenant = Tenant(id=uuid4(), name=f"tenant {uuid4().hex[:8]}")
+    own = {"tenant_id": tenant.id}
+    schema = Schema(id=uuid4(), name="support", draft=CONTENT, **own)
+    version = version_of(schema, 1)
+    dataset = Dataset(id=uuid4(), schema_id=schema.id, name="march", state=DatasetState.ready, **own)
+    conversation = Conversation(
+        id=uuid4(),
+        dataset_id=dataset.id,
+        external_id="c1",
+        messages=[{"role": "customer", "text": "Where is my parcel?"}],
+        text_sha256=sha256(),
+        group_id="c1",
+        split=Split.train,
+        **own,
+    )
+    label = Label(
+        conversation_id=conversation.id,
+        schema_id=schema.id,
+        schema_version_id=version.id,
+        category_key="delivery",
+        source=LabelSource.import_,
+        **own,
+    )
+    run = run_of(version, dataset)
+    model = model_of(run)
+    gate = gate_of(model, version, verdict)
+    return Story(tenant, schema, version, dataset, conversation, label, run, model, gate)
+
+
+def version_of(schema: Schema, number: int) -> SchemaVersion:
+    return SchemaVersion(
+        id=uuid4(),
+        tenant_id=schema.tenant_id,
+        schema_id=schema.id,
+        number=number,
+        content=CONTENT,
+        sha256=sha256(),
+    )
+
+
+def run_of(version: SchemaVersion, dataset: Dataset) -> Run:
+    return Run(
+        id=uuid4(),
+        tenant_id=version.tenant_id,
+        schema_version_id=version.id,
+        dataset_id=dataset.id,
+        snapshot_key="runs/snapshot.jsonl",
+        snapshot_sha256=sha256(),
+        preset="smoke",
+        settings={},
+        base="starter",
+    )
+
+
+def model_of(run: Run) -> ModelVersion:
+    return ModelVersion(
+        id=uuid4(),
+        tenant_id=run.tenant_id,
+        run_id=run.id,
+        schema_version_id=run.schema_version_id,
+        base_sha256=sha256(),
+        adapter_sha256=sha256(),
+        adapter_key="adapters/one",
+        stages=[],
+    )
+
+
+def gate_of(model: ModelVersion, version: SchemaVersion, verdict: Verdict | None) -> GateResult:
+    return GateResult(
+        id=uuid4(),
+        tenant_id=model.tenant_id,
+        model_version_id=model.id,
+        schema_version_id=version.id,
+        policy_sha256="0" * 64,
+        state=GateState.queued if verdict is None else GateState.done,
+        verdict=verdict,
+    )
+
+
+def deployment_of(told: Story, **changes: Any) -> Deployment:
+    fields = {
+        "id": uuid4(),
+        "tenant_id": told.tenant.id,
+        "schema_id": told.schema.id,
+        "gate_result_id": told.gate.id,
+        "model_version_id": told.model.id,
+        "schema_version_id": told.version.id,
+    }
+    return Deployment(**fields | changes)
+
+
+def all_that_follows(told: Story) -> list[Base]:
+    """One row at least of every table that a story leaves empty."""
+    own: dict[str, Any] = {"tenant_id": told.tenant.id}
+    job = Job(id=uuid4(), kind=JobKind.sft, subject_id=told.run.id, run_id=told.run.id, **own)
+    deployment = deployment_of(told)
+    edited = version_of(told.schema, 2)
+    return [
+        job,
+        JobEvent(job_id=job.id, run_id=told.run.id, event={"step": 1}, **own),
+        deployment,
+        edited,
+        ServedEdit(schema_id=told.schema.id, deployment_id=deployment.id, schema_version_id=edited.id, **own),
+        IdempotencyKey(key="k", route="POST /v1/runs", body_sha256=sha256(), **own),
+        ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
+        Upload(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
+        ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
+        UsageDay(day=told.tenant.created_at.date(), **own),
+        AuditEvent(action="deployment.create", subject=f"deployment:{deployment.id}", **own),
+    ]
+
+
+async def save(session: AsyncSession, *rows: Base) -> None:
+    """One after the other: the session does not know that a row refers to another."""
+    for row in rows:
+        session.add(row)
+        await session.flush()

@@ -1,0 +1,45 @@
+"""Migrated databases for tests. On PostgreSQL they are used as the application's role, which owns nothing."""
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from app.db import migrate
+from app.models.all import METADATA
+from tests.servers import postgres
+from tests.servers.postgres import Place
+
+
+def sqlite_url(folder: Path) -> str:
+    """A new one, copied from one that was migrated once."""
+    shutil.copy(_sqlite_template(), folder / "steerwise.db")
+    return f"sqlite:///{folder}/steerwise.db"
+
+
+@cache
+def postgres_place() -> Place:
+    """One for this process, migrated by its owner."""
+    place = postgres.create_database()
+    atexit.register(postgres.drop_database, place)
+    migrate.upgrade(place.owner_url, app_role=postgres.APP)
+    return place
+
+
+def empty(place: Place) -> None:
+    """Triggers that protect rows from the application protect them from this too, unless they are told not to."""
+    tables = ", ".join(table.name for table in METADATA.sorted_tables)
+    postgres.run_sql(
+        place.admin_url,
+        "SET session_replication_role = replica",
+        f"TRUNCATE {tables} RESTART IDENTITY CASCADE",
+    )
+
+
+@cache
+def _sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="sw-sqlite-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    migrate.upgrade(f"sqlite:///{folder}/template.db")
+    return folder / "template.db"
