@@ -2,9 +2,9 @@
 
 Near means an estimated similarity of NEAR. Nearness is handed on (a group is whatever hangs together), so the threshold
 must be so high that templates do not chain a tenant into one group. Measured on ten real tenants, 656 to 4,238
-conversations each: at 0.7 the largest group has 181 members, at 0.8 it has 26, and there every pair that was looked at
-differs in a word or in its punctuation; at 0.9 such pairs begin to be missed, since one word of a short message is a
-fifth of its 5-grams.
+conversations each: at 0.7 the largest group has 181 members, at 0.8 it has 26. Of 20 pairs between 0.80 and 0.87, drawn
+from four of them and read, each was one sentence or template with a word, a name or a courtesy changed; 0.9 would miss
+these, because one word of a short message is a fifth of its 5-grams.
 """
 
 from collections.abc import Iterator, Sequence

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from app.errors import Problem
 from app.gunzip import BLOCK_BYTES, MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from app.payload import unstorable
 from app.pipeline.files import MAX_FILE_BYTES
@@ -131,18 +132,19 @@ def _storable(row: Row | Reject) -> Row | Reject:
     if isinstance(row, Reject):
         return row
     problem = next(unstorable(row.raw), None)
-    if problem is None:
-        return (
-            row
-            if _category_fits(row.raw)
-            else Reject(row.line, f"category has over {MAX_KEY_CHARS} characters")
-        )
-    place = _KNOWN_PLACE.match(
-        problem.where
-    )  # other names are text of the file, which a reason must not repeat
+    if problem is not None:
+        return Reject(row.line, _reason(problem))
+    if not _category_fits(row.raw):
+        return Reject(row.line, f"category has over {MAX_KEY_CHARS} characters")
+    return row
+
+
+def _reason(problem: Problem) -> str:
+    """Names of fields that are not ours are text of the file, which a reason must not repeat."""
     if "surrogate" in problem.message:
-        return Reject(row.line, "not UTF-8, or half of a surrogate pair; save the file as UTF-8")
-    return Reject(row.line, f"{place[1]}{place[2] or ''} {problem.message}" if place else problem.message)
+        return "not UTF-8, or half of a surrogate pair; save the file as UTF-8"
+    place = _KNOWN_PLACE.match(problem.where)
+    return f"{place[1]}{place[2] or ''} {problem.message}" if place else problem.message
 
 
 def _category_fits(raw: Any) -> bool:
