@@ -51,9 +51,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def sqlite(tmp_path: Path) -> AsyncIterator[Database]:
+def sqlite_url(tmp_path: Path) -> str:
+    """Not async: the first one migrates, which runs a loop of its own."""
+    return databases.sqlite_url(tmp_path)
+
+
+@pytest.fixture
+async def sqlite(sqlite_url: str) -> AsyncIterator[Database]:
     """For what holds on SQLite alone."""
-    async with _opened(databases.sqlite_url(tmp_path)) as opened:
+    async with _opened(sqlite_url) as opened:
         yield opened
 
 

@@ -138,6 +138,8 @@ def test_an_interrupted_supervisor_takes_its_stage_along(number: signal.Signals,
     body = (
         "import signal, sys\nfrom pathlib import Path\n"
         "from app.cli import _session\nfrom app.pipeline.supervisor import supervise\n"
+        # Tests started in the background of a shell inherit that SIGINT is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with _session() as (settings, progress):\n"
         f"    supervise([sys.executable, {str(stage)!r}], Path({str(tmp_path)!r}), settings, print)\n"
     )
