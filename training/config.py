@@ -66,6 +66,11 @@ class Learning(_Settings):
         return self.batch_size // self.micro_batch_size
 
 
+_EXAMPLES_PER_SCHEMA = Field(
+    default=4, ge=1, description="examples under one drawing of the schema, which is then read once for all"
+)
+
+
 class PrivilegedTeacher(_Settings):
     """The model itself, shown the answer; or, where `model` is given, another local model shown the same."""
 
@@ -109,11 +114,7 @@ class Sft(Learning):
     loss: Literal["nll", "dft"] = "nll"
     perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
     balance: bool = True
-    examples_per_schema: int = Field(
-        default=4,
-        ge=1,
-        description="examples under one drawing of the schema, which is then read once for all",
-    )
+    examples_per_schema: int = _EXAMPLES_PER_SCHEMA
 
 
 class Distill(Learning):
@@ -133,6 +134,7 @@ class Distill(Learning):
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
+    examples_per_schema: int = _EXAMPLES_PER_SCHEMA
 
 
 class Rl(Learning):

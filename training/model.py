@@ -161,3 +161,16 @@ def merged(model: PeftModel) -> Iterator[None]:
         for layer, before in kept:
             layer.get_base_layer().weight.data = before
             layer.merged_adapters.remove(adapter)
+
+
+@contextmanager
+def in_bf16(model: PeftModel) -> Iterator[None]:
+    """Inside, every weight is bf16; afterwards the weights before are there again, themselves."""
+    kept = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        for parameter, before in kept:
+            parameter.data = before.to(torch.bfloat16)
+        yield
+    finally:
+        for parameter, before in kept:
+            parameter.data = before

@@ -6,6 +6,8 @@ keys and values are shared by its completions, and rows that have ended leave th
 only, which is what on-policy training needs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -13,13 +15,14 @@ from peft import PeftModel
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from training.model import merged
+from training.model import in_bf16, merged
 
 
 class Sampling(NamedTuple):
     temperature: float
     max_new_tokens: int
     rows: int  # completions written at once
+    bf16: bool = False  # of an fp32 base; another is taken as it is
 
 
 def sample(
@@ -32,7 +35,7 @@ def sample(
     was_training = model.training
     model.eval()
     # Not inference_mode: tensors made there may not enter autograd, and a model caches some (rotary tables).
-    with torch.no_grad(), merged(model), _autocast(model):
+    with torch.no_grad(), merged(model), _precision(model, sampling):
         for start in range(0, len(by_length), per_batch):
             chosen = by_length[start : start + per_batch]
             written = _sample_batch(model, [prompts[i] for i in chosen], copies, sampling, eos, pad)
@@ -65,7 +68,7 @@ def _sample_batch(
     rows_R = torch.arange(len(prompts) * copies, device=where)
     written: list[list[int]] = [[] for _ in range(len(rows_R))]
     for _ in range(sampling.max_new_tokens):
-        next_R = torch.multinomial(torch.softmax(logits_RV.float() / sampling.temperature, -1), 1).squeeze(1)
+        next_R = draw(logits_RV, sampling.temperature)
         going_R = torch.zeros_like(next_R, dtype=torch.bool)
         for row, (index, token) in enumerate(zip(rows_R.tolist(), next_R.tolist(), strict=True)):
             if not written[index] or written[index][-1] not in eos:
@@ -84,6 +87,14 @@ def _sample_batch(
         )
         logits_RV = out.logits[:, -1]
     return written
+
+
+def draw(logits_RV: Tensor, temperature: float) -> Tensor:
+    """By inverting the distribution function: `multinomial` draws a random number for every token of the vocabulary."""
+    sums_RV = torch.softmax(logits_RV.float() / temperature, -1).double().cumsum(-1)
+    level_R1 = torch.rand_like(sums_RV[:, :1]) * sums_RV[:, -1:]
+    # right: a token of no probability adds nothing to the sum, and is never drawn.
+    return torch.searchsorted(sums_RV, level_R1, right=True).squeeze(1).clamp(max=sums_RV.size(1) - 1)
 
 
 class Roomy(DynamicLayer):
@@ -134,6 +145,14 @@ def left_padded(sequences: list[list[int]], pad: int, where: torch.device) -> tu
     return torch.tensor(ids, device=where), torch.tensor(mask, device=where)
 
 
-def _autocast(model: PeftModel) -> torch.autocast:
-    """bf16 where the base is kept in it. An fp32 base samples in fp32: casting at every token costs what it saves."""
-    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.dtype is torch.bfloat16)
+@contextmanager
+def _precision(model: PeftModel, sampling: Sampling) -> Iterator[None]:
+    """An fp32 base is cast once for all tokens; autocast would do so at every one, which costs what it saves."""
+    if model.dtype is torch.bfloat16:
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):
+            yield
+    elif sampling.bf16:
+        with in_bf16(model):
+            yield
+    else:
+        yield

@@ -35,15 +35,18 @@ class Row(NamedTuple):
     lengths: list[int]  # of the trunk, then of each branch
 
 
-def row_of(sequences: list[Sequence]) -> Row:
-    """A branch keeps at least the last token of its prompt, because the answer's first one is predicted there."""
+def row_of(sequences: list[Sequence], skip: int = 0) -> Row:
+    """skip: first tokens of every completion that are read but not learned.
+
+    A branch keeps at least the last token of its prompt, because the answer's first one is predicted there.
+    """
     columns = zip(*(sequence.prompt[:-1] for sequence in sequences), strict=False)
     trunk = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     row = Row(sequences[0].prompt[:trunk], [IGNORED] * trunk, [trunk])
     for prompt, completion in sequences:
         own = prompt[trunk:]
         row.input_ids.extend(own + completion)
-        row.labels.extend([IGNORED] * len(own) + completion)
+        row.labels.extend([IGNORED] * (len(own) + len(completion[:skip])) + completion[skip:])
         row.lengths.append(len(own) + len(completion))
     return row
 

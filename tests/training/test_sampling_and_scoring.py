@@ -9,7 +9,7 @@ from tests.training.shop import Tenant
 from training.config import Lora
 from training.data import make_example
 from training.model import Loaded, load, merged, prompt_tokens
-from training.rollouts import Sampling, left_padded, sample, sample_repeated
+from training.rollouts import Sampling, draw, left_padded, sample, sample_repeated
 from training.shared_prefix import score
 
 
@@ -67,10 +67,11 @@ def test_repeated_prompts_are_sampled_in_their_order(loaded: Loaded, prompts: li
     assert sample_repeated(loaded.model, uneven, sampling, eos, 0) == [once[0], once[0], once[1]]
 
 
-def test_samples_follow_the_models_distribution(loaded: Loaded, prompts: list[list[int]]) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_samples_follow_the_models_distribution(bf16: bool, loaded: Loaded, prompts: list[list[int]]) -> None:
     """The first token of 2,000 samples against its probabilities."""
     torch.manual_seed(0)
-    sampling = Sampling(1.0, 1, 2000)
+    sampling = Sampling(1.0, 1, 2000, bf16)
     drawn = sample(loaded.model, prompts[:1], 2000, sampling, [loaded.tokenizer.eos_token_id], 0)
     counts = torch.bincount(torch.tensor([c[0] for c in drawn]), minlength=loaded.model.config.vocab_size)
     with torch.no_grad():
@@ -92,6 +93,20 @@ def test_merging_for_sampling_changes_nothing_and_puts_the_very_same_weights_bac
     assert torch.equal(after, plain)
     assert not torch.allclose(without, plain, atol=1e-2)
     assert all(torch.equal(before[name], parameter) for name, parameter in loaded.model.named_parameters())
+
+
+def test_sampling_in_bf16_puts_the_very_same_weights_back(loaded: Loaded, prompts: list[list[int]]) -> None:
+    before = {name: parameter.detach().clone() for name, parameter in loaded.model.named_parameters()}
+    sample(loaded.model, prompts, 2, Sampling(1.0, 8, 64, bf16=True), [loaded.tokenizer.eos_token_id], 0)
+    assert all(torch.equal(before[name], parameter) for name, parameter in loaded.model.named_parameters())
+
+
+def test_a_token_of_no_probability_is_never_drawn() -> None:
+    logits = torch.full((4000, 6), -torch.inf)
+    logits[:, 1], logits[:, 4] = 0.0, 0.0
+    drawn = torch.bincount(draw(logits, 1.0), minlength=6)
+    assert drawn[[0, 2, 3, 5]].sum() == 0
+    assert 1800 < drawn[1] < 2200
 
 
 def test_scores_with_shared_prompts_and_their_gradients_are_those_of_the_plain_forward_pass(

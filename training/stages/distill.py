@@ -12,11 +12,13 @@ score-function term for the tokens that come after is left out, as it is there; 
 are masked, because a teacher that was shown an example begins by copying its first words.
 
 Half of the prompts show a perturbed schema, so that what the student learns is to read definitions: there the
-trace's codes are moved along with their meanings, or, where there is no trace, the hint is the condition.
+trace's codes are moved along with their meanings, or, where there is no trace, the hint is the condition. A few
+examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
 
 Built on trl 1.16.0's DistillationTrainer through three private methods; tests hold what they must do.
 """
 
+import math
 import random
 from itertools import islice
 from typing import Any
@@ -30,12 +32,13 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from trl.trainer.utils import use_adapter
 
+from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished
 from training.config import Distill, StageManifest
-from training.data import Example, balanced, make_example, read_labelled, read_traces, retarget
+from training.data import Example, Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import beta_of
-from training.model import STUDENT, check_fits, code_pool, load, prompt_tokens
+from training.model import STUDENT, check_fits, code_pool, load, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.rollouts import Sampling, left_padded, sample
 from training.teachers.privileged import (
@@ -47,6 +50,7 @@ from training.teachers.privileged import (
     no_hint,
     with_hint,
 )
+from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
 TEACHER = "teacher"
 _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
@@ -59,13 +63,16 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     labelled = read_labelled(manifest.conversations, schema).conversations
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
     pool = code_pool(loaded.tokenizer, len(schema.answers))
-    rows = []
-    for conversation in islice(balanced(labelled, rng), stage.steps * stage.batch_size):
+    rows: list[dict[str, Any]] = []
+    chosen = balanced(labelled, rng)
+    for _ in range(stage.steps * stage.batch_size // sharing_of(stage)):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
-        example = make_example(conversation, schema, pool, rng, perturb)
-        trace = traces.get(conversation.id)
-        demonstration = retarget(trace, schema, example) if trace else None
-        rows.append(_row(example, hint_for(example, stage.hint, demonstration)))
+        rendering = draw_rendering(schema, pool, rng, perturb)
+        examples = [rendering.example(conversation) for conversation in islice(chosen, sharing_of(stage))]
+        rows += [
+            _row(example, hint_for(example, stage.hint, _demonstration(example, traces, schema)))
+            for example in examples
+        ]
     longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
     add_teacher(loaded.model)
@@ -91,6 +98,16 @@ def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
         max_completion_length=stage.max_new_tokens,
         shuffle_dataset=False,
     )
+
+
+def sharing_of(stage: Distill) -> int:
+    """Examples under one drawing of the schema; as many micro-batches hold only whole rows of them."""
+    return math.gcd(stage.examples_per_schema, stage.micro_batch_size)
+
+
+def _demonstration(example: Example, traces: dict[str, Trace], schema: CategorySchema) -> str | None:
+    trace = traces.get(example.conversation.id)
+    return retarget(trace, schema, example) if trace else None
 
 
 def _row(example: Example, hint: Hint) -> dict[str, Any]:
@@ -142,11 +159,11 @@ class Follow(TrainerCallback):
 
 
 class Trainer(KeepsAdapters, DistillationTrainer):
-    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N unmasked positions."""
+    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N tokens of the loss."""
 
     def __init__(self, stage: Distill, **kwargs: Any):
-        self._skip = stage.skip_tokens
-        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size)
+        self._skip, self._sharing = stage.skip_tokens, sharing_of(stage)
+        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
         super().__init__(teacher_model=None, **kwargs)
 
     def _generate_single_turn(
@@ -167,17 +184,18 @@ class Trainer(KeepsAdapters, DistillationTrainer):
             out["completion_mask"].dtype
         )
         out["num_items_in_batch"] = out["loss_mask"].sum()
+        # trl shuffles what is generated for a step, so every sequence says which row it belongs to.
+        out["row"] = torch.arange(len(inputs), device=where) // self._sharing
         return out
 
     def _compute_loss(
         self, student: PeftModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        hidden_BTH = self._hidden(student, inputs, "")
+        hidden_of = self._hidden_in_rows if can_share(student) else self._hidden
+        hidden_1NH = hidden_of(student, inputs, "")[None]
         with torch.no_grad(), use_adapter(student, TEACHER):
-            teacher_hidden_BTH = self._hidden(student, inputs, "teacher_")
-        # Only unmasked positions are projected to the vocabulary; off CUDA trl would project all.
-        unmasked_BT = inputs["loss_mask"].bool()
-        hidden_1NH, teacher_1NH = hidden_BTH[unmasked_BT][None], teacher_hidden_BTH[unmasked_BT][None]
+            teacher_1NH = hidden_of(student, inputs, "teacher_")[None]
+        # Only tokens of the loss are projected to the vocabulary; off CUDA trl would project all.
         head = student.get_output_embeddings().weight
         mask_1N = torch.ones(hidden_1NH.shape[:2], device=hidden_1NH.device)
         loss, entropy, count = _chunked_divergence_loss(
@@ -193,7 +211,28 @@ class Trainer(KeepsAdapters, DistillationTrainer):
         return loss, entropy.detach(), count
 
     def _hidden(self, model: PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
+        """The states before the tokens of the loss, (N, H)."""
         ids_BL = torch.cat([inputs[f"{who}prompt_ids"], inputs["completion_ids"]], dim=1)
         mask_BL = torch.cat([inputs[f"{who}prompt_mask"], inputs["completion_mask"]], dim=1)
-        hidden: Tensor = self._get_last_hidden_state(model, ids_BL, mask_BL, inputs["completion_ids"].size(1))
-        return hidden
+        hidden_BTH = self._get_last_hidden_state(model, ids_BL, mask_BL, inputs["completion_ids"].size(1))
+        hidden_NH: Tensor = hidden_BTH[inputs["loss_mask"].bool()]
+        return hidden_NH
+
+    def _hidden_in_rows(self, model: PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
+        """The same from rows that read their schema once, row by row."""
+        prompts = _unpadded(inputs[f"{who}prompt_ids"], inputs[f"{who}prompt_mask"])
+        completions = _unpadded(inputs["completion_ids"], inputs["completion_mask"])
+        rows: dict[int, list[Sequence]] = {}
+        for number, prompt, completion in zip(inputs["row"].tolist(), prompts, completions, strict=True):
+            rows.setdefault(number, []).append(Sequence(prompt, completion))
+        collate = Collator(self.processing_class.pad_token_id)
+        batch = collate([row_of(members, self._skip)._asdict() for members in rows.values()])
+        branches = read_trunks(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        labels_BT = branches.pop("labels")
+        hidden_BTH = model.get_base_model().base_model(**branches).last_hidden_state
+        hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
+        return hidden_NH
+
+
+def _unpadded(ids_BL: Tensor, mask_BL: Tensor) -> list[list[int]]:
+    return [ids_L[mask_L.bool()].tolist() for ids_L, mask_L in zip(ids_BL, mask_BL, strict=True)]

@@ -27,7 +27,7 @@ from training.artifacts import Finished
 from training.config import Rl, StageManifest
 from training.data import Example, balanced, make_example, read_labelled
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
+from training.model import Loaded, check_fits, code_pool, load, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.rewards import Reward, reward
 from training.rollouts import Sampling, sample_repeated
@@ -112,7 +112,7 @@ class Rewarder:
 
 class Trainer(KeepsAdapters, GRPOTrainer):
     def __init__(self, stage: Rl, **kwargs: Any):
-        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size)
+        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
         super().__init__(**kwargs)
 
     def _generate_single_turn(

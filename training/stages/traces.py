@@ -174,13 +174,13 @@ def _from_model(
     manifest: StageManifest, stage: Traces, teacher: PrivilegedTeacher, examples: list[Example]
 ) -> Iterator[list[Written]]:
     # Imported here because an endpoint's traces need no model in this process.
-    from training.config import Lora
-    from training.model import load, prompt_tokens
+    from training.config import Lora, Precision
+    from training.model import load, prompt_tokens, uses_bf16
     from training.rollouts import Sampling, sample
 
     adapter = manifest.adapter if teacher.model is None else None
     model, tokenizer = load(teacher.model or manifest.base, adapter, Lora(), manifest.seed)
-    sampling = Sampling(stage.temperature, stage.max_new_tokens, stage.batch_size)
+    sampling = Sampling(stage.temperature, stage.max_new_tokens, stage.batch_size, uses_bf16(Precision.auto))
     prompts = [prompt_tokens(tokenizer, with_hint(e.prompt, hint_for(e, teacher.hint))) for e in examples]
     per_batch = max(1, stage.batch_size // stage.samples)
     for chosen in _like_lengths(prompts, per_batch, manifest.seed):

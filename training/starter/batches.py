@@ -21,9 +21,10 @@ from training.teachers.privileged import Hint, HintKind, with_hint
 
 _TRUNK = -1
 _LARGEST_GAP = 200
-CODE_LOSS = (
-    0.5  # looked-up codes are one token in fifty of what is learned, and the one that everything hangs on
-)
+# Added to the weight of single tokens, as a share of the whole loss. Looked-up codes are one token in fifty of what is
+# learned and the one that everything hangs on; and a quoted condition is copied to its end once its first words are.
+CODE_LOSS, OPENING_LOSS = 0.5, 0.2
+_OPENING = 3  # tokens
 
 
 class Shape(NamedTuple):
@@ -44,6 +45,7 @@ class Branch(NamedTuple):
     prompt: list[int]
     completion: list[int]
     codes: tuple[int, ...]  # places in the completion where a code had to be looked up
+    openings: frozenset[int] = frozenset()  # and where the quotation of its condition begins
     gap: int = 0  # positions left free after the trunk, as if a conversation stood there
 
 
@@ -58,7 +60,7 @@ class Batch(NamedTuple):
     mask_B1TT: Tensor  # additive
     where: Tensor  # flat positions whose next token counts
     targets: Tensor
-    weights: Tensor  # 1 over all completions, plus the shares of looked-up codes and of prompts
+    weights: Tensor  # 1 over all completions, plus the shares of looked-up codes, of openings and of prompts
     looked_up: Tensor  # bool, at the same places
 
 
@@ -69,6 +71,7 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
     owner = torch.full(size, -2)
     learned: list[tuple[int, int]] = []
     codes: list[bool] = []
+    openings: list[bool] = []
     seen: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
         at = len(tree.trunk)
@@ -92,6 +95,7 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
                 else:
                     learned.append(place)
                     codes.append(i + 1 - len(branch.prompt) in branch.codes)
+                    openings.append(i + 1 - len(branch.prompt) in branch.openings)
             at = end
     room = shape.rows * shape.tokens // 2
     learned = learned[:room]
@@ -100,11 +104,17 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
     weights = torch.zeros(room)
     weights[: len(learned)] = 1 / max(1, len(learned))
     weights[len(learned) : len(learned) + len(extra)] = prompt_loss / max(1, len(extra))
-    looked_up = torch.zeros(room, dtype=torch.bool)
-    looked_up[: len(learned)] = torch.tensor(codes[: len(learned)], dtype=torch.bool)
-    weights[looked_up] += CODE_LOSS / max(1, int(looked_up.sum()))
+    looked_up = _flags(codes, room)
+    for flags, loss in ((looked_up, CODE_LOSS), (_flags(openings, room), OPENING_LOSS)):
+        weights[flags] += loss / max(1, int(flags.sum()))
     where, targets = torch.tensor(chosen).unbind(1)
     return Batch(ids, positions, _mask(owner), where, targets, weights, looked_up)
+
+
+def _flags(known: list[bool], room: int) -> Tensor:
+    flags = torch.zeros(room, dtype=torch.bool)
+    flags[: len(known)] = torch.tensor(known[:room], dtype=torch.bool)
+    return flags
 
 
 def _mask(owner_BT: Tensor) -> Tensor:
@@ -158,7 +168,8 @@ class Source:
         branches = []
         for words, code in rng.choices(lines, k=40):
             said = rng.sample(words, max(2, int(0.7 * len(words))))
-            branches.append(Branch([*said, *fits], [code], (0,), rng.randrange(_LARGEST_GAP)))
+            gap = rng.randrange(_LARGEST_GAP)
+            branches.append(Branch([*said, *fits], [code], (0,), gap=gap))
         return Tree(trunk, branches)
 
     def matching(self, rng: random.Random, draw: Draw) -> Tree:
@@ -173,10 +184,12 @@ class Source:
         for example in problem.examples:
             text = problems.reasoning(example, problem.schema, codes)
             known, fits, rest = text[text.index("That means:") :].partition(" This fits")
-            ending = rest if example.verdict.set_aside else rest.partition(' "')[0]
-            written = self._ids(fits + ending)
+            written = self._ids(fits + rest)
+            decisions = self._decisions(written)
+            written = written[: decisions[-1] + 2 + _OPENING]
             asked = self._ids(f"{START}assistant\n{known}")
-            branches.append(Branch(asked, written, self._decisions(written), rng.randrange(_LARGEST_GAP)))
+            gap = rng.randrange(_LARGEST_GAP)
+            branches.append(Branch(asked, written, decisions, _openings(decisions), gap))
         return Tree(trunk, branches)
 
     def task(self, rng: random.Random, draw: Draw) -> Tree:
@@ -201,7 +214,8 @@ class Source:
             system, user = messages
             trunk = self._ids(_turn(system))
             asked, written = self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)
-            branches.append(Branch(asked, written, self._decisions(written)))
+            decisions = self._decisions(written)
+            branches.append(Branch(asked, written, decisions, _openings(decisions)))
         return Tree(trunk, branches)
 
     def _decisions(self, written: list[int]) -> tuple[int, ...]:
@@ -220,6 +234,11 @@ class Source:
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _openings(decisions: tuple[int, ...]) -> frozenset[int]:
+    """The code, the quotation mark, and then the first tokens of the condition."""
+    return frozenset(at + 2 + i for at in decisions for i in range(_OPENING))
 
 
 def _turn(message: ChatMessage) -> str:

@@ -16,7 +16,7 @@ from evaluation.contract.render import NONE_TEXT, plain
 from evaluation.contract.schema import Category, CategorySchema
 from training.starter.intents import INTENTS, Intent
 from training.starter.lexicon import OPAQUE_NAMES
-from training.starter.problems import Example, Problem, Verdict
+from training.starter.problems import NONE_SHARE, Example, Problem, Verdict
 
 _MAX_MESSAGES, _MAX_QUOTE_WORDS, _MAX_MESSAGE_CHARACTERS = 5, 16, 240
 
@@ -62,7 +62,7 @@ def sample_problem(
     schema, wording = _schema(source, chosen, allow_none, rng)
     found = []
     for number in range(examples):
-        none = allow_none and rng.random() < 0.15
+        none = allow_none and rng.random() < NONE_SHARE
         intent = rng.choice(outside if none else chosen)
         messages = rng.choice(corpus.conversations[source][intent])
         verdict = Verdict(None, NONE_TEXT, ()) if none else Verdict(intent, rng.choice(wording[intent]), ())

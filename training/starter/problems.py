@@ -15,6 +15,7 @@ from training.starter.lexicon import ACTIONS, CIRCUMSTANCES, JARGON, OBJECTS, OP
 from training.starter.talk import tell
 
 _TRIES = 40
+NONE_SHARE = 0.22  # of the examples under a schema that allows it
 
 
 class Rule(NamedTuple):
@@ -98,10 +99,11 @@ def sample_problem(
     jargon: chance that a customer uses a word for the object that nothing in the prompt explains.
     """
     while True:
-        rules = _rules(rng, size, held, conditions)
+        absent, *rules = _rules(rng, size + 1, held, conditions)
         allow_none = rng.random() < 0.6
         schema = _schema(rng, rules, allow_none)
-        found = [_example(rng, rules, allow_none, held, jargon) for _ in range(examples * 3)]
+        outside = absent if allow_none else None
+        found = [_example(rng, rules, outside, held, jargon) for _ in range(examples * 3)]
         usable = [example for example in found if example is not None][:examples]
         if len(usable) == examples:
             return Problem(schema, usable)
@@ -197,15 +199,20 @@ def _schema(rng: random.Random, rules: list[Rule], allow_none: bool) -> Category
 
 
 def _example(
-    rng: random.Random, rules: list[Rule], allow_none: bool, held: bool, jargon: float
+    rng: random.Random, rules: list[Rule], outside: Rule | None, held: bool, jargon: float
 ) -> Example | None:
-    """A conversation with exactly one right answer, or None after _TRIES."""
+    """A conversation with exactly one right answer, or None after _TRIES.
+
+    outside: a category that the schema leaves out, for the conversations that none of the others takes; None where
+    the schema does not allow that answer.
+    """
     for _ in range(_TRIES):
         rule = rng.choice(rules)
-        wants_none = allow_none and rng.random() < 0.12
+        wants_none = outside is not None and rng.random() < NONE_SHARE
         like = rng.choice((rule.definition, rule.definition, *rule.includes))
-        if wants_none:
-            like = rng.choice((Matcher(), like._replace(action=None), like._replace(object=None)))
+        if outside is not None and wants_none:
+            near = (like._replace(action=None), like._replace(object=None))
+            like = rng.choice((outside.definition, outside.definition, Matcher(), *near))
         elif rule.excludes and rng.random() < 0.3 and rule.excludes[0].circumstance:
             like = like._replace(circumstance=rule.excludes[0].circumstance, negated=False)
         try:

@@ -228,7 +228,8 @@ class Run:
             self.optimizers.start_from(
                 Qwen3ForCausalLM.from_pretrained(self.options.start, dtype=torch.bfloat16)
             )
-        return Counts(practising=not self.options.start)
+        skipped_s = 60 * self.options.minutes * self.options.begin
+        return Counts(practising=not self.options.start, spent_s=skipped_s)
 
 
 def train(options: argparse.Namespace) -> None:
@@ -267,6 +268,9 @@ def parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=120, help="training time; phases and learning rate follow it"
     )
     parser.add_argument("--start", type=Path, help="folder of a starter to go on from; skips lookup practice")
+    parser.add_argument(
+        "--begin", type=float, default=0.0, help="share of the time to begin at, 0..1; for going on with a starter"
+    )
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--learning-rate", type=float, default=2e-3)

@@ -64,6 +64,19 @@ def test_the_codes_that_weigh_more_are_the_codes(source: Source, shipped: PreTra
         assert data.weights[data.looked_up].min() > data.weights[~data.looked_up].max()
 
 
+def test_the_first_words_of_a_quoted_condition_weigh_more_than_its_others(
+    source: Source, shipped: PreTrainedTokenizerFast
+) -> None:
+    draw = Draw((3, 4), corpus_share=0.0, conditions=0.0)
+    data = batch(lambda r: source.task(r, draw), Shape(4, 512), random.Random(2), shipped.pad_token_id, 0.0)
+    written = [shipped.decode([token]) for token in data.targets.tolist()]
+    codes = data.looked_up.nonzero().flatten().tolist()
+    assert len(codes) > 10
+    for at in codes:
+        assert written[at + 1] == ' "'
+        assert data.weights[at + 2 : at + 5].min() > data.weights[at + 1] > 0
+
+
 def test_a_branch_may_stand_as_far_from_the_trunk_as_if_a_conversation_were_between() -> None:
     data = collate(
         [Tree([5, 6, 7], [Branch([8, 9], [10], (0,), gap=40)])], Shape(1, 16), 0, 0.0, random.Random(0)

@@ -60,6 +60,13 @@ def test_the_demo_tenant_and_the_exam_are_the_same_every_time() -> None:
     assert all(4 <= len(item.schema.categories) <= 8 for item in bench_items("unseen_pairs", 30))
 
 
+def test_where_none_of_these_is_allowed_a_fifth_of_the_conversations_is_that() -> None:
+    open_ended = [p for p in problems(300) if p.schema.none_of_these]
+    keys = [example.verdict.key for problem in open_ended for example in problem.examples]
+    assert 0.16 < keys.count(None) / len(keys) < 0.28
+    assert all(e.verdict.key for p in problems(100) if not p.schema.none_of_these for e in p.examples)
+
+
 def test_the_answer_is_the_last_line() -> None:
     problem = problems(1)[0]
     text = reasoning(problem.examples[0], problem.schema, CODES)
