@@ -269,7 +269,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--start", type=Path, help="folder of a starter to go on from; skips lookup practice")
     parser.add_argument(
-        "--begin", type=float, default=0.0, help="share of the time to begin at, 0..1; for going on with a starter"
+        "--begin",
+        type=float,
+        default=0.0,
+        help="share of the time to begin at, 0..1; for going on with a starter",
     )
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
