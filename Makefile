@@ -15,12 +15,15 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 ARGS ?=
 TESTS ?= tests
 
-.PHONY: help install demo bench test test-fast check format clean distclean
+.PHONY: help install serve demo bench test test-fast check format clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with everything in it (about 3 minutes and 4 GB; nothing to do the second time)
+
+serve: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (ARGS="--port 8080")
+	@$(BIN)/steerwise serve $(ARGS)
 
 demo: $(INSTALLED) ## train, judge and serve a small classifier, then edit two of its definitions (ARGS="--out DIR")
 	@$(BIN)/steerwise demo $(ARGS)

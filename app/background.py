@@ -3,7 +3,12 @@
 from importlib import import_module
 
 # Each calls app.jobs.handlers.register as it is imported.
-MODULES: tuple[str, ...] = ("app.datasets.tasks",)
+MODULES: tuple[str, ...] = (
+    "app.datasets.tasks",
+    "app.runs.tasks",
+    "app.gates.tasks",
+    "app.deployments.tasks",
+)
 
 
 def load_handlers() -> None:

@@ -1,26 +1,23 @@
-"""The command line: `steerwise run`, `classify`, `demo`, `bench`, `admin`."""
+"""One command line: the job on files, the product on this machine, and its API from anywhere."""
 
-import errno
 import json
-import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from app.errors import AppError, NoSpace
-from app.pipeline.console import Reporter, stage_table, verdict_lines
+from app.client.call import ApiKey, Profile, Tenant, Url, calling
+from app.client.commands import commands as asking
+from app.endings import FAILED, INCOMPLETE, PASSED
+from app.endings import session as _session
+from app.pipeline.console import stage_table, verdict_lines
 from app.pipeline.presets import Preset
-from app.settings import Settings, load_settings
+from app.serve.commands import commands as serving
 from evaluation.report import Report, Verdict
 
-PASSED, FAILED, INCOMPLETE, STOPPED = 0, 3, 4, 130  # 1 and 2: an AppError's own
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -28,6 +25,8 @@ bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with 
 cli.add_typer(bench, name="bench")
 admin = typer.Typer(no_args_is_help=True, help="For whoever runs the platform, on its own machine.")
 cli.add_typer(admin, name="admin")
+cli.add_typer(serving)
+cli.add_typer(asking)
 
 
 @cli.command()
@@ -58,20 +57,41 @@ def run(
 
 @cli.command()
 def classify(
-    model: Annotated[Path, typer.Option(help="The output directory of a run, or its folder `model`.")],
-    schema: Annotated[Path, typer.Option(help="The schema to answer by; it may have been edited since.")],
+    schema: Annotated[
+        str,
+        typer.Option(help="With --model: a file, which may have been edited since. Without: id or name."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="The output directory of a run on files, or its folder `model`.")
+    ] = None,
     text: Annotated[str | None, typer.Option(help="One customer message.")] = None,
     conversation: Annotated[
         Path | None, typer.Option(help="One conversation (JSON) or many (JSONL, CSV).")
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="A vLLM that already serves this base model.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    base_url: Annotated[
+        str | None, typer.Option(help="With --model: a vLLM that already serves its base model.")
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    tenant: Tenant = None,
+    profile: Profile = None,
 ) -> None:
-    """Answer conversations with a trained model, through vLLM."""
+    """Answer conversations: with what is deployed for a schema, asking the API; or, with --model, with a model on
+    this disk, through a vLLM of its own."""
+    if model is None:
+        from app.client import classify as client
+
+        with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
+            client.run(call, schema, text, conversation, stream=stream)
+        return
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, schema, text, conversation)
+        asked = classification.read(model, Path(schema), text, conversation)
         answered = classification.run(asked, base_url, settings, progress)
     classification.show(answered, asked.schema, Console(highlight=False, soft_wrap=True), as_json=as_json)
 
@@ -109,6 +129,25 @@ def starter(
         Console().print(study.table(measured))
 
 
+@bench.command()
+def api(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    requests: Annotated[int, typer.Option(min=8, help="Of each way, in each round.")] = 192,
+    rounds: Annotated[int, typer.Option(min=1, help="Both ways take turns in each.")] = 3,
+) -> None:
+    """What the service costs: the same prompts sent to vLLM directly, and through POST /v1/classify."""
+    from app.studies import api as study
+
+    with _session() as (settings, progress):
+        speed = study.measure(requests, rounds, settings, progress)
+    if as_json:
+        print(speed.model_dump_json(indent=2))
+    else:
+        Console().print(study.table(speed))
+
+
 @admin.command()
 def bootstrap(
     new: Annotated[bool, typer.Option("--new", help="Make another, although there is a live one.")] = False,
@@ -136,43 +175,6 @@ def show_outcome(report: Report, out: Path, after: Callable[[Console], None] | N
     )
     assert report.gate is not None
     return _VERDICTS[report.gate.verdict]
-
-
-@contextmanager
-def _session() -> Iterator[tuple[Settings, Reporter]]:
-    """Every ending has its own exit code and one clear message; a traceback means that we made a mistake."""
-    progress = Reporter()
-    before = {number: signal.signal(number, _stopped) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield load_settings(), progress
-    except AppError as error:
-        progress.close()
-        _complain(str(error), *error.details)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        progress.close()
-        _complain(
-            f"stopped; nothing that was finished is lost. To go on: {shlex.join(['steerwise', *sys.argv[1:]])}"
-        )
-        raise typer.Exit(STOPPED) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        progress.close()
-        _complain("the disk is full; free some space and run the same command again", str(error))
-        raise typer.Exit(NoSpace.exit_code) from None
-    finally:
-        progress.close()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _complain(message: str, *details: str) -> None:
-    print(f"steerwise: {message}", *(f"  {line}" for line in details), sep="\n", file=sys.stderr)
-
-
-def _stopped(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> None:

@@ -192,3 +192,15 @@ class Unavailable(AppError):
 
     def __init__(self, message: str, retry_after_s: int = 5):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+
+
+class ServingAway(Unavailable):
+    """No model server can answer this now: it is starting, overloaded or down. `Retry-After` says when to come back."""
+
+    code = "serving_away"
+
+
+class ServingFull(Unavailable):
+    """The model server has as many adapters as it was started for; STEERWISE_VLLM_MAX_ADAPTERS sets how many."""
+
+    code = "serving_full"

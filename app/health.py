@@ -5,14 +5,17 @@ from typing import Literal
 
 import structlog
 from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
 from pydantic import Field
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app import metrics
+from app.auth.dependencies import PlatformAdmin
 from app.db.engine import Database
-from app.errors import Unavailable
+from app.errors import Forbidden, Unavailable
 from app.payload import Answer
-from app.problems import public_responses
+from app.problems import public_responses, responses
 from app.settings import Settings
 
 router = APIRouter(tags=["health"])
@@ -49,6 +52,17 @@ async def ready(request: Request) -> Ready:
         log.warning("not_ready", error=repr(error))
         raise Unavailable("the database cannot be reached") from None
     return Ready(redis=await _redis(request.app.state.settings))
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    response_class=PlainTextResponse,
+    responses=responses(Forbidden) | {200: {"description": "In Prometheus' text format."}},
+)
+async def figures(_caller: PlatformAdmin) -> PlainTextResponse:
+    """The figures of this process for Prometheus, which sends the key of an admin of the platform."""
+    return PlainTextResponse(metrics.exposed(), media_type=metrics.CONTENT_TYPE)
 
 
 async def _ask(database: Database) -> None:

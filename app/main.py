@@ -6,18 +6,27 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 import app.auth.endpoints
+import app.classify.endpoints
 import app.datasets.conversation_endpoints
 import app.datasets.endpoints
+import app.deployments.endpoints
+import app.gates.endpoints
+import app.runs.endpoints
+import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
+import app.trail.endpoints
+import app.usage.endpoints
 from app import health, idempotency, openapi, problems
 from app.background import load_handlers
+from app.classify.service import desk
 from app.db.engine import Database, open_database
 from app.logging import configure
 from app.middleware import BodyCap, RequestContext
 from app.secret import signing_secret
 from app.settings import Settings, load_settings
 from app.storage import open_storage
+from app.usage.service import metering
 
 ROUTERS = (
     health.router,
@@ -26,6 +35,13 @@ ROUTERS = (
     app.schemas.endpoints.router,
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
+    app.classify.endpoints.router,
+    app.usage.endpoints.router,
+    app.trail.endpoints.router,
+    app.runs.endpoints.router,
+    app.runs.model_endpoints.router,
+    app.gates.endpoints.router,
+    app.deployments.endpoints.router,
 )
 
 
@@ -47,7 +63,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
         try:
-            yield
+            async with metering(opened) as meter, desk(settings, opened, meter) as api.state.desk:
+                api.state.meter = meter
+                yield
         finally:
             if database is None:
                 await opened.engine.dispose()

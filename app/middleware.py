@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import metrics, tracing
 from app.errors import AppError, TooLarge
 from app.problems import render
 
@@ -33,7 +34,9 @@ class RequestContext:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        trace = tracing.trace_of(Headers(scope=scope).get(tracing.HEADER))
+        scope["state"]["trace"] = trace
+        structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
         answer = _Answer(send, request_id)
         start = time.perf_counter()
         try:
@@ -66,10 +69,11 @@ def _request_id(scope: Scope) -> str:
 
 
 def _log_line(scope: Scope, status: int | None, passed_s: float) -> None:
-    if scope["path"] in _QUIET and status == 200:
-        return
     # The route, not the path: ids belong to fields of their own, and a query may hold anything.
     route = getattr(scope.get("route"), "path", None)
+    metrics.request_ended(scope["method"], route, status, passed_s)
+    if scope["path"] in _QUIET and status == 200:
+        return
     log.info(
         "request",
         method=scope["method"],

@@ -29,6 +29,16 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     vllm_urls: tuple[str, ...] = ()  # replicas that run already; none: `steerwise serve` starts one
+    base: str = Field(
+        "starter", max_length=500
+    )  # that every replica serves: `starter`, a folder, or owner/name
+    teacher_urls: tuple[
+        str, ...
+    ] = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
+    tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
+    tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
+    answer_timeout_s: float = Field(60, gt=0)  # of one conversation, streaming apart
+    max_in_flight: int = Field(256, ge=1)  # conversations under way in one API process
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")

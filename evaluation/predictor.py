@@ -7,14 +7,19 @@ that ignores that field is read by its `top_logprobs`, and what those leave out 
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 from tokenizers import Tokenizer
 
+from evaluation import completions
+from evaluation.completions import Completion, Growing
+from evaluation.completions import PredictorError as PredictorError
 from evaluation.contract.parse import (
     Answer,
     Evidence,
@@ -23,6 +28,7 @@ from evaluation.contract.parse import (
     evidence,
     forced_prefix,
     parse,
+    settled,
 )
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, choose_codes, render
@@ -30,15 +36,8 @@ from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.logprobs import Reading, read_answer, read_code
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own API allows
+ROUTE = "/v1/chat/completions"
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
-
-
-class PredictorError(Exception):
-    """The server gave no usable response. Ours, not the model's: such an example is `errored`."""
-
-    def __init__(self, message: str, status: int | None = None):
-        super().__init__(message)
-        self.status = status
 
 
 class Codes(NamedTuple):
@@ -79,19 +78,11 @@ class Predictor(Protocol):
         ...
 
 
-class Completion(NamedTuple):
-    text: str
-    truncated: bool
-    tokens: Sequence[Mapping[str, Any]]  # OpenAI's logprobs.content; empty where the server has none
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None
-
-
 class Sending(NamedTuple):
     attempts: int = 5  # where the server is overloaded or cannot be reached
     backoff_s: float = 0.25  # before the second attempt, doubled before each later one
     cache_salt: str | None = None  # keeps one tenant's cached prefixes from another's
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 DEFAULT_SENDING = Sending()
@@ -120,16 +111,48 @@ class VllmPredictor:
         self._places = asyncio.Semaphore(concurrency)
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
-        prompt = render(schema, conversation, self.codes)
+        asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
         async with self._places:
             start = time.perf_counter()
-            first = await self._complete(self._body(prompt, self.max_tokens))
-            answer = parse(first.text, schema, prompt.codes, truncated=first.truncated)
-            reading = read_answer(first.tokens, prompt.codes)
-            forced = None
-            if answer.failure is not None:
-                forced, answer, reading = await self._force(prompt, schema, first.text, answer)
-            latency_s = time.perf_counter() - start
+            first = await self._complete(self._body(asked.prompt, self.max_tokens))
+            return await self._read(asked, first, start)
+
+    async def stream(
+        self, schema: CategorySchema, conversation: Conversation
+    ) -> AsyncGenerator[str | Prediction, None]:
+        """The reasoning in pieces as it is written, then the prediction. Asked once, without a second attempt.
+
+        Close it (`contextlib.aclosing`) where it may be left early: that ends the server's work too.
+        """
+        asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
+        body = self._body(asked.prompt, self.max_tokens) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        async with self._places:
+            start = time.perf_counter()
+            growing, shown = Growing(), 0
+            async with aclosing(self._chunks(body)) as chunks:
+                async for chunk in chunks:
+                    growing.add(chunk)
+                    reasoning = settled(growing.text)
+                    if len(reasoning) > shown:
+                        yield reasoning[shown:]
+                        shown = len(reasoning)
+            yield await self._read(asked, growing.whole(), start)
+
+    def request(self, schema: CategorySchema, conversation: Conversation) -> dict[str, Any]:
+        """The body of the first request of `predict`, for whoever wants to send it himself."""
+        return self._body(render(schema, conversation, self.codes), self.max_tokens)
+
+    async def _read(self, asked: "_Asked", first: Completion, start: float) -> Prediction:
+        """start: of the first request, by the performance counter."""
+        prompt, schema, conversation = asked
+        answer = parse(first.text, schema, prompt.codes, truncated=first.truncated)
+        reading = read_answer(first.tokens, prompt.codes)
+        forced = None
+        if answer.failure is not None:
+            forced, answer, reading = await self._force(prompt, schema, first.text, answer)
         made = [first] if forced is None else [first, forced]
         probabilities = _by_answer(reading, schema, prompt.codes)
         return Prediction(
@@ -145,7 +168,7 @@ class VllmPredictor:
             prompt_tokens=_sum([c.prompt_tokens for c in made]),
             completion_tokens=_sum([c.completion_tokens for c in made]),
             cached_tokens=_sum([c.cached_tokens for c in made]),
-            latency_s=latency_s,
+            latency_s=time.perf_counter() - start,
         )
 
     async def _force(
@@ -180,19 +203,18 @@ class VllmPredictor:
         return body if self.sending.cache_salt is None else body | {"cache_salt": self.sending.cache_salt}
 
     async def _complete(self, body: dict[str, Any]) -> Completion:
-        raw = await self._post(body)
+        return completions.read(await self._post(body))
+
+    async def _chunks(self, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        sending = self.client.stream("POST", ROUTE, json=body, headers=self.sending.headers)
         try:
-            choice, usage = raw["choices"][0], raw.get("usage") or {}
-            return Completion(
-                choice["message"].get("content") or "",
-                choice.get("finish_reason") == "length",
-                (choice.get("logprobs") or {}).get("content") or (),
-                usage.get("prompt_tokens"),
-                usage.get("completion_tokens"),
-                (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
-            )
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise PredictorError(f"not a chat completion: {error!r}") from error
+            async with sending as response:
+                if response.status_code != 200:
+                    raise _refused(response.status_code, (await response.aread()).decode(errors="replace"))
+                async for chunk in completions.chunks(response.aiter_lines()):
+                    yield chunk
+        except httpx.TransportError as error:
+            raise _unreachable(error) from error
 
     async def _post(self, body: dict[str, Any]) -> Any:
         problem = PredictorError("no attempt was allowed")
@@ -200,16 +222,22 @@ class VllmPredictor:
             if attempt:
                 await asyncio.sleep(self.sending.backoff_s * 2 ** (attempt - 1))
             try:
-                response = await self.client.post("/v1/chat/completions", json=body)
+                response = await self.client.post(ROUTE, json=body, headers=self.sending.headers)
             except httpx.TransportError as error:
-                problem = PredictorError(f"the model server cannot be reached: {error!r}")
+                problem = _unreachable(error)
                 continue
             if response.status_code == 200:
                 return _json(response)
-            problem = PredictorError(f"{response.status_code}: {response.text[:300]}", response.status_code)
+            problem = _refused(response.status_code, response.text)
             if response.status_code not in RETRIED_STATUS:
                 break
         raise problem
+
+
+class _Asked(NamedTuple):
+    prompt: Prompt
+    schema: CategorySchema
+    conversation: Conversation
 
 
 def connect(
@@ -251,6 +279,14 @@ def _by_answer(
 def _sum(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def _unreachable(error: httpx.TransportError) -> PredictorError:
+    return PredictorError(f"the model server cannot be reached: {error!r}")
+
+
+def _refused(status: int, text: str) -> PredictorError:
+    return PredictorError(f"{status}: {text[:300]}", status)
 
 
 def _json(response: httpx.Response) -> Any:

@@ -10,7 +10,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats: TypeAlias = NDArray[np.float64]
 Statistic: TypeAlias = Callable[[Floats], Floats]
@@ -109,6 +108,8 @@ def shift_interval(
 
 
 def _spearman(expected_RL: Floats, observed_RL: Floats) -> Floats:
+    from scipy.stats import rankdata  # takes longer to import than most commands take to run
+
     x_RL = rankdata(expected_RL, axis=1)
     y_RL = rankdata(observed_RL, axis=1)
     x_RL -= x_RL.mean(axis=1, keepdims=True)

@@ -20,7 +20,7 @@ from app.db.scope import TenantScope
 from app.db.session import show_platform, show_tenant, transaction
 from app.errors import Forbidden, InvalidRequest, NotFound, Problem, Unauthorized
 
-_bearer = HTTPBearer(
+bearer = HTTPBearer(
     auto_error=False, scheme_name="ApiKey", description="An API key: `Authorization: Bearer sw_…`."
 )
 XTenant = Annotated[
@@ -39,7 +39,7 @@ class Owner(NamedTuple):
 
 
 async def authenticated(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Principal:
     """Raises: Unauthorized."""
     if credentials is None:

@@ -7,6 +7,7 @@ away the rows simply wait.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,8 +15,9 @@ import structlog
 
 from app.db.engine import Database
 from app.db.session import transaction
+from app.errors import Unavailable
 from app.jobs import repository, service
-from app.jobs.handlers import QUEUE_OF, Queue
+from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
 from app.jobs.lease import Ticket
 from app.jobs.outage import is_away
 from app.models.jobs import JobKind
@@ -46,12 +48,20 @@ class Dispatcher:
         self._stuck: set[Ticket] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await self.round()
-            try:
-                await asyncio.wait_for(stop.wait(), EVERY_S)
-            except TimeoutError:
-                continue
+        """A sweep waits for others than the database, so messages do not wait for it."""
+        sweeping = [
+            asyncio.create_task(_every(sweep.every_s, stop, partial(self.sweep, name, sweep)))
+            for name, sweep in SWEEPS.items()
+        ]
+        try:
+            await _every(EVERY_S, stop, self.round)
+        finally:
+            for task in sweeping:
+                task.cancel()
+            await asyncio.gather(*sweeping, return_exceptions=True)
+
+    async def sweep(self, name: str, sweep: Sweep) -> None:
+        await self._try(f"sweep {name}", sweep.work(self.database, self.settings))
 
     async def round(self) -> None:
         """One step is not kept from its turn by the trouble of another."""
@@ -63,7 +73,7 @@ class Dispatcher:
             await work
         except Exception as error:  # whatever it is, the rows are still there in a second
             if step not in self._away:
-                expected = isinstance(error, BrokerAway) or is_away(error)
+                expected = isinstance(error, BrokerAway | Unavailable) or is_away(error)
                 log.warning(
                     "dispatch_interrupted",
                     step=step,
@@ -122,3 +132,12 @@ class Dispatcher:
         for kind, count in waiting.items():
             rows[QUEUE_OF[kind]] += count
         return {queue for queue, count in rows.items() if self.doorbell.depth(queue) >= count}
+
+
+async def _every(pause_s: float, stop: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while not stop.is_set():
+        await work()
+        try:
+            await asyncio.wait_for(stop.wait(), pause_s)
+        except TimeoutError:
+            continue

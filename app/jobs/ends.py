@@ -56,11 +56,18 @@ class Released(NamedTuple):
     """Handed back by a worker that is shutting down: nobody's fault, and somebody else may go on at once."""
 
 
+class Postponed(NamedTuple):
+    """Something that the task needs is away. However long that lasts, it uses up no attempt."""
+
+    error: JobError
+    wait_s: float
+
+
 class Lost(NamedTuple):
     """The lease has expired, or the database went away under the handler: no fault of the task."""
 
 
-End: TypeAlias = Succeeded | Failed | Cancelled | Released | Lost
+End: TypeAlias = Succeeded | Failed | Cancelled | Released | Postponed | Lost
 
 # Told of every job of its kind that failed for good or was cancelled, whoever ended it: a worker, the dispatcher or
 # the API. (A success tells through JobOutcome.apply.) When a job's end cancels later ones of its run, its own call

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.db.clock import now
 from app.db.scope import TenantScope
@@ -51,6 +52,11 @@ async def of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> lis
     return list(await session.scalars(query.order_by(Job.seq, Job.created_at, Job.id)))
 
 
+async def of_runs(session: AsyncSession, scope: TenantScope, run_ids: Sequence[UUID]) -> list[Job]:
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.run_id.in_(run_ids))
+    return list(await session.scalars(query.order_by(Job.seq, Job.created_at, Job.id)))
+
+
 async def newest_of(session: AsyncSession, scope: TenantScope, kind: JobKind, subject_id: UUID) -> Job | None:
     query = select(Job).where(
         Job.tenant_id == scope.tenant_id, Job.kind == kind, Job.subject_id == subject_id
@@ -63,6 +69,25 @@ async def events_after(
 ) -> list[JobEvent]:
     query = select(JobEvent).where(JobEvent.tenant_id == scope.tenant_id, condition, JobEvent.id > after)
     return list(await session.scalars(query.order_by(JobEvent.id).limit(limit)))
+
+
+async def newest_events(
+    session: AsyncSession, scope: TenantScope, job_ids: Sequence[UUID], names: Sequence[str]
+) -> list[JobEvent]:
+    """Of each job the newest event that has one of these names. Looks at no more events than it must."""
+    later = aliased(JobEvent)
+    newest = (
+        select(later.id)
+        .where(later.tenant_id == scope.tenant_id, later.job_id == Job.id)
+        .where(later.event["event"].as_string().in_(names))
+        .order_by(later.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        .correlate(Job)
+    )
+    ids = select(newest).where(Job.tenant_id == scope.tenant_id, Job.id.in_(job_ids))
+    query = select(JobEvent).where(JobEvent.tenant_id == scope.tenant_id, JobEvent.id.in_(ids))
+    return list(await session.scalars(query))
 
 
 def events_of_run(run_id: UUID) -> ColumnElement[bool]:

@@ -18,10 +18,10 @@ from structlog.contextvars import bound_contextvars
 
 from app.db.engine import Database, open_database
 from app.db.session import transaction
-from app.errors import AppError
+from app.errors import AppError, Unavailable
 from app.jobs import service
 from app.jobs.context import JobContext, log_key
-from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Released, Succeeded
+from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.handlers import HANDLERS
 from app.jobs.heart import Heart, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
@@ -33,6 +33,7 @@ from app.storage import Storage, open_storage
 log = structlog.get_logger()
 INTERNAL = JobError("internal", "something went wrong on our side; the log of the worker says what")
 _RETRY_S = 1.0
+_POSTPONED_S = 15.0
 
 
 class NoHandler(AppError):
@@ -155,14 +156,19 @@ def _end_of_stopped(stop: Stop | None) -> End | None:
             return Failed(INTERNAL)
 
 
-def _failure(error: BaseException) -> Failed | Lost:
-    """What the input is to blame for stays so however often it is tried; what the database is, is nobody's attempt."""
+def _failure(error: BaseException) -> Failed | Lost | Postponed:
+    """What the input is to blame for stays so however often it is tried; what the database is, is nobody's attempt,
+    and neither is waiting for something else that is away.
+    """
     if isinstance(error, SQLAlchemyError | ConnectionError) and is_away(error):
         log.warning("job_interrupted", error=repr(error))
         return Lost()
     if not isinstance(error, AppError):
         log.error("job_failed", exc_info=error)
         return Failed(INTERNAL)
+    if isinstance(error, Unavailable):
+        log.warning("job_postponed", code=error.code, error=str(error))
+        return Postponed(JobError(error.code, str(error)), _POSTPONED_S)
     log.warning("job_failed", code=error.code, error=str(error), details=error.details)
     problems = [f"{problem.where}: {problem.message}" for problem in error.problems]
     told = JobError(error.code, str(error), (*error.details, *problems))

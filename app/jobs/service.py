@@ -1,5 +1,6 @@
 """Decisions about jobs: who works on one, what follows from its end, and what becomes of a worker that fell silent."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -62,6 +63,11 @@ async def of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> lis
     return await repository.of_run(session, scope, run_id)
 
 
+async def of_runs(session: AsyncSession, scope: TenantScope, run_ids: Sequence[UUID]) -> list[Job]:
+    """Of several runs at once; each run's own in their order."""
+    return await repository.of_runs(session, scope, run_ids)
+
+
 async def newest_of(session: AsyncSession, scope: TenantScope, kind: JobKind, subject_id: UUID) -> Job | None:
     return await repository.newest_of(session, scope, kind, subject_id)
 
@@ -77,6 +83,14 @@ async def events_of_job(
     session: AsyncSession, scope: TenantScope, job_id: UUID, after: int = 0, limit: int = EVENTS_AT_ONCE
 ) -> list[JobEvent]:
     return await repository.events_after(session, scope, repository.events_of_job(job_id), after, limit)
+
+
+async def newest_events(
+    session: AsyncSession, scope: TenantScope, job_ids: Sequence[UUID], *names: str
+) -> dict[UUID, JobEvent]:
+    """By job its newest event with one of these names, where it has one."""
+    rows = await repository.newest_events(session, scope, job_ids, names)
+    return {row.job_id: row for row in rows}
 
 
 # -------------------------------------------------------------------------------------------------- for the workers
@@ -110,6 +124,11 @@ async def hold(session: AsyncSession, ticket: Ticket) -> Job:
 async def save_checkpoint(session: AsyncSession, ticket: Ticket, uri: str) -> None:
     """Where the next attempt can go on. Raises: LeaseLost."""
     _present(await repository.hold(session, ticket, {"checkpoint_uri": uri}))
+
+
+async def note_inputs(session: AsyncSession, ticket: Ticket, inputs_hash: str) -> None:
+    """What this attempt works on, so that a later one knows whether it is the same. Raises: LeaseLost."""
+    _present(await repository.hold(session, ticket, {"inputs_hash": inputs_hash}))
 
 
 async def finish(session: AsyncSession, ticket: Ticket, end: End, note: Note = NOTHING) -> Job:

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple, assert_never
 
 from app.db.clock import now
-from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Released, Succeeded
+from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.lease import Event, storable
 from app.models.jobs import Job, JobState
 
@@ -34,6 +34,8 @@ def change_of(job: Job, end: End) -> Change:
         case Released():
             values = {"attempt": job.attempt - 1, "available_at": now()}
             return Change(JobState.queued, values, {"event": "released"})
+        case Postponed():
+            return _postponed(job, end)
     assert_never(end)
 
 
@@ -54,6 +56,12 @@ def _failed(job: Job, end: Failed) -> Change:
     wait_s = backoff_s(job.attempt)
     again = {"available_at": now(wait_s)}
     return Change(JobState.queued, error | again, {"event": "retried", "wait_s": wait_s} | event)
+
+
+def _postponed(job: Job, end: Postponed) -> Change:
+    error = {"error": end.error.stored}
+    again = {"attempt": job.attempt - 1, "available_at": now(end.wait_s)}
+    return Change(JobState.queued, error | again, {"event": "postponed", "wait_s": end.wait_s} | error)
 
 
 def _lost(job: Job) -> Change:

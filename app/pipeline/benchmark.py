@@ -28,13 +28,17 @@ class Served(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped examination goes on."""
+    """kept: folder for single outcomes, from which a stopped examination goes on.
+
+    threshold: answers that are less sure than this count as none of these.
+    """
 
     inputs: Inputs
     suite: Suite
     codes: Codes
     kept: Path
     with_baselines: bool
+    threshold: float | None = None
 
 
 def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
@@ -53,7 +57,9 @@ async def examine(
     measured = (
         await baselines.measure(exam.suite, exam.inputs.splits[Split.train]) if exam.with_baselines else {}
     )
-    made = report.assemble(exam.inputs.schema.name, exam.suite, runs, baselines=measured)
+    made = report.assemble(
+        exam.inputs.schema.name, exam.suite, runs, threshold=exam.threshold, baselines=measured
+    )
     return made.model_copy(update={"gate": gate.decide(made, gate.load_policy())})
 
 

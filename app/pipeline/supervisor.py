@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,23 +42,33 @@ class Result(NamedTuple):
 
 
 def run_stage(
-    manifest: Path, out: Path, settings: Settings, on_event: OnEvent, stopped: Stopped = lambda: False
+    manifest: Path,
+    out: Path,
+    settings: Settings,
+    on_event: OnEvent,
+    stopped: Stopped = lambda: False,
+    keep: Sequence[int] = (),
 ) -> Result:
-    """stopped: asked several times a second, must not wait.
+    """stopped: asked several times a second, must not wait. keep: file descriptors that the child holds open too.
 
     Raises: StageFailed, NoSpace, StageStopped; the child's whole group has ended when this returns or raises.
     """
     return supervise(
-        [sys.executable, "-m", "training", "run", str(manifest)], out, settings, on_event, stopped
+        [sys.executable, "-m", "training", "run", str(manifest)], out, settings, on_event, stopped, keep
     )
 
 
 def supervise(
-    argv: list[str], out: Path, settings: Settings, on_event: OnEvent, stopped: Stopped = lambda: False
+    argv: list[str],
+    out: Path,
+    settings: Settings,
+    on_event: OnEvent,
+    stopped: Stopped = lambda: False,
+    keep: Sequence[int] = (),
 ) -> Result:
     (out / RESULT).unlink(missing_ok=True)
     events = Events(out / EVENTS)
-    child = spawn(argv, out / LOG, environment())
+    child = spawn(argv, out / LOG, environment(), keep)
     try:
         while child.poll() is None:
             events.pass_on(on_event)

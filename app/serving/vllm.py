@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 
 from app.children import how_it_ended, log_tail, spawn, stop
-from app.errors import AdapterRefused, ServingError
+from app.errors import AdapterRefused, InputError, ServingError
 from app.serving import adapters
 from app.settings import Settings
 
@@ -30,6 +30,7 @@ BASE_NAME = "base"
 MAX_LOGPROBS = 128  # vLLM's own bound on logprob_token_ids; a schema has at most 101 answers
 _POLL_S = 0.25
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+_LIMITS = httpx.Limits(max_connections=512, max_keepalive_connections=128)
 
 
 class Endpoint(NamedTuple):
@@ -43,10 +44,29 @@ class Endpoint(NamedTuple):
         return httpx.Client(base_url=self.base_url, transport=transport, timeout=timeout_s, trust_env=False)
 
     def async_client(self, timeout_s: float = 300) -> httpx.AsyncClient:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.socket)) if self.socket else None
+        uds = str(self.socket) if self.socket else None
+        secure = self.base_url.startswith(
+            "https:"
+        )  # reading the certificates takes longer than many a request
+        transport = httpx.AsyncHTTPTransport(uds=uds, limits=_LIMITS, verify=secure, trust_env=False)
         return httpx.AsyncClient(
             base_url=self.base_url, transport=transport, timeout=timeout_s, trust_env=False
         )
+
+    @property
+    def url(self) -> str:
+        """As STEERWISE_VLLM_URLS names it."""
+        return f"unix://{self.socket}" if self.socket else self.base_url
+
+
+def endpoint_at(url: str) -> Endpoint:
+    """url: http://host:port or unix:///path/of/vllm.sock. Raises: InputError."""
+    parsed = httpx.URL(url)
+    if parsed.scheme == "unix" and not parsed.host and len(parsed.path) > 1:
+        return Endpoint("http://vllm", Path(url.removeprefix("unix://")))
+    if parsed.scheme in ("http", "https") and parsed.host:
+        return Endpoint(url.rstrip("/").removesuffix("/v1"))
+    raise InputError(f"{url!r} names no model server; write http://host:port or unix:///path/of/vllm.sock")
 
 
 class Vllm(NamedTuple):
@@ -96,7 +116,7 @@ def serving(model: Path, log: Path, settings: Settings, waiting: Callable[[float
     folder = Path(tempfile.mkdtemp(prefix="steerwise-vllm-", dir=settings.socket_dir))
     child = None
     try:
-        endpoint = _endpoint(folder, settings)
+        endpoint = endpoint_in(folder, settings)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"")
         child = spawn(command(model, endpoint, settings), log, environment(settings))
@@ -166,7 +186,8 @@ def environment(settings: Settings) -> dict[str, str]:
     return env
 
 
-def _endpoint(folder: Path, settings: Settings) -> Endpoint:
+def endpoint_in(folder: Path, settings: Settings) -> Endpoint:
+    """Where a vLLM of our own is to listen. folder: for its socket, nobody else's. Raises: ServingError."""
     if settings.vllm_port is None:
         path = folder / "vllm.sock"
         if len(os.fsencode(path)) > 100:

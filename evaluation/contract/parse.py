@@ -11,6 +11,7 @@ from evaluation.contract.schema import CategorySchema, Condition, conditions
 _ANSWER = re.compile(r"(?:^|\n)Answer:[ \t]*(\S*)")
 _QUOTE = re.compile(r'["“]([^"“”]{2,400})["”]')
 _THINK = re.compile(r"\s*</?think>\s*")
+_TAGS = ("<think>", "</think>")
 
 
 class ParseFailure(StrEnum):
@@ -42,6 +43,19 @@ def parse(text: str, schema: CategorySchema, codes: tuple[str, ...], *, truncate
     if code not in by_code:
         return Answer(None, reasoning, ParseFailure.unknown_label if code else ParseFailure.no_label)
     return Answer(by_code[code], reasoning, None)
+
+
+def settled(text: str) -> str:
+    """Of a text that is still being written: the beginning of its reasoning that nothing to come can change."""
+    tag = text.rfind("<")
+    if tag >= 0 and any(known.startswith(text[tag:]) for known in _TAGS):
+        text = text[:tag]
+    text = _THINK.sub("\n", text)
+    found = _ANSWER.search(text)
+    if found:
+        return text[: found.start()].strip()
+    before, line = text.rpartition("\n")[::2]
+    return (before if "Answer:".startswith(line) else text).strip()
 
 
 def forced_prefix(text: str) -> str:

@@ -54,7 +54,8 @@ def says(code: str, reasoning: str = "Because.", sure: float = 0.9) -> Reply:
 class FakeServer:
     """failing: statuses that the first requests get. knows_token_ids: False for servers that are not vLLM.
 
-    counted: how many responses, from the first, say what they used; None: every one.
+    counted: how many responses, from the first, say what they used; None: every one. codes: whose ids it is asked for.
+    before: awaited as each request arrives. cut: how many chunks of a stream are sent before it breaks off.
     """
 
     def __init__(
@@ -64,10 +65,14 @@ class FakeServer:
         failing: tuple[int, ...] = (),
         knows_token_ids: bool = True,
         counted: int | None = None,
+        codes: Codes = CODES,
+        before: Callable[[], Awaitable[None]] | None = None,
+        cut: int | None = None,
     ) -> None:
         self.model, self.failing, self.knows_token_ids = model, list(failing), knows_token_ids
-        self.counted = counted
+        self.counted, self.codes, self.before, self.cut = counted, codes, before, cut
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.bodies.append(body)
@@ -96,7 +101,9 @@ class FakeServer:
         at_code = piece.strip() in reply.probabilities
         wanted = body.get("logprob_token_ids") if self.knows_token_ids else None
         shown = (
-            [CODES.texts[CODES.token_ids.index(i)] for i in wanted] if wanted else list(reply.probabilities)
+            [self.codes.texts[self.codes.token_ids.index(i)] for i in wanted]
+            if wanted
+            else list(reply.probabilities)
         )
         probability = reply.probabilities.get if at_code else lambda _, default: default
         top = [_entry(f" {code}", probability(code, 1e-9)) for code in shown]
@@ -115,10 +122,36 @@ class FakeServer:
             content += message.get("body", b"")
             more = message.get("more_body", False)
         assert scope["path"] == "/v1/chat/completions"
-        status, answer = self.respond(json.loads(content))
-        headers = [(b"content-type", b"application/json")]
+        self.headers.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        if self.before is not None:
+            await self.before()
+        body = json.loads(content)
+        status, answer = self.respond(body)
+        if status == 200 and body.get("stream"):
+            pieces, media_type = list(_pieces(answer))[: self.cut], b"text/event-stream"
+        else:
+            pieces, media_type = [json.dumps(answer).encode()], b"application/json"
+        headers = [(b"content-type", media_type)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _pieces(answer: dict[str, Any]) -> Iterator[bytes]:
+    """A token a chunk, as vLLM streams."""
+    (choice,) = answer["choices"]
+    tokens = choice["logprobs"]["content"]
+    for number, token in enumerate(tokens):
+        ended = choice["finish_reason"] if number == len(tokens) - 1 else None
+        delta = {"content": token["token"]}
+        yield _chunk([{"delta": delta, "logprobs": {"content": [token]}, "finish_reason": ended}])
+    yield _chunk([], answer["usage"])
+    yield b"data: [DONE]\n\n"
+
+
+def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> bytes:
+    return f"data: {json.dumps({'choices': choices, 'usage': usage})}\n\n".encode()
 
 
 def asked(messages: list[dict[str, str]]) -> Asked:

@@ -18,7 +18,7 @@ from app.db.session import transaction
 from app.jobs import dispatcher, repository, service
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
 from app.jobs.ends import ON_END
-from app.jobs.handlers import Queue
+from app.jobs.handlers import SWEEPS, Queue, register_sweep
 from app.jobs.transition import MAX_LOSSES
 from app.models.jobs import Job, JobKind, JobState
 from app.serve.redis import embedded_redis
@@ -234,6 +234,40 @@ async def test_what_was_rung_before_redis_went_away_is_not_rung_again(
     published = [(await read(database, job)).published_at is not None for job in jobs]
     assert published == [True, True, False, False]
     assert await events(database, jobs[0]) == ["queued"]
+
+
+async def test_sweeps_are_called_again_and_again_and_one_that_fails_or_hangs_stops_nobody(
+    database: Database, made: Made, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = {"good": 0, "bad": 0}
+
+    async def good(_database: Database, _settings: Settings) -> None:
+        called["good"] += 1
+
+    async def bad(_database: Database, _settings: Settings) -> None:
+        called["bad"] += 1
+        raise RuntimeError("a mistake of ours")
+
+    async def stuck(_database: Database, _settings: Settings) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(dispatcher, "EVERY_S", 0.02)
+    for name in list(SWEEPS):
+        monkeypatch.delitem(SWEEPS, name)
+    for work in (good, bad, stuck):
+        monkeypatch.setitem(SWEEPS, work.__name__, None)  # taken back with the rest
+        register_sweep(work.__name__, work, 0.02)
+    bell = doorbell(settings)
+    await enqueue(database, made)
+    stop = asyncio.Event()
+    with capture_logs() as lines:
+        running = asyncio.create_task(Dispatcher(database, bell, settings).run(stop))
+        async with asyncio.timeout(60):
+            while min(called.values()) < 3 or bell.depth(Queue.cpu) == 0:
+                await asyncio.sleep(0.02)
+            stop.set()
+            await running
+    assert [line["step"] for line in lines if line["event"] == "dispatch_interrupted"] == ["sweep bad"]
 
 
 async def test_the_dispatcher_stops_when_it_is_told(database: Database, settings: Settings) -> None:

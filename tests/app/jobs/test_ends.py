@@ -10,7 +10,7 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.jobs import repository, service
-from app.jobs.ends import ON_END, Cancelled, End, Failed, JobOutcome, Released, Succeeded
+from app.jobs.ends import ON_END, Cancelled, End, Failed, JobOutcome, Postponed, Released, Succeeded
 from app.jobs.lease import LeaseLost
 from app.models.jobs import Job, JobKind, JobState
 from tests.app.jobs import factory
@@ -54,6 +54,24 @@ async def test_an_error_that_trying_again_cannot_mend_ends_the_job(database: Dat
     job = await enqueue(database, made)
     ended = await finish(database, service.ticket_of(await claim(database, job)), BROKEN._replace(final=True))
     assert ended.state is JobState.failed
+
+
+async def test_waiting_for_what_is_away_uses_up_no_attempt_and_says_what_it_waits_for(
+    database: Database, made: Made
+) -> None:
+    job = await enqueue(database, made, max_attempts=1)
+    for _ in range(3):
+        waiting = Postponed(BROKEN.error, 60)
+        row = await finish(database, service.ticket_of(await claim(database, job)), waiting)
+        assert (row.state, row.attempt, row.losses) == (JobState.queued, 0, 0)
+        assert row.error is not None and row.error["message"] == "loss is NaN"
+        async with transaction(database) as session:
+            assert (
+                await service.claim(session, job.id, "a worker", 60) is None
+            )  # not before the minute is over
+            await repository.write(session, row, {"available_at": now()})
+    done = await finish(database, service.ticket_of(await claim(database, job)), DONE)
+    assert (done.state, done.error) == (JobState.succeeded, None)
 
 
 async def test_the_next_stage_is_unlocked_with_the_success_of_the_one_before(

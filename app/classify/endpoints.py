@@ -1,0 +1,130 @@
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
+
+from app.classify import service
+from app.classify.dependencies import Client
+from app.classify.patience import while_wanted
+from app.classify.payloads import (
+    AnswerOut,
+    BatchIn,
+    BatchItemIn,
+    BatchOut,
+    BatchResultOut,
+    ClassifyIn,
+    ReasoningOut,
+    SchemaChoice,
+)
+from app.classify.refusals import ConversationTooLong, NothingDeployed
+from app.classify.service import Answered, Desk, Errand
+from app.db.scope import TenantScope
+from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
+from app.problems import document, request_id_of, responses
+from evaluation.contract.record import Conversation
+
+router = APIRouter(prefix="/v1/classify", tags=["classify"])
+_ERRORS = responses(Forbidden, NotFound, NothingDeployed, TooManyRequests, ConversationTooLong, ServingAway)
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events: `reasoning` with the next piece of it, again and again, then one "
+        "`answer` as `POST /v1/classify` gives it, or one `problem`.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: reasoning\ndata: {"text":"They write "}\n\n',
+            }
+        },
+    }
+}
+_LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy that gathers pieces would undo it
+
+
+@router.post("", operation_id="classify_conversation", responses=_ERRORS)
+async def one(body: ClassifyIn, request: Request, scope: Client) -> AnswerOut:
+    """Answer one conversation with the schema's live deployment."""
+    desk = _desk(request)
+    conversation = body.conversation("body")
+    errand = await _errand(desk, request, scope, body)
+    answering = service.answer(desk, errand, conversation)
+    return AnswerOut.of(await while_wanted(request, answering))
+
+
+@router.post("/batch", operation_id="classify_batch", responses=_ERRORS)
+async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
+    """Answer up to 256 conversations. What goes wrong with one of them is its result, and no matter of the others."""
+    desk = _desk(request)
+    errand = await _errand(desk, request, scope, body, len(body.items))
+    asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
+    answering = service.answer_all(desk, errand, asked)
+    results = await while_wanted(request, answering)
+    away = [result for result in results if isinstance(result, Unavailable)]
+    if len(away) == len(results):
+        raise away[0]
+    made = [
+        BatchResultOut.of(item.id, result, request_id_of(request))
+        for item, result in zip(body.items, results, strict=True)
+    ]
+    return BatchOut(results=made)
+
+
+@router.post(
+    "/stream",
+    operation_id="classify_stream",
+    response_class=StreamingResponse,
+    responses=_ERRORS | _STREAM,
+)
+async def stream(body: ClassifyIn, request: Request, scope: Client) -> StreamingResponse:
+    """Answer one conversation, its reasoning as it is written. Until the first piece is there an error is a status."""
+    desk = _desk(request)
+    conversation = body.conversation("body")
+    errand = await _errand(desk, request, scope, body)
+    pieces = service.stream(desk, errand, conversation)
+    first = await while_wanted(request, anext(pieces))
+    return StreamingResponse(_events(first, pieces, request), media_type="text/event-stream", headers=_LIVE)
+
+
+async def _errand(
+    desk: Desk, request: Request, scope: TenantScope, body: SchemaChoice, conversations: int = 1
+) -> Errand:
+    await desk.limits.take(scope, conversations)
+    return Errand(scope, await desk.servings.of(scope, body.chosen), request.state.trace)
+
+
+def _conversation(item: BatchItemIn, where: str) -> Conversation | AppError:
+    try:
+        return item.conversation(where)
+    except AppError as error:
+        return error
+
+
+async def _events(
+    first: str | Answered, rest: AsyncGenerator[str | Answered, None], request: Request
+) -> AsyncIterator[bytes]:
+    """Cancelled where the client hangs up, which ends the model's work too."""
+    async with aclosing(rest):
+        try:
+            yield _event(first)
+            async for piece in rest:
+                yield _event(piece)
+        except AppError as error:
+            yield _sse("problem", document(error, request_id_of(request)))
+
+
+def _event(piece: str | Answered) -> bytes:
+    if isinstance(piece, str):
+        return _sse("reasoning", ReasoningOut(text=piece))
+    return _sse("answer", AnswerOut.of(piece))
+
+
+def _sse(event: str, content: BaseModel) -> bytes:
+    return format_sse_event(data_str=content.model_dump_json(), event=event)
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk

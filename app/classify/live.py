@@ -1,0 +1,59 @@
+"""What a schema is answered with now."""
+
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
+
+from app.classify import repository
+from app.classify.codebook import Codebook, Page
+from app.classify.refusals import NothingDeployed
+from app.classify.remembered import Remembered
+from app.db.engine import Database
+from app.db.scope import TenantScope
+from app.db.session import transaction
+from app.deployments import service as deployments
+from app.deployments.service import Live
+from app.errors import NotFound
+from app.schemas import service as schemas
+from app.tenants import service as tenants
+
+
+class Serving(NamedTuple):
+    live: Live
+    page: Page
+    abstain_below: float | None
+
+
+class _Asked(NamedTuple):
+    """schema: id, or name."""
+
+    scope: TenantScope
+    schema: UUID | str
+
+
+class LiveServings:
+    def __init__(self, database: Database, codebook: Codebook):
+        self._database, self._codebook = database, codebook
+        self._known = Remembered[_Asked, Serving]()
+
+    async def of(self, scope: TenantScope, schema: UUID | str) -> Serving:
+        """schema: id, or name. Raises: NotFound, NothingDeployed, ServingError."""
+        asked = _Asked(scope, schema)
+        return await self._known.of(asked, partial(self._look, asked))
+
+    async def _look(self, asked: _Asked) -> Serving:
+        async with transaction(self._database, asked.scope, read_only=True) as session:
+            schema_id = asked.schema
+            if isinstance(schema_id, str):
+                found = await repository.schema_id_of(session, asked.scope, schema_id)
+                if found is None:
+                    raise NotFound("there is no such schema")
+                schema_id = found
+            live = await deployments.live(session, asked.scope, schema_id)
+            if live is None:
+                await schemas.get(session, asked.scope, schema_id)
+                raise NothingDeployed(
+                    "the schema has no live deployment; deploy a model that passed its gate"
+                )
+            tenant = await tenants.get(session, asked.scope)
+        return Serving(live, await self._codebook.page(live.version), tenant.abstain_below)

@@ -1,0 +1,248 @@
+from uuid import UUID
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from app.classify.service import Answered
+from app.datasets.payloads import MessageIn
+from app.errors import AppError, InvalidRequest, Problem
+from app.payload import Answer, Name, Payload
+from app.problems import ProblemDocument, document
+from evaluation.contract import record
+from evaluation.contract.parse import ParseFailure
+from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
+
+MAX_BATCH = 256
+_TEXT = "I was charged twice for one order."
+_MESSAGES = [{"role": "customer", "text": _TEXT}]
+_CATEGORY = "Key of a category; null: none of these, or no answer (see `abstained` and `failure`)."
+_PROBABILITIES: list[JsonValue] = [
+    {"category": "refund", "probability": 0.93},
+    {"category": None, "probability": 0.07},
+]
+
+
+class QuestionIn(Payload):
+    """Either `text` or `messages`."""
+
+    text: str | None = Field(
+        None, description="One message of a customer.", max_length=100_000, examples=[_TEXT]
+    )
+    messages: list[MessageIn] | None = Field(
+        None,
+        description="A conversation in its order; it is classified as of its last customer message.",
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        examples=[None, _MESSAGES],
+    )
+
+    def conversation(self, where: str) -> Conversation:
+        """where: what the caller calls this part of the body. Raises: InvalidRequest."""
+        if (self.text is None) == (self.messages is None):
+            raise _invalid(where, "give either `text` or `messages`")
+        try:
+            if self.text is not None:
+                return conversation_from_text(self.text)
+            messages = [message.model_dump() for message in self.messages or ()]
+            return Conversation.model_validate({"id": "messages", "messages": messages})
+        except ValidationError as error:
+            raise _invalid(where, record.first_problem(error)) from None
+
+
+class SchemaChoice(Payload):
+    """Either `schema_id` or `schema`."""
+
+    schema_id: UUID | None = Field(
+        None, description="The schema to answer by.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"]
+    )
+    schema_name: Name | None = Field(
+        None, alias="schema", description="Its name, instead of its id.", examples=[None, "order questions"]
+    )
+
+    @model_validator(mode="after")
+    def _names_one(self) -> "SchemaChoice":
+        if (self.schema_id is None) == (self.schema_name is None):
+            raise ValueError("give either `schema_id` or `schema`, the schema's name")
+        return self
+
+    @property
+    def chosen(self) -> UUID | str:
+        found = self.schema_id or self.schema_name
+        assert found is not None
+        return found
+
+
+class ClassifyIn(SchemaChoice, QuestionIn):
+    """One conversation, and the schema to answer by."""
+
+
+class BatchItemIn(QuestionIn):
+    id: str = Field(
+        description="The sender's own; its result has it too.", min_length=1, max_length=256, examples=["1"]
+    )
+
+
+class BatchIn(SchemaChoice):
+    items: list[BatchItemIn] = Field(
+        description="Conversations to answer.",
+        min_length=1,
+        max_length=MAX_BATCH,
+        examples=[[{"id": "1", "text": _TEXT}]],
+    )
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "BatchIn":
+        seen: set[str] = set()
+        for item in self.items:
+            if item.id in seen:
+                raise ValueError(f"the item id {item.id[:60]!r} is used twice")
+            seen.add(item.id)
+        return self
+
+
+class EvidenceOut(Answer):
+    quote: str = Field(
+        description="Words that the reasoning quotes and the customer wrote.", examples=["charged twice"]
+    )
+    message_index: int = Field(description="In which message, counted from 0.", examples=[0])
+
+
+class DecidedByOut(Answer):
+    kind: str = Field(
+        description="`definition`, `include`, `exclude` or `none_of_these`.", examples=["include"]
+    )
+    key: str | None = Field(
+        description="The category that it belongs to; null: none of these.", examples=["refund"]
+    )
+    text: str = Field(
+        description="The condition as the schema has it.", examples=["a charge that was made twice"]
+    )
+
+
+class ProbabilityOut(Answer):
+    category: str | None = Field(description="Key of a category; null: none of these.", examples=["refund"])
+    probability: float = Field(description="All of them add up to 1.", examples=[0.93])
+
+
+class CalibrationOut(Answer):
+    method: str = Field(
+        description="How confidences were made to match how often the model is right; `none`: they are the "
+        "model's own.",
+        examples=["none"],
+    )
+    n: int = Field(description="Conversations that it was fitted on.", examples=[0])
+    ece: float | None = Field(
+        description="Expected calibration error on them; null: not measured.", examples=[None]
+    )
+
+
+class TokensOut(Answer):
+    prompt_tokens: int | None = Field(
+        description="Read by the model; null here and below where its server did not count.", examples=[612]
+    )
+    completion_tokens: int | None = Field(description="Written by the model.", examples=[48])
+    cached_tokens: int | None = Field(description="Of those read, known from before.", examples=[480])
+
+
+class AnswerOut(Answer):
+    id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
+    category: str | None = Field(description=_CATEGORY, examples=["refund"])
+    reasoning: str = Field(
+        description="Why, in the model's words.",
+        examples=['They write "charged twice", so "a charge that was made twice" decides.'],
+    )
+    evidence: list[EvidenceOut] = Field(description="Quotes of the reasoning that are in the conversation.")
+    decided_by: DecidedByOut | None = Field(
+        description="The condition that decided; null where the reasoning quotes none of the category's own."
+    )
+    confidence: float | None = Field(
+        description="Probability of the model's answer; null: unknown.", examples=[0.93]
+    )
+    probabilities: list[ProbabilityOut] | None = Field(
+        description="Over all answers, the likeliest first; null: unknown.", examples=[_PROBABILITIES]
+    )
+    label_mass: float | None = Field(
+        description="Of the model's probability, what lay on answers of the schema at all; null: unknown.",
+        examples=[0.998],
+    )
+    calibration: CalibrationOut = Field(description="How far `confidence` may be believed.")
+    abstained: bool = Field(
+        description="The confidence was below the tenant's `abstain_below`, so no category is given.",
+        examples=[False],
+    )
+    failure: ParseFailure | None = Field(
+        description="Why the model's text holds no answer; null: it does.", examples=[None]
+    )
+    forced_read: bool = Field(
+        description="The model wrote no answer by itself, so its likeliest one was read.", examples=[False]
+    )
+    model_version: UUID = Field(
+        description="Id of the model that answered.", examples=["4f2d9c1b-6a7e-4d30-8c55-1b2a3c4d5e6f"]
+    )
+    schema_version: int = Field(description="Number of the version answered by.", examples=[2])
+    deployment_id: UUID = Field(
+        description="The live deployment.", examples=["6b1e0d9a-2c3f-4b5a-9d8e-7f6a5b4c3d2e"]
+    )
+    provisional: bool = Field(
+        description="The version is served while its gate is still measuring it.", examples=[False]
+    )
+    degraded: bool = Field(
+        description="Something else than the deployed model answered in its place.", examples=[False]
+    )
+    usage: TokensOut = Field(description="Tokens of this answer.")
+    latency_ms: float = Field(description="Time in the service, the model's included.", examples=[84.2])
+
+    @classmethod
+    def of(cls, answered: Answered) -> "AnswerOut":
+        found, live = answered.prediction, answered.serving.live
+        return cls(
+            id=answered.id,
+            category=None if answered.abstained else found.category,
+            reasoning=found.reasoning,
+            evidence=[EvidenceOut.model_validate(e) for e in found.evidence],
+            decided_by=None if found.decided_by is None else DecidedByOut.model_validate(found.decided_by),
+            confidence=found.confidence,
+            probabilities=_sorted(found.probabilities),
+            label_mass=found.label_mass,
+            calibration=CalibrationOut(method="none", n=0, ece=None),
+            abstained=answered.abstained,
+            failure=found.failure,
+            forced_read=found.forced_read,
+            model_version=live.model_version_id,
+            schema_version=live.version.number,
+            deployment_id=live.deployment_id,
+            provisional=live.provisional,
+            degraded=False,
+            usage=TokensOut.model_validate(found),
+            latency_ms=round(answered.latency_s * 1000, 2),
+        )
+
+
+class BatchResultOut(Answer):
+    id: str = Field(description="Of the item.", examples=["1"])
+    answer: AnswerOut | None = Field(description="Its answer; null where there is a problem.")
+    problem: ProblemDocument | None = Field(description="Why it has none; null where there is an answer.")
+
+    @classmethod
+    def of(cls, item_id: str, result: Answered | AppError, request_id: str) -> "BatchResultOut":
+        if isinstance(result, AppError):
+            return cls(id=item_id, answer=None, problem=document(result, request_id))
+        return cls(id=item_id, answer=AnswerOut.of(result), problem=None)
+
+
+class BatchOut(Answer):
+    results: list[BatchResultOut] = Field(description="One for each item, in the same order.")
+
+
+class ReasoningOut(Answer):
+    text: str = Field(description="The next piece of the reasoning.", examples=["They write "])
+
+
+def _sorted(probabilities: dict[str | None, float] | None) -> list[ProbabilityOut] | None:
+    if probabilities is None:
+        return None
+    pairs = sorted(probabilities.items(), key=lambda pair: -pair[1])
+    return [ProbabilityOut(category=category, probability=p) for category, p in pairs]
+
+
+def _invalid(where: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"{where}: {message}", problems=[Problem(where, message)])

@@ -1,0 +1,22 @@
+"""Why a conversation is not answered."""
+
+from app.errors import Conflict, InvalidRequest, Refused
+
+
+class NothingDeployed(Conflict):
+    """The schema has no live deployment yet, so there is no model that may answer for it."""
+
+    code = "nothing_deployed"
+
+
+class ConversationTooLong(InvalidRequest):
+    """The conversation and the schema together leave the model no room for an answer; `problems` has the numbers."""
+
+    code = "conversation_too_long"
+
+
+class ClientGone(Refused):
+    """Nobody is left to hear it; only our log does."""
+
+    code = "client_gone"
+    status = 499

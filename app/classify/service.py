@@ -1,0 +1,200 @@
+"""Conversations answered by the live deployment. The database is left before the model is asked."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import structlog
+
+from app import metrics
+from app.auth.principal import Principal
+from app.classify.codebook import Codebook
+from app.classify.live import LiveServings, Serving
+from app.classify.patience import each_in_time, in_time
+from app.classify.refusals import ConversationTooLong
+from app.classify.remembered import Remembered
+from app.db.engine import Database
+from app.db.scope import TenantScope
+from app.errors import AppError, Problem, ServingAway
+from app.limits import Limits
+from app.pipeline.files import ANSWER_TOKENS
+from app.serving.replicas import ONCE_MORE, Replicas
+from app.settings import Settings
+from app.tracing import HEADER, Trace
+from app.usage.service import Meter
+from evaluation.contract.record import Conversation
+from evaluation.contract.render import render
+from evaluation.predictor import Prediction, PredictorError, Sending, VllmPredictor
+
+log = structlog.get_logger()
+BATCH_AT_ONCE = 32
+
+
+class Desk(NamedTuple):
+    """What answering needs, once for each process."""
+
+    settings: Settings
+    servings: LiveServings
+    codebook: Codebook
+    replicas: Replicas
+    limits: Limits
+    meter: Meter
+    callers: Remembered[bytes, Principal]  # by the digest of their key
+
+
+class Errand(NamedTuple):
+    """For whom, as what, and in which trace a request is answered."""
+
+    scope: TenantScope
+    serving: Serving
+    trace: Trace
+
+    def sending(self) -> Sending:
+        headers = {HEADER: self.trace.traceparent()}
+        return ONCE_MORE._replace(cache_salt=self.scope.tenant_id.hex, headers=headers)
+
+
+class Answered(NamedTuple):
+    """latency_s: from the moment it was taken up, the model's time included."""
+
+    id: UUID
+    serving: Serving
+    prediction: Prediction
+    latency_s: float
+
+    @property
+    def abstained(self) -> bool:
+        """As the gate measures it: an unreadable answer is none, and an unknown confidence is not a low one."""
+        found, least = self.prediction, self.serving.abstain_below
+        unsure = least is not None and found.confidence is not None and found.confidence < least
+        return unsure and found.failure is None
+
+
+@asynccontextmanager
+async def desk(settings: Settings, database: Database, meter: Meter) -> AsyncIterator[Desk]:
+    codebook, replicas, limits = Codebook(settings), Replicas(settings), Limits(settings)
+    try:
+        servings = LiveServings(database, codebook)
+        yield Desk(settings, servings, codebook, replicas, limits, meter, Remembered())
+    finally:
+        await limits.close()
+        await replicas.aclose()
+
+
+async def answer(at: Desk, errand: Errand, conversation: Conversation, *, patient: bool = False) -> Answered:
+    """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
+    async with at.limits.place(patient=patient):
+        return await in_time(_answer(at, errand, conversation), at.settings.answer_timeout_s)
+
+
+async def answer_all(
+    at: Desk, errand: Errand, conversations: Sequence[Conversation | AppError]
+) -> list[Answered | AppError]:
+    """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
+    places = asyncio.Semaphore(BATCH_AT_ONCE)
+
+    async def one(conversation: Conversation | AppError) -> Answered | AppError:
+        if isinstance(conversation, AppError):
+            return conversation
+        async with places:
+            try:
+                return await answer(at, errand, conversation, patient=True)
+            except AppError as error:
+                return error
+
+    return await asyncio.gather(*(one(conversation) for conversation in conversations))
+
+
+async def stream(
+    at: Desk, errand: Errand, conversation: Conversation
+) -> AsyncGenerator[str | Answered, None]:
+    """The reasoning in pieces, then the answer. Close it where it is left early. Raises as `answer`.
+
+    The next replica is asked where one fails before its first piece; what was shown is never begun anew.
+    """
+    async with at.limits.place():
+        start = time.perf_counter()
+        await check_length(at, errand.serving, conversation)
+        problem, begun = ServingAway("no model server can answer now"), False
+        for _ in at.replicas.all:
+            try:
+                async with aclosing(_stream(at, errand, conversation)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece if isinstance(piece, str) else _done(at, errand, piece, start)
+                return
+            except ServingAway as error:
+                problem = error
+                if begun:
+                    break
+        raise problem
+
+
+async def _stream(
+    at: Desk, errand: Errand, conversation: Conversation
+) -> AsyncGenerator[str | Prediction, None]:
+    schema, codes = errand.serving.page
+    name = errand.serving.live.adapter
+    with _failures(), at.replicas.borrowed(name) as replica:
+        predictor = VllmPredictor(replica.client, name, *codes, sending=errand.sending())
+        async with aclosing(predictor.stream(schema, conversation)) as pieces:
+            async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
+                yield piece
+
+
+async def check_length(at: Desk, serving: Serving, conversation: Conversation) -> None:
+    """Raises: ConversationTooLong."""
+    schema, codes = serving.page
+    prompt = "\n".join(m["content"] for m in render(schema, conversation, codes.texts).messages)
+    room = at.settings.vllm_max_model_len - ANSWER_TOKENS
+    if len(prompt.encode()) <= room:  # no token is shorter than a byte
+        return
+    tokens = await at.codebook.tokens(prompt)
+    if tokens > room:
+        message = f"with the schema it has {tokens} tokens, and the model reads {room} at most"
+        problem = Problem("messages", f"{message}; leave out older turns")
+        raise ConversationTooLong(f"the conversation is too long: {message}", problems=[problem])
+
+
+async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answered:
+    start = time.perf_counter()
+    await check_length(at, errand.serving, conversation)
+    schema, codes = errand.serving.page
+    with _failures():
+        prediction = await at.replicas.predict(
+            errand.serving.live.adapter, codes, schema, conversation, errand.sending()
+        )
+    return _done(at, errand, prediction, start)
+
+
+def _done(at: Desk, errand: Errand, prediction: Prediction, start: float) -> Answered:
+    answered = Answered(uuid4(), errand.serving, prediction, time.perf_counter() - start)
+    at.meter.count(errand.scope, prediction.prompt_tokens, prediction.completion_tokens)
+    outcome = "unparsable" if prediction.failure else "abstained" if answered.abstained else "answered"
+    metrics.ANSWERS.labels(outcome).inc()
+    metrics.MODEL_SECONDS.observe(prediction.latency_s)
+    metrics.TOKENS.labels("prompt").inc(prediction.prompt_tokens or 0)
+    metrics.TOKENS.labels("completion").inc(prediction.completion_tokens or 0)
+    return answered
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Whatever a model server does wrong, it is ours and not the caller's, and may be over in a moment."""
+    try:
+        yield
+    except PredictorError as error:
+        if error.status == 400 and "context length" in str(error):  # our count leaves out the chat template
+            raise ConversationTooLong("the conversation is longer than the model can read") from error
+        metrics.MODEL_FAILURES.inc()
+        # What a server says about a request that it refuses may repeat what the customer wrote.
+        log.error(
+            "model_gave_no_answer", status=error.status, error=str(error) if error.status is None else None
+        )
+        raise ServingAway("the model server gave no answer that can be used") from error
+    except AppError:
+        metrics.MODEL_FAILURES.inc()
+        raise

@@ -1,0 +1,106 @@
+"""`steerwise classify` without a model on disk: what is deployed answers."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+
+from app.client import events
+from app.client.api import Json
+from app.client.call import Call
+from app.client.refusal import ApiAway, ApiRefused
+from app.errors import InputError
+from app.pipeline.files import read_conversation, read_conversations
+from evaluation.contract.record import Conversation
+
+AT_ONCE = 64  # of the 256 that the API takes: the first answers are seen sooner
+
+
+def run(call: Call, schema: str, text: str | None, file: Path | None, *, stream: bool) -> None:
+    """schema: id or name. Raises: ApiAway, ApiRefused, InputError."""
+    if (text is None) == (file is None):
+        raise InputError("give either --text or --conversation")
+    chosen = _choice(schema)
+    if file is None:
+        question: Json = {**chosen, "text": text}
+    elif file.suffix == ".json":
+        question = {**chosen, "messages": _messages(read_conversation(file))}
+    else:
+        return _many(call, chosen, read_conversations(file, None))
+    if stream:
+        return _streamed(call, question)
+    found = call.api.post("/v1/classify", question)
+    return call.answer(found, lambda: "\n".join(_lines(found)))
+
+
+def _many(call: Call, chosen: Json, conversations: Sequence[Conversation]) -> None:
+    failed = 0
+    for start in range(0, len(conversations), AT_ONCE):
+        part = conversations[start : start + AT_ONCE]
+        items = [{"id": one.id, "messages": _messages(one)} for one in part]
+        for result in call.api.post("/v1/classify/batch", {**chosen, "items": items})["results"]:
+            failed += result["answer"] is None
+            if call.as_json:
+                call.line(result)
+            else:
+                call.say("\n".join([f"id:        {result['id']}", *_result(result), ""]))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _streamed(call: Call, question: Json) -> None:
+    for event in events.once(call.api, "/v1/classify/stream", question):
+        data = json.loads(event.data)
+        if event.kind == "problem":
+            raise ApiRefused(data["status"], data, {})
+        if call.as_json:
+            call.line({"event": event.kind} | data)
+        elif event.kind == "reasoning":
+            call.console.print(escape(data["text"]), end="")
+        if event.kind == "answer":
+            if not call.as_json:
+                call.say("\n" + "\n".join(_lines(data)[1:]))
+            return
+    raise ApiAway(call.api.place.url, ConnectionError("the answer broke off"))
+
+
+def _choice(schema: str) -> Json:
+    try:
+        return {"schema_id": str(UUID(schema))}
+    except ValueError:
+        return {"schema": schema}
+
+
+def _messages(conversation: Conversation) -> list[Json]:
+    return [{"role": message.role.value, "text": message.text} for message in conversation.messages]
+
+
+def _result(result: Json) -> Iterator[str]:
+    if result["answer"] is not None:
+        yield from _lines(result["answer"])
+    else:
+        yield f"problem:   {result['problem']['detail']}"
+
+
+def _lines(answer: Json) -> list[str]:
+    sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
+    lines = [f"reasoning: {answer['reasoning'] or '(none)'}", f"answer:    {_named(answer)}{sure}"]
+    if answer["decided_by"] is not None:
+        lines.append(f"decided:   {answer['decided_by']['kind']}: {answer['decided_by']['text']}")
+    notes = [name for name in ("provisional", "degraded", "forced_read") if answer[name]]
+    told = f", {', '.join(notes).replace('_', ' ')}" if notes else ""
+    lines.append(
+        f"by:        schema version {answer['schema_version']}, model {answer['model_version']}{told}"
+    )
+    return lines
+
+
+def _named(answer: Json) -> str:
+    if answer["abstained"]:
+        return "abstained: the confidence is below the tenant's threshold"
+    if answer["failure"] is not None:
+        return f"unreadable ({answer['failure']})"
+    return str(answer["category"] or "none of these")

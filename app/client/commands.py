@@ -1,0 +1,21 @@
+"""All groups of commands that ask the API."""
+
+import typer
+
+from app.client import account, conversations, datasets, gates, runs, schemas
+from app.client.call import PANEL
+
+commands = typer.Typer()
+commands.add_typer(account.top)
+for name, group in (
+    ("tenants", account.tenants),
+    ("keys", account.keys),
+    ("schemas", schemas.schemas),
+    ("datasets", datasets.datasets),
+    ("conversations", conversations.conversations),
+    ("runs", runs.runs),
+    ("models", runs.models),
+    ("gates", gates.gates),
+    ("deployments", gates.deployments),
+):
+    commands.add_typer(group, name=name, rich_help_panel=PANEL)

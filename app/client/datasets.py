@@ -1,0 +1,153 @@
+"""`steerwise datasets`: files of labelled conversations, sent and checked."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.client import upload as uploading
+from app.client.api import Api, Json
+from app.client.bar import Bar, bar
+from app.client.call import Call, asks
+from app.client.lists import All, Limit, OfSchema, listed, schema_id
+from app.client.table import Columns, at, details, when
+from app.client.upload import Source
+from app.client.waiting import until
+from app.errors import InputError
+
+datasets = typer.Typer(no_args_is_help=True, help="Labelled conversations to learn from.")
+_PATH = "/v1/datasets"
+_SETTLED = ("ready", "failed")
+Named = Annotated[str, typer.Argument(metavar="DATASET", help="Id or name.")]
+File = Annotated[Path, typer.Argument(help="JSONL or CSV; .gz allowed.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Until the file has been checked.")]
+
+
+class DatasetFailed(InputError):
+    """The file was read, and no dataset could be made of it."""
+
+
+@datasets.command("list")
+@asks
+def list_datasets(call: Call, schema: OfSchema = None, limit: Limit = 50, everything: All = False) -> None:
+    """Datasets, the newest first."""
+    columns: Columns = {
+        "id": "id",
+        "name": "name",
+        "state": "state",
+        "conversations": lambda row: row["counts"]["conversations"],
+        "labelled": lambda row: row["counts"]["labelled"],
+        "created": when("created_at"),
+    }
+    listed(call, _PATH, columns, limit, everything, schema_id=schema_id(call, schema))
+
+
+@datasets.command("create")
+@asks
+def create_dataset(
+    call: Call,
+    name: str,
+    schema: Annotated[str, typer.Option(help="Id or name of the schema whose categories its labels name.")],
+    file: Annotated[Path | None, typer.Option(help="JSONL or CSV, .gz allowed; uploaded at once.")] = None,
+    wait: Wait = True,
+) -> None:
+    """Make a dataset."""
+    source = None if file is None else uploading.source(file)
+    made = call.api.post_once(_PATH, {"name": name, "schema_id": schema_id(call, schema)})
+    if source is not None:
+        made = _upload(call, made["id"], source, wait=wait, restart=False)
+    _show(call, made)
+
+
+@datasets.command("upload")
+@asks
+def upload_dataset(
+    call: Call,
+    dataset: Named,
+    file: File,
+    wait: Wait = True,
+    restart: Annotated[bool, typer.Option("--restart", help="Leave what an earlier try has sent.")] = False,
+) -> None:
+    """Send a file. After a break, the same command goes on where it stopped."""
+    source = uploading.source(file)
+    _show(call, _upload(call, _id(call, dataset), source, wait=wait, restart=restart))
+
+
+@datasets.command("show")
+@asks
+def show_dataset(call: Call, dataset: Named) -> None:
+    """How far a dataset is, and what is in it."""
+    call_id = _id(call, dataset)
+    found = call.api.get(f"{_PATH}/{call_id}")
+    call.answer(found, lambda: _shown(found))
+
+
+@datasets.command("rejects")
+@asks
+def show_rejects(call: Call, dataset: Named) -> None:
+    """The lines of the file that hold no usable conversation, and why: one JSON object a line."""
+    sys.stdout.write(call.api.send("GET", f"{_PATH}/{_id(call, dataset)}/rejects").text)
+
+
+@datasets.command("delete")
+@asks
+def delete_dataset(call: Call, dataset: Named) -> None:
+    """Remove a dataset from which no run was made."""
+    found_id = _id(call, dataset)
+    call.api.send("DELETE", f"{_PATH}/{found_id}")
+    call.answer({"id": found_id, "deleted": True}, lambda: f"{found_id} is deleted")
+
+
+def _id(call: Call, named: str) -> str:
+    return call.api.find(_PATH, named, "dataset")
+
+
+def _upload(call: Call, dataset_id: str, source: Source, *, wait: bool, restart: bool) -> Json:
+    name = source.path.name
+    with bar(quiet=call.as_json) as shown:
+        uploading.send(
+            call.api, dataset_id, source, lambda done, total: shown.show(name, done, total), restart=restart
+        )
+        if wait:
+            return _settled(call.api, dataset_id, shown)
+    return call.api.get(f"{_PATH}/{dataset_id}")
+
+
+def _settled(api: Api, dataset_id: str, shown: Bar) -> Json:
+    def seen(found: Json) -> None:
+        job = found["validation"] or {}
+        shown.show("checking", job.get("done"), job.get("total"), job.get("message") or found["state"])
+
+    return until(api, f"{_PATH}/{dataset_id}", lambda found: found["state"] in _SETTLED, seen)
+
+
+def _show(call: Call, found: Json) -> None:
+    """Raises: DatasetFailed."""
+    call.answer(found, lambda: _shown(found))
+    if found["state"] == "failed":
+        problem = found["problem"] or {}
+        raise DatasetFailed(
+            problem.get("message") or "the file cannot be used",
+            [f"line by line: steerwise datasets rejects {found['id']}"],
+        )
+
+
+def _shown(found: Json) -> Any:
+    counts = found["counts"]
+    pairs = {
+        "id": found["id"],
+        "name": found["name"],
+        "state": found["state"],
+        "problem": (found["problem"] or {}).get("message"),
+        "conversations": f"{counts['conversations']} ({counts['labelled']} labelled)",
+        "rejected lines": counts["rejected"],
+        "duplicates": f"{counts['exact_duplicates']} exact, {counts['near_duplicates']} near",
+        "moved": counts["moved"],
+        "splits": [
+            f"{split['split']}: {split['conversations']} ({split['labelled']} labelled)"
+            for split in counts["splits"]
+        ],
+        "created": at(found["created_at"]),
+    }
+    return details(pairs)

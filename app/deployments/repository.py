@@ -1,0 +1,229 @@
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from app.db.scope import TenantScope
+from app.models.deployments import Deployment, DeploymentState, EditState, ServedEdit
+from app.models.gates import GateResult
+from app.models.runs import ModelVersion
+from app.models.schemas import SchemaVersion
+from app.models.tenants import ServeEdits, Tenant
+from app.paging import PageRequest, older
+from evaluation.report import Verdict
+
+OPEN = (DeploymentState.pending, DeploymentState.loading)
+UNDECIDED = (EditState.waiting, EditState.provisional)
+_FRESH = {"populate_existing": True}
+
+
+class Found(NamedTuple):
+    """schema_version: the number of the version in the deployment's pair."""
+
+    row: Deployment
+    schema_version: int
+
+
+class Serving(NamedTuple):
+    """What is live. version: of its pair, whatever edits came later."""
+
+    row: Deployment
+    model: ModelVersion
+    version: SchemaVersion
+
+
+class Edited(NamedTuple):
+    row: ServedEdit
+    version: SchemaVersion
+
+
+class Whose(NamedTuple):
+    """A row of some tenant's, found by a sweep."""
+
+    scope: TenantScope
+    id: UUID
+
+
+async def get(
+    session: AsyncSession, scope: TenantScope, deployment_id: UUID, *, lock: bool = False
+) -> Deployment | None:
+    query = select(Deployment).where(Deployment.tenant_id == scope.tenant_id, Deployment.id == deployment_id)
+    return await session.scalar(query.with_for_update() if lock else query, execution_options=_FRESH)
+
+
+async def found(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Found | None:
+    row = (await session.execute(_found(scope).where(Deployment.id == deployment_id))).one_or_none()
+    return None if row is None else Found(*row)
+
+
+async def listed(
+    session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
+) -> list[Found]:
+    query = _found(scope).where(older(Deployment.created_at, Deployment.id, paging.after))
+    if schema_id is not None:
+        query = query.where(Deployment.schema_id == schema_id)
+    query = query.order_by(Deployment.created_at.desc(), Deployment.id.desc()).limit(paging.fetch)
+    return [Found(*row) for row in await session.execute(query)]
+
+
+async def open_of_gate(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Deployment | None:
+    """One of this pair that is on its way."""
+    query = select(Deployment).where(
+        Deployment.tenant_id == scope.tenant_id,
+        Deployment.gate_result_id == gate_id,
+        Deployment.state.in_(OPEN),
+    )
+    return await session.scalar(query.order_by(Deployment.created_at.desc()).limit(1))
+
+
+async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Deployment | None:
+    query = select(Deployment).where(
+        Deployment.tenant_id == scope.tenant_id,
+        Deployment.schema_id == schema_id,
+        Deployment.state == DeploymentState.live,
+    )
+    return await session.scalar(query, execution_options=_FRESH)
+
+
+async def serving(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Serving | None:
+    query = (
+        select(Deployment, ModelVersion, SchemaVersion)
+        .join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
+        .join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
+        .where(Deployment.tenant_id == scope.tenant_id, Deployment.schema_id == schema_id)
+        .where(Deployment.state == DeploymentState.live)
+    )
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else Serving(*row)
+
+
+# -------------------------------------------------------------------------------------------------------------- edits
+
+
+async def newest_edit(
+    session: AsyncSession, scope: TenantScope, deployment: Deployment
+) -> SchemaVersion | None:
+    """The version that a live deployment should go on to, if there is one; see `_edits`."""
+    query = _edits().where(Deployment.tenant_id == scope.tenant_id, Deployment.id == deployment.id)
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else row[1]
+
+
+async def edits_of(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> list[Edited]:
+    """Newest first."""
+    query = (
+        select(ServedEdit, SchemaVersion)
+        .join(SchemaVersion, SchemaVersion.id == ServedEdit.schema_version_id)
+        .where(ServedEdit.tenant_id == scope.tenant_id, ServedEdit.deployment_id == deployment_id)
+        .order_by(SchemaVersion.number.desc(), ServedEdit.created_at.desc())
+    )
+    return [Edited(*row) for row in await session.execute(query, execution_options=_FRESH)]
+
+
+async def edit(session: AsyncSession, scope: TenantScope, edit_id: UUID) -> ServedEdit | None:
+    query = select(ServedEdit).where(ServedEdit.tenant_id == scope.tenant_id, ServedEdit.id == edit_id)
+    return await session.scalar(query, execution_options=_FRESH)
+
+
+async def undecided(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> ServedEdit | None:
+    query = select(ServedEdit).where(
+        ServedEdit.tenant_id == scope.tenant_id,
+        ServedEdit.schema_id == schema_id,
+        ServedEdit.state.in_(UNDECIDED),
+    )
+    return await session.scalar(query, execution_options=_FRESH)
+
+
+# -------------------------------------------------------------------------------- for the sweeps, of every tenant
+
+
+async def unnoticed_edits(session: AsyncSession, limit: int) -> list[Whose]:
+    """Live deployments whose schema has an edit that nothing has been begun for."""
+    begun = exists().where(
+        ServedEdit.deployment_id == Deployment.id, ServedEdit.schema_version_id == SchemaVersion.id
+    )
+    rows = await session.execute(_edits().where(~begun).limit(limit))
+    return [Whose(TenantScope(row.tenant_id), row.id) for row, _ in rows]
+
+
+async def edits_to_decide(session: AsyncSession, limit: int) -> list[Whose]:
+    """Undecided edits about which something new is known. The others are not touched, and nobody waits for them."""
+    query = (
+        select(ServedEdit.tenant_id, ServedEdit.id)
+        .join(Deployment, Deployment.id == ServedEdit.deployment_id)
+        .join(Tenant, Tenant.id == ServedEdit.tenant_id)
+        .where(ServedEdit.state.in_(UNDECIDED))
+        .where(or_(Deployment.state != DeploymentState.live, _measured_anew(), _served_otherwise()))
+        .order_by(ServedEdit.created_at)
+        .limit(limit)
+    )
+    return [Whose(TenantScope(tenant_id), row_id) for tenant_id, row_id in await session.execute(query)]
+
+
+async def wanted_models(session: AsyncSession, states: Sequence[DeploymentState]) -> list[ModelVersion]:
+    """Of the deployments in these states."""
+    deployed = select(Deployment.model_version_id).where(Deployment.state.in_(states))
+    query = select(ModelVersion).where(ModelVersion.id.in_(deployed))
+    return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
+
+
+def _edits() -> Select[Deployment, SchemaVersion]:
+    """Live deployments, each with the newest version of its schema if that is an edit of what it serves.
+
+    It is one if its number is higher, and, where the deployment goes back to a model that was live before, if it was
+    published after that: who goes back does not mean to be brought forward again.
+    """
+    own, later, before = aliased(SchemaVersion), aliased(SchemaVersion), aliased(Deployment)
+    is_newest = ~exists().where(
+        later.schema_id == SchemaVersion.schema_id, later.number > SchemaVersion.number
+    )
+    goes_back = exists().where(
+        before.schema_id == Deployment.schema_id,
+        before.model_version_id == Deployment.model_version_id,
+        before.activated_at.is_not(None),
+        before.created_at < Deployment.created_at,
+    )
+    return (
+        select(Deployment, SchemaVersion)
+        .join(own, own.id == Deployment.schema_version_id)
+        .join(SchemaVersion, SchemaVersion.schema_id == Deployment.schema_id)
+        .where(Deployment.state == DeploymentState.live, SchemaVersion.number > own.number, is_newest)
+        .where(or_(SchemaVersion.published_at > Deployment.created_at, ~goes_back))
+    )
+
+
+def _measured_anew() -> ColumnElement[bool]:
+    """There is a verdict on the pair, or a newer gate than the one that the edit names."""
+    known = aliased(GateResult)
+    known_at = (
+        select(known.created_at)
+        .where(known.id == ServedEdit.gate_result_id)
+        .correlate(ServedEdit)
+        .scalar_subquery()
+    )
+    return exists().where(
+        GateResult.model_version_id == Deployment.model_version_id,
+        GateResult.schema_version_id == ServedEdit.schema_version_id,
+        or_(
+            GateResult.verdict.in_((Verdict.passed, Verdict.failed)),
+            ServedEdit.gate_result_id.is_(None),
+            GateResult.created_at > known_at,
+        ),
+    )
+
+
+def _served_otherwise() -> ColumnElement[bool]:
+    """The tenant has changed its mind about when edits are served."""
+    return or_(
+        and_(ServedEdit.state == EditState.waiting, Tenant.serve_edits == ServeEdits.at_once),
+        and_(ServedEdit.state == EditState.provisional, Tenant.serve_edits == ServeEdits.after_gate),
+    )
+
+
+def _found(scope: TenantScope) -> Select[Deployment, int]:
+    query = select(Deployment, SchemaVersion.number)
+    query = query.join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
+    return query.where(Deployment.tenant_id == scope.tenant_id)

@@ -1,0 +1,186 @@
+"""The job that puts a deployment live, and the sweeps that keep what is live true: adapters loaded, edits decided."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from app.db.engine import Database
+from app.db.session import transaction
+from app.deployments import editing, repository, service
+from app.deployments.repository import Whose
+from app.errors import AppError, ServingAway
+from app.gates import repository as gate_repository
+from app.gates.placing import place, served_base
+from app.jobs.context import JobContext
+from app.jobs.ends import JobOutcome
+from app.jobs.handlers import register, register_sweep
+from app.jobs.sweeping import each
+from app.models.deployments import DeploymentState
+from app.models.jobs import JobKind
+from app.models.runs import ModelVersion
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from app.serving.base import codes_for
+from app.serving.replica import Replica
+from app.serving.replicas import ONCE_MORE, opened
+from app.settings import Settings
+from app.storage import Storage, open_storage
+from evaluation.contract.record import conversation_from_text
+from evaluation.contract.schema import CategorySchema
+from evaluation.predictor import Codes, PredictorError, VllmPredictor
+
+CANARY = conversation_from_text("Hello, I have a question about my order.")
+AT_ONCE = 50
+RECONCILE_EVERY_S = 5.0
+SPARE = 3  # places that are kept for a gate, which compares up to three stages
+_SHA256_LENGTH = 64
+log = structlog.get_logger()
+
+
+class CanaryFailed(AppError):
+    """A model server with the new model did not give a valid answer to a plain question."""
+
+    code = "canary_failed"
+
+
+class Work(NamedTuple):
+    model: ModelVersion
+    schema: CategorySchema
+
+
+class Prepared(NamedTuple):
+    folder: Path
+    codes: Codes
+
+
+# ----------------------------------------------------------------------------------------------------------- the job
+
+
+async def deploy(context: JobContext) -> JobOutcome:
+    """Every replica has the adapter and has answered with it before users see it."""
+    work = await _begin(context)
+    prepared = await context.in_thread(_prepare, context, work)
+    name = work.model.adapter_sha256
+    async with opened(context.settings) as replicas:
+        present = replicas.present()
+        for number, replica in enumerate(present):
+            context.progress(number, len(present), "loading")
+            await replica.load(prepared.folder, name)
+            await _try_canary(replica, name, prepared.codes, work.schema)
+    apply = partial(service.activate, scope=context.scope, deployment_id=context.job.subject_id)
+    return JobOutcome({"replicas": len(present), "adapter": name}, apply=apply)
+
+
+async def _begin(context: JobContext) -> Work:
+    scope = context.scope
+    async with context.transaction() as session:
+        row = await service.begin(session, scope, context.job.subject_id)
+        model = await gate_repository.model(session, scope, row.model_version_id)
+        version = await schema_repository.version_by_id(session, scope, row.schema_version_id)
+        assert model is not None and version is not None  # foreign keys, and nobody removes them
+    return Work(model, schemas.content_of(version))
+
+
+def _prepare(context: JobContext, work: Work) -> Prepared:
+    """Raises: AdapterRefused, Damaged, InputError."""
+    base = served_base(context.settings, work.model)
+    return Prepared(
+        _place(context.storage, context.settings, work.model), codes_for(base.folder, work.schema)
+    )
+
+
+def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
+    return place(storage, settings, model.adapter_key, model.adapter_sha256)
+
+
+async def _try_canary(replica: Replica, name: str, codes: Codes, schema: CategorySchema) -> None:
+    """Raises: CanaryFailed, ServingAway."""
+    predictor = VllmPredictor(replica.client, name, *codes, sending=ONCE_MORE)
+    try:
+        prediction = await predictor.predict(schema, CANARY)
+    except PredictorError as error:
+        if replica.is_to_blame(error, name):
+            raise ServingAway("a model server did not answer the canary") from error
+        raise CanaryFailed(f"a model server refused the canary: {error}") from error
+    if prediction.failure is not None:
+        raise CanaryFailed(f"the canary's answer has no valid code ({prediction.failure.value})")
+
+
+# -------------------------------------------------------------------------------------------------- edits of schemas
+
+
+async def sweep_edits(database: Database, _settings: Settings) -> None:
+    async with transaction(database, read_only=True) as session:
+        unnoticed = await repository.unnoticed_edits(session, AT_ONCE)
+        undecided = await repository.edits_to_decide(session, AT_ONCE)
+    await each("edits", unnoticed, partial(_begin_edit, database))
+    await each("edits", undecided, partial(_decide_edit, database))
+
+
+async def _begin_edit(database: Database, deployment: Whose) -> None:
+    async with transaction(database, deployment.scope) as session:
+        await editing.begin(session, deployment.scope, deployment.id)
+
+
+async def _decide_edit(database: Database, edit: Whose) -> None:
+    async with transaction(database, edit.scope) as session:
+        await editing.decide(session, edit.scope, edit.id)
+
+
+# ------------------------------------------------------------------------------------------------ adapters of vLLMs
+
+
+class Wanted(NamedTuple):
+    """live: models that must be there. names: adapters that must stay, those of gates and deployments to come too."""
+
+    live: list[ModelVersion]
+    names: frozenset[str]
+
+
+async def reconcile(database: Database, settings: Settings) -> None:
+    """A vLLM that was started again has no adapters: it gets those of the live deployments back."""
+    if not settings.vllm_urls:
+        return
+    async with transaction(database, read_only=True) as session:
+        live = await repository.wanted_models(session, [DeploymentState.live])
+        coming = await repository.wanted_models(session, repository.OPEN)
+        judged = await gate_repository.models_in_the_balance(session)
+    wanted = Wanted(live, frozenset(_names([*live, *coming, *judged])))
+    async with opened(settings) as replicas:
+        await each("adapters", replicas.all, partial(_mend, settings, wanted))
+
+
+def _names(models: list[ModelVersion]) -> list[str]:
+    stages = [stage["sha256"] for model in models for stage in model.stages if stage.get("adapter_key")]
+    return [*stages, *(model.adapter_sha256 for model in models)]
+
+
+async def _mend(settings: Settings, wanted: Wanted, replica: Replica) -> None:
+    there = await replica.adapters()
+    missing = [model for model in wanted.live if model.adapter_sha256 not in there]
+    await _make_room(replica, there, wanted, settings.vllm_max_adapters - SPARE - len(missing))
+    if missing:
+        storage = await asyncio.to_thread(open_storage, settings.storage_url)
+        await each("adapters", missing, partial(_put_back, settings, storage, replica))
+
+
+async def _make_room(replica: Replica, there: list[str], wanted: Wanted, most: int) -> None:
+    """The oldest that nobody wants go, once room runs short: until then a step back finds its model there."""
+    idle = [name for name in there if name not in wanted.names and len(name) == _SHA256_LENGTH]
+    for name in idle[: max(0, len(there) - most)]:
+        await replica.unload(name)
+        log.info("adapter_unloaded", adapter=name, replica=replica.url)
+
+
+async def _put_back(settings: Settings, storage: Storage, replica: Replica, model: ModelVersion) -> None:
+    folder = await asyncio.to_thread(_place, storage, settings, model)
+    await replica.load(folder, model.adapter_sha256)
+    log.info("adapter_loaded", adapter=model.adapter_sha256, replica=replica.url)
+
+
+register(JobKind.deploy, deploy, service.give_up)
+register_sweep("edits", sweep_edits)
+register_sweep("adapters", reconcile, RECONCILE_EVERY_S)

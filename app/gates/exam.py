@@ -1,0 +1,82 @@
+"""What a gate asks: the frozen conversations of the run, under the schema version that is to be judged."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import AppError
+from app.models.runs import Run
+from app.pipeline.files import ANSWER_TOKENS, Inputs
+from app.pipeline.presets import Benchmark
+from evaluation.contract.record import Conversation, Split, parse_jsonl
+from evaluation.contract.render import render
+from evaluation.contract.schema import CategorySchema
+
+Count = Callable[[list[str]], list[int]]
+
+
+class SnapshotBroken(AppError):
+    """The frozen dataset of a run cannot be read."""
+
+    code = "snapshot_broken"
+
+
+class Room(NamedTuple):
+    """How long a prompt may be. codes: as many as the schema's answers and one. tokens: counts those of each text.
+
+    limit: of prompt and answer, in tokens.
+    """
+
+    codes: tuple[str, ...]
+    tokens: Count
+    limit: int
+
+
+class Material(NamedTuple):
+    """left_out: sentences that say which held-out conversations are not asked, and why."""
+
+    inputs: Inputs
+    left_out: tuple[str, ...]
+
+
+def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
+    """A label stays where the version still has its category's key; otherwise the conversation says nothing here.
+
+    Raises: SnapshotBroken.
+    """
+    parsed = parse_jsonl(snapshot.read_bytes())
+    if parsed.rejects:
+        line, reason = parsed.rejects[0]
+        raise SnapshotBroken(f"line {line} of the run's frozen dataset cannot be read: {reason}")
+    labelled = [c for c in parsed.conversations if c.labelled]
+    known = [c for c in labelled if c.category in schema.answers]
+    splits = {split: [c for c in known if c.split is split] for split in Split}
+    held_out = splits[Split.test]
+    splits[Split.test] = _fitting(held_out, schema, room)
+    strange = sum(c.split is Split.test for c in labelled) - len(held_out)
+    too_long = len(held_out) - len(splits[Split.test])
+    return Material(Inputs(schema, splits, ()), tuple(_sentences(strange, too_long)))
+
+
+def _sentences(strange: int, too_long: int) -> list[str]:
+    said = []
+    if strange:
+        said.append(
+            f"{strange} held-out conversations were left out: this schema version no longer has their category"
+        )
+    if too_long:
+        said.append(f"{too_long} held-out conversations were left out: they are too long for the model")
+    return said
+
+
+def _fitting(conversations: list[Conversation], schema: CategorySchema, room: Room) -> list[Conversation]:
+    """One that does not fit would be a failed request for each of its edits, and leave the gate incomplete for ever."""
+    texts = ["\n".join(m["content"] for m in render(schema, c, room.codes).messages) for c in conversations]
+    lengths = room.tokens(texts) if texts else []
+    most = room.limit - ANSWER_TOKENS
+    return [c for c, tokens in zip(conversations, lengths, strict=True) if tokens <= most]
+
+
+def benchmark_of(run: Run) -> Benchmark:
+    """As the run's plan says."""
+    return Benchmark.model_validate(run.settings.get("benchmark", {}))

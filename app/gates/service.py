@@ -1,0 +1,196 @@
+"""Decisions about gates: whether one must be measured, and what its verdict means for the pair."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.audit import Act
+from app.db.base import utc_now
+from app.db.scope import TenantScope
+from app.errors import Conflict, NotFound
+from app.gates import repository
+from app.gates.repository import FINAL, OPEN, Found
+from app.jobs import service as jobs
+from app.models.gates import GateResult, GateState
+from app.models.jobs import Job, JobKind
+from app.models.runs import ModelVersion
+from app.models.schemas import SchemaVersion
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from evaluation import gate
+from evaluation.report import Verdict
+
+_ATTEMPTS = 5  # a model server that dies under an examination costs one
+
+
+class NotMeasured(Conflict):
+    """The gate has no report: it is not done yet, or there was nothing to measure."""
+
+    code = "not_measured"
+
+
+class Decision(NamedTuple):
+    """report_key: of the JSON in the storage; None where nothing could be measured."""
+
+    verdict: Verdict
+    reasons: list[str]
+    policy_sha256: str
+    report_key: str | None
+
+
+async def request(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID | None,
+    model_version_id: UUID,
+    schema_version_id: UUID,
+) -> GateResult:
+    """A verdict that is final, or a gate that is under way, is returned; otherwise a new one is queued.
+
+    Raises: NotFound.
+    """
+    model = await _model(session, scope, model_version_id, lock=True)
+    version = await _version(session, scope, schema_version_id)
+    await _check_schema(session, scope, model, version)
+    policy_sha256 = gate.load_policy().sha256
+    for earlier in await repository.of_pair(session, scope, model.id, version.id):
+        if earlier.state in OPEN or is_final(earlier, policy_sha256):
+            return earlier
+    row = GateResult(
+        tenant_id=scope.tenant_id,
+        model_version_id=model.id,
+        schema_version_id=version.id,
+        policy_sha256=policy_sha256,
+        state=GateState.queued,
+        reasons=[],
+    )
+    session.add(row)
+    await session.flush()
+    await jobs.enqueue(session, scope, JobKind.gate, row.id, max_attempts=_ATTEMPTS)
+    detail = {"model_version_id": str(model.id), "schema_version_id": str(version.id)}
+    audit.record(session, actor_key_id, scope.tenant_id, Act("gate.requested", f"gate:{row.id}", detail))
+    return row
+
+
+async def request_by_number(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    model_version_id: UUID,
+    number: int | None,
+) -> GateResult:
+    """number: of a version of the model's schema; None: the one that it was trained for. Raises: NotFound."""
+    model = await _model(session, scope, model_version_id)
+    version = await _version(session, scope, model.schema_version_id)
+    if number is not None:
+        version = await schemas.version(session, scope, version.schema_id, number)
+    return await request(session, scope, actor_key_id, model.id, version.id)
+
+
+def is_final(row: GateResult, policy_sha256: str) -> bool:
+    return row.verdict in FINAL and row.policy_sha256 == policy_sha256
+
+
+async def result(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> GateResult:
+    """Raises: NotFound."""
+    row = await repository.get(session, scope, gate_id)
+    if row is None:
+        raise NotFound("there is no such gate")
+    return row
+
+
+async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Found:
+    """Raises: NotFound."""
+    one = await repository.found(session, scope, gate_id)
+    if one is None:
+        raise NotFound("there is no such gate")
+    return one
+
+
+async def newest_of_pair(
+    session: AsyncSession, scope: TenantScope, model_version_id: UUID, schema_version_id: UUID
+) -> GateResult | None:
+    """The newest with a final verdict; where there is none, the newest."""
+    rows = await repository.of_pair(session, scope, model_version_id, schema_version_id)
+    return next((row for row in rows if row.verdict in FINAL), rows[0] if rows else None)
+
+
+async def job_of(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Job | None:
+    return await jobs.newest_of(session, scope, JobKind.gate, gate_id)
+
+
+async def report_key(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> str:
+    """Raises: NotFound, NotMeasured."""
+    row = await result(session, scope, gate_id)
+    if row.report_key is None:
+        why = "; ".join(row.reasons) if row.state not in OPEN else f"it is {row.state.value}"
+        raise NotMeasured(f"the gate has no report: {why}")
+    return row.report_key
+
+
+def page_key(key: str) -> str:
+    """Of the page that shows the report stored under `key`."""
+    return key.removesuffix(".json") + ".html"
+
+
+# -------------------------------------------------------------------------------------------------------- for the job
+
+
+async def begin(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> GateResult:
+    """The verdict will be under the policy that is in force now, whichever was when it was asked for."""
+    row = await repository.get(session, scope, gate_id, lock=True)
+    assert row is not None  # rows of gates are never removed
+    row.state, row.policy_sha256 = GateState.running, gate.load_policy().sha256
+    return row
+
+
+async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decision: Decision) -> None:
+    row = await repository.get(session, scope, gate_id, lock=True)
+    assert row is not None
+    row.state, row.finished_at = GateState.done, utc_now()
+    row.verdict, row.reasons = decision.verdict, decision.reasons
+    row.policy_sha256, row.report_key = decision.policy_sha256, decision.report_key
+    await session.flush()
+    detail = {"verdict": decision.verdict.value, "policy_sha256": decision.policy_sha256}
+    audit.record(session, None, scope.tenant_id, Act("gate.decided", f"gate:{gate_id}", detail))
+
+
+async def give_up(session: AsyncSession, job: Job) -> None:
+    """It could not be measured, or was cancelled: no verdict, so it may be asked for again."""
+    row = await repository.get(session, TenantScope(job.tenant_id), job.subject_id, lock=True)
+    if row is None or row.state not in OPEN:
+        return
+    why = (job.error or {}).get("message") or "it was cancelled"
+    row.state, row.finished_at = GateState.failed, utc_now()
+    row.reasons = [f"it could not be measured: {why}"]
+
+
+# --------------------------------------------------------------------------------------------------------------- parts
+
+
+async def _model(
+    session: AsyncSession, scope: TenantScope, model_version_id: UUID, *, lock: bool = False
+) -> ModelVersion:
+    row = await repository.model(session, scope, model_version_id, lock=lock)
+    if row is None:
+        raise NotFound("there is no such model version")
+    return row
+
+
+async def _version(session: AsyncSession, scope: TenantScope, version_id: UUID) -> SchemaVersion:
+    row = await schema_repository.version_by_id(session, scope, version_id)
+    if row is None:
+        raise NotFound("there is no such schema version")
+    return row
+
+
+async def _check_schema(
+    session: AsyncSession, scope: TenantScope, model: ModelVersion, version: SchemaVersion
+) -> None:
+    if version.id == model.schema_version_id:
+        return
+    own = await _version(session, scope, model.schema_version_id)
+    if own.schema_id != version.schema_id:
+        raise NotFound("the model was trained for another schema, which has no such version")

@@ -1,0 +1,210 @@
+"""The job that measures a gate on the serving vLLM, and the sweep that sees to it that every model has one.
+
+The same code as the main job on files: suite, predictor, report and policy. What differs is where the models are: a
+replica of the service answers, with the candidate's adapters loaded beside those of everybody else.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from app.db.engine import Database
+from app.db.session import transaction
+from app.errors import InputError
+from app.gates import exam, repository, service
+from app.gates.exam import Material, Room
+from app.gates.placing import place, served_base
+from app.gates.repository import Pair
+from app.gates.service import Decision
+from app.jobs.context import JobContext
+from app.jobs.ends import JobOutcome
+from app.jobs.handlers import register, register_sweep
+from app.jobs.sweeping import each
+from app.models.gates import GateResult
+from app.models.jobs import JobKind
+from app.models.runs import ModelVersion, Run
+from app.pipeline import benchmark
+from app.pipeline.benchmark import Exam, Served
+from app.runs import artifacts
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from app.serving.base import codes_for, token_counter
+from app.serving.replica import Replica
+from app.serving.replicas import opened, while_serving
+from app.serving.vllm import BASE_NAME
+from app.settings import Settings
+from app.tenants import service as tenants
+from evaluation.contract.record import Split
+from evaluation.contract.schema import CategorySchema
+from evaluation.predictor import Codes
+from evaluation.report import Report, Verdict
+
+AT_ONCE = 50
+LAST_ONLY = "candidate"
+
+
+class Work(NamedTuple):
+    """threshold: below which the tenant's answers abstain."""
+
+    gate: GateResult
+    model: ModelVersion
+    run: Run
+    schema: CategorySchema
+    threshold: float | None
+
+    @property
+    def of_own_version(self) -> bool:
+        return self.gate.schema_version_id == self.model.schema_version_id
+
+
+class Candidate(NamedTuple):
+    """A stage's adapter as it lies on this machine, where the model server can read it."""
+
+    stage: str
+    sha256: str
+    folder: Path
+
+
+class Prepared(NamedTuple):
+    codes: Codes
+    material: Material
+    candidates: list[Candidate]
+
+
+class Steps:
+    """The examination's progress as the job's: questions answered of all that will be asked."""
+
+    def __init__(self, context: JobContext, stages: int, items: int):
+        self._context, self._items, self._total = context, items, stages * items
+        self._ended = 0
+
+    def note(self, text: str) -> None:
+        self._context.event({"event": "note", "message": text})
+
+    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
+        self._context.progress(self._ended + done, self._total, message or stage)
+
+    def end(self, stage: str, message: str = "") -> None:
+        self._ended += self._items
+        self._context.progress(self._ended, self._total, f"{stage}: done")
+
+
+async def measure(context: JobContext) -> JobOutcome:
+    async with opened(context.settings) as replicas:
+        replica = await replicas.roomiest()  # before anything else: without one the job waits
+        work = await _begin(context)
+        context.progress(0, None, "preparing")
+        prepared = await context.in_thread(_prepare, context, work)
+        decision = await _decide(context, work, prepared, replica)
+    result = {"verdict": decision.verdict.value, "reasons": decision.reasons}
+    apply = partial(service.decide, scope=context.scope, gate_id=work.gate.id, decision=decision)
+    return JobOutcome(result, apply=apply)
+
+
+async def _begin(context: JobContext) -> Work:
+    scope = context.scope
+    async with context.transaction() as session:
+        gate = await service.begin(session, scope, context.job.subject_id)
+        model = await repository.model(session, scope, gate.model_version_id)
+        version = await schema_repository.version_by_id(session, scope, gate.schema_version_id)
+        assert model is not None and version is not None  # foreign keys, and nobody removes them
+        run = await repository.run(session, scope, model.run_id)
+        threshold = (await tenants.get(session, scope)).abstain_below
+    return Work(gate, model, run, schemas.content_of(version), threshold)
+
+
+# ----------------------------------------------------------------------------------------------------- in a thread
+
+
+def _prepare(context: JobContext, work: Work) -> Prepared:
+    """Raises: AdapterRefused, Damaged, InputError, SnapshotBroken."""
+    base = served_base(context.settings, work.model)
+    codes = codes_for(base.folder, work.schema)
+    local = context.workdir / "snapshot.jsonl"
+    artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
+    room = Room(codes.texts, token_counter(base.folder), context.settings.vllm_max_model_len)
+    material = exam.read(local, work.schema, room)
+    return Prepared(codes, material, _candidates(context, work))
+
+
+def _candidates(context: JobContext, work: Work) -> list[Candidate]:
+    """Every stage under the version that the model was trained for, so that the report compares them."""
+    model = work.model
+    stages = [stage for stage in model.stages if stage.get("adapter_key")] if work.of_own_version else []
+    named = [(stage["kind"], stage["adapter_key"], stage["sha256"]) for stage in stages]
+    if not named or named[-1][2] != model.adapter_sha256:
+        last = model.stages[-1]["kind"] if model.stages else LAST_ONLY
+        named.append((last, model.adapter_key, model.adapter_sha256))
+    fetch = partial(place, context.storage, context.settings)
+    return [Candidate(kind, sha256, fetch(key, sha256)) for kind, key, sha256 in named]
+
+
+# ------------------------------------------------------------------------------------------------- the examination
+
+
+async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: Replica) -> Decision:
+    """Raises: ServingAway, ServingError, ServingFull."""
+    if len(work.schema.answers) < 2:
+        return _nothing(work, ["the schema version allows one answer only: there is nothing to decide"])
+    material = prepared.material
+    try:
+        suite = benchmark.suite_of(material.inputs, exam.benchmark_of(work.run))
+    except InputError as error:
+        return _nothing(work, [str(error), *material.left_out])
+    for one in prepared.candidates:
+        await replica.load(one.folder, one.sha256)
+    served = [Served("base", BASE_NAME, work.model.base_sha256)]
+    served += [Served(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
+    baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
+    kept = context.workdir / "benchmark"
+    asked = Exam(material.inputs, suite, prepared.codes, kept, baselines, work.threshold)
+    steps = Steps(context, len(served), len(suite.items))
+    examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)
+    report = _told(
+        await while_serving(replica, [one.sha256 for one in prepared.candidates], examining), material
+    )
+    return await _stored(context, work, report)
+
+
+def _nothing(work: Work, reasons: Sequence[str]) -> Decision:
+    return Decision(Verdict.incomplete, list(reasons), work.gate.policy_sha256, None)
+
+
+def _told(report: Report, material: Material) -> Report:
+    """An incomplete gate says which conversations it could not use: they may be what it lacks."""
+    assert report.gate is not None
+    if report.gate.verdict is not Verdict.incomplete or not material.left_out:
+        return report
+    reasons = [*report.gate.reasons, *material.left_out]
+    return report.model_copy(update={"gate": report.gate.model_copy(update={"reasons": reasons})})
+
+
+async def _stored(context: JobContext, work: Work, report: Report) -> Decision:
+    """Under the epoch too: an attempt that has lost its job writes over nobody's report."""
+    assert report.gate is not None
+    key = f"tenants/{context.scope.tenant_id}/gates/{work.gate.id}/{context.ticket.epoch}/report.json"
+    local, page = context.workdir / "report.json", context.workdir / "report.html"
+    await context.in_thread(benchmark.write, report, local, page)
+    await context.in_thread(context.storage.put_file, page, service.page_key(key))
+    await context.in_thread(context.storage.put_file, local, key)
+    return Decision(report.gate.verdict, report.gate.reasons, report.gate.policy_sha256, key)
+
+
+# -------------------------------------------------------------------------------------------------------- the sweep
+
+
+async def sweep(database: Database, _settings: Settings) -> None:
+    """A model version that nobody has asked a gate for gets one on its own schema version."""
+    async with transaction(database, read_only=True) as session:
+        waiting = await repository.ungated(session, AT_ONCE)
+    await each("gates", waiting, partial(_request, database))
+
+
+async def _request(database: Database, pair: Pair) -> None:
+    async with transaction(database, pair.scope) as session:
+        await service.request(session, pair.scope, None, pair.model_version_id, pair.schema_version_id)
+
+
+register(JobKind.gate, measure, service.give_up)
+register_sweep("gates", sweep)

@@ -1,0 +1,40 @@
+"""What Prometheus may read, in base units. No tenant is a label: there may be thousands of them."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+REGISTRY = CollectorRegistry()
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_REQUESTS = Histogram(
+    "steerwise_http_request_duration_seconds",
+    "From the request's head to the end of its answer.",
+    ("method", "route", "status"),
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+ANSWERS = Counter(
+    "steerwise_answers", "Conversations answered, by what became of them.", ("outcome",), registry=REGISTRY
+)
+MODEL_SECONDS = Histogram(
+    "steerwise_model_duration_seconds",
+    "One conversation at the model server.",
+    buckets=_SECONDS,
+    registry=REGISTRY,
+)
+TOKENS = Counter("steerwise_model_tokens", "As the model server counted them.", ("kind",), registry=REGISTRY)
+MODEL_FAILURES = Counter(
+    "steerwise_model_failures", "Conversations that no model server answered.", registry=REGISTRY
+)
+
+
+def request_ended(method: str, route: str | None, status: int | None, passed_s: float) -> None:
+    """route: None where no endpoint was found; a caller's own words never become a label."""
+    known = method if method in _METHODS else "other"
+    _REQUESTS.labels(known, route or "none", status or "none").observe(passed_s)
+
+
+def exposed() -> bytes:
+    return generate_latest(REGISTRY)

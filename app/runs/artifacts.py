@@ -1,0 +1,145 @@
+"""What stages make, in the storage: under names made from the content, so that a name never means something else."""
+
+import hashlib
+import json
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from app.db.scope import TenantScope
+from app.errors import AdapterRefused
+from app.serving import adapters
+from app.storage import Storage
+
+TRACES = "traces.jsonl"
+MAX_RANK = 512  # of training.config.Lora; which rank a vLLM takes is checked by whoever loads
+
+
+class Damaged(AdapterRefused):
+    """A file of the storage is not what was put there."""
+
+    code = "artifact_damaged"
+
+
+class StageResult(NamedTuple):
+    """What a finished stage has made. sha256: of the traces file, or of the adapter as app.serving.adapters counts it.
+
+    seconds: of the process that finished it. base_sha256: of the base that it was made with.
+    """
+
+    kind: str
+    artifact_key: str
+    adapter_key: str | None
+    sha256: str
+    metrics: dict[str, Any]
+    seconds: float
+    base_sha256: str
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        return self._asdict()
+
+    @property
+    def of_model(self) -> dict[str, Any]:
+        """As a model version lists it."""
+        return {name: value for name, value in self._asdict().items() if name != "base_sha256"}
+
+
+def adapter_key(tenant_id: UUID, sha256: str) -> str:
+    """Of a folder: the names of app.serving.adapters.FILES follow it."""
+    return f"tenants/{tenant_id}/adapters/{sha256}/"
+
+
+def run_key(scope: TenantScope, run_id: UUID, *parts: str) -> str:
+    return "/".join(("tenants", str(scope.tenant_id), "runs", str(run_id), *parts))
+
+
+def put_traces(storage: Storage, scope: TenantScope, run_id: UUID, path: Path) -> tuple[str, str]:
+    """Returns its key and its sha256."""
+    sha256 = sha256_of(path)
+    key = run_key(scope, run_id, "traces", f"{sha256}.jsonl")
+    storage.put_file(path, key)
+    return key, sha256
+
+
+def put_adapter(
+    storage: Storage, scope: TenantScope, source: Path, workdir: Path, max_rank: int
+) -> tuple[str, str]:
+    """Checked as vLLM needs it. Returns its key and its sha256. Raises: AdapterRefused."""
+    frozen = adapters.freeze(source, workdir / "frozen", max_rank)
+    key = adapter_key(scope.tenant_id, frozen.sha256)
+    for name in adapters.FILES:
+        storage.put_file(frozen.folder / name, key + name)
+    return key, frozen.sha256
+
+
+def fetch_adapter(storage: Storage, key: str, sha256: str, folder: Path, max_rank: int = MAX_RANK) -> Path:
+    """The adapter as `folder`/<sha256>, checked, for app.serving.adapters; fetched only where it is not there yet.
+
+    Raises: AdapterRefused, FileNotFoundError, NoSpace.
+    """
+    final = folder / sha256
+    if final.is_dir() and _is_whole(final, sha256, max_rank):
+        return final
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / f".incoming-{secrets.token_hex(6)}"
+    try:
+        for name in adapters.FILES:
+            storage.get_file(key + name, staging / name)
+        if adapters.check(staging, max_rank).sha256 != sha256:
+            raise Damaged("an adapter in the storage is not the one that was put there")
+        _move(staging, final, sha256, max_rank)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return final
+
+
+def _move(staging: Path, final: Path, sha256: str, max_rank: int) -> None:
+    """Somebody else may have been faster, or have left something broken."""
+    if final.exists() and not _is_whole(final, sha256, max_rank):
+        shutil.rmtree(final, ignore_errors=True)
+    try:
+        staging.rename(final)
+    except OSError:
+        if not _is_whole(final, sha256, max_rank):
+            raise
+
+
+def _is_whole(folder: Path, sha256: str, max_rank: int) -> bool:
+    try:
+        return adapters.check(folder, max_rank).sha256 == sha256
+    except (AdapterRefused, OSError):
+        return False
+
+
+def fetch_file(storage: Storage, key: str, sha256: str, local: Path) -> Path:
+    """Raises: Damaged, FileNotFoundError, NoSpace."""
+    if not (local.is_file() and sha256_of(local) == sha256):
+        storage.get_file(key, local)
+        if sha256_of(local) != sha256:
+            raise Damaged("a file in the storage is not the one that was put there")
+    return local
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --------------------------------------------------------------- what an attempt had finished before it was cut off
+
+
+def note_done(storage: Storage, key: str, result: StageResult, workdir: Path) -> None:
+    """Written after everything that it names."""
+    path = workdir / "done.json"
+    path.write_text(json.dumps(result.stored))
+    storage.put_file(path, key)
+
+
+def read_done(storage: Storage, key: str) -> StageResult | None:
+    if not storage.exists(key):
+        return None
+    with storage.open_read(key) as file:
+        return StageResult(**json.load(file))

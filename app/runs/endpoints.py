@@ -1,0 +1,126 @@
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+
+from app.auth.dependencies import AnyTenant, Caller
+from app.datasets.service import DatasetBusy
+from app.db.session import Session
+from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight
+from app.paging import Page, Paging
+from app.problems import responses
+from app.runs import logs, repository, service, stream
+from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, RunId, StageName, Writer
+from app.runs.orders import BaseNotServed, DatasetNotEnough
+from app.runs.payloads import RunIn, RunOut
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"])
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events. `id` is the event's, `event` its kind (queued, started, metric, progress, "
+        "succeeded, retried, failed, cancelled, …), `data` a JSON object with `at`, `stage`, `event` and what belongs "
+        "to the kind. The last one is `end`, with the run's `state`, `model_version_id` and `error`.",
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'id: 1043\nevent: metric\ndata: {"at": "2026-01-02T10:30:00+00:00", "stage": "sft", '
+                '"event": "metric", "step": 24, "total_steps": 60, "eta_s": 41.5, "metrics": {"loss": 0.93}}\n\n',
+            }
+        },
+    }
+}
+_LOG: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What the stage printed, attempt by attempt; empty where it has printed nothing yet.",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "=== start 1 ===\n…\n"}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_run",
+    responses=responses(
+        Forbidden,
+        NotFound,
+        DatasetBusy,
+        RequestInFlight,
+        IdempotencyKeyReused,
+        BaseNotServed,
+        DatasetNotEnough,
+        NoSpace,
+    ),
+)
+async def create(
+    body: RunIn,
+    request: Request,
+    caller: Caller,
+    scope: Writer,
+    session: Session,
+    request_once: OnceForWriter,
+) -> RunOut:
+    """Train a classifier: traces → SFT → distillation → RL, on the dataset as it is now.
+
+    Everything is checked before the answer. Send an `Idempotency-Key` and it is safe to send the request again.
+    """
+    state = request.app.state
+    order = body.order(state.settings)
+    run = await service.create(session, state.storage, scope, caller.key_id, order)
+    made = RunOut.of(await service.view(session, scope, run.id))
+    return await request_once.keep(session, 202, made)
+
+
+@router.get("", operation_id="list_runs", responses=responses(NotFound))
+async def listed(
+    scope: AnyTenant, session: Session, paging: Paging, schema_id: OfSchema = None
+) -> Page[RunOut]:
+    """The tenant's runs."""
+    rows = await repository.listed(session, scope, paging, schema_id)
+    views = await service.views(session, scope, rows)
+    return paging.page(views, RunOut.of, lambda view: repository.position(view.run))
+
+
+@router.get("/{run_id}", operation_id="get_run", responses=responses(NotFound))
+async def get(run_id: RunId, scope: AnyTenant, session: Session) -> RunOut:
+    """One run: its stages, how far they are, and what they measured."""
+    return RunOut.of(await service.view(session, scope, run_id))
+
+
+@router.post(
+    "/{run_id}/cancel", status_code=202, operation_id="cancel_run", responses=responses(Forbidden, NotFound)
+)
+async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
+    """End it. A stage that runs is stopped within seconds; a run that has ended stays as it is."""
+    await service.request_cancel(session, scope, caller.key_id, run_id)
+    return RunOut.of(await service.view(session, scope, run_id))
+
+
+@router.get(
+    "/{run_id}/events",
+    operation_id="stream_run_events",
+    response_class=StreamingResponse,
+    responses=responses(NotFound) | _EVENTS,
+)
+async def events(
+    run_id: RunId, scope: AnyTenant, session: Session, request: Request, last_event_id: LastEventId = None
+) -> StreamingResponse:
+    """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
+    await service.get(session, scope, run_id)  # this session ends before the stream begins
+    told = stream.events(request.app.state.database, scope, run_id, int(last_event_id or 0))
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+
+
+@router.get(
+    "/{run_id}/stages/{kind}/log",
+    operation_id="get_run_stage_log",
+    response_class=StreamingResponse,
+    responses=responses(NotFound) | _LOG,
+)
+async def log(
+    run_id: RunId, kind: StageName, scope: AnyTenant, session: Session, request: Request
+) -> StreamingResponse:
+    """What a stage printed. While it runs, up to about ten seconds ago."""
+    job = await service.job_of_stage(session, scope, run_id, kind)
+    return StreamingResponse(logs.read(request.app.state.storage, job), media_type="text/plain")

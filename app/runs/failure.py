@@ -1,0 +1,67 @@
+"""What a run says about a failure: what went wrong and what to do, never where things lie on our machines."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import AppError, StageFailed
+from app.pipeline.supervisor import Result
+
+# An absolute path that begins a word or a quotation; what follows a letter (`train/test`) or a colon (a URL) is none.
+_PATH = re.compile(r"(?<![\w/:.~-])~?/(?:[^\s/'\"()<>,;:]+/)*([^\s/'\"()<>,;:]+)/?")
+
+# Of a stage's own failures those that the same inputs would bring about again.
+FINAL = frozenset(
+    {
+        "non_finite_loss",
+        "no_traces",
+        "no_examples",
+        "prompt_too_long",
+        "base_not_found",
+        "adapter_not_found",
+        "input_not_found",
+        "no_single_token_codes",
+    }
+)
+
+
+class RunStageFailed(AppError):
+    """As it is stored with the job and the run. final: trying again cannot help."""
+
+    def __init__(self, code: str, message: str, details: Sequence[str] = (), *, final: bool):
+        super().__init__(message, details)
+        self.code = code
+        self.status = 422 if final else 500  # which is what app.jobs.runner goes by
+
+
+def told(error: AppError, result: Result | None, known: Sequence[Path]) -> RunStageFailed:
+    """result: what the stage's process left, if anything. known: places that may be named in the error's words."""
+    if isinstance(error, StageFailed) and result is not None and result.code is not None:
+        code, message = result.code, result.message or result.code
+        details: tuple[str, ...] = ()
+        final = result.code in FINAL
+    else:
+        problems = [f"{p.where}: {p.message}" for p in error.problems]
+        code, message = error.code, str(error)
+        details = (*error.details, *problems)
+        final = error.status < 500
+    lines = [without_paths(line, *known) for line in details]
+    return RunStageFailed(code, without_paths(message, *known), lines, final=final)
+
+
+def without_paths(text: str, *known: Path) -> str:
+    """A file keeps its name and loses its folder."""
+    for place in sorted({str(path) for path in known}, key=len, reverse=True):  # they may hold spaces
+        text = text.replace(f"{place}/", "/")
+    return _PATH.sub(r"\1", text)
+
+
+def of_job(error: dict[str, Any], stage: str) -> dict[str, Any]:
+    """The run's error from that of the job that ended it."""
+    return {
+        "code": error.get("code", "internal"),
+        "message": without_paths(str(error.get("message", ""))),
+        "stage": stage,
+        "details": [without_paths(str(line)) for line in error.get("details", ())],
+    }

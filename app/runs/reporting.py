@@ -1,0 +1,72 @@
+"""From what a stage's process says about itself to the job's progress and events."""
+
+import time
+from typing import Any, NamedTuple, Protocol
+
+from app.jobs.lease import Event
+
+EVERY_S = 1.0  # how often metrics are kept: a row each
+_NOT_METRICS = frozenset({"at", "stage", "event", "step", "total_steps", "message"})
+_DOING = {"traces": "writing traces"}
+
+
+class Listener(Protocol):
+    """What app.jobs.context.JobContext offers."""
+
+    def progress(self, done: int, total: int | None = None, message: str = "") -> None: ...
+    def event(self, event: Event) -> None: ...
+
+
+class _Mark(NamedTuple):
+    at: float
+    step: int
+
+
+class Reporter:
+    """max_seconds: after which the stage ends by itself. Called from one thread."""
+
+    def __init__(self, to: Listener, kind: str, max_seconds: float | None):
+        self._to, self._kind, self._max_seconds = to, kind, max_seconds
+        self._first: _Mark | None = None
+        self._kept_at = float("-inf")
+        self._pending: Event | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if event.get("event") not in ("progress", "metric"):
+            return  # that it started and how it ended is said by the job itself
+        step, total = event.get("step") or 0, event.get("total_steps")
+        message = event.get("message") or _DOING.get(self._kind, "training")
+        self._to.progress(step, total, message)
+        if event.get("message"):
+            self._to.event({"event": "progress", "stage": self._kind, "message": message})
+        metrics = {name: value for name, value in event.items() if name not in _NOT_METRICS}
+        if metrics:
+            counted = {"step": step, "total_steps": total, "eta_s": self._eta_s(step, total)}
+            self._keep({"event": "metric", "stage": self._kind, **counted, "metrics": metrics})
+
+    def close(self) -> None:
+        """The last metrics are kept whenever they came."""
+        if self._pending is not None:
+            self._to.event(self._pending)
+        self._pending = None
+
+    def _keep(self, event: Event) -> None:
+        now = time.monotonic()
+        if now < self._kept_at + EVERY_S:
+            self._pending = event
+            return
+        self._kept_at, self._pending = now, None
+        self._to.event(event)
+
+    def _eta_s(self, step: int, total: int | None) -> float | None:
+        """By the pace since the first step that was seen: what came before it was loading, or an earlier attempt."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = _Mark(now, step)
+        passed_s, steps = now - self._first.at, step - self._first.step
+        if total is None or steps <= 0:
+            return None
+        left_s = passed_s / steps * max(0, total - step)
+        if self._max_seconds is not None:
+            left_s = min(left_s, max(0.0, self._max_seconds - passed_s))
+        return round(left_s, 1)

@@ -1,0 +1,111 @@
+"""Runs and the models that they made, each with the schema version that it is for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.scope import TenantScope
+from app.models.jobs import Job
+from app.models.runs import ModelVersion, Run, RunState
+from app.models.schemas import SchemaVersion
+from app.paging import PageRequest, Position, older
+
+
+class OfVersion(NamedTuple):
+    """version: the schema version that the run, or the model, is for."""
+
+    run: Run
+    version: SchemaVersion
+
+
+class Model(NamedTuple):
+    row: ModelVersion
+    run: Run
+    version: SchemaVersion
+
+
+def position(row: Run | ModelVersion) -> Position:
+    """In the lists below."""
+    return Position(row.created_at, row.id)
+
+
+async def get(session: AsyncSession, scope: TenantScope, run_id: UUID, *, lock: bool = False) -> Run | None:
+    """lock: until the end of the transaction nobody else changes it. Lock its jobs first, if at all."""
+    query = select(Run).where(Run.tenant_id == scope.tenant_id, Run.id == run_id)
+    query = query.with_for_update() if lock else query
+    return await session.scalar(query, execution_options={"populate_existing": True})
+
+
+async def with_version(session: AsyncSession, scope: TenantScope, run_id: UUID) -> OfVersion | None:
+    query = (
+        select(Run, SchemaVersion)
+        .join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
+        .where(Run.tenant_id == scope.tenant_id, Run.id == run_id)
+    )
+    found = (await session.execute(query)).one_or_none()
+    return None if found is None else OfVersion(*found)
+
+
+async def listed(
+    session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
+) -> list[OfVersion]:
+    query = (
+        select(Run, SchemaVersion)
+        .join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
+        .where(Run.tenant_id == scope.tenant_id, older(Run.created_at, Run.id, paging.after))
+    )
+    if schema_id is not None:
+        query = query.where(SchemaVersion.schema_id == schema_id)
+    query = query.order_by(Run.created_at.desc(), Run.id.desc()).limit(paging.fetch)
+    return [OfVersion(*row) for row in await session.execute(query)]
+
+
+async def model_version(
+    session: AsyncSession, scope: TenantScope, model_version_id: UUID
+) -> ModelVersion | None:
+    query = select(ModelVersion).where(ModelVersion.tenant_id == scope.tenant_id)
+    return await session.scalar(query.where(ModelVersion.id == model_version_id))
+
+
+async def model(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> Model | None:
+    query = (
+        select(ModelVersion, Run, SchemaVersion)
+        .join(Run, Run.id == ModelVersion.run_id)
+        .join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
+        .where(ModelVersion.tenant_id == scope.tenant_id, ModelVersion.id == model_version_id)
+    )
+    found = (await session.execute(query)).one_or_none()
+    return None if found is None else Model(*found)
+
+
+async def models(
+    session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
+) -> list[Model]:
+    query = (
+        select(ModelVersion, Run, SchemaVersion)
+        .join(Run, Run.id == ModelVersion.run_id)
+        .join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
+        .where(
+            ModelVersion.tenant_id == scope.tenant_id,
+            older(ModelVersion.created_at, ModelVersion.id, paging.after),
+        )
+    )
+    if schema_id is not None:
+        query = query.where(SchemaVersion.schema_id == schema_id)
+    query = query.order_by(ModelVersion.created_at.desc(), ModelVersion.id.desc()).limit(paging.fetch)
+    return [Model(*row) for row in await session.execute(query)]
+
+
+async def in_states(session: AsyncSession, run_ids: Sequence[UUID], states: Sequence[RunState]) -> list[Run]:
+    """Of any tenant: for workers, who look after their machine."""
+    query = select(Run).where(Run.id.in_(run_ids), Run.state.in_(states))
+    return list(await session.scalars(query))
+
+
+async def checkpoints(session: AsyncSession, run_ids: Sequence[UUID]) -> list[str]:
+    """Keys in the storage. Of any tenant, likewise."""
+    query = select(Job.checkpoint_uri).where(Job.run_id.in_(run_ids), Job.checkpoint_uri.is_not(None))
+    return [key for key in await session.scalars(query) if key is not None]

@@ -1,0 +1,223 @@
+"""Decisions about runs: what one begins with, what its end means, and how it looks from outside."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import audit
+from app.audit import Act
+from app.datasets import service as datasets
+from app.db.base import utc_now
+from app.db.scope import TenantScope
+from app.errors import InvalidRequest, NotFound, Problem
+from app.jobs import service as jobs
+from app.models.jobs import Job, JobEvent, JobState
+from app.models.runs import ModelVersion, Run, RunState
+from app.models.schemas import SchemaVersion
+from app.runs import failure, repository
+from app.runs.artifacts import StageResult
+from app.runs.kinds import ENDED, STAGES
+from app.runs.orders import DatasetNotEnough, Order
+from app.runs.repository import Model, OfVersion
+from app.schemas import repository as schema_repository
+from app.schemas import service as schemas
+from app.storage import Storage
+
+
+class View(NamedTuple):
+    """A run with its jobs in their order. newest: by job the event that has its latest metrics."""
+
+    run: Run
+    version: SchemaVersion
+    jobs: list[Job]
+    newest: Mapping[UUID, JobEvent]
+
+
+async def create(
+    session: AsyncSession, storage: Storage, scope: TenantScope, actor_key_id: UUID, order: Order
+) -> Run:
+    """With the dataset frozen, and a job for each stage of which the first may begin.
+
+    Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound.
+    """
+    version = await _version(session, scope, order)
+    missing = await datasets.shortfall(session, scope, order.dataset_id, version)
+    if missing:
+        problems = [Problem("body.dataset_id", line) for line in missing]
+        raise DatasetNotEnough(
+            f"the dataset is not enough for a run: {'; '.join(missing)}", problems=problems
+        )
+    frozen = await datasets.freeze(session, storage, scope, order.dataset_id, version)
+    run = Run(
+        tenant_id=scope.tenant_id,
+        schema_version_id=version.id,
+        dataset_id=order.dataset_id,
+        snapshot_key=frozen.key,
+        snapshot_sha256=frozen.sha256,
+        preset=order.preset.value,
+        settings=order.plan.model_dump(mode="json"),
+        seed=order.seed,
+        base=order.base,
+        created_by=actor_key_id,
+    )
+    session.add(run)
+    await session.flush()
+    for seq, kind in enumerate(STAGES, start=1):
+        await jobs.enqueue(session, scope, kind, run.id, run_id=run.id, seq=seq, blocked=seq > 1)
+    detail = {"schema_version_id": str(version.id), "dataset_id": str(order.dataset_id)}
+    detail |= {"preset": order.preset.value, "snapshot_sha256": frozen.sha256}
+    audit.record(session, actor_key_id, scope.tenant_id, Act("run.created", f"run:{run.id}", detail))
+    return run
+
+
+async def _version(session: AsyncSession, scope: TenantScope, order: Order) -> SchemaVersion:
+    await schemas.get(session, scope, order.schema_id)
+    number = order.schema_version
+    if number is None:
+        latest = await schema_repository.latest_numbers(session, scope, [order.schema_id])
+        number = latest.get(order.schema_id)
+    if number is None:
+        problem = Problem("body.schema_id", "names a schema that was never published; publish it first")
+        raise InvalidRequest(f"{problem.where} {problem.message}", problems=[problem])
+    return await schemas.version(session, scope, order.schema_id, number)
+
+
+async def get(session: AsyncSession, scope: TenantScope, run_id: UUID, *, lock: bool = False) -> Run:
+    """Raises: NotFound."""
+    return _found(await repository.get(session, scope, run_id, lock=lock))
+
+
+async def model_version(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> ModelVersion:
+    """Raises: NotFound."""
+    row = await repository.model_version(session, scope, model_version_id)
+    if row is None:
+        raise NotFound("there is no such model version")
+    return row
+
+
+async def model(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> Model:
+    """With what it is shown with. Raises: NotFound."""
+    found = await repository.model(session, scope, model_version_id)
+    if found is None:
+        raise NotFound("there is no such model version")
+    return found
+
+
+async def view(session: AsyncSession, scope: TenantScope, run_id: UUID) -> View:
+    """Raises: NotFound."""
+    found = await repository.with_version(session, scope, run_id)
+    if found is None:
+        raise NotFound("there is no such run")
+    return (await views(session, scope, [found]))[0]
+
+
+async def views(session: AsyncSession, scope: TenantScope, rows: Sequence[OfVersion]) -> list[View]:
+    by_run: dict[UUID, list[Job]] = defaultdict(list)
+    for job in await jobs.of_runs(session, scope, [row.run.id for row in rows]):
+        if job.kind in STAGES and job.run_id is not None:
+            by_run[job.run_id].append(job)
+    ids = [job.id for own in by_run.values() for job in own]
+    newest = await jobs.newest_events(session, scope, ids, "metric", "succeeded")
+    return [View(row.run, row.version, by_run[row.run.id], newest) for row in rows]
+
+
+async def job_of_stage(session: AsyncSession, scope: TenantScope, run_id: UUID, kind: str) -> Job:
+    """Raises: NotFound."""
+    await get(session, scope, run_id)
+    found = [job for job in await jobs.of_run(session, scope, run_id) if job.kind.value == kind]
+    if not found:
+        raise NotFound("the run has no such stage")
+    return found[-1]
+
+
+async def request_cancel(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, run_id: UUID) -> None:
+    """What has not begun ends now, a running stage when its worker hears of it. Harmless once the run has ended.
+
+    Raises: NotFound.
+    """
+    run = await get(session, scope, run_id)
+    if run.state in ENDED:
+        return
+    await jobs.request_cancel_of_run(session, scope, run_id)
+    audit.record(session, actor_key_id, scope.tenant_id, Act("run.cancelled", f"run:{run_id}"))
+
+
+# -------------------------------------------------------------------------------------------------- for the workers
+
+
+class Begun(NamedTuple):
+    run: Run
+    version: SchemaVersion
+    earlier: dict[str, StageResult]
+
+
+async def begin_stage(session: AsyncSession, scope: TenantScope, run_id: UUID, seq: int) -> Begun:
+    """The first stage that starts makes the run a running one. The caller holds the stage's job."""
+    run = await get(session, scope, run_id, lock=True)
+    if run.state is RunState.queued:
+        run.state = RunState.running
+    version = await schema_repository.version_by_id(session, scope, run.schema_version_id)
+    assert version is not None  # a foreign key of the run
+    return Begun(run, version, await _made(session, scope, run_id, seq))
+
+
+async def _made(
+    session: AsyncSession, scope: TenantScope, run_id: UUID, before: int
+) -> dict[str, StageResult]:
+    done = [job for job in await jobs.of_run(session, scope, run_id) if job.seq < before]
+    ends = await jobs.newest_events(session, scope, [job.id for job in done], "succeeded")
+    return {job.kind.value: StageResult(**ends[job.id].event["result"]) for job in done}
+
+
+async def succeed(
+    session: AsyncSession, scope: TenantScope, run_id: UUID, made: Sequence[StageResult]
+) -> None:
+    """made: of every stage, in order. The last one's adapter becomes the model version."""
+    run = await get(session, scope, run_id, lock=True)
+    last = made[-1]
+    assert last.adapter_key is not None
+    model = ModelVersion(
+        tenant_id=scope.tenant_id,
+        run_id=run.id,
+        schema_version_id=run.schema_version_id,
+        base_sha256=last.base_sha256,
+        adapter_sha256=last.sha256,
+        adapter_key=last.adapter_key,
+        stages=[stage.of_model for stage in made],
+    )
+    session.add(model)
+    await session.flush()
+    run.state, run.finished_at, run.model_version_id = RunState.succeeded, utc_now(), model.id
+    await session.flush()
+
+
+async def end_badly(session: AsyncSession, scope: TenantScope, job: Job) -> None:
+    """After a stage failed for good, or was cancelled. While another one is still being stopped, its end is awaited."""
+    assert job.run_id is not None
+    others = await jobs.of_run(session, scope, job.run_id)
+    if any(other.state is JobState.running and other.id != job.id for other in others):
+        return
+    run = await repository.get(session, scope, job.run_id, lock=True)
+    if run is None or run.state in ENDED:
+        return
+    run.state = RunState.cancelled if job.state is JobState.cancelled else RunState.failed
+    run.error = failure.of_job(job.error or {}, job.kind.value) if run.state is RunState.failed else None
+    run.finished_at = utc_now()
+    await session.flush()
+
+
+def shown_event(row: JobEvent, kind: str | None) -> dict[str, Any]:
+    """For the listeners of a run: without what names places in the storage."""
+    told = {"stage": kind, **row.event}
+    if "result" in told:
+        told["result"] = {n: told["result"].get(n) for n in ("sha256", "metrics", "seconds")}
+    return {"at": row.at.isoformat(), **told}
+
+
+def _found(run: Run | None) -> Run:
+    if run is None:
+        raise NotFound("there is no such run")
+    return run

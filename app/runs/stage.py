@@ -1,0 +1,198 @@
+"""One stage of a run on one machine: what it learns from, brought here; its process; what it made, put away.
+
+Everything here waits for the disk, the network or the process, and runs in a thread. It is written so that any attempt
+may be the one that does a part of it: files have names made from their content, and are put away before they are told
+of.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from app.db.scope import TenantScope
+from app.errors import InputError
+from app.pipeline import output
+from app.pipeline.files import Inputs, check_lengths, checked
+from app.pipeline.output import Output
+from app.pipeline.supervisor import Result, read_result
+from app.runs import artifacts, checkpoints
+from app.runs.artifacts import StageResult
+from app.runs.folders import RunFolder
+from app.serving.base import Base, codes_for, token_counter
+from app.settings import Settings
+from app.storage import Storage
+from evaluation.contract.record import parse_jsonl
+from evaluation.contract.schema import CategorySchema
+from training.config import Distill, Rl, Sft, StageManifest, Traces
+
+
+class Snapshot(NamedTuple):
+    key: str
+    sha256: str
+
+
+class Work(NamedTuple):
+    """number: the stage's place in the run, from 1. earlier: what the stages before it have made, by kind."""
+
+    run_id: UUID
+    scope: TenantScope
+    number: int
+    stage: Traces | Sft | Distill | Rl
+    seed: int
+    schema: CategorySchema
+    snapshot: Snapshot
+    earlier: Mapping[str, StageResult]
+    base: Base
+    base_sha256: str
+
+    @property
+    def kind(self) -> str:
+        return self.stage.kind
+
+
+class Desk(NamedTuple):
+    """workdir: of this attempt alone."""
+
+    storage: Storage
+    settings: Settings
+    folder: RunFolder
+    workdir: Path
+
+
+class Prepared(NamedTuple):
+    """inputs_hash: of everything that the result follows from. notices: what the reader of the run should know."""
+
+    manifest: StageManifest
+    path: Path
+    inputs_hash: str
+    notices: tuple[str, ...]
+
+    @property
+    def out(self) -> Path:
+        return self.manifest.out
+
+
+def prepare(desk: Desk, work: Work) -> Prepared:
+    """Raises: InputError, Damaged, AdapterRefused, FileNotFoundError, NoSpace."""
+    for made in work.earlier.values():
+        if made.base_sha256 != work.base_sha256:
+            raise InputError("the base model was changed while the run was under way; start a new run")
+    inputs = _inputs(desk, work)
+    if work.kind == "traces":
+        codes = codes_for(work.base.folder, work.schema)
+        check_lengths(inputs, codes.texts, token_counter(work.base.folder), desk.settings.vllm_max_model_len)
+    manifest = StageManifest(
+        stage=work.stage,
+        base=str(work.base.folder),
+        adapter=_adapter(desk, work),
+        category_schema=work.schema,
+        conversations=output.write_inputs(Output(desk.folder.root), inputs) / "train.jsonl",
+        traces=_traces(desk, work),
+        out=desk.folder.stage(work.number, work.kind),
+        seed=work.seed,
+    )
+    path = output.prepare(manifest, [])
+    notices = inputs.notices if work.kind == "traces" else ()
+    return Prepared(manifest, path, output.key_of(manifest.sha256, work.base_sha256), notices)
+
+
+def _inputs(desk: Desk, work: Work) -> Inputs:
+    path = artifacts.fetch_file(desk.storage, work.snapshot.key, work.snapshot.sha256, desk.folder.snapshot)
+    parsed = parse_jsonl(path.read_bytes(), work.schema)
+    if parsed.rejects:  # the snapshot was written by us, for this very schema version
+        first = parsed.rejects[0]
+        raise InputError(f"the frozen dataset has a line that cannot be used: {first.line}: {first.reason}")
+    return checked(work.schema, parsed.conversations)
+
+
+def _adapter(desk: Desk, work: Work) -> Path | None:
+    """Each stage goes on with the adapter of the one before it."""
+    before = {"distill": "sft", "rl": "distill"}.get(work.kind)
+    if before is None:
+        return None
+    made = work.earlier[before]
+    assert made.adapter_key is not None
+    return artifacts.fetch_adapter(desk.storage, made.adapter_key, made.sha256, desk.folder.adapters)
+
+
+def _traces(desk: Desk, work: Work) -> Path | None:
+    if work.kind not in ("sft", "distill"):
+        return None
+    made = work.earlier["traces"]
+    local = desk.folder.traces(made.sha256)
+    return artifacts.fetch_file(desk.storage, made.artifact_key, made.sha256, local)
+
+
+def earlier_result(desk: Desk, work: Work, prepared: Prepared) -> StageResult | None:
+    """What an attempt before this one had finished: told of in the storage, or left in this machine's folder."""
+    told = artifacts.read_done(desk.storage, _done_key(work, prepared))
+    if told is None and output.finished(prepared.manifest):
+        return put_away(desk, work, prepared)
+    return told
+
+
+def start_over(prepared: Prepared) -> None:
+    """What lies in the folder was made from something else, such as another base under the same name."""
+    checkpoints.drop(prepared.out)
+
+
+def restore(desk: Desk, prepared: Prepared, kept: str | None) -> bool:
+    """kept: key of the checkpoint in the storage. Whether it was newer than what lies here, and is now here."""
+    here = checkpoints.newest(prepared.out, prepared.manifest.sha256)
+    if kept is None or (here is not None and here.step >= checkpoints.step_of(kept)):
+        return False
+    if not desk.storage.exists(kept):
+        return False
+    checkpoints.restore(desk.storage, kept, prepared.out, desk.workdir)
+    return True
+
+
+def keep_checkpoint(desk: Desk, work: Work, prepared: Prepared, last_step: int) -> str | None:
+    """The key of a checkpoint that is newer than `last_step`, if there is one, and is now in the storage."""
+    found = checkpoints.newest(prepared.out, prepared.manifest.sha256)
+    if found is None or found.step <= last_step:
+        return None
+    packed = checkpoints.pack(found, desk.workdir)
+    if packed is None:
+        return None
+    folder = artifacts.run_key(work.scope, work.run_id, "checkpoints")
+    key = checkpoints.key_of(folder, work.kind, found.step)
+    desk.storage.put_file(packed, key)
+    packed.unlink()
+    return key
+
+
+def put_away(desk: Desk, work: Work, prepared: Prepared) -> StageResult:
+    """Raises: AdapterRefused, NoSpace."""
+    result = read_result(prepared.out)
+    assert result is not None and result.succeeded
+    storage, scope = desk.storage, work.scope
+    if work.kind == "traces":
+        path = prepared.out / artifacts.TRACES
+        key, sha256 = artifacts.put_traces(storage, scope, work.run_id, path)
+    else:
+        shutil.rmtree(desk.workdir / "frozen", ignore_errors=True)
+        rank = desk.settings.vllm_max_lora_rank
+        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / "adapter", desk.workdir, rank)
+    made = StageResult(
+        kind=work.kind,
+        artifact_key=key,
+        adapter_key=None if work.kind == "traces" else key,
+        sha256=sha256,
+        metrics=_metrics(result),
+        seconds=float(result.body.get("wall_s") or 0.0),
+        base_sha256=work.base_sha256,
+    )
+    artifacts.note_done(storage, _done_key(work, prepared), made, desk.workdir)
+    return made
+
+
+def _metrics(result: Result) -> dict[str, object]:
+    counted = {name: result.body[name] for name in ("step", "tokens") if result.body.get(name) is not None}
+    return {**(result.body.get("metrics") or {}), **counted}
+
+
+def _done_key(work: Work, prepared: Prepared) -> str:
+    return artifacts.run_key(work.scope, work.run_id, "done", f"{work.kind}-{prepared.inputs_hash}.json")

@@ -1,0 +1,222 @@
+"""The jobs of a run: each does one stage in a child process, and the last one makes the model version."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.scope import TenantScope
+from app.db.session import transaction
+from app.errors import AppError, Unavailable
+from app.jobs import service as jobs
+from app.jobs.context import JobContext, log_key
+from app.jobs.ends import JobOutcome
+from app.jobs.handlers import register
+from app.jobs.lease import LeaseLost
+from app.models.jobs import Job
+from app.pipeline.presets import Plan
+from app.pipeline.supervisor import LOG, read_result, run_stage
+from app.runs import checkpoints, failure, folders, logs, repository, service, stage
+from app.runs.artifacts import StageResult
+from app.runs.kinds import ENDED, STAGES
+from app.runs.reporting import Reporter
+from app.runs.stage import Desk, Prepared, Snapshot, Work
+from app.schemas import service as schemas
+from app.serving.base import digest, find_base
+
+log = structlog.get_logger()
+MIRROR_S = 10.0  # how often log and checkpoint are looked at
+
+
+class _Task(NamedTuple):
+    context: JobContext
+    desk: Desk
+    work: Work
+
+    @property
+    def known(self) -> tuple[Path, ...]:
+        """Places of this machine that an error may name."""
+        settings = self.context.settings
+        return (self.desk.folder.root, self.desk.workdir, settings.home, self.work.base.folder)
+
+
+async def train(context: JobContext) -> JobOutcome:
+    """Raises: RunStageFailed, and what says that the database or the lease is gone."""
+    await _forget_ended(context)
+    assert context.job.run_id is not None
+    folder = folders.folder_of(context.settings, context.job.run_id)
+    desk = Desk(context.storage, context.settings, folder, context.workdir)
+    out = folder.stage(context.job.seq, context.job.kind.value)
+    try:
+        return await _train(context, desk)
+    except Unavailable:
+        raise  # costs no attempt
+    except AppError as error:
+        known = (folder.root, desk.workdir, context.settings.home)
+        raise failure.told(error, read_result(out), known) from error
+
+
+async def _train(context: JobContext, desk: Desk) -> JobOutcome:
+    context.progress(0, None, "starting")
+    work = await _begin(context)
+    task = _Task(context, desk, work)
+    wait_s = context.settings.job_lease_s
+    with await context.in_thread(folders.lock, desk.folder, wait_s, context.cancelled) as lock:
+        prepared = await context.in_thread(stage.prepare, desk, work)
+        for notice in prepared.notices:
+            context.event({"event": "progress", "stage": work.kind, "message": notice})
+        async with context.transaction() as session:
+            await jobs.note_inputs(session, context.ticket, prepared.inputs_hash)
+        made = await _earlier_result(task, prepared)
+        if made is not None:
+            message = "an earlier attempt had finished this stage"
+            context.event({"event": "progress", "stage": work.kind, "message": message})
+        else:
+            await _run(task, prepared, lock.fileno())
+            made = await context.in_thread(stage.put_away, desk, work, prepared)
+    return await _outcome(task, made)
+
+
+async def _begin(context: JobContext) -> Work:
+    run_id, kind = context.job.run_id, context.job.kind.value
+    assert run_id is not None
+    async with context.transaction() as session:
+        begun = await service.begin_stage(session, context.scope, run_id, context.job.seq)
+    run = begun.run
+    base = await context.in_thread(find_base, run.base)
+    [settings] = [one for one in Plan.model_validate(run.settings).stages if one.kind == kind]
+    return Work(
+        run_id=run_id,
+        scope=context.scope,
+        number=context.job.seq,
+        stage=settings,
+        seed=run.seed,
+        schema=schemas.content_of(begun.version),
+        snapshot=Snapshot(run.snapshot_key, run.snapshot_sha256),
+        earlier=begun.earlier,
+        base=base,
+        base_sha256=await context.in_thread(digest, base),
+    )
+
+
+async def _earlier_result(task: _Task, prepared: Prepared) -> StageResult | None:
+    """An attempt before this one may have done all of it, and been cut off before it could say so."""
+    context = task.context
+    if context.job.inputs_hash != prepared.inputs_hash:
+        await context.in_thread(stage.start_over, prepared)
+        return None
+    made = await context.in_thread(stage.earlier_result, task.desk, task.work, prepared)
+    if made is None and await context.in_thread(
+        stage.restore, task.desk, prepared, context.job.checkpoint_uri
+    ):
+        log.info("checkpoint_restored", key=context.job.checkpoint_uri)
+    return made
+
+
+# ------------------------------------------------------------------------------------------------- the child process
+
+
+async def _run(task: _Task, prepared: Prepared, lock: int) -> None:
+    """lock: the descriptor of the folder's lock, which the child holds as long as it lives."""
+    context, printed = task.context, prepared.out / LOG
+    reporter = Reporter(context, task.work.kind, task.work.stage.max_seconds)
+    offset = printed.stat().st_size if printed.is_file() else 0
+    copy_log = partial(logs.copy, printed, offset, context.log, task.known)
+    try:
+        async with _mirrored(task, prepared, copy_log):
+            await context.in_thread(
+                run_stage,
+                prepared.path,
+                prepared.out,
+                context.settings,
+                reporter,
+                context.cancelled,
+                (lock,),
+            )
+    finally:
+        reporter.close()
+        with suppress(OSError):  # no log decides about its job
+            copy_log()
+
+
+@asynccontextmanager
+async def _mirrored(task: _Task, prepared: Prepared, copy_log: Callable[[], bool]) -> AsyncIterator[None]:
+    mirroring = asyncio.create_task(_mirror(task, prepared, copy_log))
+    try:
+        yield
+    finally:
+        mirroring.cancel()
+        await asyncio.wait([mirroring])
+
+
+async def _mirror(task: _Task, prepared: Prepared, copy_log: Callable[[], bool]) -> None:
+    """Log and checkpoints into the storage while the stage runs. No trouble with that is a reason to stop it."""
+    kept = task.context.job.checkpoint_uri
+    while True:
+        await asyncio.sleep(MIRROR_S)
+        try:
+            if await task.context.in_thread(copy_log):
+                await task.context.in_thread(_put_log, task.context)
+            kept = await _keep_checkpoint(task, prepared, kept)
+        except LeaseLost:
+            return
+        except Exception as error:  # noqa: BLE001 (storage and database have errors of their own)
+            log.warning("stage_not_mirrored", error=repr(error))
+
+
+def _put_log(context: JobContext) -> None:
+    context.storage.put_file(context.log, log_key(context.ticket))
+
+
+async def _keep_checkpoint(task: _Task, prepared: Prepared, kept: str | None) -> str | None:
+    """Stored before it is named, and named before the one before it goes. Raises: LeaseLost."""
+    context = task.context
+    last = -1 if kept is None else checkpoints.step_of(kept)
+    key = await context.in_thread(stage.keep_checkpoint, task.desk, task.work, prepared, last)
+    if key is None:
+        return kept
+    await context.save_checkpoint(key)
+    if kept is not None:
+        await context.in_thread(context.storage.delete, kept)
+    return key
+
+
+# ----------------------------------------------------------------------------------------------------------- its end
+
+
+async def _outcome(task: _Task, made: StageResult) -> JobOutcome:
+    context, work = task.context, task.work
+    if work.number < len(STAGES):
+        return JobOutcome(made.stored)
+    every = [*work.earlier.values(), made]
+    return JobOutcome(made.stored, apply=partial(_succeed, context.scope, work.run_id, every))
+
+
+async def _succeed(scope: TenantScope, run_id: UUID, made: list[StageResult], session: AsyncSession) -> None:
+    await service.succeed(session, scope, run_id, made)
+
+
+async def _ended_badly(session: AsyncSession, job: Job) -> None:
+    await service.end_badly(session, TenantScope(job.tenant_id), job)
+
+
+async def _forget_ended(context: JobContext) -> None:
+    """Folders of runs that have ended, and their checkpoints in the storage: nobody will go on from those."""
+    present = await context.in_thread(folders.present, context.settings)
+    async with transaction(context.database, read_only=True) as session:
+        ended = await repository.in_states(session, present, ENDED)
+        kept = await repository.checkpoints(session, [run.id for run in ended])
+    for key in kept:
+        await context.in_thread(context.storage.delete, key)
+    for run in ended:
+        await context.in_thread(folders.remove, context.settings, run.id)
+
+
+for kind in STAGES:
+    register(kind, train, _ended_badly)

@@ -1,0 +1,111 @@
+"""One vLLM that somebody else started: asked what it has, given adapters, and let alone for a while where it fails."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.errors import AdapterRefused, ServingAway, ServingError, ServingFull
+from app.serving import adapters
+from app.serving.vllm import BASE_NAME, endpoint_at
+from app.settings import Settings
+from evaluation.predictor import RETRIED_STATUS, PredictorError
+
+ALONE_S = 1.0  # so long nobody is sent where nobody was answered
+_CONTROL_TIMEOUT_S = 15
+_LOAD_TIMEOUT_S = 120
+
+
+class Replica:
+    """busy: how many requests of this process it is answering."""
+
+    def __init__(self, url: str, settings: Settings):
+        self.endpoint = endpoint_at(url)
+        self.client = self.endpoint.async_client()
+        self.busy = 0
+        self._settings = settings
+        self._away_until = 0.0
+        self._lacks_until: dict[str, float] = {}
+
+    @property
+    def url(self) -> str:
+        return self.endpoint.url
+
+    # ------------------------------------------------------------------------------------------------- what it has
+
+    async def adapters(self) -> list[str]:
+        """Names, in the order in which they were loaded. Raises: ServingAway, ServingError."""
+        response = await self._send("GET", "/v1/models", _CONTROL_TIMEOUT_S)
+        try:
+            entries = response.raise_for_status().json()["data"]
+            return [entry["id"] for entry in entries if entry["id"] != BASE_NAME]
+        except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
+            raise ServingError(f"{self.url} does not list its models as vLLM does: {error!r}") from error
+
+    async def healthy(self) -> bool:
+        try:
+            return (await self._send("GET", "/health", _CONTROL_TIMEOUT_S)).status_code == 200
+        except ServingAway:
+            return False
+
+    async def load(self, folder: Path, name: str) -> None:
+        """folder: of the adapter whose content `name` is the SHA-256 of, at a path that vLLM can read, for good.
+
+        Harmless where it is there already. Raises: AdapterRefused, ServingAway, ServingError, ServingFull.
+        """
+        checked = adapters.check(folder, self._settings.vllm_max_lora_rank)
+        if checked.sha256 != name:
+            raise AdapterRefused(f"the adapter in {folder} is not the one that it is named after")
+        there = await self.adapters()
+        if name not in there:
+            # More of them than slots, and each request of one evicts another.
+            if len(there) >= self._settings.vllm_max_adapters:
+                raise ServingFull(f"a model server has all the {len(there)} adapters that it may have")
+            await self._load(folder, name)
+        self._lacks_until.pop(name, None)
+
+    async def _load(self, folder: Path, name: str) -> None:
+        body = {"lora_name": name, "lora_path": str(folder.resolve())}
+        response = await self._send("POST", "/v1/load_lora_adapter", _LOAD_TIMEOUT_S, json=body)
+        # Another process may have been faster: vLLM refuses a name that it has, and this one means this content.
+        if response.status_code != 200 and name not in await self.adapters():
+            raise AdapterRefused(f"vLLM refused the adapter {folder}", [response.text[:500]])
+
+    async def unload(self, name: str) -> None:
+        """Harmless where it is not there. Raises: ServingAway, ServingError."""
+        body = {"lora_name": name}
+        response = await self._send("POST", "/v1/unload_lora_adapter", _CONTROL_TIMEOUT_S, json=body)
+        if response.status_code not in (200, 404) and name in await self.adapters():
+            raise ServingError(f"{self.url} could not unload {name}", [response.text[:500]])
+
+    async def _send(self, method: str, route: str, timeout_s: float, **body: Any) -> httpx.Response:
+        try:
+            response = await self.client.request(method, route, timeout=timeout_s, **body)
+        except httpx.TransportError as error:
+            self.leave_alone()
+            raise ServingAway("a model server does not answer") from error
+        if response.status_code in RETRIED_STATUS:
+            raise ServingAway("a model server is overloaded")
+        return response
+
+    # ------------------------------------------------------------------------------------------- whom to send there
+
+    def leave_alone(self) -> None:
+        self._away_until = time.monotonic() + ALONE_S
+
+    def may_have(self, name: str) -> bool:
+        """Nothing says that it would not answer for this model now."""
+        now = time.monotonic()
+        return now >= self._away_until and now >= self._lacks_until.get(name, 0.0)
+
+    def is_to_blame(self, error: PredictorError, name: str) -> bool:
+        """Whether another replica may do better, or this one a little later. Remembered for a moment."""
+        match error.status:
+            case None:
+                self.leave_alone()
+            case 404:
+                self._lacks_until[name] = time.monotonic() + ALONE_S
+            case status:
+                return status in RETRIED_STATUS
+        return True

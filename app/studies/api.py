@@ -1,0 +1,285 @@
+"""What the service costs: the same prompts sent to vLLM directly and through `POST /v1/classify`, in turns, in one run.
+
+Everything is started as `steerwise serve` starts it: vLLM, Redis, and the API as a process of its own over SQLite. Both
+ways are driven by the same code, which reads each response to its end and parses it. Answers that vLLM has to be asked
+for a second time (`forced_reads`) count once, though the direct way asks once only.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from pydantic import BaseModel
+from rich.table import Table
+
+from app.children import how_it_ended, log_tail, spawn, stop
+from app.db import migrate
+from app.db.engine import open_database
+from app.errors import ServingError
+from app.pipeline.console import Progress
+from app.serve import recipes
+from app.serve.redis import embedded_redis
+from app.serving.adapters import Adapter
+from app.serving.base import STARTER, Base, codes_for, find_base
+from app.serving.replicas import opened
+from app.serving.vllm import Endpoint, serving, while_alive
+from app.settings import Settings
+from app.studies.untrained import Installation, install, write_adapter
+from evaluation.contract.record import Conversation, Split
+from evaluation.contract.schema import CategorySchema
+from evaluation.predictor import ROUTE, Sending, VllmPredictor
+from training.starter.world import demo_tenant
+
+CONCURRENCY = (1, 8, 32)
+RANK = 8  # of the demo's adapters
+_START_TIMEOUT_S = 120
+_STOP_TIMEOUT_S = 15
+_MANY = 1_000_000  # the tenant's limit must not be what is measured
+
+
+class Latency(BaseModel):
+    """Of one request, in milliseconds."""
+
+    p50: float
+    p95: float
+
+
+class ApiSpeed(BaseModel):
+    """By concurrency. p50_ms and p95_ms: through the API, one request at a time."""
+
+    throughput_ratio: dict[str, float]  # through the API over directly
+    p50_ms: float
+    p95_ms: float
+    api_requests_per_s: dict[str, float]
+    direct_requests_per_s: dict[str, float]
+    api_latency_ms: dict[str, Latency]
+    direct_latency_ms: dict[str, Latency]
+    round_ratios: dict[str, list[float]]
+    forced_reads: float  # share of the answers
+    requests: int  # of each way, in each round
+    rounds: int
+    processors: int
+
+
+class Way(NamedTuple):
+    client: httpx.AsyncClient
+    path: str
+    bodies: Sequence[bytes]
+
+
+class Lap(NamedTuple):
+    """seconds: of all together. each: of one request, in seconds."""
+
+    seconds: float
+    each: list[float]
+    forced: int
+
+
+class Place(NamedTuple):
+    settings: Settings
+    base: Base
+    adapter: Adapter
+    schema: CategorySchema
+    conversations: Sequence[Conversation]
+
+
+def measure(requests: int, rounds: int, settings: Settings, progress: Progress) -> ApiSpeed:
+    """requests: of each way, in each of the rounds, at each concurrency."""
+    base = find_base(STARTER)
+    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        changes = {
+            "home": home,
+            "database_url": f"sqlite:///{home}/speed.db",
+            "storage_url": str(home / "storage"),
+        }
+        here = settings.model_copy(
+            update=changes
+            | {"base": STARTER, "vllm_max_lora_rank": RANK, "host": "127.0.0.1", "port": _free_port()}
+        )
+        migrate.upgrade(here.database_url)
+        tenant = demo_tenant(0)
+        asked = [c for c in tenant.conversations if c.split is Split.test]
+        place = Place(here, base, write_adapter(base, RANK, home / "adapters"), tenant.category_schema, asked)
+        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
+        with (
+            embedded_redis(home / "redis", here) as redis,
+            serving(base.folder, home / "vllm.log", here, waiting) as vllm,
+        ):
+            progress.end("start vLLM")
+            place = place._replace(
+                settings=here.model_copy(update={"vllm_urls": (vllm.endpoint.url,), "redis_url": redis.url})
+            )
+            installed = asyncio.run(_prepare(place))
+            with _api(place.settings):
+                work = _compare(place, vllm.endpoint, installed, requests, rounds, progress)
+                return asyncio.run(while_alive(vllm, work))
+
+
+def table(speed: ApiSpeed) -> Table:
+    shown = Table("at once", "through the API", "directly", "ratio", "p50, API", "p95, API")
+    for at_once, ratio in speed.throughput_ratio.items():
+        latency = speed.api_latency_ms[at_once]
+        rates = speed.api_requests_per_s[at_once], speed.direct_requests_per_s[at_once]
+        shown.add_row(
+            at_once,
+            *(f"{rate:.1f}/s" for rate in rates),
+            f"{ratio:.3f}",
+            f"{latency.p50:.0f} ms",
+            f"{latency.p95:.0f} ms",
+        )
+    return shown
+
+
+async def _prepare(place: Place) -> Installation:
+    database = open_database(place.settings.database_url)
+    try:
+        async with opened(place.settings) as replicas:
+            await replicas.load(place.adapter.folder, place.adapter.sha256)
+        return await install(database, place.base, place.adapter, place.schema)
+    finally:
+        await database.engine.dispose()
+
+
+async def _compare(
+    place: Place, endpoint: Endpoint, installed: Installation, requests: int, rounds: int, progress: Progress
+) -> ApiSpeed:
+    headers = {"Authorization": f"Bearer {installed.api_key}"}
+    url = recipes.url_here(place.settings)
+    async with (
+        endpoint.async_client() as to_vllm,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=300, trust_env=False) as to_api,
+    ):
+        codes = codes_for(place.base.folder, place.schema)
+        asking = VllmPredictor(to_vllm, place.adapter.sha256, *codes, sending=Sending(cache_salt="direct"))
+        direct = Way(to_vllm, ROUTE, [_json(asking.request(place.schema, c)) for c in place.conversations])
+        api = Way(to_api, "/v1/classify", [_json(_question(installed, c)) for c in place.conversations])
+        for way in (direct, api):
+            await _lap(way, max(CONCURRENCY), max(CONCURRENCY))  # prefixes cached, connections open
+        laps: dict[int, list[tuple[Lap, Lap]]] = {at_once: [] for at_once in CONCURRENCY}
+        for number in range(rounds):
+            for at_once in CONCURRENCY:
+                laps[at_once].append(await _both(api, direct, requests, at_once, number))
+            progress.update("measure", number + 1, rounds)
+    progress.end("measure")
+    return _speed(laps, requests, rounds)
+
+
+async def _both(api: Way, direct: Way, requests: int, at_once: int, number: int) -> tuple[Lap, Lap]:
+    """The one that begins changes from round to round."""
+    if number % 2:
+        first = await _lap(api, requests, at_once)
+        return first, await _lap(direct, requests, at_once)
+    second = await _lap(direct, requests, at_once)
+    return await _lap(api, requests, at_once), second
+
+
+async def _lap(way: Way, requests: int, at_once: int) -> Lap:
+    numbers = iter(range(requests))
+    each: list[float] = []
+    forced = 0
+
+    async def go_on() -> None:
+        nonlocal forced
+        for number in numbers:
+            start = time.perf_counter()
+            body = way.bodies[number % len(way.bodies)]
+            headers = {"Content-Type": "application/json"}
+            response = await way.client.post(way.path, content=body, headers=headers)
+            if response.status_code != 200:
+                raise ServingError(f"{way.path} answered {response.status_code}", [response.text[:500]])
+            forced += bool(response.json().get("forced_read"))
+            each.append(time.perf_counter() - start)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(go_on() for _ in range(at_once)))
+    return Lap(time.perf_counter() - start, each, forced)
+
+
+def _speed(laps: dict[int, list[tuple[Lap, Lap]]], requests: int, rounds: int) -> ApiSpeed:
+    def rate(side: int, at_once: int) -> float:
+        return requests * rounds / sum(pair[side].seconds for pair in laps[at_once])
+
+    def latency(side: int, at_once: int) -> Latency:
+        each = sorted(s * 1000 for pair in laps[at_once] for s in pair[side].each)
+        cuts = statistics.quantiles(each, n=20, method="inclusive")
+        return Latency(p50=statistics.median(each), p95=cuts[-1])
+
+    alone = latency(0, 1)
+    names = {str(at_once): at_once for at_once in laps}
+    answers = requests * rounds * len(laps)
+    return ApiSpeed(
+        throughput_ratio={name: rate(0, n) / rate(1, n) for name, n in names.items()},
+        p50_ms=alone.p50,
+        p95_ms=alone.p95,
+        api_requests_per_s={name: rate(0, n) for name, n in names.items()},
+        direct_requests_per_s={name: rate(1, n) for name, n in names.items()},
+        api_latency_ms={name: latency(0, n) for name, n in names.items()},
+        direct_latency_ms={name: latency(1, n) for name, n in names.items()},
+        round_ratios={
+            name: [pair[1].seconds / pair[0].seconds for pair in laps[n]] for name, n in names.items()
+        },
+        forced_reads=sum(pair[0].forced for pairs in laps.values() for pair in pairs) / answers,
+        requests=requests,
+        rounds=rounds,
+        processors=len(os.sched_getaffinity(0)),
+    )
+
+
+@contextmanager
+def _api(settings: Settings) -> Iterator[None]:
+    """As a process of its own, ready to answer."""
+    changed = {
+        "DATABASE_URL": settings.database_url,
+        "STORAGE_URL": settings.storage_url,
+        "REDIS_URL": str(settings.redis_url),
+        "VLLM_URLS": json.dumps(settings.vllm_urls),
+        "BASE": settings.base,
+        "TENANT_RATE_PER_S": str(_MANY),
+        "TENANT_BURST": str(_MANY),
+    }
+    environment = recipes.environment(settings) | {f"STEERWISE_{k}": v for k, v in changed.items()}
+    log = settings.home / "api.log"
+    child = spawn([sys.executable, "-m", "app.cli", "api"], log, environment)
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _ready(recipes.url_here(settings)):
+            if child.poll() is not None or time.monotonic() > deadline:
+                ending = "is not ready" if child.poll() is None else how_it_ended(child.returncode)
+                raise ServingError(f"the API did not start ({ending})", log_tail(log))
+            time.sleep(0.2)
+        yield
+    finally:
+        stop(child, _STOP_TIMEOUT_S)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _question(installed: Installation, conversation: Conversation) -> dict[str, Any]:
+    messages = [message.model_dump(mode="json") for message in conversation.messages]
+    return {"schema_id": str(installed.schema_id), "messages": messages}
+
+
+def _json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body).encode()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,33 @@
+"""The audit trail of one owner: a tenant, or (tenant_id None) the platform."""
+
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.models.records import AuditEvent
+from app.paging import PageRequest, older
+
+
+class Filter(NamedTuple):
+    """None: any."""
+
+    action: str | None = None
+    subject: str | None = None
+
+
+async def listed(
+    session: AsyncSession, tenant_id: UUID | None, paging: PageRequest, only: Filter
+) -> list[AuditEvent]:
+    query = (
+        select(AuditEvent)
+        .where(AuditEvent.tenant_id == tenant_id, older(AuditEvent.at, AuditEvent.id, paging.after))
+        .order_by(AuditEvent.at.desc(), AuditEvent.id.desc())
+        .limit(paging.fetch)
+    )
+    if only.action is not None:
+        query = query.where(AuditEvent.action == only.action)
+    if only.subject is not None:
+        query = query.where(AuditEvent.subject == only.subject)
+    return list(await session.scalars(query))

@@ -1,0 +1,92 @@
+"""What tenants used, counted in memory and added to their days every few seconds and when the process ends.
+
+A row written for each answer would make every answer wait for the database. A process that is killed loses the count
+of its last seconds, in the tenant's favour.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import date
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from app.db.base import utc_now
+from app.db.engine import Database
+from app.db.scope import TenantScope
+from app.db.session import transaction
+from app.usage import repository
+from app.usage.repository import Use
+
+log = structlog.get_logger()
+EVERY_S = 2.0
+
+
+class _Day(NamedTuple):
+    tenant_id: UUID
+    day: date
+
+
+class Meter:
+    def __init__(self, database: Database):
+        self._database = database
+        self._requests = Counter[_Day]()
+        self._prompt = Counter[_Day]()
+        self._completion = Counter[_Day]()
+        self._writing = asyncio.Lock()
+
+    def count(self, scope: TenantScope, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """One conversation. Tokens are None where the model server did not count them: nothing is added then."""
+        day = _Day(scope.tenant_id, utc_now().date())
+        self._requests[day] += 1
+        self._prompt[day] += prompt_tokens or 0
+        self._completion[day] += completion_tokens or 0
+
+    async def flush(self) -> None:
+        """What cannot be stored stays counted, and the error is raised."""
+        async with self._writing:
+            taken = self._requests, self._prompt, self._completion
+            if not taken[0]:
+                return
+            self._requests, self._prompt, self._completion = Counter(), Counter(), Counter()
+            uses = [Use(*day, taken[0][day], taken[1][day], taken[2][day]) for day in taken[0]]
+            try:
+                async with transaction(self._database) as session:
+                    await repository.add(session, uses)
+            except BaseException:
+                self._requests += taken[0]
+                self._prompt += taken[1]
+                self._completion += taken[2]
+                raise
+
+    async def _run(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.flush()
+                away = False
+            except Exception as error:  # noqa: BLE001 (whatever it is, the counts are still here in two seconds)
+                if not away:
+                    log.warning("usage_not_stored", error=repr(error))
+                away = True
+
+
+@asynccontextmanager
+async def metering(database: Database) -> AsyncIterator[Meter]:
+    """At the end what is left is stored; where that fails it is logged, for it is lost."""
+    meter = Meter(database)
+    task = asyncio.create_task(meter._run())
+    try:
+        yield meter
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        try:
+            await meter.flush()
+        except Exception:
+            log.exception("usage_lost", requests=meter._requests.total())

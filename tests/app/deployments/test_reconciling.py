@@ -1,0 +1,74 @@
+"""A model server that was started again gets the adapters of what is live back, and old ones make room."""
+
+import pytest
+
+from app.db.engine import Database
+from app.db.scope import TenantScope
+from app.db.session import transaction
+from app.deployments import tasks
+from app.errors import ServingAway
+from app.gates import service as gates
+from app.settings import Settings
+from tests.factories import trained as factory
+from tests.factories.serving import put_live
+from tests.factories.trained import trained
+from tests.servers.vllm import FakeVllm
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_live_is_loaded_wherever_it_is_missing(
+    database: Database, settings: Settings, scope: TenantScope, other_scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told, theirs = await trained(database, settings, scope), await trained(database, settings, other_scope)
+    theirs = theirs._replace(model=await factory.retrained(database, settings, theirs, number=7))
+    for one in (told, theirs):
+        await put_live(database, one)
+    expected = {told.model.adapter_sha256, theirs.model.adapter_sha256}
+    assert len(expected) == 2
+    for _ in range(2):
+        await tasks.reconcile(database, settings)
+        assert set(vllm.adapters) == expected
+    vllm.adapters.clear()  # started again
+    await tasks.reconcile(database, settings)
+    assert set(vllm.adapters) == expected
+
+
+async def test_adapters_that_nobody_wants_go_when_room_runs_short_and_the_oldest_first(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told = await trained(database, settings, scope)
+    await put_live(database, told)
+    judged = told._replace(model=await factory.retrained(database, settings, told, number=2))
+    async with transaction(database, scope) as session:
+        await gates.request(session, scope, None, judged.model.id, judged.version.id)
+    old = [f"{number}" * 64 for number in range(5)]
+    vllm.adapters = dict.fromkeys(
+        [*old[:3], "t_cafe_somebodys", judged.model.adapter_sha256, *old[3:]], "/old"
+    )
+    await tasks.reconcile(database, settings)
+    kept = settings.vllm_max_adapters - tasks.SPARE
+    left = ["t_cafe_somebodys", judged.model.adapter_sha256, *old[3:], told.model.adapter_sha256]
+    assert len(left) == kept and list(vllm.adapters) == left
+
+
+async def test_one_adapter_that_cannot_be_had_does_not_keep_the_others_away(
+    database: Database, settings: Settings, scope: TenantScope, other_scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told, theirs = await trained(database, settings, scope), await trained(database, settings, other_scope)
+    theirs = theirs._replace(model=await factory.retrained(database, settings, theirs, number=7))
+    for one in (told, theirs):
+        await put_live(database, one)
+    for path in (settings.home.parent / "storage" / told.model.adapter_key).iterdir():
+        path.unlink()
+    await tasks.reconcile(database, settings)
+    assert list(vllm.adapters) == [theirs.model.adapter_sha256]
+
+
+async def test_a_model_server_that_is_away_is_told_of_and_nothing_else_happens(
+    database: Database, settings: Settings, vllm: FakeVllm
+) -> None:
+    vllm.status = 503
+    with pytest.raises(ServingAway):
+        await tasks.reconcile(database, settings)
+    await tasks.reconcile(database, settings.model_copy(update={"vllm_urls": ()}))

@@ -1,0 +1,3 @@
+from tests.model_server import handlers, settings, vllm, vllm_url, worker
+
+__all__ = ["handlers", "settings", "vllm", "vllm_url", "worker"]

@@ -1,0 +1,22 @@
+"""Jobs by themselves: no slice has work or a say in how they end, unless a test gives it one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.jobs.ends import ON_END
+from app.jobs.handlers import HANDLERS, SWEEPS
+
+
+@pytest.fixture(autouse=True)
+def nothing_registered() -> Iterator[None]:
+    """Slices register as they are imported, which happens once: what they registered has to be there again after."""
+    registries: tuple[dict[Any, Any], ...] = (HANDLERS, ON_END, SWEEPS)
+    before = [dict(registry) for registry in registries]
+    for registry in registries:
+        registry.clear()
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)

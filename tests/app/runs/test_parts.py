@@ -1,0 +1,229 @@
+"""Parts of the runs that need neither database nor process."""
+
+import json
+import os
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageFailed
+from app.jobs.lease import Event
+from app.pipeline.supervisor import Result
+from app.runs import artifacts, checkpoints, failure, folders, reporting
+from app.runs.failure import told, without_paths
+from app.runs.folders import FolderBusy, RunFolder
+from app.runs.reporting import Reporter
+from app.storage import open_storage
+from tests.app.serving.test_adapters import adapter
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no rows in /srv/steer/runs/1/train.jsonl", "no rows in train.jsonl"),
+        ("[Errno 28] full: '/srv/steer/x.bin'", "[Errno 28] full: 'x.bin'"),
+        ("its log: ~/runs/stage.log;", "its log: stage.log;"),
+        ("the split train/test of https://example.org/a/b has 1/2", None),
+        ("and / or", None),
+    ],
+)
+def test_a_message_names_files_but_not_where_they_lie(text: str, shown: str | None) -> None:
+    assert without_paths(text) == (text if shown is None else shown)
+
+
+def test_a_known_place_with_spaces_goes_too() -> None:
+    assert without_paths("in /my data/runs/a.txt", Path("/my data")) == "in a.txt"
+
+
+def failed(code: str) -> Result:
+    return Result("failed", code, f"{code}: see /tmp/x/log", "0" * 64, {})
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "code", "final"),
+    [
+        (StageFailed("s"), failed("non_finite_loss"), "non_finite_loss", True),
+        (StageFailed("s"), failed("out_of_memory"), "out_of_memory", False),
+        (StageFailed("stage died; its log: /tmp/y/log"), None, "stage_failed", False),
+        (NoSpace("full"), failed("disk_full"), "disk_full", False),
+        (InputError("too long"), failed("cancelled"), "bad_input", True),
+    ],
+)
+def test_only_what_the_inputs_are_to_blame_for_is_final(
+    error: AppError, result: Result | None, code: str, final: bool
+) -> None:
+    made = told(error, result, ())
+    assert (made.code, made.status < 500) == (code, final)
+    assert "/tmp" not in str(made)
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.at: list[tuple[int, int | None, str]] = []
+        self.events: list[Event] = []
+
+    def progress(self, done: int, total: int | None = None, message: str = "") -> None:
+        self.at.append((done, total, message))
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def metric(step: int, **more: Any) -> dict[str, Any]:
+    return {
+        "at": "t",
+        "stage": "sft",
+        "event": "metric",
+        "step": step,
+        "total_steps": 10,
+        "message": "",
+        **more,
+    }
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(reporting, "time", made)
+    return made
+
+
+def test_what_is_left_is_reckoned_from_the_pace_since_the_first_step(clock: Clock) -> None:
+    heard = Heard()
+    reporter = Reporter(heard, "sft", None)
+    reporter({"event": "started", "message": "on /srv/base"})
+    reporter({"event": "progress", "step": 0, "total_steps": 10, "message": "resuming from checkpoint-4"})
+    for clock.now, step in ((30.0, 5), (32.0, 6), (36.0, 8)):
+        reporter(metric(step, loss=1.0))
+    assert heard.at == [(0, 10, "resuming from checkpoint-4"), *((n, 10, "training") for n in (5, 6, 8))]
+    assert [event.get("eta_s") for event in heard.events] == [None, None, 8.0, 4.0]
+    assert heard.events[-1]["metrics"] == {"loss": 1.0} and "/srv" not in str(heard.events)
+
+
+def test_a_stage_with_a_limit_takes_no_longer_than_that(clock: Clock) -> None:
+    heard = Heard()
+    reporter = Reporter(heard, "sft", 12.0)
+    for clock.now, step in ((0.0, 1), (10.0, 2)):
+        reporter(metric(step, loss=1.0))
+    assert heard.events[-1]["eta_s"] == 2.0
+
+
+def test_many_metrics_are_thinned_and_the_last_is_kept(clock: Clock) -> None:
+    heard = Heard()
+    reporter = Reporter(heard, "sft", None)
+    for step in range(1, 11):
+        clock.now = step / 10
+        reporter(metric(step, loss=1.0))
+    reporter.close()
+    reporter.close()
+    assert [event["step"] for event in heard.events] == [1, 10]
+    assert len(heard.at) == 10
+
+
+def checkpoint(out: Path, step: int, made_for: str = "a" * 64) -> Path:
+    folder = out / "checkpoints" / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "state").write_text(str(step))
+    (folder / "complete.json").write_text(json.dumps({"manifest_sha256": made_for}))
+    return folder
+
+
+def test_the_newest_whole_checkpoint_of_the_same_manifest_goes_from_one_machine_to_another(
+    tmp_path: Path,
+) -> None:
+    here, there, storage = tmp_path / "here", tmp_path / "there", open_storage(str(tmp_path / "storage"))
+    for step in (9, 10):
+        checkpoint(here, step)
+    checkpoint(here, 11, "b" * 64)
+    (checkpoint(here, 12) / "complete.json").unlink()
+    found = checkpoints.newest(here, "a" * 64)
+    assert found is not None and found.step == 10
+    packed = checkpoints.pack(found, tmp_path)
+    assert packed is not None
+    key = checkpoints.key_of("runs/1", "sft", 10)
+    assert checkpoints.step_of(key) == 10
+    storage.put_file(packed, key)
+    checkpoints.restore(storage, key, there, tmp_path)
+    again = checkpoints.newest(there, "a" * 64)
+    assert again is not None and (again.step, (again.folder / "state").read_text()) == (10, "10")
+
+
+def test_a_checkpoint_that_the_trainer_removes_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    found = checkpoints.Checkpoint(3, checkpoint(tmp_path, 3))
+    (found.folder / "complete.json").unlink()
+    assert checkpoints.pack(found, tmp_path) is None
+    gone = checkpoints.Checkpoint(4, tmp_path / "checkpoints" / "checkpoint-4")
+    assert checkpoints.pack(gone, tmp_path) is None
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+    storage, evil = open_storage(str(tmp_path / "storage")), tmp_path / "evil.tar"
+    (tmp_path / "file").write_text("x")
+    with tarfile.open(evil, "w") as archive:
+        archive.add(tmp_path / "file", arcname="../outside")
+    storage.put_file(evil, "evil-1.tar")
+    work = tmp_path / "work"
+    work.mkdir()
+    with pytest.raises(tarfile.OutsideDestinationError):
+        checkpoints.restore(storage, "evil-1.tar", tmp_path / "out", work)
+    assert not (work / "outside").exists() and not (tmp_path / "outside").exists()
+
+
+def test_an_adapter_is_fetched_once_and_mended_where_it_was_damaged(tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    from app.db.scope import TenantScope
+
+    storage, scope = open_storage(str(tmp_path / "storage")), TenantScope(uuid4())
+    source = adapter(tmp_path / "made")
+    key, sha256 = artifacts.put_adapter(storage, scope, source, tmp_path, 8)
+    assert key == artifacts.adapter_key(scope.tenant_id, sha256)
+    cache = tmp_path / "cache"
+    folder = artifacts.fetch_adapter(storage, key, sha256, cache)
+    assert folder == cache / sha256
+    (folder / "adapter_model.safetensors").write_bytes(b"broken")
+    assert artifacts.fetch_adapter(storage, key, sha256, cache) == folder
+    (tmp_path / "storage" / key / "adapter_config.json").write_text("{}")
+    assert artifacts.fetch_adapter(storage, key, sha256, cache) == folder  # it needs the storage no longer
+    with pytest.raises(AdapterRefused):
+        artifacts.fetch_adapter(storage, key, sha256, tmp_path / "another")
+    assert [path.name for path in cache.iterdir()] == [sha256]
+
+
+def test_an_adapter_under_another_ones_name_is_refused(tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    from app.db.scope import TenantScope
+
+    storage = open_storage(str(tmp_path / "storage"))
+    key, _ = artifacts.put_adapter(storage, TenantScope(uuid4()), adapter(tmp_path / "made"), tmp_path, 8)
+    with pytest.raises(artifacts.Damaged):
+        artifacts.fetch_adapter(storage, key, "0" * 64, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_attempts_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    first = folders.lock(folder, 0, lambda: False)
+    inherited = os.dup(first.fileno())  # as the child of the first has it
+    first.close()
+    with pytest.raises(FolderBusy):
+        folders.lock(folder, 0.3, lambda: False)
+    threading.Timer(0.3, os.close, [inherited]).start()
+    folders.lock(folder, 30, lambda: False).close()
+
+
+def test_a_code_is_final_only_where_training_knows_it() -> None:
+    from training.artifacts import FailureCode
+
+    assert {code.value for code in FailureCode} >= failure.FINAL
