@@ -35,7 +35,7 @@ test: $(INSTALLED) ## all tests, end to end included (TESTS=tests/app for some)
 	@$(BIN)/python -m pytest $(TESTS) -n auto --maxprocesses 4 --dist loadgroup --durations 10 $(ARGS)
 
 test-fast: $(INSTALLED) ## tests that need no training and no vLLM
-	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" $(ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, directions between packages
 	@$(BIN)/ruff check .
