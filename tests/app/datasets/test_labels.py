@@ -59,7 +59,7 @@ async def test_a_label_that_its_schema_version_does_not_have_is_refused(
     product: Product, wrong: dict[str, Any]
 ) -> None:
     made = await added(product, await product.dataset(), row("a", "give it back"))
-    refused = await label(product, made["id"], wrong.pop("category_key", "refund"), **wrong)
+    refused = await label(product, made["id"], "refund", **wrong)
     assert refused.status_code == 422
     assert await product.get(f"conversations/{made['id']}") == made
 

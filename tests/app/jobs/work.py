@@ -11,11 +11,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from app.background import load_handlers
 from app.db.engine import open_database
 from app.db.session import transaction
 from app.errors import InputError, ServingError
+from app.jobs import handlers
 from app.jobs.context import JobContext
-from app.jobs.ends import JobOutcome
+from app.jobs.ends import ON_END, JobOutcome
 from app.jobs.handlers import Queue, register
 from app.models.jobs import JobKind
 from app.pipeline.supervisor import StageStopped, supervise
@@ -98,6 +100,9 @@ def register_all() -> None:
 
 
 if __name__ == "__main__":
+    load_handlers()  # once: what the slices register must not take the place of ours later
+    for registry in (handlers.HANDLERS, ON_END, handlers.SWEEPS):
+        registry.clear()
     register_all()
     with suppress(KeyboardInterrupt):
         if sys.argv[1] == "dispatcher":
