@@ -5,7 +5,9 @@ below status 500 is written for the caller; one of 500 and above is for our log,
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Row = TypeVar("Row")
 
 
 class Problem(NamedTuple):
@@ -122,6 +124,13 @@ class NotFound(Refused):
 
     code = "not_found"
     status = 404
+
+
+def existing(row: Row | None, what: str) -> Row:
+    """The row itself. Raises: NotFound."""
+    if row is None:
+        raise NotFound(f"there is no such {what}")
+    return row
 
 
 class MethodNotAllowed(Refused):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, or_, true
+from sqlalchemy import ColumnElement, Select, and_, or_, true
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import InvalidCursor
@@ -24,6 +24,7 @@ _NOT_FILTERS = ("cursor", "limit")
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
+Q = TypeVar("Q", bound=Select[*tuple[Any, ...]])
 
 
 class Position(NamedTuple):
@@ -59,6 +60,13 @@ class PageRequest(NamedTuple):
         """How many rows to ask the database for: one more tells whether there is a next page."""
         return self.limit + 1
 
+    def newest_first(
+        self, query: Q, at: InstrumentedAttribute[datetime], identity: InstrumentedAttribute[UUID]
+    ) -> Q:
+        """The rows of this page: the order and what a cursor leaves behind belong together."""
+        after = _older(at, identity, self.after)
+        return query.where(after).order_by(at.desc(), identity.desc()).limit(self.fetch)
+
     def page(
         self,
         rows: Sequence[Row],
@@ -79,10 +87,9 @@ def _of_creation(row: Any) -> Position:
     return Position(row.created_at, row.id)
 
 
-def older(
+def _older(
     at: InstrumentedAttribute[datetime], identity: InstrumentedAttribute[UUID], after: Position | None
 ) -> ColumnElement[bool]:
-    """The condition of a query ordered by `at.desc(), identity.desc()`."""
     if after is None:
         return true()
     return or_(at < after.at, and_(at == after.at, identity < after.id))

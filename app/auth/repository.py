@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.auth import ApiKey
 from app.models.tenants import Tenant
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 
 
 async def find(session: AsyncSession, prefix: str) -> ApiKey | None:
@@ -25,13 +25,8 @@ async def get(session: AsyncSession, tenant_id: UUID | None, key_id: UUID) -> Ap
 
 
 async def listed(session: AsyncSession, tenant_id: UUID | None, paging: PageRequest) -> list[ApiKey]:
-    query = (
-        select(ApiKey)
-        .where(ApiKey.tenant_id == tenant_id, older(ApiKey.created_at, ApiKey.id, paging.after))
-        .order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
-        .limit(paging.fetch)
-    )
-    return list(await session.scalars(query))
+    query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
+    return list(await session.scalars(paging.newest_first(query, ApiKey.created_at, ApiKey.id)))
 
 
 async def all_of(session: AsyncSession, tenant_id: UUID | None, name: str | None = None) -> list[ApiKey]:

@@ -12,7 +12,7 @@ from app.audit import Act
 from app.auth import keys, repository
 from app.auth.principal import Principal, Scope
 from app.db.base import utc_now
-from app.errors import Conflict, InvalidRequest, NotFound, Problem, Unauthorized
+from app.errors import Conflict, InvalidRequest, Problem, Unauthorized, existing
 from app.models.auth import ApiKey
 
 MAX_LIVE_OF_A_NAME = 2  # the old one and the new one, while clients change over
@@ -106,10 +106,7 @@ def is_live(row: ApiKey) -> bool:
 
 
 async def get(session: AsyncSession, tenant_id: UUID | None, key_id: UUID) -> ApiKey:
-    row = await repository.get(session, tenant_id, key_id)
-    if row is None:
-        raise NotFound("there is no such API key")
-    return row
+    return existing(await repository.get(session, tenant_id, key_id), "API key")
 
 
 async def revoke(

@@ -13,7 +13,7 @@ from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.deployments import service as deployments
 from app.deployments.service import Live
-from app.errors import NotFound
+from app.errors import existing
 from app.schemas import service as schemas
 from app.tenants import service as tenants
 
@@ -45,9 +45,7 @@ class LiveServings:
         async with transaction(self._database, asked.scope, read_only=True) as session:
             schema_id = asked.schema
             if isinstance(schema_id, str):
-                found = await repository.schema_id_of(session, asked.scope, schema_id)
-                if found is None:
-                    raise NotFound("there is no such schema")
+                found = existing(await repository.schema_id_of(session, asked.scope, schema_id), "schema")
                 schema_id = found
             live = await deployments.live(session, asked.scope, schema_id)
             if live is None:

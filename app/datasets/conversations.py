@@ -14,7 +14,7 @@ from app.datasets.repository import Labelled
 from app.datasets.service import DatasetBusy
 from app.db.base import utc_now
 from app.db.scope import TenantScope
-from app.errors import Conflict, InvalidRequest, NotFound, Problem
+from app.errors import Conflict, InvalidRequest, Problem, existing
 from app.models.datasets import Conversation, ConversationBand, Dataset, DatasetState, Label, LabelSource
 from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
@@ -85,9 +85,7 @@ async def append(
 
 async def get(session: AsyncSession, scope: TenantScope, conversation_id: UUID) -> Labelled:
     """Raises: NotFound."""
-    row = await repository.conversation(session, scope, conversation_id)
-    if row is None:
-        raise NotFound("there is no such conversation")
+    row = existing(await repository.conversation(session, scope, conversation_id), "conversation")
     return Labelled(row, (await repository.newest_labels(session, scope, [row.id])).get(row.id))
 
 

@@ -14,7 +14,7 @@ from app.db.scope import TenantScope
 from app.models.datasets import Conversation, ConversationBand, Dataset, Label, Upload
 from app.models.runs import ModelVersion, Run
 from app.models.tenants import Tenant
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -38,13 +38,10 @@ async def dataset(
 async def datasets(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
 ) -> list[Dataset]:
-    query = select(Dataset).where(
-        Dataset.tenant_id == scope.tenant_id, older(Dataset.created_at, Dataset.id, paging.after)
-    )
+    query = select(Dataset).where(Dataset.tenant_id == scope.tenant_id)
     if schema_id is not None:
         query = query.where(Dataset.schema_id == schema_id)
-    query = query.order_by(Dataset.created_at.desc(), Dataset.id.desc())
-    return list(await session.scalars(query.limit(paging.fetch)))
+    return list(await session.scalars(paging.newest_first(query, Dataset.created_at, Dataset.id)))
 
 
 async def is_used_by_runs(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> bool:
@@ -103,14 +100,11 @@ async def conversation_named(
 async def conversations(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
 ) -> list[Labelled]:
-    query = _conversations(scope).where(
-        Conversation.dataset_id == dataset_id,
-        older(Conversation.created_at, Conversation.id, paging.after),
-    )
+    query = _conversations(scope).where(Conversation.dataset_id == dataset_id)
     if split is not None:
         query = query.where(Conversation.split == split)
-    query = query.order_by(Conversation.created_at.desc(), Conversation.id.desc()).limit(paging.fetch)
-    rows = list(await session.scalars(query))
+    page = paging.newest_first(query, Conversation.created_at, Conversation.id)
+    rows = list(await session.scalars(page))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [Labelled(row, newest.get(row.id)) for row in rows]
 

@@ -16,7 +16,7 @@ from app.audit import Act
 from app.datasets import counts, repository
 from app.datasets.counts import Cell
 from app.db.scope import TenantScope
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, existing
 from app.jobs import service as jobs
 from app.models.datasets import Conversation, Dataset, DatasetState
 from app.models.jobs import Job, JobKind
@@ -77,10 +77,7 @@ async def create(
 
 async def get(session: AsyncSession, scope: TenantScope, dataset_id: UUID, *, lock: bool = False) -> Dataset:
     """Raises: NotFound."""
-    row = await repository.dataset(session, scope, dataset_id, lock=lock)
-    if row is None:
-        raise NotFound("there is no such dataset")
-    return row
+    return existing(await repository.dataset(session, scope, dataset_id, lock=lock), "dataset")
 
 
 async def settled(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Dataset:

@@ -12,7 +12,7 @@ from app.models.gates import GateResult
 from app.models.runs import ModelVersion
 from app.models.schemas import SchemaVersion
 from app.models.tenants import ServeEdits, Tenant
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 from evaluation.report import Verdict
 
 OPEN = (DeploymentState.pending, DeploymentState.loading)
@@ -62,11 +62,11 @@ async def found(session: AsyncSession, scope: TenantScope, deployment_id: UUID) 
 async def listed(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
 ) -> list[Found]:
-    query = _found(scope).where(older(Deployment.created_at, Deployment.id, paging.after))
+    query = _found(scope)
     if schema_id is not None:
         query = query.where(Deployment.schema_id == schema_id)
-    query = query.order_by(Deployment.created_at.desc(), Deployment.id.desc()).limit(paging.fetch)
-    return [Found(*row) for row in await session.execute(query)]
+    page = paging.newest_first(query, Deployment.created_at, Deployment.id)
+    return [Found(*row) for row in await session.execute(page)]
 
 
 async def open_of_gate(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Deployment | None:

@@ -12,7 +12,7 @@ from app.db.scope import TenantScope
 from app.deployments import editing, repository
 from app.deployments.editing import Served
 from app.deployments.repository import OPEN, Found, Serving
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, existing
 from app.gates import service as gates
 from app.jobs import service as jobs
 from app.models.deployments import Deployment, DeploymentState
@@ -81,10 +81,7 @@ async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> S
 
 async def get(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Found:
     """Raises: NotFound."""
-    found = await repository.found(session, scope, deployment_id)
-    if found is None:
-        raise NotFound("there is no such deployment")
-    return found
+    return existing(await repository.found(session, scope, deployment_id), "deployment")
 
 
 async def job_of(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Job | None:

@@ -8,7 +8,7 @@ from app.db.scope import TenantScope
 from app.models.gates import GateResult, GateState
 from app.models.runs import ModelVersion, Run
 from app.models.schemas import SchemaVersion
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 from evaluation.report import Verdict
 
 OPEN = (GateState.queued, GateState.running)
@@ -44,11 +44,11 @@ async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Fou
 async def listed(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, model_version_id: UUID | None
 ) -> list[Found]:
-    query = _found(scope).where(older(GateResult.created_at, GateResult.id, paging.after))
+    query = _found(scope)
     if model_version_id is not None:
         query = query.where(GateResult.model_version_id == model_version_id)
-    query = query.order_by(GateResult.created_at.desc(), GateResult.id.desc()).limit(paging.fetch)
-    return [Found(*row) for row in await session.execute(query)]
+    page = paging.newest_first(query, GateResult.created_at, GateResult.id)
+    return [Found(*row) for row in await session.execute(page)]
 
 
 async def of_pair(

@@ -9,7 +9,7 @@ from app import audit
 from app.audit import Act
 from app.db.base import utc_now
 from app.db.scope import TenantScope
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, existing
 from app.gates import repository
 from app.gates.repository import FINAL, OPEN, Found
 from app.jobs import service as jobs
@@ -95,18 +95,12 @@ def is_final(row: GateResult, policy_sha256: str) -> bool:
 
 async def result(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> GateResult:
     """Raises: NotFound."""
-    row = await repository.get(session, scope, gate_id)
-    if row is None:
-        raise NotFound("there is no such gate")
-    return row
+    return existing(await repository.get(session, scope, gate_id), "gate")
 
 
 async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Found:
     """Raises: NotFound."""
-    one = await repository.found(session, scope, gate_id)
-    if one is None:
-        raise NotFound("there is no such gate")
-    return one
+    return existing(await repository.found(session, scope, gate_id), "gate")
 
 
 async def newest_of_pair(
@@ -173,17 +167,11 @@ async def give_up(session: AsyncSession, job: Job) -> None:
 async def _model(
     session: AsyncSession, scope: TenantScope, model_version_id: UUID, *, lock: bool = False
 ) -> ModelVersion:
-    row = await repository.model(session, scope, model_version_id, lock=lock)
-    if row is None:
-        raise NotFound("there is no such model version")
-    return row
+    return existing(await repository.model(session, scope, model_version_id, lock=lock), "model version")
 
 
 async def _version(session: AsyncSession, scope: TenantScope, version_id: UUID) -> SchemaVersion:
-    row = await schema_repository.version_by_id(session, scope, version_id)
-    if row is None:
-        raise NotFound("there is no such schema version")
-    return row
+    return existing(await schema_repository.version_by_id(session, scope, version_id), "schema version")
 
 
 async def _check_schema(

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.clock import now
 from app.db.scope import TenantScope
-from app.errors import NotFound
+from app.errors import existing
 from app.jobs import repository
 from app.jobs.ends import ON_END, Cancelled, End, Lost, Succeeded
 from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket
@@ -52,10 +52,7 @@ async def enqueue(  # noqa: PLR0913
 
 async def get(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job:
     """Raises: NotFound."""
-    job = await repository.get(session, scope, job_id)
-    if job is None:
-        raise NotFound("there is no such job")
-    return job
+    return existing(await repository.get(session, scope, job_id), "job")
 
 
 async def of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
@@ -153,9 +150,7 @@ def _present(job: Job | None) -> Job:
 
 async def request_cancel(session: AsyncSession, scope: TenantScope, job_id: UUID) -> Job:
     """A job that has not begun is cancelled now, a running one when its worker sees it. Raises: NotFound."""
-    job = await repository.lock(session, scope, job_id)
-    if job is None:
-        raise NotFound("there is no such job")
+    job = existing(await repository.lock(session, scope, job_id), "job")
     return await _request_cancel(session, job) if job.state in repository.OPEN else job
 
 

@@ -11,7 +11,7 @@ from app.db.scope import TenantScope
 from app.models.jobs import Job
 from app.models.runs import ModelVersion, Run, RunState
 from app.models.schemas import SchemaVersion
-from app.paging import PageRequest, Position, older
+from app.paging import PageRequest, Position
 
 
 class OfVersion(NamedTuple):
@@ -55,12 +55,12 @@ async def listed(
     query = (
         select(Run, SchemaVersion)
         .join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
-        .where(Run.tenant_id == scope.tenant_id, older(Run.created_at, Run.id, paging.after))
+        .where(Run.tenant_id == scope.tenant_id)
     )
     if schema_id is not None:
         query = query.where(SchemaVersion.schema_id == schema_id)
-    query = query.order_by(Run.created_at.desc(), Run.id.desc()).limit(paging.fetch)
-    return [OfVersion(*row) for row in await session.execute(query)]
+    page = paging.newest_first(query, Run.created_at, Run.id)
+    return [OfVersion(*row) for row in await session.execute(page)]
 
 
 async def model_version(
@@ -88,15 +88,12 @@ async def models(
         select(ModelVersion, Run, SchemaVersion)
         .join(Run, Run.id == ModelVersion.run_id)
         .join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
-        .where(
-            ModelVersion.tenant_id == scope.tenant_id,
-            older(ModelVersion.created_at, ModelVersion.id, paging.after),
-        )
+        .where(ModelVersion.tenant_id == scope.tenant_id)
     )
     if schema_id is not None:
         query = query.where(SchemaVersion.schema_id == schema_id)
-    query = query.order_by(ModelVersion.created_at.desc(), ModelVersion.id.desc()).limit(paging.fetch)
-    return [Model(*row) for row in await session.execute(query)]
+    page = paging.newest_first(query, ModelVersion.created_at, ModelVersion.id)
+    return [Model(*row) for row in await session.execute(page)]
 
 
 async def in_states(session: AsyncSession, run_ids: Sequence[UUID], states: Sequence[RunState]) -> list[Run]:

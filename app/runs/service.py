@@ -12,7 +12,7 @@ from app.audit import Act
 from app.datasets import service as datasets
 from app.db.base import utc_now
 from app.db.scope import TenantScope
-from app.errors import InvalidRequest, NotFound, Problem
+from app.errors import InvalidRequest, NotFound, Problem, existing
 from app.jobs import service as jobs
 from app.models.jobs import Job, JobEvent, JobState
 from app.models.runs import ModelVersion, Run, RunState
@@ -87,30 +87,22 @@ async def _version(session: AsyncSession, scope: TenantScope, order: Order) -> S
 
 async def get(session: AsyncSession, scope: TenantScope, run_id: UUID, *, lock: bool = False) -> Run:
     """Raises: NotFound."""
-    return _found(await repository.get(session, scope, run_id, lock=lock))
+    return existing(await repository.get(session, scope, run_id, lock=lock), "run")
 
 
 async def model_version(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> ModelVersion:
     """Raises: NotFound."""
-    row = await repository.model_version(session, scope, model_version_id)
-    if row is None:
-        raise NotFound("there is no such model version")
-    return row
+    return existing(await repository.model_version(session, scope, model_version_id), "model version")
 
 
 async def model(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> Model:
     """With what it is shown with. Raises: NotFound."""
-    found = await repository.model(session, scope, model_version_id)
-    if found is None:
-        raise NotFound("there is no such model version")
-    return found
+    return existing(await repository.model(session, scope, model_version_id), "model version")
 
 
 async def view(session: AsyncSession, scope: TenantScope, run_id: UUID) -> View:
     """Raises: NotFound."""
-    found = await repository.with_version(session, scope, run_id)
-    if found is None:
-        raise NotFound("there is no such run")
+    found = existing(await repository.with_version(session, scope, run_id), "run")
     return (await views(session, scope, [found]))[0]
 
 
@@ -215,9 +207,3 @@ def shown_event(row: JobEvent, kind: str | None) -> dict[str, Any]:
     if "result" in told:
         told["result"] = {n: told["result"].get(n) for n in ("sha256", "metrics", "seconds")}
     return {"at": row.at.isoformat(), **told}
-
-
-def _found(run: Run | None) -> Run:
-    if run is None:
-        raise NotFound("there is no such run")
-    return run

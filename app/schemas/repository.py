@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.scope import TenantScope
 from app.models.schemas import Schema, SchemaVersion
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 
 
 async def get(
@@ -18,13 +18,8 @@ async def get(
 
 
 async def listed(session: AsyncSession, scope: TenantScope, paging: PageRequest) -> list[Schema]:
-    query = (
-        select(Schema)
-        .where(Schema.tenant_id == scope.tenant_id, older(Schema.created_at, Schema.id, paging.after))
-        .order_by(Schema.created_at.desc(), Schema.id.desc())
-        .limit(paging.fetch)
-    )
-    return list(await session.scalars(query))
+    query = select(Schema).where(Schema.tenant_id == scope.tenant_id)
+    return list(await session.scalars(paging.newest_first(query, Schema.created_at, Schema.id)))
 
 
 async def latest_numbers(
@@ -59,13 +54,10 @@ async def version_with_content(
 async def versions(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, paging: PageRequest
 ) -> list[SchemaVersion]:
-    query = (
-        _versions(scope, schema_id)
-        .where(older(SchemaVersion.published_at, SchemaVersion.id, paging.after))
-        .order_by(SchemaVersion.published_at.desc(), SchemaVersion.id.desc())
-        .limit(paging.fetch)
+    query = _versions(scope, schema_id)
+    return list(
+        await session.scalars(paging.newest_first(query, SchemaVersion.published_at, SchemaVersion.id))
     )
-    return list(await session.scalars(query))
 
 
 def _versions(scope: TenantScope, schema_id: UUID) -> Select[SchemaVersion]:

@@ -10,7 +10,7 @@ from app import audit
 from app.audit import Act
 from app.db.base import utc_now
 from app.db.scope import TenantScope
-from app.errors import InvalidRequest, NameTaken, NotFound
+from app.errors import InvalidRequest, NameTaken, NotFound, existing
 from app.models.schemas import Schema, SchemaVersion
 from app.preconditions import IfMatch
 from app.schemas import drafts, repository
@@ -48,10 +48,7 @@ async def create(
 
 async def get(session: AsyncSession, scope: TenantScope, schema_id: UUID, *, lock: bool = False) -> Schema:
     """Raises: NotFound."""
-    row = await repository.get(session, scope, schema_id, lock=lock)
-    if row is None:
-        raise NotFound("there is no such schema")
-    return row
+    return existing(await repository.get(session, scope, schema_id, lock=lock), "schema")
 
 
 async def version(session: AsyncSession, scope: TenantScope, schema_id: UUID, number: int) -> SchemaVersion:

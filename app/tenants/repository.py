@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.scope import TenantScope
 from app.models.tenants import Tenant
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 
 
 async def get(session: AsyncSession, scope: TenantScope) -> Tenant | None:
@@ -13,10 +13,5 @@ async def get(session: AsyncSession, scope: TenantScope) -> Tenant | None:
 
 
 async def listed(session: AsyncSession, paging: PageRequest) -> list[Tenant]:
-    query = (
-        select(Tenant)
-        .where(older(Tenant.created_at, Tenant.id, paging.after))
-        .order_by(Tenant.created_at.desc(), Tenant.id.desc())
-        .limit(paging.fetch)
-    )
+    query = paging.newest_first(select(Tenant), Tenant.created_at, Tenant.id)
     return list(await session.scalars(query))

@@ -8,7 +8,7 @@ from app import audit
 from app.audit import Act
 from app.auth.principal import Principal
 from app.db.scope import TenantScope
-from app.errors import Forbidden, NameTaken, NotFound
+from app.errors import Forbidden, NameTaken, existing
 from app.models.tenants import Tenant
 from app.tenants import repository
 
@@ -31,10 +31,7 @@ async def create(session: AsyncSession, actor_key_id: UUID, settings: dict[str, 
 
 async def get(session: AsyncSession, scope: TenantScope) -> Tenant:
     """Raises: NotFound."""
-    tenant = await repository.get(session, scope)
-    if tenant is None:
-        raise NotFound("there is no such tenant")
-    return tenant
+    return existing(await repository.get(session, scope), "tenant")
 
 
 async def change(

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.records import AuditEvent
-from app.paging import PageRequest, older
+from app.paging import PageRequest
 
 
 class Filter(NamedTuple):
@@ -20,14 +20,9 @@ class Filter(NamedTuple):
 async def listed(
     session: AsyncSession, tenant_id: UUID | None, paging: PageRequest, only: Filter
 ) -> list[AuditEvent]:
-    query = (
-        select(AuditEvent)
-        .where(AuditEvent.tenant_id == tenant_id, older(AuditEvent.at, AuditEvent.id, paging.after))
-        .order_by(AuditEvent.at.desc(), AuditEvent.id.desc())
-        .limit(paging.fetch)
-    )
+    query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id)
     if only.action is not None:
         query = query.where(AuditEvent.action == only.action)
     if only.subject is not None:
         query = query.where(AuditEvent.subject == only.subject)
-    return list(await session.scalars(query))
+    return list(await session.scalars(paging.newest_first(query, AuditEvent.at, AuditEvent.id)))

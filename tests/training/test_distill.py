@@ -97,10 +97,17 @@ def test_with_a_hint_there_is_something_to_learn(tenant: Tenant, base: Path, tmp
     assert trainer.state.log_history[0]["loss"] > 1e-3
 
 
+@pytest.mark.parametrize("in_rows", [True, False], ids=["schemas read once", "sequences alone"])
 @pytest.mark.parametrize("divergence", list(Divergence))
 def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
-    divergence: Divergence, tenant: Tenant, base: Path, tmp_path: Path
+    divergence: Divergence,
+    in_rows: bool,
+    tenant: Tenant,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("training.stages.distill.can_share", lambda _model: in_rows)
     run = Run(tenant, base, tmp_path, divergence=divergence, skip_tokens=2, micro_batch_size=4)
     trainer = run.trainer()
     inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
+from app.db.engine import Database
+from app.db.scope import TenantScope
 from app.jobs.ends import ON_END
 from app.jobs.handlers import HANDLERS, SWEEPS
+from tests.app.jobs import factory
+from tests.app.jobs.factory import Made
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +24,8 @@ def nothing_registered() -> Iterator[None]:
     for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
+
+
+@pytest.fixture
+async def made(database: Database, scope: TenantScope) -> Made:
+    return await factory.make_run(database, scope)

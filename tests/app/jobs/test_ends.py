@@ -7,13 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.clock import now
 from app.db.engine import Database
-from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.jobs import repository, service
 from app.jobs.ends import ON_END, Cancelled, End, Failed, JobOutcome, Postponed, Released, Succeeded
 from app.jobs.lease import LeaseLost
 from app.models.jobs import Job, JobKind, JobState
-from tests.app.jobs import factory
 from tests.app.jobs.factory import (
     BROKEN,
     DONE,
@@ -31,11 +29,6 @@ from tests.app.jobs.factory import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def made(database: Database, scope: TenantScope) -> Made:
-    return await factory.make_run(database, scope)
 
 
 async def test_an_error_is_tried_again_until_the_attempts_are_used_up(database: Database, made: Made) -> None:
@@ -142,10 +135,7 @@ async def test_every_unhappy_end_is_told_once_and_the_cause_first(database: Data
     jobs = await enqueue_run(database, made)
     ticket = service.ticket_of(await claim(database, jobs[0]))
     ON_END.update(dict.fromkeys(STAGES, note))
-    try:
-        await finish(database, ticket, BROKEN._replace(final=True))
-    finally:
-        ON_END.clear()
+    await finish(database, ticket, BROKEN._replace(final=True))
     assert told == [
         (JobKind.traces, JobState.failed),
         (JobKind.sft, JobState.cancelled),

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from sqlalchemy import make_url
 
 from app.db.clock import now
 from app.db.engine import Database
-from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.jobs import repository, service
 from app.jobs.context import log_key
@@ -23,7 +22,7 @@ from app.jobs.runner import run_job
 from app.models.jobs import Job, JobKind, JobState
 from app.settings import Settings
 from app.storage import open_storage
-from tests.app.jobs import factory, work
+from tests.app.jobs import work
 from tests.app.jobs.factory import Made, enqueue, events, read, settings_for
 from tests.app.test_children import alive
 
@@ -31,15 +30,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
+def handlers() -> None:
     work.register_all()
-    yield
-    HANDLERS.clear()
-
-
-@pytest.fixture
-async def made(database: Database, scope: TenantScope) -> Made:
-    return await factory.make_run(database, scope)
 
 
 @pytest.fixture

@@ -35,11 +35,6 @@ from tests.app.jobs.factory import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def made(database: Database, scope: TenantScope) -> Made:
-    return await factory.make_run(database, scope)
-
-
 async def test_of_many_claimers_at_once_one_gets_the_job(database: Database, made: Made) -> None:
     jobs = [await enqueue(database, made) for _ in range(5)]
 
