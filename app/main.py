@@ -73,7 +73,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     load_handlers()
     api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)
     for router in ROUTERS:
-        api.include_router(router)
+        # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
+        api.router.routes.extend(router.routes)
     problems.install(api)
     idempotency.install(api)
     openapi.install(api)
