@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+import structlog
 
 from app.auth.principal import Scope
 from app.db.engine import Database, open_database
@@ -20,6 +21,8 @@ from tests.servers.postgres import Place
 from tests.servers.redis import redis_url as redis_server
 
 DATABASES = ("sqlite", "postgresql")
+# By default it draws every local variable of every frame, which takes seconds for each logged exception.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(scope="session")
