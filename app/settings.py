@@ -1,13 +1,24 @@
 """Where things are on this machine; what a run does is asked for elsewhere (presets and the command line)."""
 
+import json
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InputError
+
+
+def _words(given: Any) -> Any:
+    """In the environment: words with spaces between them, or a JSON list where one of them holds a space."""
+    if not isinstance(given, str):
+        return given
+    return json.loads(given) if given.lstrip().startswith("[") else given.split()
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 
 
 class Settings(BaseSettings):
@@ -28,13 +39,11 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(None, min_length=32)  # signs cursors; None: made once, kept in `home`
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
-    vllm_urls: tuple[str, ...] = ()  # replicas that run already; none: `steerwise serve` starts one
+    vllm_urls: Words = ()  # replicas that run already; none: `steerwise serve` starts one
     base: str = Field(
         "starter", max_length=500
     )  # that every replica serves: `starter`, a folder, or owner/name
-    teacher_urls: tuple[
-        str, ...
-    ] = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
+    teacher_urls: Words = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
     answer_timeout_s: float = Field(60, gt=0)  # of one conversation, streaming apart
@@ -52,7 +61,7 @@ class Settings(BaseSettings):
     vllm_max_num_seqs: int = Field(64, ge=1)
     vllm_cpu_kv_cache_gib: int = Field(1, ge=1)
     vllm_gpu_memory_fraction: float = Field(0.6, gt=0, lt=1)
-    vllm_extra_args: tuple[str, ...] = ()
+    vllm_extra_args: Words = ()
     socket_dir: Path = Path(tempfile.gettempdir())
     concurrency: int = Field(32, ge=1)
     stage_stop_timeout_s: float = Field(15, ge=0)

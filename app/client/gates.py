@@ -1,6 +1,7 @@
 """`steerwise gates` and `steerwise deployments`: what is allowed to answer, and what does."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +12,22 @@ from app.client.bar import bar
 from app.client.call import Call, asks
 from app.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.client.table import Columns, at, details, when
-from app.client.waiting import until
+from app.client.waiting import EVERY_S, until
 from app.endings import FAILED, INCOMPLETE
-from app.errors import AppError
+from app.errors import AppError, InputError
 
 gates = typer.Typer(no_args_is_help=True, help="Verdicts on a model under a schema version.")
 deployments = typer.Typer(no_args_is_help=True, help="Which model answers for a schema.")
 _GATES, _DEPLOYMENTS = "/v1/gates", "/v1/deployments"
 Gate = Annotated[str, typer.Argument(metavar="GATE", help="Its id.")]
 Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.")]
+GateOrNewest = Annotated[str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)")]
+NewestOf = Annotated[
+    str | None,
+    typer.Option("--schema", help="Id or name: the gate of its newest model under its newest version."),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")]
+_ASKED_WITHIN_S = 60.0  # new models and published edits get their gates by themselves, within seconds
 
 
 class NotMeasured(AppError):
@@ -80,9 +87,9 @@ def show_gate(call: Call, gate: Gate) -> None:
 
 @gates.command("wait")
 @asks
-def wait_for_gate(call: Call, gate: Gate) -> None:
+def wait_for_gate(call: Call, gate: GateOrNewest = None, schema: NewestOf = None) -> None:
     """Stay until a gate has ended. Exit 0 passed, 3 failed, 4 incomplete, 1 it could not be measured."""
-    _conclude(call, _waited(call, gate))
+    _conclude(call, _waited(call, _meant(call, gate, schema)))
 
 
 @gates.command("report")
@@ -119,9 +126,11 @@ def list_deployments(call: Call, schema: OfSchema = None, limit: Limit = 50, eve
 
 @deployments.command("create")
 @asks
-def create_deployment(call: Call, gate: Gate, wait: Wait = False) -> None:
+def create_deployment(
+    call: Call, gate: GateOrNewest = None, schema: NewestOf = None, wait: Wait = False
+) -> None:
     """Deploy the model and schema version of a gate that has passed."""
-    made = call.api.post_once(_DEPLOYMENTS, {"gate_id": gate})
+    made = call.api.post_once(_DEPLOYMENTS, {"gate_id": _meant(call, gate, schema)})
     _settle(call, made, wait=wait)
 
 
@@ -139,6 +148,31 @@ def roll_back(call: Call, deployment: Deployment, wait: Wait = False) -> None:
     """Deploy again what this deployment has replaced."""
     made = call.api.post_once(f"{_DEPLOYMENTS}/{deployment}/rollback", None)
     _settle(call, made, wait=wait)
+
+
+def _meant(call: Call, gate: str | None, schema: str | None) -> str:
+    """Raises: InputError where neither or both are said, or the schema has no model."""
+    if (gate is None) == (schema is None):
+        raise InputError("say which gate: its id, or --schema for that of a schema's newest model")
+    return gate if gate is not None else _newest(call, str(schema_id(call, schema)))
+
+
+def _newest(call: Call, schema: str) -> str:
+    """Waits until it has been asked for. Raises: InputError."""
+    models = call.api.pages("/v1/models", 1, schema_id=schema)
+    if not models:
+        raise InputError("no model has been trained for this schema; `steerwise runs create` trains one")
+    number = call.api.get(f"/v1/schemas/{schema}")["latest_version"]
+    deadline = time.monotonic() + _ASKED_WITHIN_S
+    while time.monotonic() < deadline:
+        for found in call.api.pages(_GATES, None, model_version_id=models[0]["id"]):
+            if found["schema_version"] == number:
+                return str(found["id"])
+        time.sleep(EVERY_S)
+    raise InputError(
+        f"nobody has asked for a gate of this schema's newest model under version {number}; "
+        f"`steerwise gates create {models[0]['id']} --version {number}` does"
+    )
 
 
 def _waited(call: Call, gate_id: str) -> Json:

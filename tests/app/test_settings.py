@@ -15,8 +15,15 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert (settings.vllm_port, settings.vllm_extra_args) == (8123, ("--seed", "1"))
 
 
+def test_a_list_is_words_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("http://one:1 unix:///two", '["http://one:1", "unix:///two"]'):
+        monkeypatch.setenv("STEERWISE_VLLM_URLS", text)
+        assert load_settings().vllm_urls == ("http://one:1", "unix:///two")
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("VLLM_PORT", "http"), ("VLLM_PORT", "0"), ("VLLM_DEVICE", "tpu")]
+    ("name", "value"),
+    [("VLLM_PORT", "http"), ("VLLM_PORT", "0"), ("VLLM_DEVICE", "tpu"), ("VLLM_URLS", "[http://one]")],
 )
 def test_a_value_that_cannot_be_used_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"STEERWISE_{name}", value)

@@ -112,6 +112,8 @@ def test_a_gates_verdict_is_the_exit_code(tenant: Shell, installation: Installat
     ended = tenant.run("gates", "wait", failed, code=3)
     assert "flip accuracy is 0.65" in ended.stdout
     assert {found["id"] for found in tenant.json("gates", "list")} == {passed, failed}
+    assert tenant.json("gates", "wait", "--schema", "support", code=3)["id"] == failed  # of the newest model
+    assert "say which gate" in tenant.run("gates", "wait", code=2).stderr
     again = tenant.json("gates", "create", str(installation.told.model.id))
     assert again["state"] in ("queued", "done")
 
