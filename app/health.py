@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from app import metrics
 from app.auth.dependencies import PlatformAdmin
 from app.db.engine import Database
+from app.db.isolation import check_isolation
 from app.errors import Forbidden, Unavailable
 from app.payload import Answer
 from app.problems import public_responses, responses
@@ -50,7 +51,7 @@ async def ready(request: Request) -> Ready:
             await _ask(request.app.state.database)
     except Exception as error:  # noqa: BLE001 (whatever stands between us and it, the answer is the same)
         log.warning("not_ready", error=repr(error))
-        raise Unavailable("the database cannot be reached") from None
+        raise Unavailable("the database cannot be reached, or must not be used; the log says which") from None
     return Ready(redis=await _redis(request.app.state.settings))
 
 
@@ -68,6 +69,7 @@ async def figures(_caller: PlatformAdmin) -> PlainTextResponse:
 async def _ask(database: Database) -> None:
     async with database.engine.execution_options(read_only=True).connect() as connection:
         await connection.exec_driver_sql("SELECT 1")
+    await check_isolation(database)  # it may have been away when we started
 
 
 async def _redis(settings: Settings) -> Literal["reachable", "unreachable", "not configured"]:

@@ -21,6 +21,7 @@ from app import health, idempotency, openapi, problems
 from app.background import load_handlers
 from app.classify.service import desk
 from app.db.engine import Database, open_database
+from app.db.isolation import check_at_start
 from app.logging import configure
 from app.middleware import BodyCap, RequestContext
 from app.secret import signing_secret
@@ -63,6 +64,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
         try:
+            await check_at_start(opened)
             async with metering(opened) as meter, desk(settings, opened, meter) as api.state.desk:
                 api.state.meter = meter
                 yield

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 import app.logging
 from app.background import load_handlers
 from app.db.engine import open_database
+from app.db.isolation import check_at_start
 from app.errors import InputError
 from app.jobs import runner
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
@@ -94,6 +95,7 @@ def broker_url(settings: Settings) -> str:
 
 def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
     """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
+    asyncio.run(_check(settings))
     load_handlers()
     made = make_celery(settings)
     made.task(name=TASK)(_task(settings))
@@ -103,6 +105,14 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
     argv += ["--hostname", f"{names}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     return int(made.worker_main(argv) or 0)
+
+
+async def _check(settings: Settings) -> None:
+    database = open_database(settings.database_url)
+    try:
+        await check_at_start(database)
+    finally:
+        await database.engine.dispose()
 
 
 def _task(settings: Settings) -> Callable[[str], None]:
@@ -132,6 +142,7 @@ async def _dispatch(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = open_database(settings.database_url)
     try:
+        await check_at_start(database)
         await Dispatcher(database, doorbell(settings), settings).run(stop)
     finally:
         await database.engine.dispose()

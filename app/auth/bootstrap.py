@@ -9,6 +9,7 @@ from app.auth.principal import Scope
 from app.auth.service import KeyOrder, MadeKey
 from app.db.engine import Database, open_database, parse_url
 from app.db.migrate import is_current, upgrade
+from app.db.outage import said_plainly
 from app.db.session import transaction
 from app.errors import Conflict, InputError
 from app.settings import Settings
@@ -23,11 +24,15 @@ class AlreadyBootstrapped(Conflict):
 
 
 def run(settings: Settings, *, another: bool = False) -> MadeKey:
-    """On SQLite the file is made where there is none. Raises: AlreadyBootstrapped, InputError, TooManyKeys."""
+    """On SQLite the file is made where there is none.
+
+    Raises: AlreadyBootstrapped, DatabaseAway, InputError, TooManyKeys.
+    """
     if parse_url(settings.database_url).get_backend_name() == "sqlite":
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         upgrade(settings.database_url)
-    return asyncio.run(_run(settings, another))
+    with said_plainly():
+        return asyncio.run(_run(settings, another))
 
 
 async def _run(settings: Settings, another: bool) -> MadeKey:

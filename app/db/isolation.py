@@ -1,8 +1,9 @@
-"""Whether the database really keeps tenants apart for us. Asked once, before the first request is answered."""
+"""Whether the database really keeps tenants apart for us. Every process asks as it starts."""
 
 from sqlalchemy import text
 
 from app.db.engine import Database
+from app.db.outage import is_away
 from app.errors import AppError
 
 _QUESTION = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
@@ -25,3 +26,12 @@ async def check_isolation(database: Database) -> None:
                 "the database role is a superuser or has BYPASSRLS, so row-level security does not hold for it; "
                 "connect as a role without either"
             )
+
+
+async def check_at_start(database: Database) -> None:
+    """Raises: IsolationOff. A database that is away is no reason not to start: it may be starting too."""
+    try:
+        await check_isolation(database)
+    except Exception as error:
+        if not is_away(error):
+            raise

@@ -14,12 +14,12 @@ from uuid import UUID
 import structlog
 
 from app.db.engine import Database
+from app.db.outage import is_away
 from app.db.session import transaction
 from app.errors import Unavailable
 from app.jobs import repository, service
 from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
 from app.jobs.lease import Ticket
-from app.jobs.outage import is_away
 from app.models.jobs import JobKind
 from app.settings import Settings
 

@@ -17,10 +17,10 @@ from typing import Any
 import structlog
 
 from app.db.engine import Database, open_database
+from app.db.outage import is_away
 from app.db.session import transaction
 from app.jobs import service
 from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket, storable
-from app.jobs.outage import is_away
 from app.settings import Settings
 
 log = structlog.get_logger()

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
 from app.db.engine import Database, open_database
+from app.db.outage import is_away
 from app.db.session import transaction
 from app.errors import AppError, Unavailable
 from app.jobs import service
@@ -25,7 +26,6 @@ from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Po
 from app.jobs.handlers import HANDLERS
 from app.jobs.heart import Heart, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
-from app.jobs.outage import is_away
 from app.models.jobs import Job
 from app.settings import Settings
 from app.storage import Storage, open_storage

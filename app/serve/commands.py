@@ -54,11 +54,13 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database of STEERWISE_DATABASE_URL to the version that this code expects. Safe to repeat."""
-    from app.serve.database import bring_up_to_date
+    from app.db import migrate
+    from app.db.outage import said_plainly
 
     with session() as (settings, _progress):
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        bring_up_to_date(settings.database_url, app_role)
+        with said_plainly():
+            migrate.upgrade(settings.database_url, app_role=app_role)
     _tell("database", "up to date")
 
 

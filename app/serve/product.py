@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from app.auth import bootstrap
 from app.auth.bootstrap import AlreadyBootstrapped
+from app.db import migrate
+from app.db.outage import said_plainly
 from app.errors import InputError
 from app.jobs.handlers import Queue
 from app.serve import home, recipes
-from app.serve.database import bring_up_to_date
 from app.serve.part import Part, Recipe, Tell
 from app.serve.recipes import Ground
 from app.serve.redis import embedded_redis
@@ -77,7 +78,8 @@ def run(planned: Plan, tell: Tell) -> None:
 
 
 def _prepare(settings: Settings, tell: Tell) -> None:
-    bring_up_to_date(settings.database_url)
+    with said_plainly():
+        migrate.upgrade(settings.database_url)
     open_storage(settings.storage_url)
     tell("database", "up to date")
     try:

@@ -64,3 +64,13 @@ def test_a_database_that_was_not_prepared_is_named_as_such(
     refused = CliRunner().invoke(cli, ["admin", "bootstrap"])
     assert refused.exit_code == 2
     assert "postgresql://" in refused.stderr
+
+
+def test_a_database_that_is_away_is_said_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STEERWISE_HOME", str(tmp_path))
+    monkeypatch.setenv("STEERWISE_DATABASE_URL", "postgresql://app:hunter2@127.0.0.1:1/steerwise")
+    refused = CliRunner().invoke(cli, ["admin", "bootstrap"])
+    assert refused.exit_code == 2
+    assert "cannot be used" in refused.stderr and "hunter2" not in refused.stderr

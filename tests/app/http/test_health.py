@@ -7,10 +7,12 @@ import pytest
 from fastapi import FastAPI
 
 from app.auth import keys
-from app.db.engine import open_database
+from app.db.engine import Database, open_database
+from app.db.isolation import IsolationOff
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers
+from tests.servers.postgres import Place
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +55,24 @@ async def test_without_its_database_it_is_alive_but_not_ready(url: str, tmp_path
     bearer = {"Authorization": f"Bearer {keys.generate().text}"}
     somebody = await asked(api, "/v1/me", bearer)
     assert (somebody.status_code, somebody.json()["code"]) == (503, "unavailable")
+
+
+async def test_as_a_role_that_sees_every_tenant_it_neither_starts_nor_is_ready(
+    postgresql: Database, place: Place, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, storage_url=str(tmp_path / "storage"))
+    superuser = open_database(place.admin_url)
+    with pytest.raises(IsolationOff):
+        await asked(create_app(settings, superuser), "/livez")
+    api = create_app(settings, postgresql)
+    async with (
+        api.router.lifespan_context(api),
+        httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://x") as client,
+    ):
+        assert (await client.get("/readyz")).status_code == 200
+        api.state.database = superuser  # as where it was away at the start
+        assert (await client.get("/readyz")).status_code == 503
+    await superuser.engine.dispose()
 
 
 async def test_a_start_without_a_database_of_its_own_opens_and_closes_one(settings: Settings) -> None:
