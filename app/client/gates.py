@@ -24,7 +24,7 @@ Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.")
 GateOrNewest = Annotated[str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)")]
 NewestOf = Annotated[
     str | None,
-    typer.Option("--schema", help="Id or name: the gate of its newest model under its newest version."),
+    typer.Option("--schema", help="Id or name: the gate of its newest model under its current version."),
 ]
 Wait = Annotated[bool, typer.Option("--wait", help="Stay until it has ended.")]
 _ASKED_WITHIN_S = 60.0  # new models and published edits get their gates by themselves, within seconds
@@ -162,7 +162,7 @@ def _newest(call: Call, schema: str) -> str:
     models = call.api.pages("/v1/models", 1, schema_id=schema)
     if not models:
         raise InputError("no model has been trained for this schema; `steerwise runs create` trains one")
-    number = call.api.get(f"/v1/schemas/{schema}")["latest_version"]
+    number = call.api.get(f"/v1/schemas/{schema}")["current_version"]
     deadline = time.monotonic() + _ASKED_WITHIN_S
     while time.monotonic() < deadline:
         for found in call.api.pages(_GATES, None, model_version_id=models[0]["id"]):

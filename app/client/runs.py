@@ -40,7 +40,7 @@ def create_run(
     schema: Annotated[str, typer.Option(help="Id or name.")],
     dataset: Annotated[str, typer.Option(help="Id or name; it must be ready.")],
     version: Annotated[
-        int | None, typer.Option(help="Number of the schema version. (default: the newest)", min=1)
+        int | None, typer.Option(help="Number of the schema version. (default: the current one)", min=1)
     ] = None,
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     stages: Annotated[

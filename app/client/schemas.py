@@ -30,6 +30,7 @@ def list_schemas(call: Call, limit: Limit = 50, everything: All = False) -> None
     columns: Columns = {
         "id": "id",
         "name": "name",
+        "current version": "current_version",
         "latest version": "latest_version",
         "draft revision": "draft_revision",
         "updated": when("updated_at"),

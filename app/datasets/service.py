@@ -94,11 +94,10 @@ async def validation(session: AsyncSession, scope: TenantScope, row: Dataset) ->
 
 
 async def definitions(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Definitions:
-    """The newest version; before the first, the draft, so that a dataset can come before its schema is published."""
-    number = (await schema_repository.latest_numbers(session, scope, [schema_id])).get(schema_id)
-    if number is not None:
-        version = await schemas.version(session, scope, schema_id, number)
-        return Definitions(schemas.content_of(version), version.id)
+    """The current version; before the first, the draft, so that a dataset can come before its schema is published."""
+    current = await schema_repository.current(session, scope, schema_id)
+    if current is not None:
+        return Definitions(schemas.content_of(current.version), current.version.id)
     row = await schemas.get(session, scope, schema_id)
     return Definitions(drafts.check(row.draft, row.name).schema, None)
 

@@ -38,7 +38,7 @@ async def served(session: AsyncSession, scope: TenantScope, serving: Serving) ->
     edits = await repository.edits_of(session, scope, serving.row.id)
     shown = edits[0] if edits else None
     passed = next((one.version for one in edits if one.row.state is EditState.confirmed), serving.version)
-    known = next((one for one in edits if newest is not None and one.version.id == newest.id), None)
+    known = shown if newest is not None and shown is not None and shown.version.id == newest.id else None
     undecided = newest is not None and (known is None or known.row.state in UNDECIDED)
     if undecided and newest is not None and await _wish(session, scope) is ServeEdits.at_once:
         return Served(newest, True, shown)
@@ -61,7 +61,7 @@ async def begin(session: AsyncSession, scope: TenantScope, deployment_id: UUID) 
     await schemas.get(session, scope, deployment.schema_id, lock=True)
     newest = await repository.newest_edit(session, scope, deployment)
     edits = await repository.edits_of(session, scope, deployment.id)
-    if newest is None or newest.id in {one.version.id for one in edits}:
+    if newest is None or (edits and edits[0].version.id == newest.id):
         return
     await close(session, scope, deployment.schema_id)
     gate = await gates.request(session, scope, None, deployment.model_version_id, newest.id)

@@ -10,9 +10,10 @@ from app.db.scope import TenantScope
 from app.models.deployments import Deployment, DeploymentState, EditState, ServedEdit
 from app.models.gates import GateResult
 from app.models.runs import ModelVersion
-from app.models.schemas import SchemaVersion
+from app.models.schemas import Republication, SchemaVersion
 from app.models.tenants import ServeEdits, Tenant
 from app.paging import PageRequest
+from app.schemas.repository import is_current
 from evaluation.report import Verdict
 
 OPEN = (DeploymentState.pending, DeploymentState.loading)
@@ -118,7 +119,7 @@ async def edits_of(session: AsyncSession, scope: TenantScope, deployment_id: UUI
         select(ServedEdit, SchemaVersion)
         .join(SchemaVersion, SchemaVersion.id == ServedEdit.schema_version_id)
         .where(ServedEdit.tenant_id == scope.tenant_id, ServedEdit.deployment_id == deployment_id)
-        .order_by(SchemaVersion.number.desc(), ServedEdit.created_at.desc())
+        .order_by(ServedEdit.created_at.desc(), SchemaVersion.number.desc())
     )
     return [Edited(*row) for row in await session.execute(query, execution_options=_FRESH)]
 
@@ -142,8 +143,11 @@ async def undecided(session: AsyncSession, scope: TenantScope, schema_id: UUID) 
 
 async def unnoticed_edits(session: AsyncSession, limit: int) -> list[Whose]:
     """Live deployments whose schema has an edit that nothing has been begun for."""
+    after = aliased(ServedEdit)
     begun = exists().where(
-        ServedEdit.deployment_id == Deployment.id, ServedEdit.schema_version_id == SchemaVersion.id
+        ServedEdit.deployment_id == Deployment.id,
+        ServedEdit.schema_version_id == SchemaVersion.id,
+        ~exists().where(after.deployment_id == Deployment.id, after.created_at > ServedEdit.created_at),
     )
     rows = await session.execute(_edits().where(~begun).limit(limit))
     return [Whose(TenantScope(row.tenant_id), row.id) for row, _ in rows]
@@ -171,14 +175,16 @@ async def wanted_models(session: AsyncSession, states: Sequence[DeploymentState]
 
 
 def _edits() -> Select[Deployment, SchemaVersion]:
-    """Live deployments, each with the newest version of its schema if that is an edit of what it serves.
+    """Live deployments, each with the current version of its schema if that is an edit of what it serves.
 
     It is one if its number is higher, and, where the deployment goes back to a model that was live before, if it was
-    published after that: who goes back does not mean to be brought forward again.
+    published after that: who goes back does not mean to be brought forward again. An older version is one, the
+    deployment's own too, if it was published again since: that takes back what came between.
     """
-    own, later, before = aliased(SchemaVersion), aliased(SchemaVersion), aliased(Deployment)
-    is_newest = ~exists().where(
-        later.schema_id == SchemaVersion.schema_id, later.number > SchemaVersion.number
+    own, before = aliased(SchemaVersion), aliased(Deployment)
+    taken_back = exists().where(
+        Republication.schema_version_id == SchemaVersion.id,
+        Republication.published_at > Deployment.created_at,
     )
     goes_back = exists().where(
         before.schema_id == Deployment.schema_id,
@@ -190,8 +196,16 @@ def _edits() -> Select[Deployment, SchemaVersion]:
         select(Deployment, SchemaVersion)
         .join(own, own.id == Deployment.schema_version_id)
         .join(SchemaVersion, SchemaVersion.schema_id == Deployment.schema_id)
-        .where(Deployment.state == DeploymentState.live, SchemaVersion.number > own.number, is_newest)
-        .where(or_(SchemaVersion.published_at > Deployment.created_at, ~goes_back))
+        .where(Deployment.state == DeploymentState.live, is_current(SchemaVersion))
+        .where(
+            or_(
+                taken_back,
+                and_(
+                    SchemaVersion.number > own.number,
+                    or_(SchemaVersion.published_at > Deployment.created_at, ~goes_back),
+                ),
+            )
+        )
     )
 
 

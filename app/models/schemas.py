@@ -42,3 +42,21 @@ class SchemaVersion(TenantOwned, Base):
     sha256: Mapped[Sha256]
     published_at: Mapped[datetime] = mapped_column(default=utc_now)
     published_by: Mapped[UUID | None]  # key id; no foreign key, since what was done outlives the key
+
+
+class Republication(TenantOwned, Base):
+    """Content that an older version has was published again: from then on that version is the current one."""
+
+    __tablename__ = "schema_republications"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        within_tenant("schemas", "schema_id"),
+        within_tenant("schema_versions", "schema_id", "schema_version_id"),
+        UniqueConstraint("schema_version_id", "published_at"),
+    )
+
+    id: Mapped[Id]
+    schema_id: Mapped[UUID]
+    schema_version_id: Mapped[UUID]
+    published_at: Mapped[datetime] = mapped_column(default=utc_now)
+    published_by: Mapped[UUID | None]

@@ -27,7 +27,7 @@ class DatasetNotEnough(InvalidRequest):
 
 
 class Order(NamedTuple):
-    """schema_version: a number; None: the newest."""
+    """schema_version: a number; None: the current one."""
 
     schema_id: UUID
     schema_version: int | None

@@ -56,7 +56,11 @@ Stages = Annotated[
 class RunIn(Payload):
     schema_id: UUID = Field(description="The schema to train for.", examples=[_SCHEMA])
     schema_version: int | None = Field(
-        None, description="Number of its version; by default the newest.", examples=[2], ge=1, le=MAX_NUMBER
+        None,
+        description="Number of its version; by default the current one.",
+        examples=[2],
+        ge=1,
+        le=MAX_NUMBER,
     )
     dataset_id: UUID = Field(
         description="The dataset to learn from, as it is now: later changes of it do not reach the run.",

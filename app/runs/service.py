@@ -77,8 +77,8 @@ async def _version(session: AsyncSession, scope: TenantScope, order: Order) -> S
     await schemas.get(session, scope, order.schema_id)
     number = order.schema_version
     if number is None:
-        latest = await schema_repository.latest_numbers(session, scope, [order.schema_id])
-        number = latest.get(order.schema_id)
+        current = await schema_repository.current_numbers(session, scope, [order.schema_id])
+        number = current.get(order.schema_id)
     if number is None:
         problem = Problem("body.schema_id", "names a schema that was never published; publish it first")
         raise InvalidRequest(f"{problem.where} {problem.message}", problems=[problem])

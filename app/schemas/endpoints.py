@@ -57,15 +57,17 @@ async def create(
 ) -> SchemaOut:
     """Make a schema with a first draft. Send an `Idempotency-Key` and it is safe to send the request again."""
     row = await service.create(session, scope, caller.key_id, body.name, body.draft.root)
-    return await request_once.keep(session, 201, SchemaOut.of(row, None))
+    return await request_once.keep(session, 201, SchemaOut.of(row, None, None))
 
 
 @router.get("", operation_id="list_schemas", responses=responses(NotFound))
 async def listed(scope: AnyTenant, session: Session, paging: Paging) -> Page[SchemaOut]:
     """The tenant's schemas."""
     rows = await repository.listed(session, scope, paging)
-    latest = await repository.latest_numbers(session, scope, [row.id for row in rows])
-    return paging.page(rows, lambda row: SchemaOut.of(row, latest.get(row.id)))
+    ids = [row.id for row in rows]
+    latest = await repository.latest_numbers(session, scope, ids)
+    current = await repository.current_numbers(session, scope, ids)
+    return paging.page(rows, lambda row: SchemaOut.of(row, latest.get(row.id), current.get(row.id)))
 
 
 @router.get("/{schema_id}", operation_id="get_schema", responses=responses(NotFound))
@@ -73,7 +75,8 @@ async def get(schema_id: SchemaId, scope: AnyTenant, session: Session) -> Schema
     """One schema; its categories are in its draft and its versions."""
     row = await service.get(session, scope, schema_id)
     latest = await repository.latest_numbers(session, scope, [row.id])
-    return SchemaOut.of(row, latest.get(row.id))
+    current = await repository.current_numbers(session, scope, [row.id])
+    return SchemaOut.of(row, latest.get(row.id), current.get(row.id))
 
 
 @router.get("/{schema_id}/draft", operation_id="get_schema_draft", responses=responses(NotFound) | _TAGGED)
@@ -114,7 +117,8 @@ async def publish(
     session: Session,
     response: Response,
 ) -> VersionOut:
-    """Freeze the draft as the next version. Publishing equal content returns the version that has it, with 200.
+    """Freeze the draft as the next version. Publishing equal content returns the version that has it, with 200, and
+    makes it the current one again: that is how an edit is taken back.
 
     With `If-Match` only the draft that was read is published.
     """

@@ -51,18 +51,24 @@ class SchemaOut(Answer):
     latest_version: int | None = Field(
         description="The highest published version; null: none yet.", examples=[2]
     )
+    current_version: int | None = Field(
+        description="The version whose content was published last, for the first time or again; it is what runs and "
+        "deployments go by. null: none yet.",
+        examples=[2],
+    )
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
     updated_at: datetime = Field(
         description="When its draft last changed.", examples=["2026-01-02T10:30:00Z"]
     )
 
     @classmethod
-    def of(cls, row: Schema, latest_version: int | None) -> "SchemaOut":
+    def of(cls, row: Schema, latest_version: int | None, current_version: int | None) -> "SchemaOut":
         return cls(
             id=row.id,
             name=row.name,
             draft_revision=row.draft_revision,
             latest_version=latest_version,
+            current_version=current_version,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )

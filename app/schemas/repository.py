@@ -1,12 +1,22 @@
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.db.scope import TenantScope
-from app.models.schemas import Schema, SchemaVersion
+from app.models.schemas import Republication, Schema, SchemaVersion
 from app.paging import PageRequest
+
+
+class Current(NamedTuple):
+    """since: when its content was published last."""
+
+    version: SchemaVersion
+    since: datetime
 
 
 async def get(
@@ -32,6 +42,44 @@ async def latest_numbers(
         .group_by(SchemaVersion.schema_id)
     )
     return dict((await session.execute(query)).all())
+
+
+async def current_numbers(
+    session: AsyncSession, scope: TenantScope, schema_ids: Sequence[UUID]
+) -> dict[UUID, int]:
+    """A schema that was never published is missing."""
+    query = (
+        select(SchemaVersion.schema_id, SchemaVersion.number)
+        .where(SchemaVersion.tenant_id == scope.tenant_id, SchemaVersion.schema_id.in_(schema_ids))
+        .where(is_current(SchemaVersion))
+    )
+    return dict((await session.execute(query)).all())
+
+
+async def current(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Current | None:
+    query = (
+        select(SchemaVersion, published_last(SchemaVersion))
+        .where(SchemaVersion.tenant_id == scope.tenant_id, SchemaVersion.schema_id == schema_id)
+        .where(is_current(SchemaVersion))
+    )
+    row = (await session.execute(query)).one_or_none()
+    return None if row is None else Current(*row)
+
+
+def published_last(versions: type[SchemaVersion]) -> ColumnElement[datetime]:
+    """When the content of each was published, for the first time or again."""
+    again = select(func.max(Republication.published_at)).where(Republication.schema_version_id == versions.id)
+    return func.coalesce(again.correlate(versions).scalar_subquery(), versions.published_at)
+
+
+def is_current(versions: type[SchemaVersion]) -> ColumnElement[bool]:
+    """Nothing of its schema was published after it."""
+    later: Any = aliased(SchemaVersion)
+    after = or_(
+        published_last(later) > published_last(versions),
+        and_(published_last(later) == published_last(versions), later.number > versions.number),
+    )
+    return ~exists().where(later.schema_id == versions.schema_id, after).correlate(versions)
 
 
 async def version(

@@ -1,5 +1,6 @@
 """A draft is edited freely; a published version never changes again."""
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from app.audit import Act
 from app.db.base import utc_now
 from app.db.scope import TenantScope
 from app.errors import InvalidRequest, NameTaken, NotFound, existing
-from app.models.schemas import Schema, SchemaVersion
+from app.models.schemas import Republication, Schema, SchemaVersion
 from app.preconditions import IfMatch
 from app.schemas import drafts, repository
 from evaluation.contract.schema import CategorySchema
@@ -90,7 +91,7 @@ async def publish(
     schema_id: UUID,
     if_match: IfMatch | None = None,
 ) -> Published:
-    """Freeze the draft as the next version. Publishing content that some version has returns that version.
+    """Freeze the draft as the next version. Content that some version has makes that version the current one again.
 
     Raises: NotFound, SchemaNotReady, Stale.
     """
@@ -110,7 +111,15 @@ async def _publish(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, row: Schema, schema: CategorySchema
 ) -> Published:
     equal = await repository.version_with_content(session, scope, row.id, schema.sha256)
+    current = await repository.current(session, scope, row.id)
+    if equal is not None and current is not None and equal.id == current.version.id:
+        return Published(equal, new=False)
+    # Later than what was current, whatever the clocks of two machines say.
+    at = utc_now() if current is None else max(utc_now(), current.since + timedelta(microseconds=1))
     if equal is not None:
+        again = {"schema_version_id": equal.id, "published_at": at, "published_by": actor_key_id}
+        session.add(Republication(tenant_id=scope.tenant_id, schema_id=row.id, **again))
+        await session.flush()
         return Published(equal, new=False)
     latest = (await repository.latest_numbers(session, scope, [row.id])).get(row.id, 0)
     made = SchemaVersion(
@@ -119,7 +128,7 @@ async def _publish(
         number=latest + 1,
         content=schema.model_dump(mode="json"),
         sha256=schema.sha256,
-        published_at=utc_now(),
+        published_at=at,
         published_by=actor_key_id,
     )
     session.add(made)

@@ -22,19 +22,20 @@ from app.models.gates import GateResult, GateState
 from app.models.jobs import Job, JobEvent, JobKind
 from app.models.records import AuditEvent, IdempotencyKey, UsageDay
 from app.models.runs import ModelVersion, Run
-from app.models.schemas import Schema, SchemaVersion
+from app.models.schemas import Republication, Schema, SchemaVersion
 from app.models.tenants import Tenant
 from evaluation.contract.record import Split
+from evaluation.contract.schema import Category, CategorySchema
 from evaluation.report import Verdict
 
-CONTENT = {
-    "name": "support",
-    "none_of_these": True,
-    "categories": [
-        {"key": "refund", "name": "Refund", "definition": "The customer wants their money back."},
-        {"key": "delivery", "name": "Delivery", "definition": "The customer asks where a parcel is."},
-    ],
-}
+CONTENT = CategorySchema(
+    name="support",
+    none_of_these=True,
+    categories=(
+        Category(key="refund", name="Refund", definition="The customer wants their money back."),
+        Category(key="delivery", name="Delivery", definition="The customer asks where a parcel is."),
+    ),
+).model_dump(mode="json")
 
 
 def sha256() -> str:
@@ -164,6 +165,7 @@ def all_that_follows(told: Story) -> list[Base]:
         deployment,
         edited,
         ServedEdit(schema_id=told.schema.id, deployment_id=deployment.id, schema_version_id=edited.id, **own),
+        Republication(schema_id=told.schema.id, schema_version_id=told.version.id, **own),
         IdempotencyKey(key="k", route="POST /v1/runs", body_sha256=sha256(), **own),
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
         Upload(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),

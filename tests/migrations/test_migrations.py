@@ -27,12 +27,13 @@ from tests.servers import postgres
 ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
 LATER_TABLES = {"runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits"}
+LATER_TABLES |= {"schema_republications"}
 LOCK_WAIT_S = 5
 LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "later", "2026_11_22_models"
+revision, down_revision = "later", "2026_11_22_republications"
 
 
 def upgrade():

@@ -45,7 +45,7 @@ _DEMO_JARGON = {"subscription": "orbita", "order": "zelvo", "parcel": "kwendo", 
 _DEMO_SIZES = {Split.train: 400, Split.validation: 60, Split.calibration: 60, Split.test: 240}
 
 
-def demo_tenant(seed: int = 0, jargon: float = 0.75) -> DemoTenant:
+def demo_tenant(seed: int = 0, jargon: float = 0.5) -> DemoTenant:
     """A tenant that is hard for the starter: near misses, deciding excludes, imbalance, and house names for things.
 
     jargon: share of conversations that use a house name; no definition explains those, only labels do.

@@ -16,6 +16,7 @@ from app.models.schemas import SchemaVersion
 from app.models.tenants import ServeEdits, Tenant
 from app.settings import Settings
 from evaluation.report import Verdict
+from tests.evaluation.shop import SCHEMA
 from tests.factories import trained as factory
 from tests.factories.serving import activate, gate_on, live, put_live
 from tests.factories.trained import Trained, decided, reworded, trained
@@ -246,6 +247,36 @@ async def test_an_edit_is_undone_by_deploying_the_pair_without_it(
     await put_live(database, told)
     await sweep(database, settings)
     assert await served(database, told) == (1, False)
+
+
+async def test_an_edit_is_taken_back_by_publishing_the_old_content_again(
+    database: Database, settings: Settings, told: Trained, client: httpx.AsyncClient
+) -> None:
+    """Back and forth, without measuring again what has a verdict."""
+    await put_live(database, told)
+    second = await edit(database, told)
+    await sweep(database, settings)
+    await judge(database, settings, told, second, Verdict.passed)
+    for content, number in ((SCHEMA, 1), (reworded("The customer wants money back, 2."), 2)) * 2:
+        assert (await factory.edited(database, told, content)).number == number
+        await sweep(database, settings)
+        assert await served(database, told) == (number, False)
+    shown = (await client.get(f"/v1/schemas/{told.schema_id}")).json()
+    assert (shown["current_version"], shown["latest_version"]) == (2, 2)
+    assert len((await client.get("/v1/gates")).json()["items"]) == 2
+
+
+async def test_an_edit_whose_gate_failed_is_not_served_by_publishing_it_again(
+    database: Database, settings: Settings, told: Trained
+) -> None:
+    await put_live(database, told)
+    second = await edit(database, told)
+    await sweep(database, settings)
+    await judge(database, settings, told, second, Verdict.failed)
+    for content in (SCHEMA, reworded("The customer wants money back, 2.")):
+        await factory.edited(database, told, content)
+        await sweep(database, settings)
+        assert await served(database, told) == (1, False)
 
 
 async def test_what_one_tenant_edits_changes_nothing_for_another(
