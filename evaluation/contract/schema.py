@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_CATEGORIES = 100
+MAX_KEY_CHARS = 128
 _PLAIN = {  # Pydantic's own words are for programmers
     "missing": "is missing",
     "string_too_short": "is empty; write one sentence",
-    "string_pattern_mismatch": "must be 1 to 128 characters, none of them a space",
+    "string_pattern_mismatch": f"must be 1 to {MAX_KEY_CHARS} characters, none of them a space",
 }
 
 
@@ -26,7 +27,7 @@ class SchemaError(ValueError):
 class Category(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    key: str = Field(pattern=r"^[^\s\x00-\x1f]{1,128}$")
+    key: str = Field(pattern=rf"^[^\s\x00-\x1f]{{1,{MAX_KEY_CHARS}}}$")
     name: str = Field(min_length=1, max_length=200)
     definition: str = Field(min_length=1, max_length=2000)
     includes: tuple[str, ...] = ()
@@ -130,6 +131,9 @@ def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
             return f"categories: there are {count}, and a schema has 1 to {MAX_CATEGORIES}"
         return f"{location[0]}: {message}"
     entry = raw["categories"][location[1]]
-    who = entry.get("key") if isinstance(entry, Mapping) else None
+    key = entry.get("key") if isinstance(entry, Mapping) else None
+    who = key if isinstance(key, str) and key else f"number {location[1] + 1}"
+    if len(who) > MAX_KEY_CHARS:  # said in every sentence about the category, of which there may be thousands
+        who = f"{who[:MAX_KEY_CHARS]}…"
     field = ".".join(str(part) for part in location[2:]) or "entry"
-    return f"category {who or f'number {location[1] + 1}'!r}, {field}: {message}"
+    return f"category {who!r}, {field}: {message}"
