@@ -109,7 +109,7 @@ def failure_of(error: BaseException) -> StageFailed:
     if isinstance(error, StageFailed):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, Cancelled | KeyboardInterrupt):
+    if _is_told_to_stop(error):
         return StageFailed(
             FailureCode.cancelled, "the stage was told to stop; run it again to go on from its checkpoint"
         )
@@ -124,6 +124,15 @@ def failure_of(error: BaseException) -> StageFailed:
             f"out of memory; halve the stage's micro_batch_size (traces: batch_size) and run again ({text[:300]})",
         )
     return StageFailed(FailureCode.unexpected_error, f"{text[:2000]}; the traceback is in the stage's log")
+
+
+def _is_told_to_stop(error: BaseException | None) -> bool:
+    """Also where a library, tidying up on the way out, broke down over it."""
+    while error is not None:
+        if isinstance(error, Cancelled | KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -24,6 +24,18 @@ def test_an_error_gets_the_code_of_what_it_means(error: BaseException, code: Fai
     assert failure_of(error).code is code
 
 
+def test_a_stop_over_which_a_library_broke_down_is_a_stop() -> None:
+    def tidy_up() -> None:
+        try:
+            raise Cancelled
+        finally:
+            list[str]().remove("a hook")
+
+    with pytest.raises(ValueError) as caught:
+        tidy_up()
+    assert failure_of(caught.value).code is FailureCode.cancelled
+
+
 def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     write_json(path, {"a": 1})

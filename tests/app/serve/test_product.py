@@ -178,8 +178,8 @@ def test_it_starts_says_where_restarts_what_dies_and_leaves_nothing_behind(place
             assert "ended: signal SIGKILL" in next_of(product, "ended")
         until(lambda: readyz(product.url) == "reachable", "the API did not come back")
 
+        until(lambda: len(product.everybody()) >= len(NAMES) + 2, "a worker has no pool process")
         everybody = product.everybody()
-        assert len(everybody) >= len(NAMES) + 2  # each worker has a pool process
         product.child.send_signal(signal.SIGINT)
         product.read_until("stopped")
         assert product.child.wait(PATIENCE_S) == 0
