@@ -26,8 +26,10 @@ from tests.servers import postgres
 
 ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
-LATER_TABLES = {"runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits"}
-LATER_TABLES |= {"schema_republications"}
+LATER_TABLES = {
+    "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
+    "schema_republications",
+}  # fmt: skip
 LOCK_WAIT_S = 5
 LATER = """
 import sqlalchemy as sa
