@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Subquery, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.datasets.counts import Cell
 from app.db.base import TenantOwned
@@ -129,14 +129,16 @@ async def all_labelled(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID
 ) -> AsyncIterator[tuple[Conversation, str | None]]:
     """Every conversation that has a label, with the category of its newest, in the order of the bytes of its id."""
-    newest = _newest(scope, dataset_id)
     name: ColumnElement[str] = Conversation.external_id.expression
     if session.get_bind().dialect.name == "postgresql":
         name = name.collate("C")  # its own order depends on the locale that the database was made with
     query = (
-        select(Conversation, newest.c.category_key)
-        .join(newest, newest.c.conversation_id == Conversation.id)
-        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+        select(Conversation, _of_newest(scope, Label.category_key))
+        .where(
+            Conversation.tenant_id == scope.tenant_id,
+            Conversation.dataset_id == dataset_id,
+            _of_newest(scope, Label.id).is_not(None),
+        )
         .order_by(name)
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
@@ -148,17 +150,16 @@ async def cells(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, groups: Sequence[str] | None = None
 ) -> dict[Cell, int]:
     """groups: only those."""
-    newest = _newest(scope, dataset_id)
-    labelled = newest.c.conversation_id.is_not(None)
-    query = (
-        select(Conversation.split, labelled, newest.c.category_key, func.count())
-        .outerjoin(newest, newest.c.conversation_id == Conversation.id)
-        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
-        .group_by(Conversation.split, labelled, newest.c.category_key)
-    )
+    each = select(
+        Conversation.split,
+        _of_newest(scope, Label.id).is_not(None).label("labelled"),
+        _of_newest(scope, Label.category_key).label("category_key"),
+    ).where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
     if groups is not None:
-        query = query.where(Conversation.group_id.in_(groups))
-    return {Cell(split, bool(has), key): n for split, has, key, n in await session.execute(query)}
+        each = each.where(Conversation.group_id.in_(groups))
+    columns = each.subquery().c
+    found = await session.execute(select(*columns, func.count()).group_by(*columns))
+    return {Cell(split, bool(has), key): n for split, has, key, n in found}
 
 
 async def clear(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> int:
@@ -262,20 +263,11 @@ def _in_groups(
     )
 
 
-def _newest(scope: TenantScope, dataset_id: UUID) -> Subquery:
-    """The newest label of each conversation that has one."""
-    inside = aliased(Conversation)
-    place = func.row_number().over(
-        partition_by=Label.conversation_id, order_by=(Label.created_at.desc(), Label.id.desc())
-    )
-    ranked = (
-        select(Label.conversation_id, Label.category_key, place.label("place"))
-        .join(inside, inside.id == Label.conversation_id)
-        .where(
-            Label.tenant_id == scope.tenant_id,
-            inside.tenant_id == scope.tenant_id,
-            inside.dataset_id == dataset_id,
-        )
-        .subquery()
-    )
-    return select(ranked.c.conversation_id, ranked.c.category_key).where(ranked.c.place == 1).subquery()
+def _of_newest(scope: TenantScope, column: InstrumentedAttribute[Any]) -> ScalarSelect[Any]:
+    """Of the newest label of the conversation around it.
+
+    No join: right after an upload the planner expects one row of it, and joins then read every label for each.
+    """
+    query = select(column).where(Label.tenant_id == scope.tenant_id, Label.conversation_id == Conversation.id)
+    newest = query.order_by(Label.created_at.desc(), Label.id.desc()).limit(1)
+    return newest.correlate(Conversation).scalar_subquery()

@@ -118,7 +118,7 @@ class Label(TenantOwned, Base):
         within_tenant("conversations", "conversation_id", ondelete="CASCADE"),
         within_tenant("schemas", "schema_id"),
         within_tenant("schema_versions", "schema_id", "schema_version_id"),
-        Index(None, "conversation_id", "created_at", "id"),
+        Index(None, "tenant_id", "conversation_id", "created_at", "id"),
     )
 
     id: Mapped[Id]
