@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from app.client.api import Json
+from app.client.api import PAGE, Json
 from app.client.bar import bar
 from app.client.call import Call, asks
 from app.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.client.table import Columns, at, details, when
-from app.client.waiting import EVERY_S, until
+from app.client.waiting import until
 from app.endings import FAILED, INCOMPLETE
 from app.errors import AppError, InputError
 
@@ -164,15 +164,24 @@ def _newest(call: Call, schema: str) -> str:
         raise InputError("no model has been trained for this schema; `steerwise runs create` trains one")
     number = call.api.get(f"/v1/schemas/{schema}")["current_version"]
     deadline = time.monotonic() + _ASKED_WITHIN_S
-    while time.monotonic() < deadline:
-        for found in call.api.pages(_GATES, None, model_version_id=models[0]["id"]):
-            if found["schema_version"] == number:
-                return str(found["id"])
-        time.sleep(EVERY_S)
-    raise InputError(
-        f"nobody has asked for a gate of this schema's newest model under version {number}; "
-        f"`steerwise gates create {models[0]['id']} --version {number}` does"
+
+    def asked(page: Json) -> list[str]:
+        return [gate["id"] for gate in page["items"] if gate["schema_version"] == number]
+
+    page = until(
+        call.api,
+        _GATES,
+        lambda page: bool(asked(page)) or time.monotonic() > deadline,
+        lambda _: None,
+        model_version_id=models[0]["id"],
+        limit=str(PAGE),
     )
+    if not asked(page):
+        raise InputError(
+            f"nobody has asked for a gate of this schema's newest model under version {number}; "
+            f"`steerwise gates create {models[0]['id']} --version {number}` does"
+        )
+    return asked(page)[0]
 
 
 def _waited(call: Call, gate_id: str) -> Json:

@@ -10,12 +10,14 @@ EVERY_S = 1.0
 GIVE_UP_S = 300.0  # without an answer
 
 
-def until(api: Api, path: str, ended: Callable[[Json], bool], seen: Callable[[Json], None]) -> Json:
+def until(
+    api: Api, path: str, ended: Callable[[Json], bool], seen: Callable[[Json], None], **query: str
+) -> Json:
     """seen: gets every state. Raises: ApiRefused, ApiAway after five minutes without an answer."""
     heard_at, tried = time.monotonic(), 0
     while True:
         try:
-            found = api.get(path)
+            found = api.get(path, **query)
         except (ApiAway, ApiRefused) as error:
             away = isinstance(error, ApiAway) or error.status >= 500
             if not away or time.monotonic() - heard_at > GIVE_UP_S:

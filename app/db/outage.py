@@ -11,9 +11,10 @@ from app.errors import AppError
 # asyncpg reports what the server says about itself (shutting down, starting, too many connections) without a class of
 # its own; wrong statements and refused rows have one each.
 _MISTAKES = (exc.ProgrammingError, exc.IntegrityError, exc.DataError, exc.NotSupportedError)
-# asyncpg's own, while it connects: SQLAlchemy passes them on as they are.
+# asyncpg's own, while it connects: SQLAlchemy passes them on as they are. First those that pass by themselves.
+_NOT_NOW = (asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError)
 _REFUSALS = (
-    asyncpg.PostgresConnectionError,
+    *_NOT_NOW,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
 )
@@ -30,7 +31,9 @@ class DatabaseAway(AppError):
 def is_away(error: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError):
         return not isinstance(error, _MISTAKES)
-    return isinstance(error, OSError | exc.TimeoutError)  # refused, timed out; or no free connection
+    return isinstance(
+        error, (OSError, exc.TimeoutError, *_NOT_NOW)
+    )  # refused, timed out; or no free connection
 
 
 @contextmanager

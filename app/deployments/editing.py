@@ -38,9 +38,8 @@ async def served(session: AsyncSession, scope: TenantScope, serving: Serving) ->
     edits = await repository.edits_of(session, scope, serving.row.id)
     shown = edits[0] if edits else None
     passed = next((one.version for one in edits if one.row.state is EditState.confirmed), serving.version)
-    known = shown if newest is not None and shown is not None and shown.version.id == newest.id else None
-    undecided = newest is not None and (known is None or known.row.state in UNDECIDED)
-    if undecided and newest is not None and await _wish(session, scope) is ServeEdits.at_once:
+    undecided = not _is_of(shown, newest) or (shown is not None and shown.row.state in UNDECIDED)
+    if newest is not None and undecided and await _wish(session, scope) is ServeEdits.at_once:
         return Served(newest, True, shown)
     return Served(passed, False, shown)
 
@@ -61,7 +60,7 @@ async def begin(session: AsyncSession, scope: TenantScope, deployment_id: UUID) 
     await schemas.get(session, scope, deployment.schema_id, lock=True)
     newest = await repository.newest_edit(session, scope, deployment)
     edits = await repository.edits_of(session, scope, deployment.id)
-    if newest is None or (edits and edits[0].version.id == newest.id):
+    if newest is None or _is_of(edits[0] if edits else None, newest):
         return
     await close(session, scope, deployment.schema_id)
     gate = await gates.request(session, scope, None, deployment.model_version_id, newest.id)
@@ -120,6 +119,10 @@ async def _end(session: AsyncSession, scope: TenantScope, row: ServedEdit, state
     audit.record(
         session, None, scope.tenant_id, Act(f"schema_edit.{state.value}", f"schema:{row.schema_id}", detail)
     )
+
+
+def _is_of(edit: Edited | None, version: SchemaVersion | None) -> bool:
+    return edit is not None and version is not None and edit.version.id == version.id
 
 
 async def _undecided_state(session: AsyncSession, scope: TenantScope) -> EditState:

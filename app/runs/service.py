@@ -75,14 +75,13 @@ async def create(
 
 async def _version(session: AsyncSession, scope: TenantScope, order: Order) -> SchemaVersion:
     await schemas.get(session, scope, order.schema_id)
-    number = order.schema_version
-    if number is None:
-        current = await schema_repository.current_numbers(session, scope, [order.schema_id])
-        number = current.get(order.schema_id)
-    if number is None:
+    if order.schema_version is not None:
+        return await schemas.version(session, scope, order.schema_id, order.schema_version)
+    current = await schema_repository.current(session, scope, order.schema_id)
+    if current is None:
         problem = Problem("body.schema_id", "names a schema that was never published; publish it first")
         raise InvalidRequest(f"{problem.where} {problem.message}", problems=[problem])
-    return await schemas.version(session, scope, order.schema_id, number)
+    return current.version
 
 
 async def get(session: AsyncSession, scope: TenantScope, run_id: UUID, *, lock: bool = False) -> Run:

@@ -1,7 +1,7 @@
 """Rows that lead to a deployment, for tests that begin somewhere in the middle."""
 
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -151,6 +151,16 @@ def deployment_of(told: Story, **changes: Any) -> Deployment:
         "schema_version_id": told.version.id,
     }
     return Deployment(**fields | changes)
+
+
+def ids_of(told: Story, live: Deployment, key_id: UUID) -> dict[str, UUID | int | str]:
+    """What a story has, by the names of parameters and fields that ask for it."""
+    return {
+        "tenant_id": told.tenant.id, "schema_id": told.schema.id, "schema": told.schema.id,
+        "schema_version_id": told.version.id, "number": told.version.number, "dataset_id": told.dataset.id,
+        "conversation_id": told.conversation.id, "run_id": told.run.id, "kind": "sft", "gate_id": told.gate.id,
+        "model_version_id": told.model.id, "deployment_id": live.id, "key_id": key_id,
+    }  # fmt: skip
 
 
 def all_that_follows(told: Story) -> list[Base]:

@@ -56,21 +56,18 @@ def test_the_command_prints_the_key_once_and_refuses_the_second_time(
     assert keys.prefix_of(again.stdout.strip()) is not None
 
 
-def test_a_database_that_was_not_prepared_is_named_as_such(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("mysql://somewhere/steerwise", "postgresql://"),
+        ("postgresql://app:hunter2@127.0.0.1:1/steerwise", "cannot be used"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_in_a_sentence(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STEERWISE_HOME", str(tmp_path))
-    monkeypatch.setenv("STEERWISE_DATABASE_URL", "mysql://somewhere/steerwise")
+    monkeypatch.setenv("STEERWISE_DATABASE_URL", url)
     refused = CliRunner().invoke(cli, ["admin", "bootstrap"])
     assert refused.exit_code == 2
-    assert "postgresql://" in refused.stderr
-
-
-def test_a_database_that_is_away_is_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("STEERWISE_HOME", str(tmp_path))
-    monkeypatch.setenv("STEERWISE_DATABASE_URL", "postgresql://app:hunter2@127.0.0.1:1/steerwise")
-    refused = CliRunner().invoke(cli, ["admin", "bootstrap"])
-    assert refused.exit_code == 2
-    assert "cannot be used" in refused.stderr and "hunter2" not in refused.stderr
+    assert said in refused.stderr and "hunter2" not in refused.stderr

@@ -13,7 +13,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from sqlalchemy import select
 
 from app.auth import service
 from app.auth.principal import Scope
@@ -21,10 +20,9 @@ from app.auth.service import KeyOrder
 from app.db.engine import open_database
 from app.db.session import transaction
 from app.main import create_app
-from app.models.auth import ApiKey
 from app.models.deployments import DeploymentState
 from app.settings import Settings
-from tests.factories.rows import deployment_of, save, story
+from tests.factories.rows import deployment_of, ids_of, save, story
 from tests.servers import databases
 from tests.servers.s3 import serving
 
@@ -106,15 +104,12 @@ async def _fill(url: str) -> Known:
     try:
         async with transaction(database) as session:
             await save(session, *told, live)
-            await service.create(session, None, told.tenant.id, KeyOrder("to be revoked", [Scope.classify]))
+            own = await service.create(
+                session, None, told.tenant.id, KeyOrder("to be revoked", [Scope.classify])
+            )
             platform = await service.create(session, None, None, KeyOrder("walker", [Scope.admin]))
-            key_id = await session.scalar(select(ApiKey.id).where(ApiKey.tenant_id == told.tenant.id))
     finally:
         await database.engine.dispose()
-    ids = {
-        "tenant_id": told.tenant.id, "schema_id": told.schema.id, "number": 1, "dataset_id": told.dataset.id,
-        "conversation_id": told.conversation.id, "run_id": told.run.id, "kind": "sft", "gate_id": told.gate.id,
-        "model_version_id": told.model.id, "deployment_id": live.id, "key_id": key_id,
-    }  # fmt: skip
+    ids = ids_of(told, live, own.row.id)
     shown = {name: value if isinstance(value, int) else str(value) for name, value in ids.items()}
     return Known(platform.text, str(told.tenant.id), shown)

@@ -16,7 +16,7 @@ from app.models.auth import ApiKey
 from app.models.deployments import DeploymentState
 from tests.app.http.test_openapi import Operation, operations
 from tests.callers import Callers
-from tests.factories.rows import deployment_of, save, story
+from tests.factories.rows import deployment_of, ids_of, save, story
 
 pytestmark = pytest.mark.anyio
 # Answered to everyone who has the key for it, and told apart by it: see tests/app/tenants.
@@ -36,12 +36,8 @@ async def test_what_belongs_to_another_tenant_is_not_there(callers: Callers, dat
     owner = await callers.of(theirs, Scope.admin)
     async with transaction(database, theirs, read_only=True) as session:
         key_id = await session.scalar(select(ApiKey.id).where(ApiKey.tenant_id == theirs.tenant_id))
-    ids: dict[str, Any] = {
-        "tenant_id": told.tenant.id, "schema_id": told.schema.id, "schema": told.schema.id,
-        "schema_version_id": told.version.id, "number": told.version.number, "dataset_id": told.dataset.id,
-        "conversation_id": told.conversation.id, "run_id": told.run.id, "kind": "sft", "gate_id": told.gate.id,
-        "model_version_id": told.model.id, "deployment_id": live.id, "key_id": key_id,
-    }  # fmt: skip
+    assert key_id is not None
+    ids = ids_of(told, live, key_id)
     stranger = await callers.of(await _another(database), Scope.admin)
     document = callers.api.openapi()
     asked = [o for o in operations(document) if o.body["operationId"] not in OF_THE_PLATFORM]
@@ -88,7 +84,7 @@ async def _send(
 
 
 def _body(document: dict[str, Any], operation: Operation, ids: dict[str, Any]) -> dict[str, Any] | None:
-    """Of its required fields, each as in its example, but for ids."""
+    """Ids, a text where there may be one, and what is required as in its example. A schema is named once, by its id."""
     content = operation.body.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None:
         return None
@@ -97,7 +93,9 @@ def _body(document: dict[str, Any], operation: Operation, ids: dict[str, Any]) -
     return {
         name: str(ids[name]) if name in ids else fields[name]["examples"][0]
         for name in fields
-        if name in schema.get("required", ())
+        if (name in ids and not (name == "schema" and "schema_id" in fields))
+        or name == "text"
+        or name in schema.get("required", ())
     }
 
 

@@ -1,17 +1,8 @@
-"""The dispatcher or a worker of the README's story: as they are, but for stages that train in no time."""
+"""`steerwise` for the dispatcher and worker of the README's story: as it is, but its stages train in no time."""
 
-import sys
-from contextlib import suppress
-
-from app.jobs.handlers import Queue
-from app.settings import load_settings
-from app.worker import run_dispatcher, run_worker
+from app.cli import main
 from tests.app.runs.work import install
 
 if __name__ == "__main__":
     install()
-    with suppress(KeyboardInterrupt):
-        if sys.argv[1] == "dispatcher":
-            run_dispatcher(load_settings())
-        else:
-            sys.exit(run_worker(load_settings(), list(Queue)))
+    main()

@@ -13,15 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import anyio
 import pytest
 
-from app.auth import service
-from app.auth.principal import Scope
-from app.auth.service import KeyOrder
+from app.auth import bootstrap
 from app.children import log_tail, spawn, stop
-from app.db.engine import open_database
-from app.db.session import transaction
 from app.main import create_app
 from app.serve.redis import embedded_redis
 from app.settings import Settings
@@ -94,7 +89,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         settings = Settings(**told)  # type: ignore[arg-type]
         url = stack.enter_context(serving(create_app(settings)))
         folder = _folder(tmp_path)
-        key = anyio.run(_first_key, settings.database_url)
+        key = bootstrap.run(settings).text
         theirs = {
             "STEERWISE_URL": url,
             "STEERWISE_API_KEY": key,
@@ -126,12 +121,3 @@ def _folder(tmp_path: Path) -> Path:
     lines = [row.model_dump_json(exclude_unset=True) for row in conversations()]
     (folder / "conversations.jsonl").write_text("\n".join(lines) + "\n")
     return folder
-
-
-async def _first_key(url: str) -> str:
-    database = open_database(url)
-    try:
-        async with transaction(database) as session:
-            return (await service.create(session, None, None, KeyOrder("first", [Scope.admin]))).text
-    finally:
-        await database.engine.dispose()
