@@ -15,7 +15,6 @@ from pydantic import BaseModel, Field
 
 from evaluation import measures
 from evaluation.contract import score
-from evaluation.contract.render import last_customer_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE
 from evaluation.measures import Judgement, Measure, mean, rate
@@ -95,7 +94,7 @@ class Example(BaseModel):
     family: str
     detail: str
     conversation_id: str
-    customer: str
+    customer: str  # what they said
     definition_before: str | None  # of what the conversation's category is called, before and after the edit
     definition_after: str | None
     gold_before: str | None
@@ -281,7 +280,7 @@ def _example(suite: Suite, before: Measured, after: Measured) -> Example:
         family=perturbed.family,
         detail=perturbed.detail,
         conversation_id=conversation.id,
-        customer=last_customer_text(conversation),
+        customer=" … ".join(conversation.said),
         definition_before=_definition(suite.schema, item.gold_before),
         definition_after=_definition(perturbed.schema, item.gold_before),
         gold_before=item.gold_before,

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.contract.record import Conversation, Role
+from evaluation.contract.record import Conversation
 
 Signature: TypeAlias = NDArray[np.uint32]  # shape (BANDS * ROWS,)
 
@@ -40,8 +40,7 @@ def fingerprint(conversation: Conversation) -> Fingerprint:
 
 def normalised(conversation: Conversation) -> str:
     """Words of the customer's messages in small letters, without punctuation, every number as 0."""
-    said = [m.text for m in conversation.messages if m.role is Role.customer and m.text.strip()]
-    return "\n".join(_words(text) or " ".join(text.split()) for text in said)
+    return "\n".join(_words(text) or " ".join(text.split()) for text in conversation.said)
 
 
 def bands(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from app.errors import ServingError
 from app.serving.vllm import Endpoint
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import last_customer_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes, Prediction, PredictorError, VllmPredictor
 
@@ -53,7 +52,7 @@ def answer_json(answered: Answered) -> dict[str, Any]:
 def answer_lines(answered: Answered, schema: CategorySchema) -> list[str]:
     prediction = answered.prediction
     confidence = "" if prediction.confidence is None else f"  ({prediction.confidence:.0%})"
-    lines = [f"customer:  {_short(last_customer_text(answered.conversation))}"]
+    lines = [f"customer:  {_short(' … '.join(answered.conversation.said))}"]
     lines += [
         f"reasoning: {prediction.reasoning or '(none)'}",
         f"answer:    {_named(prediction, schema)}{confidence}",

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from app.errors import InputError
 from app.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
-from evaluation.contract.render import last_customer_text, render
+from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 
 MAX_FILE_BYTES = 1 << 30
@@ -166,10 +166,10 @@ def _notices(
     absent = [str(answer or "none of these") for answer in schema.answers if not seen[answer]]
     if absent:
         yield f"no training conversation for {', '.join(absent)}; only the definition can teach these"
-    train = {last_customer_text(c) for c in splits[Split.train]}
-    shared = sum(last_customer_text(c) in train for c in splits[Split.test])
+    train = {c.said for c in splits[Split.train]}
+    shared = sum(c.said in train for c in splits[Split.test])
     if shared:
-        yield f"{shared} of {len(splits[Split.test])} test conversations end with a message that also ends one in train"
+        yield f"{shared} of {len(splits[Split.test])} test conversations say nothing but what one in train says too"
 
 
 def _lines(path: Path, rejects: Sequence[Reject]) -> list[str]:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from evaluation import report, runner
-from evaluation.contract.record import Conversation, Role
+from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.measures import Measure
 from evaluation.predictor import Prediction
@@ -72,5 +72,4 @@ class TfidfPredictor:
 
 
 def _text(conversation: Conversation) -> str:
-    shown = conversation.as_of_last_customer_message
-    return "\n".join(message.text for message in shown if message.role is Role.customer)
+    return "\n".join(conversation.said)

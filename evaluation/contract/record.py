@@ -48,7 +48,7 @@ class Conversation(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_customer(self) -> "Conversation":
-        if not any(m.role is Role.customer and m.text.strip() for m in self.messages):
+        if not self.said:
             raise ValueError(
                 "no customer message with text; a conversation is classified by what its customer says"
             )
@@ -59,6 +59,11 @@ class Conversation(BaseModel):
     @property
     def labelled(self) -> bool:
         return "category" in self.model_fields_set
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """By the customer, but for empty messages."""
+        return tuple(m.text for m in self.messages if m.role is Role.customer and m.text.strip())
 
     @property
     def as_of_last_customer_message(self) -> tuple[Message, ...]:

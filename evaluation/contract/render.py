@@ -12,7 +12,7 @@ from itertools import islice, product
 from string import ascii_uppercase
 from typing import NamedTuple, TypedDict
 
-from evaluation.contract.record import Conversation, Role
+from evaluation.contract.record import Conversation
 from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
 
 INSTRUCTION = (
@@ -97,10 +97,6 @@ def render_conversation(conversation: Conversation) -> str:
     shown = conversation.as_of_last_customer_message
     lines = [f"{message.role.value}: {plain(message.text)}" for message in shown if message.text.strip()]
     return "\n".join(["<conversation>", *lines, "</conversation>"])
-
-
-def last_customer_text(conversation: Conversation) -> str:
-    return next(m.text for m in reversed(conversation.messages) if m.role is Role.customer and m.text.strip())
 
 
 def condition_text(text: str) -> str:

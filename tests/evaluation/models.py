@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from evaluation.contract.record import Split
-from evaluation.contract.render import condition_text, last_customer_text, plain
+from evaluation.contract.render import condition_text, plain
 from tests.evaluation.fake_server import CODES, Asked, Model, Reply, says
 from tests.evaluation.shop import SCHEMA, conversations, definition_of, of_split
 
@@ -16,7 +16,7 @@ from tests.evaluation.shop import SCHEMA, conversations, definition_of, of_split
 @cache
 def oracle() -> Model:
     """Knows which definition fits a text, and looks up where that definition now stands."""
-    fits = {plain(last_customer_text(c)): definition_of(c.category) for c in conversations()}
+    fits = {plain(c.said[-1]): definition_of(c.category) for c in conversations()}
 
     def answer(asked: Asked) -> Reply:
         definition = fits[asked.customer]
@@ -67,4 +67,4 @@ def dice() -> Model:
 def _classifier() -> Pipeline:
     train = of_split(Split.train)
     classifier = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(C=30))
-    return classifier.fit([last_customer_text(c) for c in train], [str(c.category) for c in train])
+    return classifier.fit([c.said[-1] for c in train], [str(c.category) for c in train])
