@@ -18,6 +18,9 @@ _REQUESTS = Histogram(
 ANSWERS = Counter(
     "steerwise_answers", "Conversations answered, by what became of them.", ("outcome",), registry=REGISTRY
 )
+DEGRADED = Counter(
+    "steerwise_degraded_answers", "Given by something else than the deployed model.", registry=REGISTRY
+)
 MODEL_SECONDS = Histogram(
     "steerwise_model_duration_seconds",
     "One conversation at the model server.",

@@ -14,14 +14,19 @@ from app.db.session import transaction
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
+from app.models.tenants import Fallback
 from app.schemas import service as schemas
+from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
 
 
 class Serving(NamedTuple):
+    """degraded: it answers in the place of what is deployed."""
+
     live: Live
     page: Page
     abstain_below: float | None
+    degraded: bool = False
 
 
 class _Asked(NamedTuple):
@@ -34,14 +39,17 @@ class _Asked(NamedTuple):
 class LiveServings:
     def __init__(self, database: Database, codebook: Codebook):
         self._database, self._codebook = database, codebook
-        self._known = Remembered[_Asked, Serving]()
+        self._known = Remembered[_Asked, tuple[Serving, ...]]()
 
-    async def of(self, scope: TenantScope, schema: UUID | str) -> Serving:
-        """schema: id, or name. Raises: NotFound, NothingDeployed, ServingError."""
+    async def of(self, scope: TenantScope, schema: UUID | str) -> tuple[Serving, ...]:
+        """What is live, and then, as far as the tenant wants, what may answer in its place.
+
+        schema: id, or name. Raises: NotFound, NothingDeployed, ServingError.
+        """
         asked = _Asked(scope, schema)
         return await self._known.of(asked, partial(self._look, asked))
 
-    async def _look(self, asked: _Asked) -> Serving:
+    async def _look(self, asked: _Asked) -> tuple[Serving, ...]:
         async with transaction(self._database, asked.scope, read_only=True) as session:
             schema_id = asked.schema
             if isinstance(schema_id, str):
@@ -54,4 +62,14 @@ class LiveServings:
                     "the schema has no live deployment; deploy a model that passed its gate"
                 )
             tenant = await tenants.get(session, asked.scope)
-        return Serving(live, await self._codebook.page(live.version), tenant.abstain_below)
+            instead = []
+            if tenant.fallback is not Fallback.none:
+                before = await deployments.before(session, asked.scope, live.deployment_id)
+                instead = [] if before is None else [before]
+            if tenant.fallback is Fallback.base:
+                instead.append(live._replace(model_version_id=None, adapter=BASE_NAME))
+        pages = [await self._codebook.page(one.version) for one in (live, *instead)]
+        return tuple(
+            Serving(one, page, tenant.abstain_below, one is not live)
+            for one, page in zip((live, *instead), pages, strict=True)
+        )

@@ -175,12 +175,14 @@ class AnswerOut(Answer):
     forced_read: bool = Field(
         description="The model wrote no answer by itself, so its likeliest one was read.", examples=[False]
     )
-    model_version: UUID = Field(
-        description="Id of the model that answered.", examples=["4f2d9c1b-6a7e-4d30-8c55-1b2a3c4d5e6f"]
+    model_version: UUID | None = Field(
+        description="Id of the model that answered; null: the base model, as the tenant's `fallback` allows.",
+        examples=["4f2d9c1b-6a7e-4d30-8c55-1b2a3c4d5e6f"],
     )
     schema_version: int = Field(description="Number of the version answered by.", examples=[2])
     deployment_id: UUID = Field(
-        description="The live deployment.", examples=["6b1e0d9a-2c3f-4b5a-9d8e-7f6a5b4c3d2e"]
+        description="What answered: the live deployment, or where degraded perhaps the one before it.",
+        examples=["6b1e0d9a-2c3f-4b5a-9d8e-7f6a5b4c3d2e"],
     )
     provisional: bool = Field(
         description="The version is served while its gate is still measuring it.", examples=[False]
@@ -211,7 +213,7 @@ class AnswerOut(Answer):
             schema_version=live.version.number,
             deployment_id=live.deployment_id,
             provisional=live.provisional,
-            degraded=False,
+            degraded=answered.serving.degraded,
             usage=TokensOut.model_validate(found),
             latency_ms=round(answered.latency_s * 1000, 2),
         )

@@ -46,10 +46,10 @@ class Desk(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """For whom, as what, and in which trace a request is answered."""
+    """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot."""
 
     scope: TenantScope
-    serving: Serving
+    servings: tuple[Serving, ...]
     trace: Trace
 
     def sending(self) -> Sending:
@@ -113,18 +113,19 @@ async def stream(
 ) -> AsyncGenerator[str | Answered, None]:
     """The reasoning in pieces, then the answer. Close it where it is left early. Raises as `answer`.
 
-    The next replica is asked where one fails before its first piece; what was shown is never begun anew.
+    The next replica is asked where one fails before its first piece, and then what may answer instead; what was shown
+    is never begun anew.
     """
     async with at.limits.place():
         start = time.perf_counter()
-        await check_length(at, errand.serving, conversation)
         problem, begun = ServingAway("no model server can answer now"), False
-        for _ in at.replicas.all:
+        for serving in (serving for serving in errand.servings for _ in at.replicas.all):
+            await check_length(at, serving, conversation)
             try:
-                async with aclosing(_stream(at, errand, conversation)) as pieces:
+                async with aclosing(_stream(at, errand, serving, conversation)) as pieces:
                     async for piece in pieces:
                         begun = True
-                        yield piece if isinstance(piece, str) else _done(at, errand, piece, start)
+                        yield piece if isinstance(piece, str) else _done(at, errand, serving, piece, start)
                 return
             except ServingAway as error:
                 problem = error
@@ -134,10 +135,10 @@ async def stream(
 
 
 async def _stream(
-    at: Desk, errand: Errand, conversation: Conversation
+    at: Desk, errand: Errand, serving: Serving, conversation: Conversation
 ) -> AsyncGenerator[str | Prediction, None]:
-    schema, codes = errand.serving.page
-    name = errand.serving.live.adapter
+    schema, codes = serving.page
+    name = serving.live.adapter
     with _failures(), at.replicas.borrowed(name) as replica:
         predictor = VllmPredictor(replica.client, name, *codes, sending=errand.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
@@ -161,17 +162,24 @@ async def check_length(at: Desk, serving: Serving, conversation: Conversation) -
 
 async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answered:
     start = time.perf_counter()
-    await check_length(at, errand.serving, conversation)
-    schema, codes = errand.serving.page
-    with _failures():
-        prediction = await at.replicas.predict(
-            errand.serving.live.adapter, codes, schema, conversation, errand.sending()
-        )
-    return _done(at, errand, prediction, start)
+    problem = ServingAway("no model server can answer now")
+    for serving in errand.servings:
+        await check_length(at, serving, conversation)
+        schema, codes = serving.page
+        try:
+            with _failures():
+                prediction = await at.replicas.predict(
+                    serving.live.adapter, codes, schema, conversation, errand.sending()
+                )
+            return _done(at, errand, serving, prediction, start)
+        except ServingAway as error:
+            problem = error
+    raise problem
 
 
-def _done(at: Desk, errand: Errand, prediction: Prediction, start: float) -> Answered:
-    answered = Answered(uuid4(), errand.serving, prediction, time.perf_counter() - start)
+def _done(at: Desk, errand: Errand, serving: Serving, prediction: Prediction, start: float) -> Answered:
+    answered = Answered(uuid4(), serving, prediction, time.perf_counter() - start)
+    metrics.DEGRADED.inc(serving.degraded)
     at.meter.count(errand.scope, prediction.prompt_tokens, prediction.completion_tokens)
     outcome = "unparsable" if prediction.failure else "abstained" if answered.abstained else "answered"
     metrics.ANSWERS.labels(outcome).inc()

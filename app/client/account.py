@@ -25,6 +25,14 @@ ServeEdits = Annotated[
         metavar="after_gate|at_once",
     ),
 ]
+Fallback = Annotated[
+    str | None,
+    typer.Option(
+        help="What answers, marked degraded, where the deployed model cannot: none, the deployment before it, or at "
+        "last the base.",
+        metavar="none|previous|base",
+    ),
+]
 AbstainBelow = Annotated[
     float | None, typer.Option(help="Answers with a lower confidence name no category.", min=0, max=1)
 ]
@@ -123,11 +131,12 @@ def create_tenant(
     call: Call,
     name: str,
     serve_edits: ServeEdits = None,
+    fallback: Fallback = None,
     abstain_below: AbstainBelow = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -146,6 +155,7 @@ def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
+    fallback: Fallback = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
@@ -153,7 +163,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -205,9 +215,15 @@ def revoke_key(call: Call, key_id: str) -> None:
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
 
 
-def _settings(serve_edits: str | None, abstain_below: float | None, quota_mib: int | None) -> dict[str, Any]:
-    quota = None if quota_mib is None else quota_mib << 20
-    given = {"serve_edits": serve_edits, "abstain_below": abstain_below, "upload_quota_bytes": quota}
+def _settings(
+    serve_edits: str | None, fallback: str | None, abstain_below: float | None, quota_mib: int | None
+) -> dict[str, Any]:
+    given = {
+        "serve_edits": serve_edits,
+        "fallback": fallback,
+        "abstain_below": abstain_below,
+        "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
+    }
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -223,6 +239,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "id": tenant["id"],
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
+                "fallback": tenant["fallback"],
                 "abstain below": tenant["abstain_below"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),

@@ -11,7 +11,7 @@ from app.models.deployments import Deployment, DeploymentState, EditState, Serve
 from app.models.gates import GateResult
 from app.models.runs import ModelVersion
 from app.models.schemas import Republication, SchemaVersion
-from app.models.tenants import ServeEdits, Tenant
+from app.models.tenants import Fallback, ServeEdits, Tenant
 from app.paging import PageRequest
 from app.schemas.repository import is_current
 from evaluation.report import Verdict
@@ -29,7 +29,7 @@ class Found(NamedTuple):
 
 
 class Serving(NamedTuple):
-    """What is live. version: of its pair, whatever edits came later."""
+    """What is, or was, live. version: of its pair, whatever edits came later."""
 
     row: Deployment
     model: ModelVersion
@@ -90,14 +90,16 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> De
 
 
 async def serving(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Serving | None:
-    query = (
-        select(Deployment, ModelVersion, SchemaVersion)
-        .join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
-        .join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
-        .where(Deployment.tenant_id == scope.tenant_id, Deployment.schema_id == schema_id)
-        .where(Deployment.state == DeploymentState.live)
-    )
-    row = (await session.execute(query)).one_or_none()
+    query = _servings(scope).where(Deployment.schema_id == schema_id)
+    row = (await session.execute(query.where(Deployment.state == DeploymentState.live))).one_or_none()
+    return None if row is None else Serving(*row)
+
+
+async def replaced(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Serving | None:
+    """By this deployment."""
+    after = aliased(Deployment)
+    query = _servings(scope).join(after, after.replaces_id == Deployment.id)
+    row = (await session.execute(query.where(after.id == deployment_id))).one_or_none()
     return None if row is None else Serving(*row)
 
 
@@ -174,6 +176,19 @@ async def wanted_models(session: AsyncSession, states: Sequence[DeploymentState]
     return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
 
 
+async def models_to_fall_back_on(session: AsyncSession) -> list[ModelVersion]:
+    """Of the deployments that live ones have replaced, where the tenant wants an answer from them if need be."""
+    after = aliased(Deployment)
+    replaced = (
+        select(Deployment.model_version_id)
+        .join(after, after.replaces_id == Deployment.id)
+        .join(Tenant, Tenant.id == Deployment.tenant_id)
+        .where(after.state == DeploymentState.live, Tenant.fallback != Fallback.none)
+    )
+    query = select(ModelVersion).where(ModelVersion.id.in_(replaced))
+    return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
+
+
 def _edits() -> Select[Deployment, SchemaVersion]:
     """Live deployments, each with the current version of its schema if that is an edit of what it serves.
 
@@ -234,6 +249,15 @@ def _served_otherwise() -> ColumnElement[bool]:
     return or_(
         and_(ServedEdit.state == EditState.waiting, Tenant.serve_edits == ServeEdits.at_once),
         and_(ServedEdit.state == EditState.provisional, Tenant.serve_edits == ServeEdits.after_gate),
+    )
+
+
+def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion]:
+    return (
+        select(Deployment, ModelVersion, SchemaVersion)
+        .join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
+        .join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
+        .where(Deployment.tenant_id == scope.tenant_id)
     )
 
 

@@ -39,11 +39,14 @@ class NothingBefore(Conflict):
 
 
 class Live(NamedTuple):
-    """adapter: the name under which vLLM knows the model. version: the one to answer with."""
+    """adapter: the name under which vLLM knows the model. version: the one to answer with.
+
+    model_version_id: None for the base, which is no model of the tenant's.
+    """
 
     deployment_id: UUID
     schema_id: UUID
-    model_version_id: UUID
+    model_version_id: UUID | None
     adapter: str
     version: SchemaVersion
     provisional: bool
@@ -65,6 +68,15 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
     served = await editing.served(session, scope, serving)
     model = serving.model
     return Live(serving.row.id, schema_id, model.id, model.adapter_sha256, served.version, served.provisional)
+
+
+async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Live | None:
+    """What this deployment has replaced, as it was deployed: under the version of its own gate."""
+    replaced = await repository.replaced(session, scope, deployment_id)
+    if replaced is None:
+        return None
+    row, model, version = replaced
+    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False)
 
 
 async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> State | None:

@@ -134,21 +134,25 @@ async def _decide_edit(database: Database, edit: Whose) -> None:
 
 
 class Wanted(NamedTuple):
-    """live: models that must be there. names: adapters that must stay, those of gates and deployments to come too."""
+    """models: that must be there, the live ones first. names: adapters that must stay, those of gates and deployments
+    to come too."""
 
-    live: list[ModelVersion]
+    models: list[ModelVersion]
     names: frozenset[str]
 
 
 async def reconcile(database: Database, settings: Settings) -> None:
-    """A vLLM that was started again has no adapters: it gets those of the live deployments back."""
+    """A vLLM that was started again has no adapters: it gets those of the live deployments back, and of what those
+    may fall back on."""
     if not settings.vllm_urls:
         return
     async with transaction(database, read_only=True) as session:
         live = await repository.wanted_models(session, [DeploymentState.live])
+        before = await repository.models_to_fall_back_on(session)
         coming = await repository.wanted_models(session, repository.OPEN)
         judged = await gate_repository.models_in_the_balance(session)
-    wanted = Wanted(live, frozenset(_names([*live, *coming, *judged])))
+    models = [*live, *(model for model in before if model not in live)]
+    wanted = Wanted(models, frozenset(_names([*models, *coming, *judged])))
     async with opened(settings) as replicas:
         await each("adapters", replicas.all, partial(_mend, settings, wanted))
 
@@ -160,7 +164,7 @@ def _names(models: list[ModelVersion]) -> list[str]:
 
 async def _mend(settings: Settings, wanted: Wanted, replica: Replica) -> None:
     there = await replica.adapters()
-    missing = [model for model in wanted.live if model.adapter_sha256 not in there]
+    missing = [model for model in wanted.models if model.adapter_sha256 not in there]
     await _make_room(replica, there, wanted, settings.vllm_max_adapters - SPARE - len(missing))
     if missing:
         storage = await asyncio.to_thread(open_storage, settings.storage_url)

@@ -15,6 +15,14 @@ class ServeEdits(StrEnum):
     at_once = "at_once"
 
 
+class Fallback(StrEnum):
+    """What may answer where the deployed model cannot: nothing, the deployment before it, or at last the base."""
+
+    none = "none"
+    previous = "previous"
+    base = "base"
+
+
 class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
@@ -24,6 +32,7 @@ class Tenant(Base):
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200), unique=True)
     serve_edits: Mapped[ServeEdits] = mapped_column(choice(ServeEdits), default=ServeEdits.after_gate)
+    fallback: Mapped[Fallback] = mapped_column(choice(Fallback), default=Fallback.none, server_default="none")
     abstain_below: Mapped[float | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
     created_at: Mapped[CreatedAt]

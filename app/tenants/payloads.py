@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from app.models.tenants import DEFAULT_QUOTA_BYTES, ServeEdits, Tenant
+from app.models.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
 from app.payload import Answer, Name, Payload
 
 _MAX_QUOTA_BYTES = 1 << 50
@@ -13,12 +13,18 @@ _EDITS = (
     "moment of publishing, marked provisional, and taken back if its gate fails."
 )
 _ABSTAIN = "Answers with a lower confidence become `category: null, abstained: true`; null: never."
+_FALLBACK = (
+    "What answers, marked `degraded`, where the deployed model cannot: `none` (a 503 says so), `previous`, the "
+    "deployment before it, under its own schema version; `base`, that one too, and at last the base model, which was "
+    "never trained or judged for this tenant."
+)
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
 
 class TenantIn(Payload):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
+    fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
@@ -29,6 +35,7 @@ class TenantPatch(Payload):
     """Fields that are left out stay as they are."""
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
+    fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES,
@@ -52,6 +59,7 @@ class TenantOut(Answer):
     id: UUID = Field(description="The tenant's id.", examples=["7d9f1c2e-5b7a-4c53-9d57-0a4f7c1f2b11"])
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
+    fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])

@@ -8,6 +8,7 @@ from app.db.session import transaction
 from app.deployments import tasks
 from app.errors import ServingAway
 from app.gates import service as gates
+from app.models.tenants import Fallback, Tenant
 from app.settings import Settings
 from tests.factories import trained as factory
 from tests.factories.serving import put_live
@@ -32,6 +33,21 @@ async def test_what_is_live_is_loaded_wherever_it_is_missing(
     vllm.adapters.clear()  # started again
     await tasks.reconcile(database, settings)
     assert set(vllm.adapters) == expected
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+async def test_what_was_live_before_is_loaded_again_for_tenants_that_may_need_it(
+    fallback: Fallback, database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told = await trained(database, settings, scope)
+    now = told._replace(model=await factory.retrained(database, settings, told, number=2))
+    for one in (told, now):
+        await put_live(database, one)
+    async with transaction(database, scope) as session:
+        (await session.get_one(Tenant, scope.tenant_id)).fallback = fallback
+    await tasks.reconcile(database, settings)
+    before = [] if fallback is Fallback.none else [told.model.adapter_sha256]
+    assert list(vllm.adapters) == [now.model.adapter_sha256, *before]
 
 
 async def test_adapters_that_nobody_wants_go_when_room_runs_short_and_the_oldest_first(

@@ -1,0 +1,139 @@
+"""What answers where the deployed model cannot: nothing, the deployment before it, or at last the base."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+
+from app.db.session import transaction
+from app.models.deployments import Deployment, DeploymentState
+from app.models.runs import ModelVersion
+from app.models.tenants import Fallback, Tenant
+from app.serving.vllm import BASE_NAME
+from evaluation.report import Verdict
+from tests.app.classify.desks import CODES, Live, answers, plug_in
+from tests.app.classify.test_stream import events
+from tests.callers import Callers
+from tests.evaluation.fake_server import FakeServer
+from tests.factories.rows import deployment_of, gate_of, model_of, save
+
+pytestmark = pytest.mark.anyio
+
+
+class Forgetful(FakeServer):
+    """It has lost these adapters, as a vLLM that was started again."""
+
+    def __init__(self, *lost: str):
+        super().__init__(answers, codes=CODES)
+        self.lost = lost
+
+    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["model"] in self.lost:
+            return 404, {"error": f"The model {body['model']} does not exist."}
+        return super().respond(body)
+
+
+class Two(NamedTuple):
+    """Deployments, the second of which has replaced the first."""
+
+    before: ModelVersion
+    now: ModelVersion
+    now_id: str
+    before_id: str
+
+
+@pytest.fixture
+async def two(callers: Callers, live: Live) -> Two:
+    told = live.told
+    async with transaction(callers.database, told.scope) as session:
+        first = await session.get_one(Deployment, UUID(live.deployment_id))
+        first.state = DeploymentState.retired
+        model = model_of(told.run)
+        gate = gate_of(model, told.version, Verdict.passed)
+        now = deployment_of(
+            told,
+            model_version_id=model.id,
+            gate_result_id=gate.id,
+            replaces_id=first.id,
+            state=DeploymentState.live,
+        )
+        await session.flush()
+        await save(session, model, gate, now)
+    return Two(told.model, model, str(now.id), live.deployment_id)
+
+
+async def wants(callers: Callers, live: Live, fallback: Fallback) -> None:
+    async with transaction(callers.database, live.told.scope) as session:
+        (await session.get_one(Tenant, live.told.tenant.id)).fallback = fallback
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+async def test_the_deployed_model_answers_as_long_as_it_can(
+    fallback: Fallback, live: Live, two: Two, callers: Callers
+) -> None:
+    await wants(callers, live, fallback)
+    await plug_in(callers, Forgetful())
+    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    assert (answer["model_version"], answer["deployment_id"]) == (str(two.now.id), two.now_id)
+    assert answer["degraded"] is False
+
+
+async def test_without_its_adapter_nothing_answers_unless_the_tenant_wants_it(
+    live: Live, two: Two, callers: Callers
+) -> None:
+    await plug_in(callers, Forgetful(two.now.adapter_sha256))
+    refused = await live.client.post("/v1/classify", json=live.question())
+    assert refused.status_code == 503 and "Retry-After" in refused.headers
+
+
+@pytest.mark.parametrize("fallback", [Fallback.previous, Fallback.base])
+async def test_the_deployment_before_answers_and_says_so(
+    fallback: Fallback, live: Live, two: Two, callers: Callers
+) -> None:
+    await wants(callers, live, fallback)
+    server = Forgetful(two.now.adapter_sha256)
+    await plug_in(callers, server)
+    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    assert (answer["category"], answer["degraded"]) == ("delivery", True)
+    assert (answer["model_version"], answer["deployment_id"]) == (str(two.before.id), two.before_id)
+    assert {body["model"] for body in server.bodies} == {two.before.adapter_sha256}
+
+
+async def test_at_last_the_base_answers_with_the_schema_that_is_served(
+    live: Live, two: Two, callers: Callers
+) -> None:
+    await wants(callers, live, Fallback.base)
+    server = Forgetful(two.now.adapter_sha256, two.before.adapter_sha256)
+    await plug_in(callers, server)
+    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    assert (answer["category"], answer["degraded"], answer["model_version"]) == ("delivery", True, None)
+    assert answer["deployment_id"] == two.now_id
+    assert {body["model"] for body in server.bodies} == {BASE_NAME}
+
+
+async def test_who_wants_the_deployment_before_gets_nothing_from_the_base(
+    live: Live, two: Two, callers: Callers
+) -> None:
+    await wants(callers, live, Fallback.previous)
+    server = Forgetful(two.now.adapter_sha256, two.before.adapter_sha256)
+    await plug_in(callers, server)
+    assert (await live.client.post("/v1/classify", json=live.question())).status_code == 503
+    assert server.bodies == []
+
+
+async def test_where_nothing_was_deployed_before_the_base_is_next(live: Live, callers: Callers) -> None:
+    await wants(callers, live, Fallback.base)
+    await plug_in(callers, Forgetful(live.told.model.adapter_sha256))
+    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    assert (answer["degraded"], answer["model_version"]) == (True, None)
+
+
+async def test_a_stream_falls_back_too_and_a_batch(live: Live, two: Two, callers: Callers) -> None:
+    await wants(callers, live, Fallback.previous)
+    await plug_in(callers, Forgetful(two.now.adapter_sha256))
+    streamed = await live.client.post("/v1/classify/stream", json=live.question())
+    last, answer = events(streamed)[-1]
+    assert (last, answer["degraded"], answer["model_version"]) == ("answer", True, str(two.before.id))
+    items = [{"id": str(n), "text": "Where is my parcel?"} for n in range(3)]
+    batch = await live.client.post("/v1/classify/batch", json={"schema_id": live.schema_id, "items": items})
+    assert [result["answer"]["degraded"] for result in batch.json()["results"]] == [True] * 3
