@@ -30,7 +30,13 @@ OWNER, APP = "steerwise_owner", "steerwise_app"
 PASSWORD = "steerwise"
 START_TIMEOUT_S = 300  # on a machine that is busy with something else
 _PR_SET_PDEATHSIG = 1
-_QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "32MB"}
+_QUICK = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "statement_timeout": "100s",  # less than a test may take: what runs for hours is then named, and ends
+}
 
 
 class NoPostgres(Exception):
