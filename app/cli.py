@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -102,12 +101,19 @@ def demo(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.demo,
     seed: int = 0,
 ) -> None:
-    """The whole job on a small tenant that is generated here, and an edit that is followed without training."""
-    from app.pipeline import demo as demonstration
+    """The whole product on a tenant that is generated here: started, trained, judged, deployed, asked, its schema
+    edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The same again goes on where it
+    stopped."""
+    from app.demo import running, story
+    from training.starter.world import demo_tenant
 
-    with _session() as (settings, progress):
-        outcome = demonstration.run(out, preset, seed, settings, progress)
-    raise typer.Exit(show_outcome(outcome.report, out, after=outcome.show))
+    with _session() as (settings, progress), running.running(out / "home", settings, progress) as place:
+        verdict = story.tell(place, story.Demo(demo_tenant(seed), preset, seed), out, progress)
+    print(f"report: {out / 'report.html'} and {out / 'report.json'}")
+    print(
+        f"to go on with this tenant: steerwise serve --home {out / 'home'} (admin key: {out / 'home/demo.key'})"
+    )
+    raise typer.Exit(_VERDICTS[verdict])
 
 
 @bench.command()
@@ -161,15 +167,13 @@ def bootstrap(
     print("This key is shown once and stored nowhere; keep it safe.", file=sys.stderr)
 
 
-def show_outcome(report: Report, out: Path, after: Callable[[Console], None] | None = None) -> int:
+def show_outcome(report: Report, out: Path) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:  # 80 columns would cut the intervals off
         console.width = max(console.width, 110)
     console.print(stage_table(report))
     for line in verdict_lines(report):
         console.print(line, markup=False)
-    if after is not None:
-        after(console)
     console.print(
         f"report: {out / 'report.html'} and {out / 'report.json'}; model: {out / 'model'}", markup=False
     )

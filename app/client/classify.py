@@ -27,20 +27,20 @@ def run(call: Call, schema: str, text: str | None, file: Path | None, *, stream:
     if file is None:
         question: Json = {**chosen, "text": text}
     elif file.suffix == ".json":
-        question = {**chosen, "messages": _messages(read_conversation(file))}
+        question = {**chosen, "messages": messages(read_conversation(file))}
     else:
         return _many(call, chosen, read_conversations(file, None))
     if stream:
         return _streamed(call, question)
     found = call.api.post("/v1/classify", question)
-    return call.answer(found, lambda: "\n".join(_lines(found)))
+    return call.answer(found, lambda: "\n".join(lines(found)))
 
 
 def _many(call: Call, chosen: Json, conversations: Sequence[Conversation]) -> None:
     failed = 0
     for start in range(0, len(conversations), AT_ONCE):
         part = conversations[start : start + AT_ONCE]
-        items = [{"id": one.id, "messages": _messages(one)} for one in part]
+        items = [{"id": one.id, "messages": messages(one)} for one in part]
         for result in call.api.post("/v1/classify/batch", {**chosen, "items": items})["results"]:
             failed += result["answer"] is None
             if call.as_json:
@@ -62,7 +62,7 @@ def _streamed(call: Call, question: Json) -> None:
             call.console.print(escape(data["text"]), end="")
         if event.kind == "answer":
             if not call.as_json:
-                call.say("\n" + "\n".join(_lines(data)[1:]))
+                call.say("\n" + "\n".join(lines(data)[1:]))
             return
     raise ApiAway(call.api.place.url, ConnectionError("the answer broke off"))
 
@@ -74,18 +74,18 @@ def _choice(schema: str) -> Json:
         return {"schema": schema}
 
 
-def _messages(conversation: Conversation) -> list[Json]:
+def messages(conversation: Conversation) -> list[Json]:
     return [{"role": message.role.value, "text": message.text} for message in conversation.messages]
 
 
 def _result(result: Json) -> Iterator[str]:
     if result["answer"] is not None:
-        yield from _lines(result["answer"])
+        yield from lines(result["answer"])
     else:
         yield f"problem:   {result['problem']['detail']}"
 
 
-def _lines(answer: Json) -> list[str]:
+def lines(answer: Json) -> list[str]:
     sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
     lines = [f"reasoning: {answer['reasoning'] or '(none)'}", f"answer:    {_named(answer)}{sure}"]
     if answer["decided_by"] is not None:

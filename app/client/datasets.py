@@ -56,7 +56,7 @@ def create_dataset(
     source = None if file is None else uploading.source(file)
     made = call.api.post_once(_PATH, {"name": name, "schema_id": schema_id(call, schema)})
     if source is not None:
-        made = _upload(call, made["id"], source, wait=wait, restart=False)
+        made = uploaded(call, made["id"], source, wait=wait, restart=False)
     _show(call, made)
 
 
@@ -71,7 +71,7 @@ def upload_dataset(
 ) -> None:
     """Send a file. After a break, the same command goes on where it stopped."""
     source = uploading.source(file)
-    _show(call, _upload(call, _id(call, dataset), source, wait=wait, restart=restart))
+    _show(call, uploaded(call, _id(call, dataset), source, wait=wait, restart=restart))
 
 
 @datasets.command("show")
@@ -103,7 +103,10 @@ def _id(call: Call, named: str) -> str:
     return call.api.find(_PATH, named, "dataset")
 
 
-def _upload(call: Call, dataset_id: str, source: Source, *, wait: bool, restart: bool) -> Json:
+def uploaded(
+    call: Call, dataset_id: str, source: Source, *, wait: bool = True, restart: bool = False
+) -> Json:
+    """The dataset as it is then."""
     name = source.path.name
     with bar(quiet=call.as_json) as shown:
         uploading.send(
@@ -125,12 +128,18 @@ def _settled(api: Api, dataset_id: str, shown: Bar) -> Json:
 def _show(call: Call, found: Json) -> None:
     """Raises: DatasetFailed."""
     call.answer(found, lambda: _shown(found))
+    usable(found)
+
+
+def usable(found: Json) -> Json:
+    """Raises: DatasetFailed."""
     if found["state"] == "failed":
         problem = found["problem"] or {}
         raise DatasetFailed(
             problem.get("message") or "the file cannot be used",
             [f"line by line: steerwise datasets rejects {found['id']}"],
         )
+    return found
 
 
 def _shown(found: Json) -> Any:

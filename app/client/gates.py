@@ -74,7 +74,7 @@ def create_gate(
 ) -> None:
     """Measure a model. A final verdict that is there already is the answer."""
     made = call.api.post_once(_GATES, {"model_version_id": model, "schema_version": version})
-    _conclude(call, _waited(call, made["id"]) if wait else made)
+    _conclude(call, waited(call, made["id"]) if wait else made)
 
 
 @gates.command("show")
@@ -89,7 +89,7 @@ def show_gate(call: Call, gate: Gate) -> None:
 @asks
 def wait_for_gate(call: Call, gate: GateOrNewest = None, schema: NewestOf = None) -> None:
     """Stay until a gate has ended. Exit 0 passed, 3 failed, 4 incomplete, 1 it could not be measured."""
-    _conclude(call, _waited(call, _meant(call, gate, schema)))
+    _conclude(call, waited(call, _meant(call, gate, schema)))
 
 
 @gates.command("report")
@@ -184,7 +184,8 @@ def _newest(call: Call, schema: str) -> str:
     return asked(page)[0]
 
 
-def _waited(call: Call, gate_id: str) -> Json:
+def waited(call: Call, gate_id: str) -> Json:
+    """The gate when it has ended. Its progress is shown on the way."""
     with bar(quiet=call.as_json) as shown:
 
         def seen(found: Json) -> None:
@@ -200,28 +201,44 @@ def _waited(call: Call, gate_id: str) -> Json:
 def _conclude(call: Call, found: Json) -> None:
     """A gate that has ended decides the exit code. Raises: NotMeasured."""
     call.answer(found, lambda: _gate(found))
-    if found["state"] == "failed":
-        raise NotMeasured("the gate could not be measured; it may be asked for again", found["reasons"])
+    measured(found)
     code = {"failed": FAILED, "incomplete": INCOMPLETE}.get(found["verdict"] or "")
     if code is not None:
         raise typer.Exit(code)
 
 
+def measured(found: Json) -> Json:
+    """Raises: NotMeasured."""
+    if found["state"] == "failed":
+        raise NotMeasured("the gate could not be measured; it may be asked for again", found["reasons"])
+    return found
+
+
 def _settle(call: Call, made: Json, *, wait: bool) -> None:
     """Raises: NotLive."""
-    if wait:
-        with bar(quiet=call.as_json) as shown:
-            made = until(
-                call.api,
-                f"{_DEPLOYMENTS}/{made['id']}",
-                lambda found: found["state"] in ("live", "retired", "failed"),
-                lambda found: shown.show("deployment", None, None, found["problem"] or found["state"]),
-            )
-    call.answer(made, lambda: _deployment(made))
-    if made["state"] == "failed":
-        raise NotLive(
-            f"the deployment failed: {made['problem'] or 'nothing more is known'}; what was live stays so"
+    found = settled(call, made["id"]) if wait else made
+    call.answer(found, lambda: _deployment(found))
+    went_live(found)
+
+
+def settled(call: Call, deployment_id: str) -> Json:
+    """The deployment when it is live, or will not be."""
+    with bar(quiet=call.as_json) as shown:
+        return until(
+            call.api,
+            f"{_DEPLOYMENTS}/{deployment_id}",
+            lambda found: found["state"] in ("live", "retired", "failed"),
+            lambda found: shown.show("deployment", None, None, found["problem"] or found["state"]),
         )
+
+
+def went_live(found: Json) -> Json:
+    """Raises: NotLive."""
+    if found["state"] == "failed":
+        raise NotLive(
+            f"the deployment failed: {found['problem'] or 'nothing more is known'}; what was live stays so"
+        )
+    return found
 
 
 def _gate(found: Json) -> Any:

@@ -143,8 +143,8 @@ def show_model(call: Call, model: Annotated[str, typer.Argument(metavar="MODEL",
     call.answer(found, lambda: _model(found))
 
 
-def _watch(call: Call, run_id: str) -> None:
-    """Raises: RunEnded."""
+def followed(call: Call, run_id: str) -> Json:
+    """The run when it has ended, whatever became of it; its stages are shown on the way."""
     path = f"{_PATH}/{run_id}"
     with bar(quiet=call.as_json) as shown:
         view = _View(call, path, shown)
@@ -153,15 +153,26 @@ def _watch(call: Call, run_id: str) -> None:
                 call.line({"id": event.id, "event": event.kind} | _data(event.data))
             elif not call.as_json:
                 view.refresh()
-        found = call.api.get(path)
-    if call.as_json:
-        call.line({"event": END, "run": found})
-    else:
-        call.say(_shown(found))
+        return call.api.get(path)
+
+
+def succeeded(found: Json) -> Json:
+    """Raises: RunEnded."""
     if found["state"] != "succeeded":
         error = found["error"] or {}
         reason = error.get("message") or "nothing more is known"
         raise RunEnded(f"the run {found['state']}: {reason}", error.get("details") or [])
+    return found
+
+
+def _watch(call: Call, run_id: str) -> None:
+    """Raises: RunEnded."""
+    found = followed(call, run_id)
+    if call.as_json:
+        call.line({"event": END, "run": found})
+    else:
+        call.say(_shown(found))
+    succeeded(found)
 
 
 class _View:

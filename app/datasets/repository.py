@@ -157,8 +157,9 @@ async def cells(
     ).where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
     if groups is not None:
         each = each.where(Conversation.group_id.in_(groups))
-    columns = each.subquery().c
-    found = await session.execute(select(*columns, func.count()).group_by(*columns))
+    found = await session.execute(
+        select(each.subquery(), func.count()).group_by("split", "labelled", "category_key")
+    )
     return {Cell(split, bool(has), key): n for split, has, key, n in found}
 
 

@@ -5,7 +5,7 @@ from the same manifest is not run again, and the examination keeps the answers t
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,9 @@ from app.serving import adapters, model_folder
 from app.serving.adapters import Adapter
 from app.serving.base import Base, codes_for, digest, token_counter
 from app.serving.model_folder import ModelNote
-from app.serving.vllm import BASE_NAME, Vllm, serving, while_alive
+from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from evaluation import gate, report
-from evaluation.predictor import Codes
 from evaluation.report import Report
 from training.config import StageManifest
 
@@ -42,9 +41,6 @@ class Job(NamedTuple):
 class Outcome(NamedTuple):
     report: Report
     output: Output
-
-
-After = Callable[[Vllm, Served, Codes], Coroutine[Any, Any, None]]
 
 
 class Prepared(NamedTuple):
@@ -65,8 +61,7 @@ class Prepared(NamedTuple):
         )
 
 
-def run(job: Job, settings: Settings, progress: Progress, after: After | None = None) -> Outcome:
-    """after: asked once the report is written, while the last stage is still being served."""
+def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
     codes = codes_for(job.base.folder, job.inputs.schema)
     check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
     suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
@@ -80,10 +75,10 @@ def run(job: Job, settings: Settings, progress: Progress, after: After | None = 
         prepared = Prepared(job, exam, place, base_sha256, manifests)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)
-        if earlier is not None and after is None:
+        if earlier is not None:
             progress.note(f"everything was done before; the report is {place.report}")
             return Outcome(earlier, place)
-        return Outcome(_examine(prepared, settings, progress, after), place)
+        return Outcome(_examine(prepared, settings, progress), place)
 
 
 def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
@@ -134,7 +129,7 @@ def _metrics(metrics: dict[str, Any]) -> str:
     )
 
 
-def _examine(prepared: Prepared, settings: Settings, progress: Progress, after: After | None) -> Report:
+def _examine(prepared: Prepared, settings: Settings, progress: Progress) -> Report:
     place, exam = prepared.place, prepared.exam
     frozen = _frozen(prepared, settings)
     # Slots as wide as the widest adapter and no wider: on a CPU the cost of an adapter grows with the slot.
@@ -152,8 +147,6 @@ def _examine(prepared: Prepared, settings: Settings, progress: Progress, after: 
         last = served[-1]
         model_folder.write(place.model, _note(prepared, last, made), frozen[last.stage])
         output.set_mark(place, key=output.mark(place)["key"], finished=prepared.key)
-        if after is not None:
-            asyncio.run(while_alive(vllm, after(vllm, last, exam.codes)))
     return made
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.children import how_it_ended, log_tail, spawn, stop
+from tests.processes import alive
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
@@ -36,15 +37,6 @@ def until(holds: Callable[[], bool], timeout_s: float = 15) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def alive(pid: int) -> bool:
-    """A zombie is dead: nobody here may have been there to reap it."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 @pytest.mark.fault

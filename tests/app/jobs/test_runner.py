@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.storage import open_storage
 from tests.app.jobs import work
 from tests.app.jobs.factory import Made, enqueue, events, read, settings_for
-from tests.app.test_children import alive
+from tests.processes import alive
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from app.serve.redis import RedisServer, embedded_redis
 from app.settings import Settings
 from tests.app.jobs import factory, work
 from tests.app.jobs.factory import Made, enqueue, events, read
-from tests.app.test_children import alive
+from tests.processes import alive, children_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 ROOT = Path(__file__).parents[3]
@@ -170,11 +170,6 @@ async def test_nothing_of_a_worker_outlives_it(plant: Plant) -> None:
     worker.kill()
     worker.wait()
     await until(plant, lambda: not alive(pool) and not alive(stage))
-
-
-def children_of(pid: int) -> list[int]:
-    listed = [Path(task) / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for place in listed for child in place.read_text().split()]
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -13,7 +13,8 @@ from app.children import spawn
 from app.serve import part
 from app.serve.part import Health, Part, PartFailed, Recipe
 from app.serve.watch import Asked, watch
-from tests.app.test_children import alive, until
+from tests.app.test_children import until
+from tests.processes import alive
 
 LASTS = "import time; time.sleep(120)"
 

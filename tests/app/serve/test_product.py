@@ -11,42 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import httpx
 import pytest
 
 from app.children import log_tail
-from tests.app.test_children import alive
+from tests.app.serve.stand_in import Place, stand_in
+from tests.processes import alive, children_of, descendants
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 480  # for one step, on a machine that is busy with something else
 NAMES = ("redis", "vllm", "worker-cpu", "worker-gpu", "dispatcher", "api")
-MODEL_SERVER = """
-import argparse, http.server, json, socketserver
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--uds")
-place = parser.parse_known_args()[0].uds
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = json.dumps({"data": []}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self):
-        return "socket"
-
-class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-
-Server(place, Answers).serve_forever()
-"""
 
 
 class Serve:
@@ -82,23 +58,10 @@ class Serve:
         return descendants(self.child.pid)
 
 
-class Place(NamedTuple):
-    """path: of modules, with a package `vllm` before the real one. sockets: short enough for their names."""
-
-    home: Path
-    path: Path
-    sockets: Path
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    package = tmp_path / "path" / "vllm" / "entrypoints" / "openai"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent, package.parent.parent):
-        (folder / "__init__.py").touch()
-    (package / "api_server.py").write_text(MODEL_SERVER)
-    with TemporaryDirectory(prefix="sw-") as sockets:
-        yield Place(tmp_path / "home", tmp_path / "path", Path(sockets))
+    with stand_in(tmp_path) as found:
+        yield found
 
 
 def environment(place: Place) -> dict[str, str]:
@@ -241,19 +204,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        listed = [Path(task) / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
-        return [int(child) for place in listed for child in place.read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def descendants(pid: int) -> set[int]:
-    found = set(children_of(pid))
-    return found.union(*(descendants(child) for child in found))
 
 
 def command_of(pid: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from app.serving.vllm import Endpoint
 from tests.app.serve.test_product import Place, next_of, served, until
-from tests.app.test_children import alive
+from tests.processes import alive
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,8 @@ import redis
 
 from app.serve.redis import RedisFailed, RedisServer, embedded_redis, find_binary
 from app.settings import Settings
-from tests.app.test_children import alive, until
+from tests.app.test_children import until
+from tests.processes import alive
 
 SETTINGS = Settings(redis_server=None)
 PARENT = """

@@ -4,32 +4,20 @@ The API, the worker, the dispatcher, Redis and the command line are real. The st
 made is answered for by a stand-in for vLLM that reads definitions.
 """
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from app.auth import bootstrap
-from app.children import log_tail, spawn, stop
-from app.main import create_app
-from app.serve.redis import embedded_redis
-from app.settings import Settings
-from tests.app.serve import story_work
-from tests.evaluation.fake_server import Asked, Reply, says
-from tests.evaluation.models import oracle
+from app.children import log_tail
+from tests.app.serve.playing import ROOT, playing
 from tests.evaluation.shop import SCHEMA, conversations
-from tests.servers import databases
-from tests.servers.s3 import serving
-from tests.servers.vllm import FakeVllm, listening, socket_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 400  # for a block, on a machine that is busy with something else
 
@@ -57,47 +45,18 @@ class Terminal(NamedTuple):
         return ended.stdout
 
 
-def reader(asked: Asked) -> Reply:
-    """Follows the test shop's definitions; whatever else is said is the second category."""
-    try:
-        return oracle()(asked)
-    except KeyError:
-        return says(asked.options[1].code, f'The customer says "{asked.customer}".')
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
     """Where the README's reader stands: a folder with an environment and two files, and a product that runs."""
-    with ExitStack() as stack:
-        socket = stack.enter_context(socket_path())
-        model_url = stack.enter_context(listening(FakeVllm({"base": reader}), socket))
-        redis = stack.enter_context(embedded_redis(tmp_path / "redis", Settings()))
-        told = {
-            "home": str(tmp_path / "home"),
-            "database_url": databases.sqlite_url(tmp_path),
-            "storage_url": str(tmp_path / "storage"),
-            "redis_url": redis.url,
-            "vllm_urls": model_url,
-        }
-        (tmp_path / "play").mkdir()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERWISE_")}
-        environment |= {f"STEERWISE_{name.upper()}": value for name, value in told.items()}
-        environment |= {"PYTHONPATH": str(ROOT), "STEERWISE_TEST_PLAY": str(tmp_path / "play")}
-        for role in ("dispatcher", "worker"):
-            argv = [sys.executable, "-m", story_work.__name__, role]
-            stack.callback(stop, spawn(argv, tmp_path / f"{role}.log", environment), 20)
-        settings = Settings(**told)  # type: ignore[arg-type]
-        url = stack.enter_context(serving(create_app(settings)))
-        folder = _folder(tmp_path)
-        key = bootstrap.run(settings).text
+    with playing(tmp_path) as product:
         theirs = {
-            "STEERWISE_URL": url,
-            "STEERWISE_API_KEY": key,
+            "STEERWISE_URL": product.place.url,
+            "STEERWISE_API_KEY": str(product.place.api_key),
             "XDG_CONFIG_HOME": str(tmp_path / "config"),
             "EDITOR": "sed -i 's/Damaged goods/Broken goods/'",
             "VISUAL": "",
         }
-        yield Terminal(folder, environment | theirs, tmp_path)
+        yield Terminal(_folder(tmp_path), product.environment | theirs, product.logs)
 
 
 def test_what_the_readme_tells_happens(terminal: Terminal) -> None:

@@ -1,0 +1,55 @@
+"""A product of the demo's own: real processes, but for a model server that only says that it is well."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.client.api import Api
+from app.demo.running import NotServing, running
+from app.pipeline.console import Reporter
+from app.settings import Settings
+from tests.app.serve.stand_in import Place, stand_in
+from tests.processes import alive, descendants
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with stand_in(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(place: Place, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("PYTHONPATH", str(place.path))
+    monkeypatch.setenv("STEERWISE_SOCKET_DIR", str(place.sockets))
+    monkeypatch.setenv("STEERWISE_VLLM_DEVICE", "cpu")
+    return Settings()
+
+
+def test_it_serves_from_a_folder_of_its_own_and_leaves_nothing_running(
+    place: Place, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERWISE_DATABASE_URL", "postgresql://somebody@elsewhere/precious")
+    monkeypatch.setenv("STEERWISE_VLLM_URLS", "http://elsewhere")
+    keys = []
+    for _ in range(2):
+        with running(place.home, settings, Reporter()) as found, Api(found) as api:
+            assert api.get("/v1/me")["platform_admin"] is True
+            keys.append(found.api_key)
+            everybody = descendants(os.getpid())
+        assert not any(alive(pid) for pid in everybody)
+    assert keys[0] == keys[1]
+    assert (place.home / "steerwise.db").is_file()
+
+
+def test_what_keeps_it_from_starting_is_said(
+    place: Place, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERWISE_BASE", "/nowhere/at/all")
+    with pytest.raises(NotServing) as caught, running(place.home, settings, Reporter()):
+        pass
+    assert any("/nowhere/at/all" in line for line in caught.value.details)
