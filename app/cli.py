@@ -108,11 +108,13 @@ def demo(
     from training.starter.world import demo_tenant
 
     with _session() as (settings, progress), running.running(out / "home", settings, progress) as place:
-        verdict = story.tell(place, story.Demo(demo_tenant(seed), preset, seed), out, progress)
+        told = story.Demo(demo_tenant(seed), preset, seed)
+        verdict = story.tell(place, told, out, progress)
+    home = out / "home"
     print(f"report: {out / 'report.html'} and {out / 'report.json'}")
-    print(
-        f"to go on with this tenant: steerwise serve --home {out / 'home'} (admin key: {out / 'home/demo.key'})"
-    )
+    print(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
+    print(f"  export STEERWISE_API_KEY=$(cat {home / running.KEY}) STEERWISE_TENANT={told.name}")
+    print(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
     raise typer.Exit(_VERDICTS[verdict])
 
 

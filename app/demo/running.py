@@ -15,7 +15,7 @@ from app.pipeline.console import Progress
 from app.serve import recipes
 from app.settings import Settings
 
-_KEY = "demo.key"
+KEY = "demo.key"  # in the folder
 # A demo touches nobody's servers: it has the embedded default, whatever the environment says.
 _SERVERS = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "VLLM_URLS")
 # As wide as the preset's adapters: on a CPU the cost of serving one grows with the slot that it stands in.
@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 def _key(home: Path, environment: Mapping[str, str]) -> str:
     """Kept beside what it opens, for the next time. Raises: InputError."""
-    file = home / _KEY
+    file = home / KEY
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not file.is_file():

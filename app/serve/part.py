@@ -35,7 +35,10 @@ class PartFailed(AppError):
 
 
 class Recipe(NamedTuple):
-    """start: called in the main thread, for the first time and again. health: may take two seconds."""
+    """start: called in the main thread, for the first time and again. health: may take two seconds.
+
+    silence_s: once it was ready, so long without a word means that it hangs; None: however long.
+    """
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
@@ -43,6 +46,7 @@ class Recipe(NamedTuple):
     log: Path
     start_timeout_s: float
     stop_timeout_s: float
+    silence_s: float | None = None
 
 
 class Part:
@@ -56,7 +60,7 @@ class Part:
         self._ever_ready = False
         self._failures = 0
         self._sick = 0
-        self._started_at = 0.0
+        self._started_at = self._heard_at = 0.0
         self._due_at = 0.0  # of the next start, or of the next look
 
     def look(self) -> None:
@@ -87,10 +91,15 @@ class Part:
         health = self.recipe.health(child)
         now = time.monotonic()
         self._sick = self._sick + 1 if health is Health.sick else 0
+        if health is not Health.silent:
+            self._heard_at = now
         if self.ready:
             self._due_at = now + _LOOK_EVERY_S
+            patience_s = self.recipe.silence_s
             if self._sick >= _SICK_LOOKS:
                 self._fail("it says that it cannot work any more")
+            elif patience_s is not None and now - self._heard_at > patience_s:
+                self._fail(f"it has not answered for {patience_s:.0f} s")
         elif health is Health.well:
             self._due_at = now + _LOOK_EVERY_S
             self.ready = self._ever_ready = True

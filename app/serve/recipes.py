@@ -27,6 +27,7 @@ API_STOP_TIMEOUT_S = 15  # requests that have begun are answered first
 _REDIS_STOP_TIMEOUT_S = 10
 _HAND_BACK_S = 15  # for a job's row, when its training has been stopped
 _PROBE_TIMEOUT_S = 2
+_HANGS_S = 300  # a vLLM that is only busy answers this question all the same
 _SETTLED_S = 3
 
 HealthOf = Callable[[subprocess.Popen[bytes]], Health]
@@ -90,6 +91,7 @@ def serving(ground: Ground, model: Path, endpoint: Endpoint) -> Recipe:
         log,
         settings.vllm_start_timeout_s,
         settings.vllm_stop_timeout_s,
+        _HANGS_S,
     )
 
 

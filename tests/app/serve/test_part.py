@@ -39,7 +39,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part, "_LOOK_EVERY_S", 0.02)
 
 
-def kept(folder: Path, code: str, health: Callable[[], Health], start_timeout_s: float = 60) -> Kept:
+def kept(
+    folder: Path,
+    code: str,
+    health: Callable[[], Health],
+    start_timeout_s: float = 60,
+    silence_s: float | None = None,
+) -> Kept:
     starts: list[int] = []
     told: list[str] = []
     log = folder / "part.log"
@@ -49,7 +55,7 @@ def kept(folder: Path, code: str, health: Callable[[], Health], start_timeout_s:
         starts.append(child.pid)
         return child
 
-    recipe = Recipe("part", start, lambda _child: health(), log, start_timeout_s, 1)
+    recipe = Recipe("part", start, lambda _child: health(), log, start_timeout_s, 1, silence_s)
     return Kept(Part(recipe, lambda name, what: told.append(f"{name} {what}")), starts, told)
 
 
@@ -93,6 +99,18 @@ def test_what_says_that_it_is_sick_is_started_again_and_silence_is_borne(tmp_pat
         assert len(found.starts) == 1
         health[0] = Health.sick
         found.looks(lambda: len(found.starts) == 2)
+    finally:
+        found.part.stop()
+
+
+def test_what_hangs_is_started_again(tmp_path: Path) -> None:
+    health = [Health.well]
+    found = kept(tmp_path, LASTS, lambda: health[0], silence_s=0.1)
+    try:
+        found.looks(lambda: found.part.ready)
+        health[0] = Health.silent
+        found.looks(lambda: len(found.starts) == 2)
+        assert any("has not answered" in line for line in found.told)
     finally:
         found.part.stop()
 
