@@ -123,7 +123,7 @@ def starter(
     as_json: Annotated[
         bool, typer.Option("--json", help="Only the JSON object, on standard output.")
     ] = False,
-    items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 300,
+    items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
     seed: int = 0,
 ) -> None:
     """What the base model that ships can do before any training, asked through vLLM."""
