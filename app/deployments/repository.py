@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -95,11 +95,11 @@ async def serving(session: AsyncSession, scope: TenantScope, schema_id: UUID) ->
     return None if row is None else Serving(*row)
 
 
-async def replaced(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Serving | None:
-    """By this deployment."""
-    after = aliased(Deployment)
-    query = _servings(scope).join(after, after.replaces_id == Deployment.id)
-    row = (await session.execute(query.where(after.id == deployment_id))).one_or_none()
+async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Serving | None:
+    """The model of this deployment was live."""
+    current = aliased(Deployment)
+    query = _servings(scope).join(current, Deployment.id == _before(current))
+    row = (await session.execute(query.where(current.id == deployment_id))).one_or_none()
     return None if row is None else Serving(*row)
 
 
@@ -177,15 +177,15 @@ async def wanted_models(session: AsyncSession, states: Sequence[DeploymentState]
 
 
 async def models_to_fall_back_on(session: AsyncSession) -> list[ModelVersion]:
-    """Of the deployments that live ones have replaced, where the tenant wants an answer from them if need be."""
-    after = aliased(Deployment)
-    replaced = (
+    """Those that were live before the live ones, where the tenant wants an answer from them if need be."""
+    current = aliased(Deployment)
+    models = (
         select(Deployment.model_version_id)
-        .join(after, after.replaces_id == Deployment.id)
+        .join(current, Deployment.id == _before(current))
         .join(Tenant, Tenant.id == Deployment.tenant_id)
-        .where(after.state == DeploymentState.live, Tenant.fallback != Fallback.none)
+        .where(current.state == DeploymentState.live, Tenant.fallback != Fallback.none)
     )
-    query = select(ModelVersion).where(ModelVersion.id.in_(replaced))
+    query = select(ModelVersion).where(ModelVersion.id.in_(models))
     return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
 
 
@@ -250,6 +250,28 @@ def _served_otherwise() -> ColumnElement[bool]:
         and_(ServedEdit.state == EditState.waiting, Tenant.serve_edits == ServeEdits.at_once),
         and_(ServedEdit.state == EditState.provisional, Tenant.serve_edits == ServeEdits.after_gate),
     )
+
+
+def _before(current: type[Deployment]) -> ScalarSelect[UUID]:
+    """Id of the deployment that was live when the model of `current` went live first.
+
+    Not what `current` has replaced: that may be what somebody has just gone back from, or the same model.
+    """
+    own, older = aliased(Deployment), aliased(Deployment)
+    first = select(func.min(own.created_at)).where(
+        own.tenant_id == current.tenant_id,
+        own.schema_id == current.schema_id,
+        own.model_version_id == current.model_version_id,
+        own.activated_at.is_not(None),
+    )
+    query = select(older.id).where(
+        older.tenant_id == current.tenant_id,
+        older.schema_id == current.schema_id,
+        older.activated_at.is_not(None),
+        older.created_at < first.correlate(current).scalar_subquery(),
+    )
+    newest = query.order_by(older.created_at.desc(), older.id.desc()).limit(1)
+    return newest.correlate(current).scalar_subquery()
 
 
 def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion]:

@@ -71,11 +71,11 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
 
 
 async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Live | None:
-    """What this deployment has replaced, as it was deployed: under the version of its own gate."""
-    replaced = await repository.replaced(session, scope, deployment_id)
-    if replaced is None:
+    """What was live before this deployment's model, as it was deployed: under the version of its own gate."""
+    found = await repository.before(session, scope, deployment_id)
+    if found is None:
         return None
-    row, model, version = replaced
+    row, model, version = found
     return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False)
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from app.db.base import utc_now
 from app.db.session import transaction
 from app.models.deployments import Deployment, DeploymentState
 from app.models.runs import ModelVersion
@@ -47,14 +48,14 @@ async def two(callers: Callers, live: Live) -> Two:
     told = live.told
     async with transaction(callers.database, told.scope) as session:
         first = await session.get_one(Deployment, UUID(live.deployment_id))
-        first.state = DeploymentState.retired
+        first.state, first.activated_at = DeploymentState.retired, utc_now()
         model = model_of(told.run)
         gate = gate_of(model, told.version, Verdict.passed)
         now = deployment_of(
             told,
             model_version_id=model.id,
             gate_result_id=gate.id,
-            replaces_id=first.id,
+            activated_at=utc_now(),
             state=DeploymentState.live,
         )
         await session.flush()

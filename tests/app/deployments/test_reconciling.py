@@ -5,13 +5,13 @@ import pytest
 from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
-from app.deployments import tasks
+from app.deployments import service, tasks
 from app.errors import ServingAway
 from app.gates import service as gates
 from app.models.tenants import Fallback, Tenant
 from app.settings import Settings
 from tests.factories import trained as factory
-from tests.factories.serving import put_live
+from tests.factories.serving import activate, put_live
 from tests.factories.trained import trained
 from tests.servers.vllm import FakeVllm
 
@@ -48,6 +48,24 @@ async def test_what_was_live_before_is_loaded_again_for_tenants_that_may_need_it
     await tasks.reconcile(database, settings)
     before = [] if fallback is Fallback.none else [told.model.adapter_sha256]
     assert list(vllm.adapters) == [now.model.adapter_sha256, *before]
+
+
+async def test_who_went_back_does_not_fall_back_on_what_they_went_back_from(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told = await trained(database, settings, scope)
+    later = told._replace(model=await factory.retrained(database, settings, told, number=2))
+    async with transaction(database, scope) as session:
+        (await session.get_one(Tenant, scope.tenant_id)).fallback = Fallback.previous
+    for one in (told, later):
+        await put_live(database, one)
+    async with transaction(database, scope) as session:
+        live = await service.live(session, scope, told.schema_id)
+        assert live is not None
+        row = await service.roll_back(session, scope, None, live.deployment_id)
+    await activate(database, scope, row.id)
+    await tasks.reconcile(database, settings)
+    assert list(vllm.adapters) == [told.model.adapter_sha256]
 
 
 async def test_adapters_that_nobody_wants_go_when_room_runs_short_and_the_oldest_first(
