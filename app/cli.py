@@ -104,17 +104,19 @@ def demo(
     """The whole product on a tenant that is generated here: started, trained, judged, deployed, asked, its schema
     edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The same again goes on where it
     stopped."""
-    from app.demo import running, story
+    from app.demo import story
+    from app.demo.running import KEY, running
     from training.starter.world import demo_tenant
 
-    with _session() as (settings, progress), running.running(out / "home", settings, progress) as place:
+    with _session() as (settings, progress), running(out / "home", settings, progress) as place:
         told = story.Demo(demo_tenant(seed), preset, seed)
         verdict = story.tell(place, told, out, progress)
     home = out / "home"
     print(f"report: {out / 'report.html'} and {out / 'report.json'}")
     print(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
-    print(f"  export STEERWISE_API_KEY=$(cat {home / running.KEY}) STEERWISE_TENANT={told.name}")
-    print(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
+    print(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
+    if verdict is Verdict.passed:
+        print(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
     raise typer.Exit(_VERDICTS[verdict])
 
 

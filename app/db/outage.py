@@ -31,9 +31,8 @@ class DatabaseAway(AppError):
 def is_away(error: BaseException) -> bool:
     if isinstance(error, exc.DBAPIError):
         return not isinstance(error, _MISTAKES)
-    return isinstance(
-        error, (OSError, exc.TimeoutError, *_NOT_NOW)
-    )  # refused, timed out; or no free connection
+    # Refused or timed out; no free connection; or the server says so itself.
+    return isinstance(error, (OSError, exc.TimeoutError, *_NOT_NOW))
 
 
 @contextmanager

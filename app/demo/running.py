@@ -1,6 +1,5 @@
 """A `steerwise serve` of our own, in its own folder and on a free port, ended when we end."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -36,29 +35,25 @@ def running(home: Path, settings: Settings, progress: Progress) -> Iterator[Plac
 
     Raises: InputError, NotServing.
     """
-    environment = _environment(home.absolute(), settings)
+    here = settings.model_copy(
+        update={"home": home.absolute(), "host": "127.0.0.1", "port": recipes.free_port()}
+    )
+    environment = _environment(here)
     key = _key(home, environment)
     log = home / "logs" / "serve.log"
     begins = log.stat().st_size if log.is_file() else 0
     child = spawn(_command("serve"), log, environment)
     try:
         _until_ready(child, log, begins, progress)
-        yield Place(f"http://127.0.0.1:{environment['STEERWISE_PORT']}", key, None)
+        yield Place(recipes.url_here(here), key, None)
     finally:
         progress.note("stopping everything that was started")
         stop(child, _STOP_TIMEOUT_S)
 
 
-def _environment(home: Path, settings: Settings) -> Mapping[str, str]:
-    here = settings.model_copy(update={"home": home, "host": "127.0.0.1", "port": _free_port()})
+def _environment(here: Settings) -> Mapping[str, str]:
     taken = {f"STEERWISE_{name}" for name in _SERVERS}
     return {name: value for name, value in recipes.environment(here).items() if name not in taken} | _RANK
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _key(home: Path, environment: Mapping[str, str]) -> str:

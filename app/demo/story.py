@@ -13,6 +13,7 @@ from app.client.call import Call, console
 from app.client.profile import Place
 from app.client.upload import source
 from app.errors import AppError, InputError
+from app.pipeline.answers import customer_line
 from app.pipeline.console import Reporter, stage_table, verdict_lines
 from app.pipeline.files import jsonl
 from app.pipeline.presets import Preset
@@ -182,8 +183,7 @@ def _first_right(answers: list[Asked], key: str) -> Asked:
 
 def _show(call: Call, answers: list[Asked]) -> None:
     for one in answers:
-        said = " … ".join(" ".join(text.split()) for text in one.conversation.said)
-        call.say("\n".join([f"customer:  {said}", *classify.lines(one.answer), ""]))
+        call.say("\n".join([customer_line(one.conversation), *classify.lines(one.answer), ""]))
 
 
 def _found_or_made(api: Api, path: str, body: Json) -> Json:

@@ -52,7 +52,7 @@ def answer_json(answered: Answered) -> dict[str, Any]:
 def answer_lines(answered: Answered, schema: CategorySchema) -> list[str]:
     prediction = answered.prediction
     confidence = "" if prediction.confidence is None else f"  ({prediction.confidence:.0%})"
-    lines = [f"customer:  {_short(' … '.join(answered.conversation.said))}"]
+    lines = [customer_line(answered.conversation)]
     lines += [
         f"reasoning: {prediction.reasoning or '(none)'}",
         f"answer:    {_named(prediction, schema)}{confidence}",
@@ -60,6 +60,10 @@ def answer_lines(answered: Answered, schema: CategorySchema) -> list[str]:
     if prediction.decided_by is not None:
         lines.append(f"decided:   {prediction.decided_by.kind}: {prediction.decided_by.text}")
     return lines
+
+
+def customer_line(conversation: Conversation) -> str:
+    return f"customer:  {_short(' … '.join(conversation.said))}"
 
 
 def _named(prediction: Prediction, schema: CategorySchema) -> str:

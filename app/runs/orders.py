@@ -62,9 +62,8 @@ def _problems(stage: AnyStage, settings: Settings) -> Iterator[Problem]:
     where = f"stage {stage.kind}"
     if isinstance(stage, Traces):
         yield from _teacher_problems(stage, settings)
-    elif (
-        isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank
-    ):  # the others go on with its adapter
+    # Distillation and RL go on with its adapter, and make none of their own.
+    elif isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank:
         most = settings.vllm_max_lora_rank
         yield Problem(f"{where}, lora.rank", f"is {stage.lora.rank}; what serves here takes {most} at most")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +128,12 @@ def dispatcher(ground: Ground) -> Recipe:
         return Health.well if time.monotonic() - since > _SETTLED_S else Health.silent
 
     return _ours(ground, "dispatcher", ["dispatcher"], health, _HAND_BACK_S)
+
+
+def free_port() -> int:
+    """Free on this machine when asked; somebody else may be faster."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def url_here(settings: Settings) -> str:

@@ -8,7 +8,6 @@ for a second time (`forced_reads`) count once, though the direct way asks once o
 import asyncio
 import json
 import os
-import socket
 import statistics
 import sys
 import tempfile
@@ -105,7 +104,7 @@ def measure(requests: int, rounds: int, settings: Settings, progress: Progress) 
         }
         here = settings.model_copy(
             update=changes
-            | {"base": STARTER, "vllm_max_lora_rank": RANK, "host": "127.0.0.1", "port": _free_port()}
+            | {"base": STARTER, "vllm_max_lora_rank": RANK, "host": "127.0.0.1", "port": recipes.free_port()}
         )
         migrate.upgrade(here.database_url)
         tenant = demo_tenant(0)
@@ -277,9 +276,3 @@ def _question(installed: Installation, conversation: Conversation) -> dict[str, 
 
 def _json(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -11,6 +11,7 @@ from app.db.engine import Database
 from app.db.session import transaction
 from app.models.deployments import DeploymentState
 from app.models.schemas import SchemaVersion
+from app.models.tenants import Tenant
 from app.serving.base import STARTER, find_base
 from app.serving.replica import Replica
 from evaluation.predictor import load_codes
@@ -60,6 +61,17 @@ async def deployed(callers: Callers) -> Live:
     async with transaction(callers.database) as session:
         await save(session, *told, made)
     return Live(told, str(made.id), await callers.of(told.scope, Scope.classify))
+
+
+async def asked(live: Live, **changes: Any) -> httpx.Response:
+    return await live.client.post("/v1/classify", json=live.question() | changes)
+
+
+async def set_tenant(callers: Callers, live: Live, **changes: Any) -> None:
+    async with transaction(callers.database, live.told.scope) as session:
+        tenant = await session.get_one(Tenant, live.told.tenant.id)
+        for name, value in changes.items():
+            setattr(tenant, name, value)
 
 
 async def publish(database: Database, told: Story, **changes: Any) -> SchemaVersion:

@@ -12,24 +12,12 @@ from app.classify.remembered import KEPT_S
 from app.db.base import utc_now
 from app.db.session import transaction
 from app.models.auth import ApiKey
-from app.models.tenants import Tenant
-from tests.app.classify.desks import SAID, Live, model_server, plug_in, publish
+from tests.app.classify.desks import SAID, Live, asked, model_server, plug_in, publish, set_tenant
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer, Reply, says
 from tests.factories.rows import save, story
 
 pytestmark = pytest.mark.anyio
-
-
-async def asked(live: Live, **changes: Any) -> httpx.Response:
-    return await live.client.post("/v1/classify", json=live.question() | changes)
-
-
-async def set_tenant(callers: Callers, live: Live, **changes: Any) -> None:
-    async with transaction(callers.database, live.told.scope) as session:
-        tenant = await session.get_one(Tenant, live.told.tenant.id)
-        for name, value in changes.items():
-            setattr(tenant, name, value)
 
 
 async def test_an_answer_names_its_reasons_and_everything_that_made_it(

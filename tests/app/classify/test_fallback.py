@@ -9,10 +9,10 @@ from app.db.base import utc_now
 from app.db.session import transaction
 from app.models.deployments import Deployment, DeploymentState
 from app.models.runs import ModelVersion
-from app.models.tenants import Fallback, Tenant
+from app.models.tenants import Fallback
 from app.serving.vllm import BASE_NAME
 from evaluation.report import Verdict
-from tests.app.classify.desks import CODES, Live, answers, plug_in
+from tests.app.classify.desks import CODES, Live, answers, asked, plug_in, set_tenant
 from tests.app.classify.test_stream import events
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
@@ -63,18 +63,20 @@ async def two(callers: Callers, live: Live) -> Two:
     return Two(told.model, model, str(now.id), live.deployment_id)
 
 
-async def wants(callers: Callers, live: Live, fallback: Fallback) -> None:
-    async with transaction(callers.database, live.told.scope) as session:
-        (await session.get_one(Tenant, live.told.tenant.id)).fallback = fallback
+async def forgetting(callers: Callers, live: Live, fallback: Fallback, *lost: ModelVersion) -> Forgetful:
+    """The only model server, without the adapters of these, under a tenant that wants this."""
+    await set_tenant(callers, live, fallback=fallback)
+    server = Forgetful(*(model.adapter_sha256 for model in lost))
+    await plug_in(callers, server)
+    return server
 
 
 @pytest.mark.parametrize("fallback", list(Fallback))
 async def test_the_deployed_model_answers_as_long_as_it_can(
     fallback: Fallback, live: Live, two: Two, callers: Callers
 ) -> None:
-    await wants(callers, live, fallback)
-    await plug_in(callers, Forgetful())
-    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    await forgetting(callers, live, fallback)
+    answer = (await asked(live)).json()
     assert (answer["model_version"], answer["deployment_id"]) == (str(two.now.id), two.now_id)
     assert answer["degraded"] is False
 
@@ -83,7 +85,7 @@ async def test_without_its_adapter_nothing_answers_unless_the_tenant_wants_it(
     live: Live, two: Two, callers: Callers
 ) -> None:
     await plug_in(callers, Forgetful(two.now.adapter_sha256))
-    refused = await live.client.post("/v1/classify", json=live.question())
+    refused = await asked(live)
     assert refused.status_code == 503 and "Retry-After" in refused.headers
 
 
@@ -91,10 +93,8 @@ async def test_without_its_adapter_nothing_answers_unless_the_tenant_wants_it(
 async def test_the_deployment_before_answers_and_says_so(
     fallback: Fallback, live: Live, two: Two, callers: Callers
 ) -> None:
-    await wants(callers, live, fallback)
-    server = Forgetful(two.now.adapter_sha256)
-    await plug_in(callers, server)
-    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    server = await forgetting(callers, live, fallback, two.now)
+    answer = (await asked(live)).json()
     assert (answer["category"], answer["degraded"]) == ("delivery", True)
     assert (answer["model_version"], answer["deployment_id"]) == (str(two.before.id), two.before_id)
     assert {body["model"] for body in server.bodies} == {two.before.adapter_sha256}
@@ -103,10 +103,8 @@ async def test_the_deployment_before_answers_and_says_so(
 async def test_at_last_the_base_answers_with_the_schema_that_is_served(
     live: Live, two: Two, callers: Callers
 ) -> None:
-    await wants(callers, live, Fallback.base)
-    server = Forgetful(two.now.adapter_sha256, two.before.adapter_sha256)
-    await plug_in(callers, server)
-    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    server = await forgetting(callers, live, Fallback.base, two.now, two.before)
+    answer = (await asked(live)).json()
     assert (answer["category"], answer["degraded"], answer["model_version"]) == ("delivery", True, None)
     assert answer["deployment_id"] == two.now_id
     assert {body["model"] for body in server.bodies} == {BASE_NAME}
@@ -115,23 +113,19 @@ async def test_at_last_the_base_answers_with_the_schema_that_is_served(
 async def test_who_wants_the_deployment_before_gets_nothing_from_the_base(
     live: Live, two: Two, callers: Callers
 ) -> None:
-    await wants(callers, live, Fallback.previous)
-    server = Forgetful(two.now.adapter_sha256, two.before.adapter_sha256)
-    await plug_in(callers, server)
-    assert (await live.client.post("/v1/classify", json=live.question())).status_code == 503
+    server = await forgetting(callers, live, Fallback.previous, two.now, two.before)
+    assert (await asked(live)).status_code == 503
     assert server.bodies == []
 
 
 async def test_where_nothing_was_deployed_before_the_base_is_next(live: Live, callers: Callers) -> None:
-    await wants(callers, live, Fallback.base)
-    await plug_in(callers, Forgetful(live.told.model.adapter_sha256))
-    answer = (await live.client.post("/v1/classify", json=live.question())).json()
+    await forgetting(callers, live, Fallback.base, live.told.model)
+    answer = (await asked(live)).json()
     assert (answer["degraded"], answer["model_version"]) == (True, None)
 
 
 async def test_a_stream_falls_back_too_and_a_batch(live: Live, two: Two, callers: Callers) -> None:
-    await wants(callers, live, Fallback.previous)
-    await plug_in(callers, Forgetful(two.now.adapter_sha256))
+    await forgetting(callers, live, Fallback.previous, two.now)
     streamed = await live.client.post("/v1/classify/stream", json=live.question())
     last, answer = events(streamed)[-1]
     assert (last, answer["degraded"], answer["model_version"]) == ("answer", True, str(two.before.id))

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from app.children import log_tail
+from app.serve.recipes import free_port
 from tests.app.serve.stand_in import Place, stand_in
 from tests.processes import alive, children_of, descendants
 
@@ -198,12 +199,6 @@ def readyz(url: str) -> str | None:
         return found
     except (httpx.TransportError, json.JSONDecodeError):
         return None
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def command_of(pid: int) -> str:
