@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
+from pydantic_core import from_json
 from tokenizers import Tokenizer
 
 from evaluation import completions
@@ -291,6 +292,8 @@ def _refused(status: int, text: str) -> PredictorError:
 
 def _json(response: httpx.Response) -> Any:
     try:
-        return response.json()
+        return from_json(
+            response.content
+        )  # half the time of the standard library's, of 40 kB with the log-probs
     except ValueError as error:
         raise PredictorError("the model server's response is not JSON", response.status_code) from error

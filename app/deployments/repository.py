@@ -1,8 +1,9 @@
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, bindparam, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -110,8 +111,8 @@ async def newest_edit(
     session: AsyncSession, scope: TenantScope, deployment: Deployment
 ) -> SchemaVersion | None:
     """The version that a live deployment should go on to, if there is one; see `_edits`."""
-    query = _edits().where(Deployment.tenant_id == scope.tenant_id, Deployment.id == deployment.id)
-    row = (await session.execute(query)).one_or_none()
+    values = {"tenant_id": scope.tenant_id, "deployment_id": deployment.id}
+    row = (await session.execute(_newest_edit(), values)).one_or_none()
     return None if row is None else row[1]
 
 
@@ -187,6 +188,13 @@ async def models_to_fall_back_on(session: AsyncSession) -> list[ModelVersion]:
     )
     query = select(ModelVersion).where(ModelVersion.id.in_(models))
     return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
+
+
+@cache  # asked for every second while answers are given, and building it takes longer than running it
+def _newest_edit() -> Select[Deployment, SchemaVersion]:
+    return _edits().where(
+        Deployment.tenant_id == bindparam("tenant_id"), Deployment.id == bindparam("deployment_id")
+    )
 
 
 def _edits() -> Select[Deployment, SchemaVersion]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
+from httpx_aiohttp import AiohttpTransport
 
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AdapterRefused, InputError, ServingError
@@ -48,7 +49,7 @@ class Endpoint(NamedTuple):
         secure = self.base_url.startswith(
             "https:"
         )  # reading the certificates takes longer than many a request
-        transport = httpx.AsyncHTTPTransport(uds=uds, limits=_LIMITS, verify=secure, trust_env=False)
+        transport = AiohttpTransport(uds=uds, limits=_LIMITS, verify=secure, trust_env=False)
         return httpx.AsyncClient(
             base_url=self.base_url, transport=transport, timeout=timeout_s, trust_env=False
         )

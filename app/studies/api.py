@@ -3,10 +3,14 @@
 Everything is started as `steerwise serve` starts it: vLLM, Redis, and the API as a process of its own over SQLite. Both
 ways are driven by the same code, which reads each response to its end and parses it. Answers that vLLM has to be asked
 for a second time (`forced_reads`) count once, though the direct way asks once only.
+
+A machine may grow a third slower from one minute to the next. So the two ways take turns every few seconds, and what is
+compared is each lap with the one beside it.
 """
 
 import asyncio
 import json
+import math
 import os
 import statistics
 import sys
@@ -20,6 +24,7 @@ from typing import Any, NamedTuple
 import httpx
 from pydantic import BaseModel
 from rich.table import Table
+from scipy.stats import t as student
 
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.db import migrate
@@ -39,7 +44,7 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import ROUTE, Sending, VllmPredictor
 from training.starter.world import demo_tenant
 
-CONCURRENCY = (1, 8, 32)
+LAPS = {1: 8, 8: 32, 32: 96}  # by concurrency, how many requests take about ten seconds on two cores
 RANK = 8  # of the demo's adapters
 _START_TIMEOUT_S = 120
 _STOP_TIMEOUT_S = 15
@@ -56,7 +61,8 @@ class Latency(BaseModel):
 class ApiSpeed(BaseModel):
     """By concurrency. p50_ms and p95_ms: through the API, one request at a time."""
 
-    throughput_ratio: dict[str, float]  # through the API over directly
+    throughput_ratio: dict[str, float]  # through the API over directly: geometric mean over the rounds
+    throughput_ratio_95: dict[str, tuple[float, float]]  # by Student's t on its logarithm over the rounds
     p50_ms: float
     p95_ms: float
     api_requests_per_s: dict[str, float]
@@ -65,7 +71,7 @@ class ApiSpeed(BaseModel):
     direct_latency_ms: dict[str, Latency]
     round_ratios: dict[str, list[float]]
     forced_reads: float  # share of the answers
-    requests: int  # of each way, in each round
+    requests: dict[str, int]  # of each way, in each round
     rounds: int
     processors: int
 
@@ -92,8 +98,8 @@ class Place(NamedTuple):
     conversations: Sequence[Conversation]
 
 
-def measure(requests: int, rounds: int, settings: Settings, progress: Progress) -> ApiSpeed:
-    """requests: of each way, in each of the rounds, at each concurrency."""
+def measure(rounds: int, settings: Settings, progress: Progress) -> ApiSpeed:
+    """rounds: at least 2."""
     base = find_base(STARTER)
     with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
@@ -121,12 +127,12 @@ def measure(requests: int, rounds: int, settings: Settings, progress: Progress) 
             )
             installed = asyncio.run(_prepare(place))
             with _api(place.settings):
-                work = _compare(place, vllm.endpoint, installed, requests, rounds, progress)
+                work = _compare(place, vllm.endpoint, installed, rounds, progress)
                 return asyncio.run(while_alive(vllm, work))
 
 
 def table(speed: ApiSpeed) -> Table:
-    shown = Table("at once", "through the API", "directly", "ratio", "p50, API", "p95, API")
+    shown = Table("at once", "through the API", "directly", "ratio", "95 %", "p50, API", "p95, API")
     for at_once, ratio in speed.throughput_ratio.items():
         latency = speed.api_latency_ms[at_once]
         rates = speed.api_requests_per_s[at_once], speed.direct_requests_per_s[at_once]
@@ -134,6 +140,7 @@ def table(speed: ApiSpeed) -> Table:
             at_once,
             *(f"{rate:.1f}/s" for rate in rates),
             f"{ratio:.3f}",
+            "{:.3f} to {:.3f}".format(*speed.throughput_ratio_95[at_once]),
             f"{latency.p50:.0f} ms",
             f"{latency.p95:.0f} ms",
         )
@@ -151,7 +158,7 @@ async def _prepare(place: Place) -> Installation:
 
 
 async def _compare(
-    place: Place, endpoint: Endpoint, installed: Installation, requests: int, rounds: int, progress: Progress
+    place: Place, endpoint: Endpoint, installed: Installation, rounds: int, progress: Progress
 ) -> ApiSpeed:
     headers = {"Authorization": f"Bearer {installed.api_key}"}
     url = recipes.url_here(place.settings)
@@ -164,14 +171,14 @@ async def _compare(
         direct = Way(to_vllm, ROUTE, [_json(asking.request(place.schema, c)) for c in place.conversations])
         api = Way(to_api, "/v1/classify", [_json(_question(installed, c)) for c in place.conversations])
         for way in (direct, api):
-            await _lap(way, max(CONCURRENCY), max(CONCURRENCY))  # prefixes cached, connections open
-        laps: dict[int, list[tuple[Lap, Lap]]] = {at_once: [] for at_once in CONCURRENCY}
+            await _lap(way, max(LAPS), max(LAPS))  # prefixes cached, connections open
+        laps: dict[int, list[tuple[Lap, Lap]]] = {at_once: [] for at_once in LAPS}
         for number in range(rounds):
-            for at_once in CONCURRENCY:
+            for at_once, requests in LAPS.items():
                 laps[at_once].append(await _both(api, direct, requests, at_once, number))
             progress.update("measure", number + 1, rounds)
     progress.end("measure")
-    return _speed(laps, requests, rounds)
+    return _speed(laps)
 
 
 async def _both(api: Way, direct: Way, requests: int, at_once: int, number: int) -> tuple[Lap, Lap]:
@@ -205,34 +212,42 @@ async def _lap(way: Way, requests: int, at_once: int) -> Lap:
     return Lap(time.perf_counter() - start, each, forced)
 
 
-def _speed(laps: dict[int, list[tuple[Lap, Lap]]], requests: int, rounds: int) -> ApiSpeed:
+def _speed(laps: dict[int, list[tuple[Lap, Lap]]]) -> ApiSpeed:
     def rate(side: int, at_once: int) -> float:
-        return requests * rounds / sum(pair[side].seconds for pair in laps[at_once])
+        mine = [pair[side] for pair in laps[at_once]]
+        return sum(len(lap.each) for lap in mine) / sum(lap.seconds for lap in mine)
 
     def latency(side: int, at_once: int) -> Latency:
         each = sorted(s * 1000 for pair in laps[at_once] for s in pair[side].each)
         cuts = statistics.quantiles(each, n=20, method="inclusive")
         return Latency(p50=statistics.median(each), p95=cuts[-1])
 
-    alone = latency(0, 1)
+    alone = latency(0, min(laps))
     names = {str(at_once): at_once for at_once in laps}
-    answers = requests * rounds * len(laps)
+    ratios = {name: [pair[1].seconds / pair[0].seconds for pair in laps[n]] for name, n in names.items()}
+    through = [lap for pairs in laps.values() for lap, _ in pairs]
     return ApiSpeed(
-        throughput_ratio={name: rate(0, n) / rate(1, n) for name, n in names.items()},
+        throughput_ratio={name: statistics.geometric_mean(ratios[name]) for name in names},
+        throughput_ratio_95={name: _interval(ratios[name]) for name in names},
         p50_ms=alone.p50,
         p95_ms=alone.p95,
         api_requests_per_s={name: rate(0, n) for name, n in names.items()},
         direct_requests_per_s={name: rate(1, n) for name, n in names.items()},
         api_latency_ms={name: latency(0, n) for name, n in names.items()},
         direct_latency_ms={name: latency(1, n) for name, n in names.items()},
-        round_ratios={
-            name: [pair[1].seconds / pair[0].seconds for pair in laps[n]] for name, n in names.items()
-        },
-        forced_reads=sum(pair[0].forced for pairs in laps.values() for pair in pairs) / answers,
-        requests=requests,
-        rounds=rounds,
+        round_ratios=ratios,
+        forced_reads=sum(lap.forced for lap in through) / sum(len(lap.each) for lap in through),
+        requests={name: len(laps[n][0][0].each) for name, n in names.items()},
+        rounds=len(laps[min(laps)]),
         processors=len(os.sched_getaffinity(0)),
     )
+
+
+def _interval(ratios: Sequence[float]) -> tuple[float, float]:
+    logs = [math.log(ratio) for ratio in ratios]
+    reach = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    middle = statistics.fmean(logs)
+    return math.exp(middle - reach), math.exp(middle + reach)
 
 
 @contextmanager

@@ -49,14 +49,19 @@ async def test_the_deployment_answers_with_the_key_that_was_made(sqlite: Databas
     assert (answer.status_code, answer.json()["category"]) == (200, "tracking")
 
 
-def test_throughput_is_compared_over_all_rounds_and_latency_over_all_requests() -> None:
+def test_each_lap_is_compared_with_the_one_beside_it() -> None:
     through, directly = Lap(4.0, [0.1] * 19 + [0.5], 2), Lap(2.0, [0.05] * 20, 0)
     quick = Lap(1.0, [0.1] * 20, 0)
     laps = {1: [(through, directly), (quick, quick)], 32: [(directly, through), (directly, through)]}
-    speed = api._speed(laps, requests=20, rounds=2)
-    assert speed.throughput_ratio == {"1": pytest.approx(3 / 5), "32": pytest.approx(2)}
+    speed = api._speed(laps)
+    assert speed.round_ratios["1"] == [pytest.approx(0.5), pytest.approx(1.0)]
+    assert speed.throughput_ratio == {"1": pytest.approx(0.5**0.5), "32": pytest.approx(2)}
+    low, high = speed.throughput_ratio_95["1"]
+    assert low * high == pytest.approx(0.5)  # about the geometric mean
+    assert low < 0.5 and high > 1  # two rounds say little
+    assert speed.throughput_ratio_95["32"] == (pytest.approx(2), pytest.approx(2))
     assert speed.api_requests_per_s["1"] == pytest.approx(40 / 5)
     assert speed.p50_ms == pytest.approx(100)
     assert 100 <= speed.p95_ms <= 500
-    assert speed.round_ratios["1"] == [pytest.approx(0.5), pytest.approx(1.0)]
     assert speed.forced_reads == pytest.approx(2 / 80)
+    assert (speed.requests, speed.rounds) == ({"1": 20, "32": 20}, 2)
