@@ -22,6 +22,8 @@ _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete:
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with the project.")
 cli.add_typer(bench, name="bench")
+studies = typer.Typer(no_args_is_help=True, help="Methods of training compared, over seeds.")
+cli.add_typer(studies, name="study")
 admin = typer.Typer(no_args_is_help=True, help="For whoever runs the platform, on its own machine.")
 cli.add_typer(admin, name="admin")
 cli.add_typer(serving)
@@ -155,6 +157,33 @@ def api(
         print(speed.model_dump_json(indent=2))
     else:
         Console().print(study.table(speed))
+
+
+@studies.command(name="list")
+def list_studies() -> None:
+    """The studies that ship."""
+    from app.studies import matrix
+
+    for name in matrix.names():
+        print(f"{name:<14} {matrix.read(name).title}")
+
+
+@studies.command(name="run")
+def run_study(
+    name: Annotated[str, typer.Argument(help="A study that ships (see `study list`), or a file.toml.")],
+    out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Each with a tenant of its own.")] = 3,
+) -> None:
+    """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md and
+    results.json."""
+    from app.studies import comparison, matrix, study
+
+    asked = study.Asked(matrix.read(name), seeds, out)
+    with _session() as (settings, progress):
+        results = study.run(asked, settings, progress)
+        written = comparison.write(asked.study, results, out)
+    print(written.read_text())
+    print(f"written to {written} and {out / 'results.json'}")
 
 
 @admin.command()

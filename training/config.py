@@ -29,6 +29,22 @@ class Divergence(StrEnum):
     jsd = "jsd"
 
 
+class Estimator(StrEnum):
+    """How the gradient of a divergence is had. All but `analytic` are of the reverse KL."""
+
+    analytic = "analytic"  # over the whole vocabulary at each position; what follows from a token is left out
+    token = "token"  # from the token that was written alone
+    rao_blackwellized = "rao_blackwellized"  # analytic, and the written token is credited with what follows
+    constant = "constant"  # every token counts alike: a control that learns nothing from the teacher
+
+
+class TeacherKind(StrEnum):
+    ema = "ema"  # the student's exponential moving average
+    live = "live"  # the student as it is
+    base = "base"  # the model without the adapter
+    external = "external"  # another model with the same tokenizer
+
+
 class Lora(_Settings):
     """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
 
@@ -121,10 +137,24 @@ class Distill(Learning):
     kind: Literal["distill"] = "distill"
     learning_rate: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=60, ge=1)
-    divergence: Divergence = Divergence.forward
+    teacher: TeacherKind = TeacherKind.ema
+    teacher_model: str | None = Field(default=None, description="of an external teacher: directory or name")
     hint: HintKind = HintKind.demonstration
     ema_rate: float = Field(
         default=0.02, ge=0, le=1, description="the teacher's step to the student; 0 freezes it"
+    )
+    on_policy: bool = Field(default=True, description="False learns on the traces instead of its own words")
+    rollouts: int = Field(default=1, ge=1, description="responses of the student to one prompt")
+    divergence: Divergence = Divergence.forward
+    estimator: Estimator = Estimator.analytic
+    discount: float = Field(
+        default=0.0, ge=0, le=1, description="of what follows, in what `token` credits a token with"
+    )
+    top_k: int | None = Field(
+        default=None, ge=1, description="compare the teacher's likeliest tokens, and all others as one"
+    )
+    clip: float | None = Field(
+        default=None, gt=0, description="the most that one token of the vocabulary adds to a divergence"
     )
     skip_tokens: int = Field(
         default=3, ge=0, description="first tokens left out, which copy the hint's phrases"
@@ -135,6 +165,44 @@ class Distill(Learning):
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
     examples_per_schema: int = _EXAMPLES_PER_SCHEMA
+    prompts: Path | None = Field(
+        default=None,
+        description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
+    )
+    preflight: int = Field(
+        default=0, ge=0, description="prompts on which the teacher's use is measured before the first step"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Distill":
+        sampled = self.estimator is not Estimator.analytic
+        wrong = {
+            "teacher_model: give it with teacher `external`, and only then": (
+                (self.teacher is TeacherKind.external) != (self.teacher_model is not None)
+            ),
+            f"divergence: estimator `{self.estimator}` is of `reverse`": (
+                sampled and self.divergence is not Divergence.reverse
+            ),
+            f"estimator: `{self.estimator}` needs the student's own words, so on_policy": (
+                sampled and not self.on_policy
+            ),
+            "top_k, clip: only with estimator `analytic`": sampled and bool(self.top_k or self.clip),
+            "discount: only with estimator `token`": self.discount > 0
+            and self.estimator is not Estimator.token,
+            f"rollouts: {self.rollouts} do not divide micro_batch_size {self.micro_batch_size}": (
+                self.micro_batch_size % self.rollouts != 0
+            ),
+            "rollouts: the traces have one response to a prompt": not self.on_policy and self.rollouts > 1,
+            "prompts: general prompts have no answer to hint at, and no traces: teacher `base`, hint `none`, "
+            "on_policy": self.prompts is not None
+            and (
+                self.teacher is not TeacherKind.base or self.hint is not HintKind.none or not self.on_policy
+            ),
+        }
+        problems = [message for message, holds in wrong.items() if holds]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class Rl(Learning):
@@ -180,6 +248,8 @@ class StageManifest(_Settings):
             raise ValueError(
                 "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"
             )
+        if self.stage.kind == "distill" and not self.stage.on_policy and self.traces is None:
+            raise ValueError("traces: off-policy distillation learns on traces; give a traces.jsonl")
         return self
 
     @property

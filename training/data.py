@@ -102,6 +102,19 @@ def read_traces(path: Path, schema: CategorySchema) -> list[Trace]:
     return traces
 
 
+def read_general(path: Path) -> list[list[ChatMessage]]:
+    """Prompts that are not the tenant's. Raises: StageFailed where there is none, or a line is none."""
+    try:
+        prompts = [json.loads(line)["messages"] for line in _read(path).splitlines() if line.strip()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StageFailed(
+            FailureCode.input_not_found, f'{path}: a line is not {{"messages": […]}} ({error!r})'
+        ) from None
+    if not prompts:
+        raise StageFailed(FailureCode.no_examples, f"{path} has no prompt")
+    return prompts
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()

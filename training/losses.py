@@ -1,40 +1,55 @@
 """Divergences between next-token distributions. Pure: tensors in, tensors out.
 
-Axes: B sequences, T completion tokens (right-padded), V vocabulary, N unmasked positions. Log-probabilities are
-normalised, in nats. Every function detaches the teacher, and raises where an unmasked value is not a number: read
-as 0.0 a missing log-probability would mean that the teacher is certain.
+Axes: B sequences, T completion tokens (right-padded), V vocabulary, N tokens of the loss. Log-probabilities are
+normalised, in nats. Every function detaches the teacher. A value that is not a number stays one, so that the stage
+stops before its step.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from training.config import Divergence
+from training.config import Divergence, Estimator
 
 JSD_TEACHER_SHARE = 0.5
 
 
-def beta_of(divergence: Divergence) -> float:
-    """The same choice as the generalised JSD's coefficient: 0 forward, 1 reverse."""
-    return {Divergence.forward: 0.0, Divergence.reverse: 1.0, Divergence.jsd: JSD_TEACHER_SHARE}[divergence]
+def per_token(
+    divergence: Divergence,
+    student_logps_BTV: Tensor,
+    teacher_logps_BTV: Tensor,
+    *,
+    top_k: int | None = None,
+    clip: float | None = None,
+) -> Tensor:
+    """Divergence at every position, (B, T), unmasked.
+
+    top_k: between the teacher's likeliest tokens, with all the others as one more. clip: the most that one token adds,
+    so that a few words of style do not outweigh the rest (pointwise clipping, arXiv 2601.18734).
+    """
+    student, teacher = student_logps_BTV, teacher_logps_BTV.detach()
+    if top_k is not None and top_k < teacher.size(-1) - 1:
+        student, teacher = with_tail(student, teacher, top_k)
+    entries_BTV = _ENTRIES[divergence](student, teacher)
+    return (entries_BTV if clip is None else entries_BTV.clamp(max=clip)).sum(-1)
 
 
-def per_token(divergence: Divergence, student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
-    """Divergence at every position, (B, T), unmasked."""
-    match divergence:
-        case Divergence.forward:
-            return forward_kl_BT(student_logps_BTV, teacher_logps_BTV)
-        case Divergence.reverse:
-            return reverse_kl_BT(student_logps_BTV, teacher_logps_BTV)
-        case Divergence.jsd:
-            return jsd_BT(student_logps_BTV, teacher_logps_BTV)
+def with_tail(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Both over the teacher's k likeliest tokens and one that stands for the rest, (B, T, k + 1)."""
+    best_BTK = teacher_logps_BTV.topk(k, dim=-1).indices
+    return _kept_and_rest(student_logps_BTV, best_BTK), _kept_and_rest(teacher_logps_BTV, best_BTK)
+
+
+def _kept_and_rest(logps_BTV: Tensor, kept_BTK: Tensor) -> Tensor:
+    rest_BT1 = logps_BTV.scatter(-1, kept_BTK, -math.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([logps_BTV.gather(-1, kept_BTK), rest_BT1], dim=-1)
 
 
 def forward_kl_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
     """KL(teacher || student). Source: Hinton et al., arXiv 1503.02531; SDFT's released code."""
-    teacher = teacher_logps_BTV.detach()
-    return (teacher.exp() * (teacher - student_logps_BTV)).sum(-1)
+    return _forward_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
 
 
 def reverse_kl_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
@@ -42,32 +57,36 @@ def reverse_kl_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tenso
 
     Source: GKD, arXiv 2306.13649, section 3.
     """
-    return (student_logps_BTV.exp() * (student_logps_BTV - teacher_logps_BTV.detach())).sum(-1)
+    return _reverse_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
 
 
-def jsd_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor, beta: float = JSD_TEACHER_SHARE) -> Tensor:
-    """beta KL(teacher || m) + (1 - beta) KL(student || m) with m = beta teacher + (1 - beta) student.
+def jsd_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
+    """b KL(teacher || m) + (1 - b) KL(student || m) with m = b teacher + (1 - b) student, b = JSD_TEACHER_SHARE.
 
     Source: GKD, arXiv 2306.13649, equation 1.
     """
-    teacher = teacher_logps_BTV.detach()
-    mixture = torch.logaddexp(student_logps_BTV + math.log(1 - beta), teacher + math.log(beta))
-    of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
-    of_student = (student_logps_BTV.exp() * (student_logps_BTV - mixture)).sum(-1)
-    return beta * of_teacher + (1 - beta) * of_student
+    return _jsd_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
 
 
-def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over unmasked positions, a token as much as any other whatever its sequence's length.
+def _forward_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    return teacher.exp() * (teacher - student)
 
-    Raises: ValueError where an unmasked value is not finite, or where nothing is unmasked.
-    """
-    chosen_N = values_BT[mask_BT.bool()]
-    if chosen_N.numel() == 0:
-        raise ValueError("the mask leaves no token, so there is nothing to learn from")
-    if not torch.isfinite(chosen_N).all():
-        raise ValueError("a divergence is not finite at an unmasked token")
-    return chosen_N.mean()
+
+def _reverse_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    return student.exp() * (student - teacher)
+
+
+def _jsd_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    b = JSD_TEACHER_SHARE
+    mixture = torch.logaddexp(student + math.log(1 - b), teacher + math.log(b))
+    return b * teacher.exp() * (teacher - mixture) + (1 - b) * student.exp() * (student - mixture)
+
+
+_ENTRIES = {
+    Divergence.forward: _forward_entries,
+    Divergence.reverse: _reverse_entries,
+    Divergence.jsd: _jsd_entries,
+}
 
 
 def sampled_token_reverse_kl(logps_BT: Tensor, teacher_logps_BT: Tensor, discount: float = 0.0) -> Tensor:
@@ -80,17 +99,43 @@ def sampled_token_reverse_kl(logps_BT: Tensor, teacher_logps_BT: Tensor, discoun
     return _to_go(ratio_BT, discount) * logps_BT
 
 
-def rao_blackwellized_reverse_kl(
-    student_logps_BTV: Tensor, teacher_logps_BTV: Tensor, sampled_logps_BT: Tensor
-) -> Tensor:
+def rao_blackwellized_reverse_kl(reverse_kl_here_BT: Tensor, sampled_logps_BT: Tensor) -> Tensor:
     """Analytic at each position plus the score-function term for what the token leads to, (B, T).
 
     Its expected gradient is exactly that of the sequence's reverse KL, with less variance than reward-to-go.
     Source: Amini et al., arXiv 2504.10637.
     """
-    here_BT = reverse_kl_BT(student_logps_BTV, teacher_logps_BTV)
-    after_BT = _to_go(here_BT.detach(), 1.0) - here_BT.detach()
-    return here_BT + sampled_logps_BT * after_BT
+    here_BT = reverse_kl_here_BT.detach()
+    after_BT = _to_go(here_BT, 1.0) - here_BT
+    return reverse_kl_here_BT + sampled_logps_BT * after_BT
+
+
+class Terms(NamedTuple):
+    """At each token of the loss. logps: of the token that was written. entropies: the student's, no gradient."""
+
+    divergences_N: Tensor
+    logps_N: Tensor
+    teacher_logps_N: Tensor
+    entropies_N: Tensor
+
+
+def estimated(estimator: Estimator, terms: Terms, mask_BT: Tensor, discount: float = 0.0) -> Tensor:
+    """What to minimise, (N,): its gradient is the estimator's. mask_BT: the N tokens, row by row."""
+    if estimator is Estimator.analytic:
+        return terms.divergences_N
+    if estimator is Estimator.constant:
+        return -terms.logps_N
+    chosen_BT = mask_BT.bool()
+
+    def spread(values_N: Tensor) -> Tensor:
+        return torch.zeros(chosen_BT.shape, device=values_N.device).masked_scatter(
+            chosen_BT, values_N.float()
+        )
+
+    logps_BT = spread(terms.logps_N)
+    if estimator is Estimator.token:
+        return sampled_token_reverse_kl(logps_BT, spread(terms.teacher_logps_N), discount)[chosen_BT]
+    return rao_blackwellized_reverse_kl(spread(terms.divergences_N), logps_BT)[chosen_BT]
 
 
 def _to_go(values_BT: Tensor, discount: float) -> Tensor:

@@ -85,6 +85,18 @@ def _base_not_found(base: str, error: Exception) -> StageFailed:
     )
 
 
+def backbone_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """Without the head, with the adapter."""
+    backbone: PreTrainedModel = whole_of(model).base_model
+    return backbone
+
+
+def whole_of(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """As transformers made it, with the adapter in its layers."""
+    whole: PreTrainedModel = model.get_base_model() if isinstance(model, PeftModel) else model
+    return whole
+
+
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -139,17 +151,17 @@ def check_fits(model: PeftModel, prompt: int, answer: int, remedy: str) -> None:
 
 
 @contextmanager
-def merged(model: PeftModel) -> Iterator[None]:
-    """Inside, the active adapter is part of the weights, so that sampling runs at the base model's speed.
+def merged(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Inside, the active adapter, where there is one, is part of the weights: sampling runs at the base's speed.
 
     The weights before are put back themselves, not computed back, so nothing drifts however often this is used.
     A base that is not fp32 is left as it is: adding an adapter to bf16 weights rounds most of it away.
     """
     kept: list[tuple[LoraLayer, torch.Tensor]] = []
-    adapter = model.active_adapter
+    adapter = model.active_adapter if isinstance(model, PeftModel) else None
     try:
         for layer in model.modules():
-            if isinstance(layer, LoraLayer) and adapter in layer.lora_A:
+            if isinstance(layer, LoraLayer) and adapter in layer.lora_A and not layer.disable_adapters:
                 weight = layer.get_base_layer().weight
                 if weight.dtype is not torch.float32:
                     continue
@@ -164,7 +176,7 @@ def merged(model: PeftModel) -> Iterator[None]:
 
 
 @contextmanager
-def in_bf16(model: PeftModel) -> Iterator[None]:
+def in_bf16(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Inside, every weight is bf16; afterwards the weights before are there again, themselves."""
     kept = [(parameter, parameter.data) for parameter in model.parameters()]
     try:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from training.model import in_bf16, merged
+from training.model import in_bf16, merged, whole_of
 
 
 class Sampling(NamedTuple):
@@ -26,7 +27,12 @@ class Sampling(NamedTuple):
 
 
 def sample(
-    model: PeftModel, prompts: list[list[int]], copies: int, sampling: Sampling, eos: list[int], pad: int
+    model: PreTrainedModel | PeftModel,
+    prompts: list[list[int]],
+    copies: int,
+    sampling: Sampling,
+    eos: list[int],
+    pad: int,
 ) -> list[list[int]]:
     """`copies` completions of every prompt, next to each other. One without an end-of-turn token was cut off."""
     per_batch = max(1, sampling.rows // copies)
@@ -45,7 +51,7 @@ def sample(
 
 
 def sample_repeated(
-    model: PeftModel, prompts: list[list[int]], sampling: Sampling, eos: list[int], pad: int
+    model: PreTrainedModel | PeftModel, prompts: list[list[int]], sampling: Sampling, eos: list[int], pad: int
 ) -> list[list[int]]:
     """One completion for every prompt, where equal prompts stand next to each other in groups of one size."""
     groups = [p for i, p in enumerate(prompts) if i == 0 or p != prompts[i - 1]]
@@ -56,9 +62,14 @@ def sample_repeated(
 
 
 def _sample_batch(
-    model: PeftModel, prompts: list[list[int]], copies: int, sampling: Sampling, eos: list[int], pad: int
+    model: PreTrainedModel | PeftModel,
+    prompts: list[list[int]],
+    copies: int,
+    sampling: Sampling,
+    eos: list[int],
+    pad: int,
 ) -> list[list[int]]:
-    causal_lm, where = model.get_base_model(), next(model.parameters()).device
+    causal_lm, where = whole_of(model), next(model.parameters()).device
     ids_PL, mask_PL = left_padded(prompts, pad, where)
     out = causal_lm(input_ids=ids_PL, attention_mask=mask_PL, use_cache=True, logits_to_keep=1)
     cache = out.past_key_values
@@ -145,8 +156,16 @@ def left_padded(sequences: list[list[int]], pad: int, where: torch.device) -> tu
     return torch.tensor(ids, device=where), torch.tensor(mask, device=where)
 
 
+def right_padded(sequences: list[list[int]], pad: int, where: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, aligned on the left."""
+    length = max(map(len, sequences))
+    ids = [s + [pad] * (length - len(s)) for s in sequences]
+    mask = [[1] * len(s) + [0] * (length - len(s)) for s in sequences]
+    return torch.tensor(ids, device=where), torch.tensor(mask, device=where)
+
+
 @contextmanager
-def _precision(model: PeftModel, sampling: Sampling) -> Iterator[None]:
+def _precision(model: PreTrainedModel | PeftModel, sampling: Sampling) -> Iterator[None]:
     """An fp32 base is cast once for all tokens; autocast would do so at every one, which costs what it saves."""
     if model.dtype is torch.bfloat16:
         with torch.autocast(model.device.type, dtype=torch.bfloat16):

@@ -18,7 +18,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
+from training.model import backbone_of, whole_of
 from training.rollouts import left_padded
 
 IGNORED = -100
@@ -35,25 +37,22 @@ class Row(NamedTuple):
     lengths: list[int]  # of the trunk, then of each branch
 
 
-def row_of(sequences: list[Sequence], skip: int = 0) -> Row:
-    """skip: first tokens of every completion that are read but not learned.
-
-    A branch keeps at least the last token of its prompt, because the answer's first one is predicted there.
-    """
+def row_of(sequences: list[Sequence]) -> Row:
+    """A branch keeps at least the last token of its prompt, because the answer's first one is predicted there."""
     columns = zip(*(sequence.prompt[:-1] for sequence in sequences), strict=False)
     trunk = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
     row = Row(sequences[0].prompt[:trunk], [IGNORED] * trunk, [trunk])
     for prompt, completion in sequences:
         own = prompt[trunk:]
         row.input_ids.extend(own + completion)
-        row.labels.extend([IGNORED] * (len(own) + len(completion[:skip])) + completion[skip:])
+        row.labels.extend([IGNORED] * len(own) + completion)
         row.lengths.append(len(own) + len(completion))
     return row
 
 
-def can_share(model: PeftModel) -> bool:
+def can_share(model: PreTrainedModel | PeftModel) -> bool:
     """Not where more than keys and values goes from token to token, nor where experts are balanced over sequences."""
-    base = model.get_base_model()
+    base = whole_of(model)
     return not base._is_stateful and not hasattr(base.config.get_text_config(), "output_router_logits")
 
 
@@ -85,11 +84,10 @@ def _branches(rows: list[dict[str, Any]], column: str, padding: int) -> Tensor:
     return pad_sequence(parts, batch_first=True, padding_value=padding)
 
 
-def read_trunks(model: PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:
+def read_trunks(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:
     """What the model takes for the branches of a Collator's batch."""
     mask_RP, of_B = batch["trunk_mask"], batch["trunk_of"]
-    backbone = model.get_base_model().base_model
-    trunks = backbone(
+    trunks = backbone_of(model)(
         input_ids=batch["trunk_ids"], attention_mask=mask_RP, position_ids=_positions(mask_RP), use_cache=True
     )
     trunks.past_key_values.batch_select_indices(of_B)

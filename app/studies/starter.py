@@ -5,30 +5,25 @@ valid_answers is over the items of all kinds. told_answer has the right answer i
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
-import httpx
 from rich.table import Table
 
 from app.pipeline.console import Progress
 from app.serving.base import STARTER, Base, find_base
 from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
 from app.settings import Settings
+from app.studies.exam import Mark, longest, marks_of, plain
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
 from evaluation.measures import Measure, rate
-from evaluation.predictor import Codes, VllmPredictor, load_codes
+from evaluation.predictor import VllmPredictor, load_codes
 from training.starter.world import BenchItem, BenchKind, bench_items
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 _MAX_TOKENS = 160
-
-
-class Mark(NamedTuple):
-    right: bool
-    valid: bool
 
 
 def measure(items: int, seed: int, settings: Settings, progress: Progress) -> dict[str, Measure]:
@@ -55,12 +50,15 @@ async def _all(
     base: Base, endpoint: Endpoint, items: int, seed: int, settings: Settings, progress: Progress
 ) -> dict[str, Measure]:
     questions = {kind: bench_items(kind, items, seed) for kind in get_args(BenchKind)}
-    longest = max(len(item.schema.answers) for asked in questions.values() for item in asked)
-    codes = load_codes(base.folder, longest)
+    codes = load_codes(base.folder, max(longest(asked) for asked in questions.values()))
     measured, marks = {}, list[Mark]()
     async with endpoint.async_client() as client:
+        predictor = VllmPredictor(client, BASE_NAME, codes.texts, codes.token_ids, max_tokens=_MAX_TOKENS)
         for kind, asked in questions.items():
-            of_kind = await _kind(kind, asked, codes, client, settings, progress)
+            shown = partial(_show, progress, kind, len(asked))
+            ask = _told if kind == "told_answer" else plain
+            of_kind = await marks_of(predictor, asked, settings.concurrency, shown, ask)
+            progress.end(kind)
             measured[kind] = rate(sum(mark.right for mark in of_kind), len(of_kind))
             marks += of_kind
     # `told_answer` is no examination: it comes last, after the figure that counts for all.
@@ -71,37 +69,8 @@ async def _all(
     }
 
 
-async def _kind(
-    kind: str,
-    asked: Sequence[BenchItem],
-    codes: Codes,
-    client: httpx.AsyncClient,
-    settings: Settings,
-    progress: Progress,
-) -> list[Mark]:
-    places = asyncio.Semaphore(settings.concurrency)
-    predictor = VllmPredictor(client, BASE_NAME, codes.texts, codes.token_ids, max_tokens=_MAX_TOKENS)
-    done = 0
-
-    async def one(answering: Coroutine[Any, Any, Mark]) -> Mark:
-        nonlocal done
-        async with places:
-            mark = await answering
-        done += 1
-        progress.update(kind, done, len(asked))
-        return mark
-
-    ask = _told if kind == "told_answer" else _plain
-    marks = await asyncio.gather(*(one(ask(predictor, item)) for item in asked))
-    progress.end(kind)
-    return marks
-
-
-async def _plain(predictor: VllmPredictor, item: BenchItem) -> Mark:
-    """A forced read is no valid answer: the model did not write it of its own accord."""
-    prediction = await predictor.predict(item.schema, item.conversation)
-    valid = prediction.failure is None and not prediction.forced_read
-    return Mark(valid and prediction.category == item.gold, valid)
+def _show(progress: Progress, kind: str, total: int, done: int) -> None:
+    progress.update(kind, done, total)
 
 
 async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:

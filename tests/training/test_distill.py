@@ -1,5 +1,7 @@
 """The teacher: where it starts, how it follows, that it is restored, and that it reads the whole schema."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,12 @@ from datasets import Dataset
 
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed, latest_checkpoint
-from training.config import Distill, Divergence, StageManifest
+from training.config import Distill, Divergence, StageManifest, TeacherKind
 from training.learning import Watch
-from training.losses import masked_mean, per_token
+from training.losses import per_token
 from training.model import Loaded, load
 from training.progress import Events
-from training.stages.distill import TEACHER, Follow, Trainer, _config, add_teacher, pairs
+from training.stages.distill import TEACHER, Follow, Trainer, _config, _external, add_teacher, pairs
 
 SETTINGS = {
     "batch_size": 4,
@@ -47,7 +49,8 @@ class Run:
             for name, parameter in self.loaded.model.named_parameters():
                 if "lora_B" in name:
                     parameter.normal_(0, 0.05)
-        add_teacher(self.loaded.model)
+        if self.stage.teacher is TeacherKind.ema:
+            add_teacher(self.loaded.model)
 
     def trainer(self, hint: str = " The right answer is B.") -> Trainer:
         ask = {"role": "system", "content": "Choose."}
@@ -58,14 +61,18 @@ class Run:
             }
             for n in range(16)
         ]
+        followers = (
+            [Follow(self.loaded.model, self.stage.ema_rate)] if self.stage.teacher is TeacherKind.ema else []
+        )
         return Trainer(
             stage=self.stage,
+            external=_external(self.stage.teacher_model, self.loaded) if self.stage.teacher_model else None,
             model=self.loaded.model,
             args=_config(self.manifest, self.stage),
             train_dataset=Dataset.from_list(rows),
             processing_class=self.loaded.tokenizer,
             callbacks=[
-                Follow(self.loaded.model, self.stage.ema_rate),
+                *followers,
                 Watch(self.manifest, self.stage, Events(self.manifest.out, "distill")),
             ],
         )
@@ -89,6 +96,50 @@ def test_without_a_hint_the_loss_starts_at_zero(tenant: Tenant, base: Path, tmp_
     trainer = Run(tenant, base, tmp_path, steps=1).trainer(hint="")
     trainer.train()
     assert abs(trainer.state.log_history[0]["loss"]) < 1e-5
+
+
+@pytest.mark.parametrize("estimator", ["analytic", "token", "rao_blackwellized"])
+@pytest.mark.parametrize("rollouts", [1, 2])
+def test_without_a_hint_the_live_teacher_is_the_student_for_every_estimator(
+    estimator: str, rollouts: int, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    settings = {"teacher": "live", "divergence": "reverse", "estimator": estimator, "rollouts": rollouts}
+    trainer = Run(tenant, base, tmp_path, steps=1, **settings).trainer(hint="")
+    trainer.train()
+    log = trainer.state.log_history[0]
+    assert abs(log["loss"]) < 1e-5 and log["grad_norm"] < 1e-4
+
+
+def test_the_base_as_teacher_reads_without_the_adapter_and_an_external_one_with_its_own_weights(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    """The external teacher is the same base loaded again, so both say the same, and neither what the student says."""
+    found = {}
+    for kind, settings in {
+        "base": {"teacher": "base"},
+        "external": {"teacher": "external", "teacher_model": str(base)},
+        "live": {"teacher": "live"},
+    }.items():
+        run = Run(tenant, base, tmp_path / kind, **settings)
+        trainer = run.trainer(hint="")
+        torch.manual_seed(3)
+        inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+        loss, _, _ = trainer._compute_loss(run.loaded.model, inputs, inputs["num_items_in_batch"])
+        found[kind] = loss.item()
+    assert found["external"] == pytest.approx(found["base"], rel=1e-4)
+    assert found["base"] > 1e-4 > abs(found["live"])
+
+
+def test_a_teacher_with_another_tokenizer_is_refused(tenant: Tenant, base: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    tokens = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokens["model"]["vocab"]
+    first, second = list(vocabulary)[10:12]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (other / "tokenizer.json").write_text(json.dumps(tokens))
+    with pytest.raises(StageFailed, match="another tokenizer"):
+        _external(str(other), Run(tenant, base, tmp_path / "run").loaded)
 
 
 def test_with_a_hint_there_is_something_to_learn(tenant: Tenant, base: Path, tmp_path: Path) -> None:
@@ -125,7 +176,7 @@ def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
     student = logps("")
     run.loaded.model.set_adapter(TEACHER)
     teacher = logps("teacher_")
-    wanted = masked_mean(per_token(divergence, student, teacher), inputs["loss_mask"])
+    wanted = per_token(divergence, student, teacher)[inputs["loss_mask"].bool()].mean()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
 
 

@@ -8,16 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.config import Divergence
+from training import projection
+from training.config import Divergence, Estimator
 from training.losses import (
-    beta_of,
+    Terms,
+    estimated,
     jsd_BT,
-    masked_mean,
     per_token,
     rao_blackwellized_reverse_kl,
     reverse_kl_BT,
     sampled_token_reverse_kl,
 )
+from training.projection import Compared, States, terms_of
 
 V, T = 3, 3
 
@@ -62,35 +64,86 @@ def test_the_teacher_gets_no_gradient(divergence: Divergence) -> None:
     assert teacher.grad is None and student.grad is not None
 
 
+THEIR_BETA = {Divergence.forward: 0.0, Divergence.reverse: 1.0, Divergence.jsd: 0.5}
+
+
 @pytest.mark.parametrize("divergence", list(Divergence))
-def test_our_losses_and_gradients_are_those_of_trl(divergence: Divergence) -> None:
+def test_our_losses_and_gradients_are_those_of_trl(
+    divergence: Divergence, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from trl.trainer.distillation_trainer import _chunked_divergence_loss
 
+    monkeypatch.setattr(projection, "CHUNK", 2)
     torch.manual_seed(1)
     hidden = torch.randn(2, 5, 8, requires_grad=True)
-    teacher_hidden, head = torch.randn(2, 5, 8), torch.randn(11, 8)
+    teacher_hidden, head = torch.randn(2, 5, 8), torch.randn(11, 8, requires_grad=True)
     mask = torch.tensor([[0, 1, 1, 1, 0], [0, 1, 0, 0, 0]])
-    theirs, _, _ = _chunked_divergence_loss(hidden, teacher_hidden, head, head, mask, beta_of(divergence))
-    (their_gradient,) = torch.autograd.grad(theirs, hidden)
-    values = per_token(
-        divergence, (hidden @ head.T).log_softmax(-1), (teacher_hidden @ head.T).log_softmax(-1)
+    beta = THEIR_BETA[divergence]
+    theirs, their_entropy, count = _chunked_divergence_loss(
+        hidden, teacher_hidden, head, head.detach(), mask, beta
     )
-    ours = masked_mean(values, mask)
-    (our_gradient,) = torch.autograd.grad(ours, hidden)
+    their_gradients = torch.autograd.grad(theirs, (hidden, head))
+    chosen, written = mask.bool(), torch.tensor([3, 1, 4, 1])
+    student, teacher = States(hidden[chosen], head), States(teacher_hidden[chosen], head)
+    terms = terms_of(student, teacher, written, Compared(divergence))
+    ours = estimated(Estimator.analytic, terms, mask).sum() / count
+    our_gradients = torch.autograd.grad(ours, (hidden, head))
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
-    torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-4, atol=1e-6)
+    assert terms.entropies_N.sum().item() == pytest.approx(their_entropy.item(), rel=1e-5)
+    for our, their in zip(our_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-6)
+    own = (hidden[chosen] @ head.T).log_softmax(-1)
+    torch.testing.assert_close(terms.logps_N, own.gather(1, written[:, None]).squeeze(1))
 
 
-def test_a_missing_teacher_value_is_an_error_and_not_certainty() -> None:
-    values = torch.tensor([[1.0, float("nan")]])
-    with pytest.raises(ValueError, match="not finite"):
-        masked_mean(values, torch.tensor([[1, 1]]))
-    assert masked_mean(values, torch.tensor([[1, 0]])).item() == 1.0
+@pytest.mark.parametrize("divergence", list(Divergence))
+def test_likeliest_tokens_and_a_tail_are_the_divergence_of_the_grouped_distributions(
+    divergence: Divergence,
+) -> None:
+    torch.manual_seed(0)
+    student, teacher = random_logps(2, 4, 6), random_logps(2, 4, 6)
+    best = teacher.topk(2, dim=-1).indices
+
+    def grouped(logps: Tensor) -> Tensor:
+        kept = logps.exp().gather(-1, best)
+        return torch.cat([kept, 1 - kept.sum(-1, keepdim=True)], -1).log()
+
+    wanted = per_token(divergence, grouped(student), grouped(teacher))
+    found = per_token(divergence, student, teacher, top_k=2)
+    torch.testing.assert_close(found, wanted)
+    whole = per_token(divergence, student, teacher)
+    assert bool((found <= whole + 1e-12).all())  # what is told apart less cannot differ more
+    for all_of_it in (5, 6, 100):
+        torch.testing.assert_close(per_token(divergence, student, teacher, top_k=all_of_it), whole)
 
 
-def test_a_mask_that_leaves_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no token"):
-        masked_mean(torch.ones(1, 2), torch.zeros(1, 2))
+def test_a_clip_bounds_what_one_token_adds_and_nothing_else() -> None:
+    student = torch.tensor([0.98, 0.01, 0.01]).log()
+    teacher = torch.tensor([0.01, 0.98, 0.01]).log()
+    entries = teacher.exp() * (teacher - student)
+    wanted = entries[0] + 0.5 + entries[2]
+    assert entries[1] > 0.5
+    assert per_token(Divergence.forward, student, teacher, clip=0.5).item() == pytest.approx(wanted.item())
+    assert per_token(Divergence.forward, student, teacher, clip=50).item() == pytest.approx(
+        entries.sum().item()
+    )
+
+
+def test_estimators_see_their_own_sequence_and_no_masked_token() -> None:
+    """Two sequences, of which the first two tokens of one and the last of the other are not learned."""
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])
+    ours, teachers = torch.tensor([-1.0, -2, -3, -4, -5]), torch.tensor([-2.0, -2, -1, -4, -6])
+    ours.requires_grad_()
+    terms = Terms(torch.tensor([0.5, 0.25, 1.0, 2.0, 4.0]), ours, teachers, torch.zeros(5))
+
+    def gradient(estimator: Estimator, discount: float = 0.0) -> list[float]:
+        total = estimated(estimator, terms, mask, discount).sum()
+        return torch.autograd.grad(total, ours)[0].tolist()
+
+    assert gradient(Estimator.token) == [1.0, 0.0, -2.0, 0.0, 1.0]
+    assert gradient(Estimator.token, 1.0) == [1.0, 0.0, -1.0, 1.0, 1.0]
+    assert gradient(Estimator.rao_blackwellized) == [0.25, 0.0, 6.0, 4.0, 0.0]
+    assert gradient(Estimator.constant) == [-1.0] * 5
 
 
 class Toy(NamedTuple):
@@ -162,7 +215,7 @@ def analytic_as_printed(student: Tensor, teacher: Tensor, sequence: tuple[int, .
 
 
 def rao_blackwell(student: Tensor, teacher: Tensor, sequence: tuple[int, ...]) -> Tensor:
-    return rao_blackwellized_reverse_kl(student, teacher, of_tokens(student, sequence))
+    return rao_blackwellized_reverse_kl(reverse_kl_BT(student, teacher), of_tokens(student, sequence))
 
 
 @pytest.mark.parametrize(

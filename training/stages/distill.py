@@ -1,46 +1,73 @@
 """On-policy distillation: the student writes, and a teacher that knows the answer says how it would have gone on.
 
-The student samples one response to a prompt. The teacher reads the same response after a prompt that also holds a
-hint (the worked example of the trace, or the right code with its condition), and the student is moved towards the
+The student samples a response to a prompt. The teacher reads the same response after a prompt that also holds a hint
+(the worked example of the trace, or the right code with its condition), and the student is moved towards the
 teacher's distribution at every token of what it wrote itself, mistakes included. SFT cannot do that: it never visits
-the student's own states. The teacher is an exponential moving average of the student, so it keeps up with it and
-averages its noise away; that state is kept in fp32 (in bf16 a small step rounds to nothing and the average stalls)
-and travels with the checkpoint.
+the student's own states. By default the teacher is an exponential moving average of the student, so it keeps up with
+it and averages its noise away; that state is kept in fp32 (in bf16 a small step rounds to nothing and the average
+stalls) and travels with the checkpoint. It may also be the student as it is, the base, or another model.
 
-The divergence is the full-vocabulary KL at each position, forward by default, as in SDFT's published results. The
-score-function term for the tokens that come after is left out, as it is there; `losses.py` has it. The first tokens
-are masked, because a teacher that was shown an example begins by copying its first words.
+The divergence is the full-vocabulary KL at each position, forward by default, as in SDFT's published results; the
+other estimators of `losses.py` can be had. The first tokens are masked, because a teacher that was shown an example
+begins by copying its first words.
 
 Half of the prompts show a perturbed schema, so that what the student learns is to read definitions: there the
 trace's codes are moved along with their meanings, or, where there is no trace, the hint is the condition. A few
 examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
+
+On the traces instead of its own words (`on_policy` false) this is offline distillation; on general prompts with the
+base as the teacher it is re-invocation, which gives back what earlier stages took.
 
 Built on trl 1.16.0's DistillationTrainer through three private methods; tests hold what they must do.
 """
 
 import math
 import random
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import DistillationConfig, DistillationTrainer
-from trl.trainer.distillation_trainer import _chunked_divergence_loss
 from trl.trainer.utils import use_adapter
 
 from evaluation.contract.schema import CategorySchema
-from training.artifacts import Finished
-from training.config import Distill, StageManifest
-from training.data import Example, Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
+from training.artifacts import FailureCode, Finished, StageFailed
+from training.config import Distill, StageManifest, TeacherKind
+from training.data import (
+    Example,
+    Trace,
+    balanced,
+    draw_rendering,
+    read_general,
+    read_labelled,
+    read_traces,
+    retarget,
+)
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import beta_of
-from training.model import STUDENT, check_fits, code_pool, load, prompt_tokens, uses_bf16
+from training.losses import estimated
+from training.model import (
+    STUDENT,
+    Loaded,
+    backbone_of,
+    check_fits,
+    code_pool,
+    completion_tokens,
+    load,
+    load_base,
+    load_tokenizer,
+    prompt_tokens,
+    uses_bf16,
+)
+from training.preflight import preflight
 from training.progress import Events
-from training.rollouts import Sampling, left_padded, sample
+from training.projection import Compared, States, terms_of
+from training.rollouts import Sampling, left_padded, sample_repeated
 from training.teachers.privileged import (
     Hint,
     HintKind,
@@ -57,52 +84,87 @@ _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter defini
 
 
 def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
-    rng = random.Random(manifest.seed)
-    schema = manifest.category_schema
-    traces = {t.id: t for t in read_traces(manifest.traces, schema)} if manifest.traces else {}
-    labelled = read_labelled(manifest.conversations, schema).conversations
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
-    pool = code_pool(loaded.tokenizer, len(schema.answers))
-    rows: list[dict[str, Any]] = []
-    chosen = balanced(labelled, rng)
-    for _ in range(stage.steps * stage.batch_size // sharing_of(stage)):
-        perturb = stage.perturb and rng.random() < stage.perturbed_share
-        rendering = draw_rendering(schema, pool, rng, perturb)
-        examples = [rendering.example(conversation) for conversation in islice(chosen, sharing_of(stage))]
-        rows += [
-            _row(example, hint_for(example, stage.hint, _demonstration(example, traces, schema)))
-            for example in examples
-        ]
+    rows = _general_rows(manifest, stage) if stage.prompts else _rows(manifest, stage, loaded)
+    external = None if stage.teacher_model is None else _external(stage.teacher_model, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
-    check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
-    add_teacher(loaded.model)
+    for model in (loaded.model, *filter(None, [external])):
+        check_fits(model, longest, stage.max_new_tokens, _REMEDY)
+    callbacks = []
+    if stage.teacher is TeacherKind.ema:
+        add_teacher(loaded.model)
+        callbacks.append(Follow(loaded.model, stage.ema_rate))
     watch = Watch(manifest, stage, events)
     trainer = Trainer(
         stage=stage,
+        external=external,
         model=loaded.model,
         args=_config(manifest, stage),
         train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
-        callbacks=[Follow(loaded.model, stage.ema_rate)],
+        callbacks=callbacks,
     )
+    measured = preflight(trainer, rows, stage.preflight, events) if stage.preflight else {}
     finished = fit(trainer, manifest, watch, events)
-    return finished._replace(metrics={**finished.metrics, "prompts": len(rows), "with_trace": len(traces)})
+    with_trace = sum(row["traced"] for row in rows)
+    counts = {"prompts": len(rows) // stage.rollouts, "with_trace": with_trace // stage.rollouts}
+    return finished._replace(metrics=finished.metrics | counts | measured)
 
 
 def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
     return DistillationConfig(
         **trainer_arguments(manifest, stage, stage.steps),
         lr_scheduler_type="constant_with_warmup",
-        beta=beta_of(stage.divergence),
         temperature=1.0,
         max_completion_length=stage.max_new_tokens,
         shuffle_dataset=False,
     )
 
 
+def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[str, Any]]:
+    """As many as the steps take, each prompt as often as it has rollouts, next to each other."""
+    rng, schema = random.Random(manifest.seed), manifest.category_schema
+    traces = {t.id: t for t in read_traces(manifest.traces, schema)} if manifest.traces else {}
+    labelled = read_labelled(manifest.conversations, schema).conversations
+    if not stage.on_policy:
+        labelled = [conversation for conversation in labelled if conversation.id in traces]
+    pool = code_pool(loaded.tokenizer, len(schema.answers))
+    chosen, sharing = balanced(labelled, rng), sharing_of(stage)
+    rows: list[dict[str, Any]] = []
+    for _ in range(stage.steps * stage.batch_size // sharing):
+        perturb = stage.perturb and rng.random() < stage.perturbed_share
+        rendering = draw_rendering(schema, pool, rng, perturb)
+        for conversation in islice(chosen, sharing // stage.rollouts):
+            example = rendering.example(conversation)
+            row = _row(example, stage, _demonstration(example, traces, schema))
+            rows += [row] * stage.rollouts
+    return rows
+
+
+def _general_rows(manifest: StageManifest, stage: Distill) -> list[dict[str, Any]]:
+    assert stage.prompts is not None
+    prompts = read_general(stage.prompts)
+    random.Random(manifest.seed).shuffle(prompts)
+    rows: list[dict[str, Any]] = []
+    for messages in islice(cycle(prompts), stage.steps * stage.batch_size // stage.rollouts):
+        rows += [{"prompt": messages, "teacher_prompt": messages, "traced": False}] * stage.rollouts
+    return rows
+
+
+def _external(name: str, loaded: Loaded) -> PreTrainedModel:
+    """Raises: StageFailed where its tokens are not the student's."""
+    if load_tokenizer(name).get_vocab() != loaded.tokenizer.get_vocab():
+        raise StageFailed(
+            FailureCode.teacher_unavailable,
+            f"{name} has another tokenizer than the student; choose a teacher of the student's family, or let it write "
+            "traces for SFT",
+        )
+    return load_base(name).requires_grad_(False).eval()
+
+
 def sharing_of(stage: Distill) -> int:
-    """Examples under one drawing of the schema; as many micro-batches hold only whole rows of them."""
-    return math.gcd(stage.examples_per_schema, stage.micro_batch_size)
+    """Sequences under one drawing of the schema; micro-batches of any number of them hold only whole rows."""
+    return math.gcd(stage.examples_per_schema * stage.rollouts, stage.micro_batch_size)
 
 
 def _demonstration(example: Example, traces: dict[str, Trace], schema: CategorySchema) -> str | None:
@@ -110,8 +172,15 @@ def _demonstration(example: Example, traces: dict[str, Trace], schema: CategoryS
     return retarget(trace, schema, example) if trace else None
 
 
-def _row(example: Example, hint: Hint) -> dict[str, Any]:
-    return {"prompt": example.prompt.messages, "teacher_prompt": with_hint(example.prompt, hint)}
+def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[str, Any]:
+    hint = hint_for(example, stage.hint, demonstration)
+    row = {
+        "prompt": example.prompt.messages,
+        "teacher_prompt": with_hint(example.prompt, hint),
+        "gold_code": example.gold_code,
+        "traced": demonstration is not None,
+    }
+    return row if stage.on_policy else row | {"completion": demonstration}
 
 
 def hint_for(example: Example, kind: HintKind, demonstration: str | None) -> Hint:
@@ -161,56 +230,77 @@ class Follow(TrainerCallback):
 class Trainer(KeepsAdapters, DistillationTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N tokens of the loss."""
 
-    def __init__(self, stage: Distill, **kwargs: Any):
-        self._skip, self._sharing = stage.skip_tokens, sharing_of(stage)
-        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
+    def __init__(self, stage: Distill, external: PreTrainedModel | None = None, **kwargs: Any):
+        self._stage, self._sharing, self._external = stage, sharing_of(stage), external
+        self.sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
+        self._given: list[list[int]] = []
         super().__init__(teacher_model=None, **kwargs)
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> list[list[int]]:
+        if not self._stage.on_policy:
+            return self._given
         model = self.accelerator.unwrap_model(self.model)
         pad = self.processing_class.pad_token_id
-        return sample(model, prompt_ids, 1, self._sampling, self.eos_token_ids, pad)
+        return sample_repeated(model, prompt_ids, self.sampling, self.eos_token_ids, pad)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self._stage.on_policy:
+            self._given = [completion_tokens(self.processing_class, row["completion"]) for row in inputs]
+            inputs = [{name: row[name] for name in ("prompt", "teacher_prompt")} for row in inputs]
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
         where = out["completion_ids"].device
         prompts = [prompt_tokens(self.processing_class, row["teacher_prompt"]) for row in inputs]
         pad = self.processing_class.pad_token_id
         out["teacher_prompt_ids"], out["teacher_prompt_mask"] = left_padded(prompts, pad, where)
         position_T = torch.arange(out["completion_mask"].size(1), device=where)
-        out["loss_mask"] = out["completion_mask"] * (position_T >= self._skip).to(
-            out["completion_mask"].dtype
-        )
+        learned_T = (position_T >= self._stage.skip_tokens).to(out["completion_mask"].dtype)
+        out["loss_mask"] = out["completion_mask"] * learned_T
         out["num_items_in_batch"] = out["loss_mask"].sum()
         # trl shuffles what is generated for a step, so every sequence says which row it belongs to.
         out["row"] = torch.arange(len(inputs), device=where) // self._sharing
         return out
 
     def _compute_loss(
-        self, student: PeftModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor | None
+        self, student: PeftModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        hidden_of = self._hidden_in_rows if can_share(student) else self._hidden
-        hidden_1NH = hidden_of(student, inputs, "")[None]
-        with torch.no_grad(), use_adapter(student, TEACHER):
-            teacher_1NH = hidden_of(student, inputs, "teacher_")[None]
-        # Only tokens of the loss are projected to the vocabulary; off CUDA trl would project all.
-        head = student.get_output_embeddings().weight
-        mask_1N = torch.ones(hidden_1NH.shape[:2], device=hidden_1NH.device)
-        loss, entropy, count = _chunked_divergence_loss(
-            hidden_1NH,
-            teacher_1NH,
-            head,
-            head,
-            mask_1N,
-            self.beta,
-            num_items_in_batch,
-            temperature=self.temperature,
-        )
-        return loss, entropy.detach(), count
+        stage = self._stage
+        inputs = _row_by_row(inputs)
+        states = self.states(student, student, inputs, "")
+        with torch.no_grad(), self.teaching(student) as teacher:
+            teacher_states = self.states(student, teacher, inputs, "teacher_")
+        written_N = inputs["completion_ids"][inputs["loss_mask"].bool()]
+        compared = Compared(stage.divergence, stage.top_k, stage.clip)
+        terms = terms_of(states, teacher_states, written_N, compared)
+        loss_N = estimated(stage.estimator, terms, inputs["loss_mask"], stage.discount)
+        count = torch.tensor(len(written_N), device=loss_N.device)
+        return loss_N.sum() / num_items_in_batch, terms.entropies_N.sum(), count
 
-    def _hidden(self, model: PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
+    @contextmanager
+    def teaching(self, student: PeftModel) -> Iterator[PreTrainedModel | PeftModel]:
+        """The model to read with as the teacher; the student's own is another adapter's inside, or none's."""
+        match self._stage.teacher:
+            case TeacherKind.external:
+                assert self._external is not None  # the stage's validator requires its name
+                yield self._external
+            case TeacherKind.base:
+                with student.disable_adapter():
+                    yield student
+            case TeacherKind.ema:
+                with use_adapter(student, TEACHER):
+                    yield student
+            case TeacherKind.live:
+                yield student
+
+    def states(
+        self, student: PeftModel, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str
+    ) -> States:
+        shared = can_share(student) and can_share(model)
+        hidden_NH = (self._hidden_in_rows if shared else self._hidden)(model, inputs, who)
+        return States(hidden_NH, model.get_output_embeddings().weight)
+
+    def _hidden(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
         """The states before the tokens of the loss, (N, H)."""
         ids_BL = torch.cat([inputs[f"{who}prompt_ids"], inputs["completion_ids"]], dim=1)
         mask_BL = torch.cat([inputs[f"{who}prompt_mask"], inputs["completion_mask"]], dim=1)
@@ -218,20 +308,32 @@ class Trainer(KeepsAdapters, DistillationTrainer):
         hidden_NH: Tensor = hidden_BTH[inputs["loss_mask"].bool()]
         return hidden_NH
 
-    def _hidden_in_rows(self, model: PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
-        """The same from rows that read their schema once, row by row."""
+    def _hidden_in_rows(
+        self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str
+    ) -> Tensor:
+        """The same from rows that read their schema once."""
         prompts = _unpadded(inputs[f"{who}prompt_ids"], inputs[f"{who}prompt_mask"])
         completions = _unpadded(inputs["completion_ids"], inputs["completion_mask"])
         rows: dict[int, list[Sequence]] = {}
         for number, prompt, completion in zip(inputs["row"].tolist(), prompts, completions, strict=True):
             rows.setdefault(number, []).append(Sequence(prompt, completion))
         collate = Collator(self.processing_class.pad_token_id)
-        batch = collate([row_of(members, self._skip)._asdict() for members in rows.values()])
+        batch = collate([row_of(members)._asdict() for members in rows.values()])
         branches = read_trunks(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         labels_BT = branches.pop("labels")
-        hidden_BTH = model.get_base_model().base_model(**branches).last_hidden_state
-        hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
-        return hidden_NH
+        hidden_BTH = backbone_of(model)(**branches).last_hidden_state
+        hidden_MH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]  # M: of all completion tokens
+        return hidden_MH[inputs["loss_mask"][inputs["completion_mask"].bool()].bool()]
+
+
+def _row_by_row(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sequences of one row next to each other, so that tokens have one order however they are read."""
+    order_B = torch.argsort(inputs["row"], stable=True)
+    size = len(order_B)
+    return {
+        name: tensor[order_B] if torch.is_tensor(tensor) and tensor.dim() and len(tensor) == size else tensor
+        for name, tensor in inputs.items()
+    }
 
 
 def _unpadded(ids_BL: Tensor, mask_BL: Tensor) -> list[list[int]]:

@@ -1,19 +1,24 @@
 """What the rest of the product sees of the world: a demo tenant and the starter's exam. Torch-free."""
 
 import random
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from evaluation.contract.perturb import rename_misleading
 from evaluation.contract.record import Conversation, Split
+from evaluation.contract.render import render
 from evaluation.contract.schema import Category, CategorySchema
+from training.data import Trace
 from training.starter.facts import Matcher, random_issue
-from training.starter.problems import Rule, judge, sample_problem
+from training.starter.problems import Example, Rule, judge, reasoning, sample_problem
 from training.starter.talk import tell
 
 
 class DemoTenant(NamedTuple):
+    """examples: what the world knows of each conversation."""
+
     category_schema: CategorySchema
     conversations: list[Conversation]
+    examples: tuple[Example, ...] = ()
 
 
 class BenchItem(NamedTuple):
@@ -65,18 +70,38 @@ def demo_tenant(seed: int = 0) -> DemoTenant:
     )
     schema = CategorySchema(name="demo", none_of_these=True, categories=categories)
     shares = [share for _, share, *_ in _DEMO_RULES]
-    conversations = []
+    examples = []
     for split, size in _DEMO_SIZES.items():
         for number in range(size):
             none = rng.random() < _DEMO_NONE_SHARE
             rule = None if none else rng.choices(rules, shares)[0]
-            conversations.append(_demo_conversation(rng, rules, rule, f"{split.value}-{number}", split))
-    return DemoTenant(schema, conversations)
+            examples.append(_demo_example(rng, rules, rule, f"{split.value}-{number}", split))
+    return DemoTenant(schema, [example.conversation for example in examples], tuple(examples))
 
 
-def _demo_conversation(
+def expert_traces(tenant: DemoTenant, codes: tuple[str, ...], seed: int) -> list[dict[str, Any]]:
+    """Rows of a traces.jsonl: what somebody who knows the world writes of every training conversation.
+
+    codes: the pool to draw from. In a study this stands where a business would ask a much larger model.
+    """
+    rng = random.Random(f"expert-{seed}")
+    schema, rows = tenant.category_schema, []
+    for example in tenant.examples:
+        if example.conversation.split is not Split.train:
+            continue
+        drawn = tuple(rng.sample(codes, len(schema.answers)))
+        prompt = render(schema, example.conversation, drawn)
+        text = reasoning(example, schema, drawn)
+        category = example.conversation.category
+        rows.append(
+            Trace(example.conversation.id, prompt.messages, text, drawn, category, "expert", 0).as_row()
+        )
+    return rows
+
+
+def _demo_example(
     rng: random.Random, rules: list[Rule], rule: Rule | None, name: str, split: Split
-) -> Conversation:
+) -> Example:
     while True:
         like = (
             rng.choice((rule.definition, rule.definition, rule.definition, *rule.includes))
@@ -90,8 +115,9 @@ def _demo_conversation(
         named = issue.object == "order" and rng.random() < _DEMO_NAMED
         noun = rng.choice(_DEMO_PRODUCTS) if named else None
         earlier = random_issue(rng, rng.choice(rules).definition, held=False) if rng.random() < 0.15 else None
-        messages = tell(issue, rng, noun=noun, earlier=earlier).messages
-        return Conversation(id=name, messages=messages, category=verdict.key, split=split)
+        told = tell(issue, rng, noun=noun, earlier=earlier)
+        conversation = Conversation(id=name, messages=told.messages, category=verdict.key, split=split)
+        return Example(conversation, told.quotes, issue.gist, verdict)
 
 
 BenchKind = Literal["unseen_pairs", "permuted_names", "told_answer"]

@@ -1,0 +1,166 @@
+"""A study as a file: stages that build on each other, and the arms that are compared.
+
+Everything of a seed follows from the file, the base and the seed, so each stage lies in a folder that is named after
+its content: arms that begin alike share what they begin with, and a study that was stopped goes on.
+"""
+
+import hashlib
+import json
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.errors import InputError
+from training.config import StageManifest
+
+EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
+_FOLDER = files("app.studies") / "matrices"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Node(_Part):
+    """after: the stage whose adapter it goes on with. traces: the stage that wrote them, or `expert`."""
+
+    kind: Literal["traces", "sft", "distill", "rl"]
+    after: str | None = None
+    traces: str | None = None
+    settings: dict[str, Any] = Field(default={}, description="over those of the study")
+
+
+class Arm(_Part):
+    name: str
+    stage: str
+
+
+class Study(_Part):
+    """settings: by kind of stage. perturb: every arm once for each, as `perturb` of all its stages that learn."""
+
+    title: str
+    against: str = Field(description="the arm that the others are compared with")
+    suite_items: int = Field(default=240, ge=20, description="answers for accuracy and steerability")
+    retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
+    perturb: tuple[bool, ...] = ()
+    settings: dict[str, dict[str, Any]] = {}
+    stages: dict[str, Node]
+    arms: tuple[Arm, ...]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Study":
+        for name, node in self.stages.items():
+            earlier = list(self.stages)[: list(self.stages).index(name)]
+            for other in (node.after, node.traces):
+                if other not in (None, EXPERT, *earlier):
+                    raise ValueError(f"stages.{name}: no stage before it is named {other!r}")
+        unknown = [arm.stage for arm in self.arms if arm.stage not in self.stages]
+        names = {row.name for row in self.rows}
+        if unknown or self.against not in names:
+            raise ValueError(f"arms: no stage is named {unknown or self.against!r}")
+        return self
+
+    @property
+    def rows(self) -> "tuple[Row, ...]":
+        """The arms as they are compared: each in all its variants."""
+        if not self.perturb:
+            return tuple(Row(arm.name, arm.stage, None) for arm in self.arms)
+        return tuple(
+            Row(f"{arm.name}, perturbed" if perturb else arm.name, arm.stage, perturb)
+            for perturb in self.perturb
+            for arm in self.arms
+        )
+
+
+class Row(NamedTuple):
+    name: str
+    stage: str
+    perturb: bool | None
+
+
+class Ground(NamedTuple):
+    """What a seed's stages are built on. data: the conversations, `expert`'s traces beside them."""
+
+    base: str
+    data: Path
+    expert: Path
+    schema: Any
+    stages: Path
+    seed: int
+    key: str  # of the base and of the data's content
+
+
+def names() -> list[str]:
+    return sorted(Path(str(entry)).stem for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
+
+
+def read(name: str) -> Study:
+    """name: of a study that ships, or the path of a file. Raises: InputError."""
+    path = Path(name)
+    shipped = _FOLDER / f"{name}.toml"
+    if path.suffix != ".toml" and not shipped.is_file():
+        raise InputError(f"there is no study {name!r}; there are {', '.join(names())}, or give a file.toml")
+    try:
+        text = path.read_text() if path.suffix == ".toml" else shipped.read_text()
+        return Study.model_validate(tomllib.loads(text))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise InputError(f"the study {name} cannot be used", [str(error)]) from None
+
+
+def chain(study: Study, row: Row, ground: Ground) -> list[StageManifest]:
+    """The stages that a row needs, in the order in which they are run."""
+    made: dict[str, StageManifest] = {}
+
+    def build(name: str) -> StageManifest:
+        if name not in made:
+            node = study.stages[name]
+            before = None if node.after is None else build(node.after)
+            traces = None if node.traces in (None, EXPERT) else build(str(node.traces))
+            made[name] = _manifest(study, node, row.perturb, before, traces, ground)
+        return made[name]
+
+    build(row.stage)
+    return list(made.values())
+
+
+def _manifest(
+    study: Study,
+    node: Node,
+    perturb: bool | None,
+    before: StageManifest | None,
+    traces: StageManifest | None,
+    ground: Ground,
+) -> StageManifest:
+    stage: Any = _merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
+    if perturb is not None and node.kind != "traces":
+        stage["perturb"] = perturb
+    written = ground.expert if node.traces == EXPERT else traces and traces.out / "traces.jsonl"
+    origin = [ground.key, ground.seed, stage, before and before.out.name, written and written.parent.name]
+    digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
+    try:
+        return StageManifest(
+            stage=stage,
+            base=ground.base,
+            adapter=before and before.out / "adapter",
+            category_schema=ground.schema,
+            conversations=ground.data,
+            traces=written,
+            out=ground.stages / f"{node.kind}-{digest[:12]}",
+            seed=ground.seed,
+        )
+    except ValidationError as error:
+        raise InputError("the study's settings cannot be used", [str(error)]) from None
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        k: _merged(under[k], v)
+        for k, v in over.items()
+        if isinstance(v, dict) and isinstance(under.get(k), dict)
+    }
+    return under | over | both

@@ -1,0 +1,210 @@
+"""A study is run: every arm trained and measured with every seed, each training and each vLLM a process of its own."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from string import ascii_uppercase
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from app.pipeline import benchmark, output
+from app.pipeline.benchmark import Exam, Served
+from app.pipeline.console import Progress
+from app.pipeline.files import Inputs, checked
+from app.pipeline.output import Output
+from app.pipeline.presets import Benchmark
+from app.pipeline.supervisor import Event, read_result, run_stage
+from app.serving import adapters
+from app.serving.adapters import Adapter
+from app.serving.base import STARTER, Base, codes_for, digest, find_base
+from app.serving.model_folder import write_whole
+from app.serving.vllm import BASE_NAME, Vllm, serving, while_alive
+from app.settings import Settings
+from app.studies import matrix
+from app.studies.exam import longest, marks_of
+from app.studies.matrix import Ground, Study
+from evaluation.measures import Measure, rate
+from evaluation.predictor import VllmPredictor, load_codes
+from training.config import StageManifest
+from training.starter.world import bench_items, demo_tenant, expert_traces
+
+BASE_ARM = "base"
+MEASURES = ("accuracy", "macro_f1", "steerability", "flip_accuracy", "invariance", "majority_over_selection")
+RETENTION = "retention"  # share of right answers under schemas of other tenants
+
+
+class Cost(BaseModel):
+    """Of the whole chain of an arm, what it shares with others included."""
+
+    wall_s: float
+    tokens: int | None
+
+
+class Marks(BaseModel):
+    """measures: those of MEASURES, and `retention`."""
+
+    measures: dict[str, Measure]
+    cost: Cost
+
+
+class SeedResult(BaseModel):
+    key: str
+    seed: int
+    arms: dict[str, Marks]
+
+
+class Asked(NamedTuple):
+    study: Study
+    seeds: int
+    out: Path
+
+
+class Prepared(NamedTuple):
+    """A seed with what follows from it before anything is run. chains: each arm's stages; the base has none."""
+
+    study: Study
+    seed: int
+    base: Base
+    folder: Path
+    inputs: Inputs
+    chains: dict[str, list[StageManifest]]
+    key: str
+
+
+def run(asked: Asked, settings: Settings, progress: Progress) -> list[SeedResult]:
+    """Raises: InputError, StageFailed, ServingError; what is done is kept, and the same command goes on."""
+    base = find_base(STARTER)
+    with output.opened(asked.out, settings.min_free_mib) as place:
+        return [
+            _seed(_prepare(asked.study, seed, base, place.root / f"seed-{seed}"), settings, progress)
+            for seed in range(asked.seeds)
+        ]
+
+
+def _seed(prepared: Prepared, settings: Settings, progress: Progress) -> SeedResult:
+    kept = prepared.folder / f"result-{prepared.key[:12]}.json"
+    if kept.is_file():
+        progress.note(f"seed {prepared.seed}: everything was done before")
+        return SeedResult.model_validate_json(kept.read_bytes())
+    _train(prepared, settings, progress)
+    measures = _measure(prepared, settings, progress)
+    arms = {
+        name: Marks(measures=found, cost=_cost(prepared.chains[name])) for name, found in measures.items()
+    }
+    made = SeedResult(key=prepared.key, seed=prepared.seed, arms=arms)
+    write_whole(kept, made.model_dump_json(indent=1).encode())
+    return made
+
+
+def _prepare(study: Study, seed: int, base: Base, folder: Path) -> Prepared:
+    """The tenant of this seed is written to disk."""
+    tenant = demo_tenant(seed)
+    inputs = checked(tenant.category_schema, tenant.conversations)
+    data = output.write_inputs(Output(folder), inputs).resolve()
+    pool = load_codes(base.folder, max(len(ascii_uppercase), len(inputs.schema.answers))).texts
+    rows = expert_traces(tenant, pool, seed)
+    expert = data / "expert.jsonl"
+    write_whole(expert, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+    key = output.key_of(inputs.sha256, digest(base))
+    ground = Ground(
+        str(base.folder),
+        data / "train.jsonl",
+        expert,
+        inputs.schema,
+        (folder / "stages").resolve(),
+        seed,
+        key,
+    )
+    chains = {BASE_ARM: list[StageManifest]()}
+    chains |= {row.name: matrix.chain(study, row, ground) for row in study.rows}
+    last = [f"{name}: {chain[-1].out.name if chain else ''}" for name, chain in chains.items()]
+    measured = (str(study.suite_items), str(study.retention_items))
+    return Prepared(study, seed, base, folder, inputs, chains, output.key_of(key, *measured, *last))
+
+
+def _train(prepared: Prepared, settings: Settings, progress: Progress) -> None:
+    wanted = {manifest.out.name: manifest for chain in prepared.chains.values() for manifest in chain}
+    for number, manifest in enumerate(wanted.values(), start=1):
+        title = f"seed {prepared.seed}: {number}/{len(wanted)} {manifest.stage.kind}"
+        if output.finished(manifest):
+            progress.end(title, "done before")
+            continue
+        path = output.prepare(manifest, [])
+        progress.update(title, 0, None, "starting")
+        run_stage(path, manifest.out, settings, partial(_show_event, progress, title))
+        progress.end(title)
+
+
+def _show_event(progress: Progress, title: str, event: Event) -> None:
+    progress.update(title, event.get("step") or 0, event.get("total_steps"), event.get("message") or "")
+
+
+def _measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[str, dict[str, Measure]]:
+    base, folder = prepared.base, prepared.folder
+    frozen = {
+        name: adapters.freeze(chain[-1].out / "adapter", folder / "adapters", settings.vllm_max_lora_rank)
+        for name, chain in prepared.chains.items()
+        if chain
+    }
+    fitting = settings.model_copy(
+        update={
+            "vllm_max_lora_rank": max(adapter.rank for adapter in frozen.values()),
+            "vllm_max_adapters": len({adapter.sha256 for adapter in frozen.values()}),
+        }
+    )
+    title = f"seed {prepared.seed}: start vLLM"
+    with serving(
+        base.folder, folder / "vllm.log", fitting, lambda _passed: progress.update(title, 0, None)
+    ) as vllm:
+        progress.end(title)
+        served = [Served(BASE_ARM, BASE_NAME, digest(base)), *_loaded(vllm, frozen)]
+        return asyncio.run(while_alive(vllm, _ask(prepared, vllm, served, fitting, progress)))
+
+
+def _loaded(vllm: Vllm, frozen: dict[str, Adapter]) -> list[Served]:
+    """Arms that came to the very same weights share an adapter."""
+    there: dict[str, str] = {}
+    for adapter in frozen.values():
+        if adapter.sha256 not in there:
+            there[adapter.sha256] = vllm.load(adapter.folder)
+    return [Served(name, there[adapter.sha256], adapter.sha256) for name, adapter in frozen.items()]
+
+
+async def _ask(
+    prepared: Prepared, vllm: Vllm, served: list[Served], settings: Settings, progress: Progress
+) -> dict[str, dict[str, Measure]]:
+    study, inputs, base = prepared.study, prepared.inputs, prepared.base
+    suite = benchmark.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=prepared.seed))
+    codes = codes_for(base.folder, inputs.schema)
+    exam = Exam(inputs, suite, codes, prepared.folder / "benchmark", with_baselines=False)
+    made = await benchmark.examine(exam, vllm.endpoint, served, settings, progress)
+    found = {
+        stage.stage: {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
+        for stage in made.stages
+    }
+    items = bench_items("unseen_pairs", study.retention_items, prepared.seed)
+    codes = load_codes(base.folder, longest(items))
+    async with vllm.endpoint.async_client() as client:
+        for one in served:
+            title = f"retention {one.stage}"
+            predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
+            shown = partial(_show, progress, title, len(items))
+            marks = await marks_of(predictor, items, settings.concurrency, shown)
+            found[one.stage][RETENTION] = rate(sum(mark.right for mark in marks), len(marks))
+            progress.end(title)
+    return found
+
+
+def _show(progress: Progress, title: str, total: int, done: int) -> None:
+    progress.update(title, done, total)
+
+
+def _cost(chain: Iterable[StageManifest]) -> Cost:
+    results = [result for manifest in chain if (result := read_result(manifest.out)) is not None]
+    counts = [result.body.get("tokens") for result in results]
+    known = [int(count) for count in counts if count is not None]
+    tokens = sum(known) if len(known) == len(counts) else None
+    return Cost(wall_s=sum(result.body["wall_s"] for result in results), tokens=tokens)
