@@ -128,6 +128,7 @@ class Sft(Learning):
     epochs: float = Field(default=2.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     loss: Literal["nll", "dft"] = "nll"
+    reasoning: bool = Field(default=True, description="False learns the answer alone: a control")
     perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
     balance: bool = True
     examples_per_schema: int = _EXAMPLES_PER_SCHEMA

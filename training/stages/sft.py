@@ -24,10 +24,11 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import ChatMessage, render_conversation
+from evaluation.contract.render import ANSWER_MARK, ChatMessage, render_conversation
+from evaluation.contract.schema import CategorySchema
 from training.artifacts import FailureCode, Finished, StageFailed
 from training.config import Sft, StageManifest
-from training.data import Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
+from training.data import Example, Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.progress import Events
@@ -95,12 +96,18 @@ def _rows(
     for members in by_length(chosen, stage.micro_batch_size, sharing, length, rng):
         rendering = draw_rendering(schema, pool, rng, stage.perturb)
         examples = [rendering.example(member) for member in members]
-        texts = [retarget(by_id[e.conversation.id], schema, e) for e in examples]
+        texts = [_target(stage, by_id, schema, e) for e in examples]
         sequences = [
             tokenise(loaded, e.prompt.messages, text) for e, text in zip(examples, texts, strict=True)
         ]
         rows.append(row_of(sequences))
     return rows
+
+
+def _target(stage: Sft, by_id: dict[str, Trace], schema: CategorySchema, example: Example) -> str:
+    if stage.reasoning:
+        return retarget(by_id[example.conversation.id], schema, example)
+    return f"{ANSWER_MARK} {example.gold_code}".lstrip()
 
 
 def _traced(manifest: StageManifest, by_id: dict[str, Trace]) -> list[Conversation]:
