@@ -216,16 +216,60 @@ class Rl(Learning):
     beta: float = Field(default=0.001, ge=0)
     loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
     importance_sampling: Literal["token", "sequence"] = "token"
+    epsilon: float = Field(default=0.2, gt=0, description="how far a ratio may fall; GSPO wants about 3e-4")
+    epsilon_high: float | None = Field(
+        default=None, gt=0, description="how far it may rise; as epsilon if not given"
+    )
+    updates_per_generation: int = Field(default=1, ge=1, description="optimizer steps on one generation")
     max_new_tokens: int = Field(default=192, ge=8)
     perturb: bool = True
+    pairs: bool = Field(
+        default=False,
+        description="each conversation under the schema and a perturbed one; a bonus where both go well",
+    )
+    rounds: int = Field(
+        default=0, ge=0, description="times that prompts are chosen by difficulty; 0 takes all"
+    )
+    tries: int = Field(default=8, ge=2, description="answers by which difficulty is judged, in rounds")
+    teacher_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of log p(teacher) - log p(student), added to the advantage of each token",
+    )
+    teacher_on: Literal["failed", "all"] = Field(
+        default="failed", description="groups that the teacher helps: those without one right answer, or all"
+    )
+    hint: HintKind = Field(
+        default=HintKind.criterion, description="what that teacher, the student itself, is shown"
+    )
+    kl_budget: float | None = Field(
+        default=None, gt=0, description="nats a token from the base, at which the stage ends"
+    )
 
     @model_validator(mode="after")
     def _whole_groups(self) -> "Rl":
-        if self.batch_size % self.generations:
+        groups, rest = divmod(self.batch_size * self.updates_per_generation, self.generations)
+        if rest or self.batch_size % self.generations:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of generations {self.generations}"
             )
+        if self.pairs and (groups % 2 or not self.perturb):
+            raise ValueError(
+                "pairs: they need perturb, and an even number of prompts in a generation "
+                f"(batch_size * updates_per_generation / generations is {groups})"
+            )
+        if self.steps % self.updates_per_generation:
+            raise ValueError("steps: must be a multiple of updates_per_generation")
+        if self.rounds > self.steps // self.updates_per_generation:
+            raise ValueError("rounds: a round is at least one generation long")
+        if self.teacher_weight and self.hint is HintKind.demonstration:
+            raise ValueError("hint: RL has no traces to demonstrate with; use criterion or answer")
         return self
+
+    @property
+    def prompts(self) -> int:
+        """Groups over the whole stage."""
+        return self.steps * self.batch_size // self.generations
 
 
 Stage = Annotated[Traces | Sft | Distill | Rl, Field(discriminator="kind")]

@@ -17,6 +17,14 @@ from evaluation.contract.record import Conversation, parse_jsonl
 from evaluation.contract.render import ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import FailureCode, StageFailed
+from training.teachers.privileged import (
+    Hint,
+    HintKind,
+    answer_hint,
+    criterion_hint,
+    demonstration_hint,
+    no_hint,
+)
 
 _CODE = re.compile(r'(?P<before>" = (?:not )?|\bfits |(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
 
@@ -165,6 +173,17 @@ def balanced_choice(
     turns = [(turn, c) for members in by_category.values() for turn, c in enumerate(members)]
     turns.sort(key=lambda pair: pair[0])
     return [c for _, c in turns[: limit or len(turns)]]
+
+
+def hint_for(example: Example, kind: HintKind, demonstration: str | None = None) -> Hint:
+    """A demonstration where there is one; the criterion stands in for it."""
+    if kind is HintKind.none:
+        return no_hint()
+    if kind is HintKind.answer:
+        return answer_hint(example.gold_code)
+    if kind is HintKind.demonstration and demonstration is not None:
+        return demonstration_hint(demonstration)
+    return criterion_hint(example.schema, example.prompt.codes, example.gold)
 
 
 def retarget(trace: Trace, original: CategorySchema, example: Example) -> str:

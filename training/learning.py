@@ -37,6 +37,10 @@ _SHOWN = (
     "reward",
     "reward_std",
     "label_accuracy",
+    "top_answer_share",
+    "paired_bonus",
+    "never_right",
+    "kl_to_base",
     "frac_reward_zero_std",
     "teacher_label_accuracy",
     "mean_token_accuracy",
@@ -81,7 +85,11 @@ class Watch(TrainerCallback):
         self._sha256, self._max_seconds, self._events = manifest.sha256, stage.max_seconds, events
         self._started = time.monotonic()
         self.logs: list[dict[str, float]] = []
-        self.out_of_time = False
+        self.stopped_by: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """After the step that is being made; the first reason is the one that is said."""
+        self.stopped_by = self.stopped_by or reason
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -100,12 +108,9 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         elapsed = time.monotonic() - self._started
-        if (
-            self._max_seconds is not None
-            and elapsed > self._max_seconds
-            and state.global_step < state.max_steps
-        ):
-            self.out_of_time = True
+        if self._max_seconds is not None and elapsed > self._max_seconds:
+            self.stop("max_seconds")
+        if self.stopped_by is not None:
             control.should_training_stop = True
 
     def on_log(
@@ -162,7 +167,7 @@ def _tokens(watch: Watch) -> int:
 
 def _summary(watch: Watch) -> dict[str, Any]:
     """Each metric at the beginning and at the end, as means over the first and the last tenth of the steps."""
-    summary: dict[str, Any] = {"stopped_by": "max_seconds" if watch.out_of_time else "steps"}
+    summary: dict[str, Any] = {"stopped_by": watch.stopped_by or "steps"}
     width = max(1, len(watch.logs) // 10)
     for name in watch.logs[0] if watch.logs else ():
         values = [log[name] for log in watch.logs if name in log]

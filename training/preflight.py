@@ -66,7 +66,7 @@ def _written(trainer: "Trainer", model: Any, prompts: list[Any]) -> list[list[in
 
 def _right(trainer: "Trainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:
     texts = trainer.processing_class.batch_decode(written, skip_special_tokens=True)
-    answers = [text.rpartition(ANSWER_MARK)[2].strip() for text in texts]
+    answers = [text.rpartition(ANSWER_MARK.strip())[2].strip() for text in texts]
     return sum(a == row["gold_code"] for a, row in zip(answers, rows, strict=True)) / len(rows)
 
 

@@ -1,16 +1,17 @@
 """The verifiable reward: whether the answer is right, and, for little, whether it is well-formed and quotes truly.
 
 Pure functions on text. The small parts stay small because a model that is paid for quoting learns to quote, and the
-label is what it is for.
+label is what it is for. The bonus of a pair is larger: who follows the definition under both schemas has read it.
 """
 
+from collections import defaultdict
 from typing import NamedTuple
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 
-LABEL, FORMAT, EVIDENCE = 1.0, 0.1, 0.1
+LABEL, FORMAT, EVIDENCE, PAIR = 1.0, 0.1, 0.1, 0.3
 
 
 class Reward(NamedTuple):
@@ -50,3 +51,15 @@ def reward(
         FORMAT if well_formed else 0.0,
         EVIDENCE * (quoted + decided) / 2,
     )
+
+
+def paired_bonus(examples: list[int], right: list[bool]) -> list[float]:
+    """For each completion that is right, the share of right ones under the other schema of its pair, times PAIR.
+
+    examples: the number of each completion's example; 2n and 2n + 1 are one conversation under two schemas.
+    """
+    of_example: dict[int, list[bool]] = defaultdict(list)
+    for number, one in zip(examples, right, strict=True):
+        of_example[number].append(one)
+    share = {number: sum(all_of) / len(all_of) for number, all_of in of_example.items()}
+    return [PAIR * share[n ^ 1] if one else 0.0 for n, one in zip(examples, right, strict=True)]

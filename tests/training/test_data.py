@@ -17,6 +17,7 @@ from training.data import (
     Example,
     balanced,
     balanced_choice,
+    hint_for,
     make_example,
     read_labelled,
     read_traces,
@@ -24,7 +25,7 @@ from training.data import (
 )
 from training.model import code_pool, load, prompt_tokens
 from training.stages.sft import tokenise
-from training.stages.traces import Quality, Written, hint_for, judge, select
+from training.stages.traces import Quality, Written, judge, select
 from training.teachers.privileged import HintKind, with_hint
 from training.tree_rows import IGNORED, row_of
 

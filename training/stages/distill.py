@@ -44,6 +44,7 @@ from training.data import (
     Trace,
     balanced,
     draw_rendering,
+    hint_for,
     read_general,
     read_labelled,
     read_traces,
@@ -68,15 +69,7 @@ from training.preflight import preflight
 from training.progress import Events
 from training.projection import Compared, States, terms_of
 from training.rollouts import Sampling, left_padded, sample_repeated
-from training.teachers.privileged import (
-    Hint,
-    HintKind,
-    answer_hint,
-    criterion_hint,
-    demonstration_hint,
-    no_hint,
-    with_hint,
-)
+from training.teachers.privileged import with_hint
 from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
 TEACHER = "teacher"
@@ -181,17 +174,6 @@ def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[st
         "traced": demonstration is not None,
     }
     return row if stage.on_policy else row | {"completion": demonstration}
-
-
-def hint_for(example: Example, kind: HintKind, demonstration: str | None) -> Hint:
-    """A demonstration where there is one; the criterion stands in for it."""
-    if kind is HintKind.none:
-        return no_hint()
-    if kind is HintKind.answer:
-        return answer_hint(example.gold_code)
-    if kind is HintKind.demonstration and demonstration is not None:
-        return demonstration_hint(demonstration)
-    return criterion_hint(example.schema, example.prompt.codes, example.gold)
 
 
 def add_teacher(model: PeftModel) -> None:

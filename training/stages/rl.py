@@ -8,56 +8,85 @@ base matters: a group in which nobody is right teaches nothing.
 
 `dapo` counts every token of the batch alike, rewards are scaled by the batch (a group of nearly equal rewards would
 otherwise be blown up), completions that were cut off are masked, and a small KL holds on to the student this stage
-began with. Left out, for later issues: a filter by difficulty, paired groups under S and S_p, a teacher's log-ratio
-in the advantage.
+began with.
+
+Options: a conversation under the schema and under a perturbed one, with a bonus where both are right (`pairs`); prompts
+of middling difficulty, chosen anew in rounds (see `curriculum`); and a teacher, the student itself shown the least
+hint, whose log-ratio to the student is added to the advantage of each token (`teacher_weight`). In groups that never
+succeed, which teach nothing by their rewards, that is on-policy distillation by the reverse KL.
 
 Built on trl 1.16.0's GRPOTrainer. Two private methods are replaced for speed, sampling and scoring, because a group
 shares its long prompt; tests hold both to what they replace.
 """
 
 import random
+from collections import Counter
 from itertools import islice
 from typing import Any
 
-from datasets import Dataset
+import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
+from evaluation.contract.parse import parse
+from evaluation.contract.render import ChatMessage
 from training.artifacts import Finished
 from training.config import Rl, StageManifest
-from training.data import Example, balanced, make_example, read_labelled
+from training.curriculum import CANDIDATES, Curriculum
+from training.data import Example, balanced, hint_for, make_example, read_labelled
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, load, prompt_tokens, uses_bf16
 from training.progress import Events
-from training.rewards import Reward, reward
-from training.rollouts import Sampling, sample_repeated
+from training.rewards import Reward, paired_bonus, reward
+from training.rollouts import Sampling, left_padded, sample_repeated
 from training.shared_prefix import score
+from training.teachers.privileged import with_hint
 
+RATIO_CAP = 5.0  # nats: one token that the teacher finds absurd must not outweigh all others
 _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a longer context"
 
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
-    rng = random.Random(manifest.seed)
-    schema = manifest.category_schema
-    labelled = read_labelled(manifest.conversations, schema).conversations
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
-    pool = code_pool(loaded.tokenizer, len(schema.answers))
-    chosen = islice(balanced(labelled, rng), stage.steps * stage.batch_size // stage.generations)
-    examples = [make_example(c, schema, pool, rng, stage.perturb) for c in chosen]
-    longest = max(len(prompt_tokens(loaded.tokenizer, e.prompt.messages)) for e in examples)
+    curriculum = Curriculum(_examples(manifest, stage, loaded), manifest, stage, loaded)
+    longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
-    rows = [{"prompt": e.prompt.messages, "example": n} for n, e in enumerate(examples)]
     watch = Watch(manifest, stage, events)
+    rewarder = Rewarder(curriculum.examples, loaded, stage.pairs)
     trainer = Trainer(
         stage=stage,
+        rewarder=rewarder,
+        watch=watch,
         model=loaded.model,
         args=_config(manifest, stage),
-        reward_funcs=Rewarder(examples, loaded),
-        train_dataset=Dataset.from_list(rows),
+        reward_funcs=rewarder,
+        train_dataset=curriculum.dataset(events),
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
-    return finished._replace(metrics={**finished.metrics, "prompts": len(rows)})
+    return finished._replace(metrics=finished.metrics | {"prompts": stage.prompts} | curriculum.metrics)
+
+
+def _examples(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
+    """As many as the steps take, and several times as many where they are chosen among. A pair stands together."""
+    rng, schema = random.Random(manifest.seed), manifest.category_schema
+    labelled = read_labelled(manifest.conversations, schema).conversations
+    pool = code_pool(loaded.tokenizer, len(schema.answers))
+    wanted = stage.prompts * (CANDIDATES if stage.rounds else 1)
+    if not stage.pairs:
+        chosen = islice(balanced(labelled, rng), wanted)
+        return [make_example(c, schema, pool, rng, stage.perturb) for c in chosen]
+    chosen = islice(balanced(labelled, rng), wanted // 2)
+    return [make_example(c, schema, pool, rng, perturb) for c in chosen for perturb in (False, True)]
+
+
+def _asked(example: Example, stage: Rl) -> list[ChatMessage]:
+    """The longest prompt that is made of it."""
+    return (
+        with_hint(example.prompt, hint_for(example, stage.hint))
+        if stage.teacher_weight
+        else example.prompt.messages
+    )
 
 
 def _config(manifest: StageManifest, stage: Rl) -> GRPOConfig:
@@ -65,9 +94,12 @@ def _config(manifest: StageManifest, stage: Rl) -> GRPOConfig:
         **trainer_arguments(manifest, stage, stage.steps),
         lr_scheduler_type="constant_with_warmup",
         num_generations=stage.generations,
+        steps_per_generation=stage.accumulation * stage.updates_per_generation,
         max_completion_length=stage.max_new_tokens,
         loss_type=stage.loss,
         importance_sampling_level=stage.importance_sampling,
+        epsilon=stage.epsilon,
+        epsilon_high=stage.epsilon_high,
         beta=stage.beta,
         scale_rewards="batch",
         mask_truncated_completions=True,
@@ -77,12 +109,14 @@ def _config(manifest: StageManifest, stage: Rl) -> GRPOConfig:
 
 
 class Rewarder:
-    """trl's way to call a reward: the row's example comes back by its number."""
+    """trl's way to call a reward: the row's example comes back by its number. right: of the last call's completions."""
 
     __name__ = "verifiable"
 
-    def __init__(self, examples: list[Example], loaded: Loaded):
-        self._examples, self._eos = examples, loaded.tokenizer.eos_token_id
+    def __init__(self, examples: list[Example], loaded: Loaded, pairs: bool):
+        self.examples, self._pairs, self._eos = examples, pairs, loaded.tokenizer.eos_token_id
+        self.right: list[bool] = []
+        self.numbers: list[int] = []
 
     def __call__(
         self,
@@ -93,11 +127,26 @@ class Rewarder:
         **_: Any,
     ) -> list[float]:
         rewards = [
-            self._reward(turn[0]["content"], ids, self._examples[n])
+            self._reward(turn[0]["content"], ids, self.examples[n])
             for turn, ids, n in zip(completions, completion_ids, example, strict=True)
         ]
-        log_metric("label_accuracy", sum(r.label > 0 for r in rewards) / len(rewards))
-        return [r.total for r in rewards]
+        self.right, self.numbers = [r.label > 0 for r in rewards], example
+        log_metric("label_accuracy", sum(self.right) / len(rewards))
+        answers = [
+            self._answer(turn[0]["content"], self.examples[n])
+            for turn, n in zip(completions, example, strict=True)
+        ]
+        log_metric("top_answer_share", Counter(answers).most_common(1)[0][1] / len(answers))
+        if not self._pairs:
+            return [r.total for r in rewards]
+        bonus = paired_bonus(example, self.right)
+        log_metric("paired_bonus", sum(bonus) / len(bonus))
+        return [r.total + extra for r, extra in zip(rewards, bonus, strict=True)]
+
+    def _answer(self, text: str, example: Example) -> tuple[str | None, bool]:
+        """What was answered, and whether that could be read."""
+        answer = parse(text, example.schema, example.prompt.codes)
+        return answer.category, answer.failure is None
 
     def _reward(self, text: str, ids: list[int], example: Example) -> Reward:
         return reward(
@@ -111,9 +160,58 @@ class Rewarder:
 
 
 class Trainer(KeepsAdapters, GRPOTrainer):
-    def __init__(self, stage: Rl, **kwargs: Any):
+    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens."""
+
+    def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, **kwargs: Any):
+        self._stage, self._rewarder, self._watch = stage, rewarder, watch
         self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
         super().__init__(**kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        stage = self._stage
+        if stage.teacher_weight == 0 and stage.kl_budget is None:
+            return out
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.no_grad():
+            student_BT = self._logps(model, out, out["prompt_ids"], out["prompt_mask"])
+            if stage.teacher_weight:
+                self._help(model, out, student_BT)
+            if stage.kl_budget is not None:
+                with model.disable_adapter():
+                    base_BT = self._logps(model, out, out["prompt_ids"], out["prompt_mask"])
+                self._spend(student_BT, base_BT, out["completion_mask"])
+        return out
+
+    def _help(self, model: Any, out: dict[str, Any], student_BT: Tensor) -> None:
+        """Adds the teacher's log-ratio to the advantages, which become one for each token."""
+        where, pad = student_BT.device, self.processing_class.pad_token_id
+        examples = [self._rewarder.examples[n] for n in self._rewarder.numbers]
+        prompts = [
+            prompt_tokens(self.processing_class, with_hint(e.prompt, hint_for(e, self._stage.hint)))
+            for e in examples
+        ]
+        teacher_BT = self._logps(model, out, *left_padded(prompts, pad, where))
+        right_UG = torch.tensor(self._rewarder.right, device=where).view(-1, self._stage.generations)
+        failed_B = (~right_UG.any(1)).repeat_interleave(self._stage.generations)
+        self._log_metric("never_right", failed_B.float().mean().item())
+        helped_B = torch.ones_like(failed_B) if self._stage.teacher_on == "all" else failed_B
+        ratio_BT = (teacher_BT - student_BT).clamp(-RATIO_CAP, RATIO_CAP) * helped_B[:, None]
+        out["advantages"] = out["advantages"][:, None] + self._stage.teacher_weight * ratio_BT
+
+    def _spend(self, student_BT: Tensor, base_BT: Tensor, mask_BT: Tensor) -> None:
+        """Ends the stage after this step where the student has gone further from the base than it may."""
+        spent = ((student_BT - base_BT) * mask_BT).sum() / mask_BT.sum()
+        self._log_metric("kl_to_base", spent.item())
+        if spent.item() > float(self._stage.kl_budget or 0):
+            self._watch.stop("kl_budget")
+
+    def _logps(
+        self, model: Any, out: dict[str, Any], prompt_ids_BP: Tensor, prompt_mask_BP: Tensor
+    ) -> Tensor:
+        ids_BT, mask_BT = out["completion_ids"], out["completion_mask"]
+        with self.accelerator.autocast():
+            return score(model, prompt_ids_BP, prompt_mask_BP, ids_BT, mask_BT, self.temperature).logps_BT
 
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any

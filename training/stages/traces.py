@@ -27,13 +27,14 @@ from training.data import (
     Trace,
     balanced_choice,
     count_by_category,
+    hint_for,
     make_example,
     read_labelled,
 )
 from training.model import code_pool, load_tokenizer
 from training.progress import Events
 from training.teachers.endpoint import answers as endpoint_answers
-from training.teachers.privileged import Hint, HintKind, answer_hint, criterion_hint, no_hint, with_hint
+from training.teachers.privileged import with_hint
 
 
 class Quality(StrEnum):
@@ -147,18 +148,6 @@ def judge(text: str, example: Example) -> Quality | None:
     if decided:
         return Quality.condition
     return Quality.evidence if quoted else None
-
-
-def hint_for(example: Example, kind: HintKind) -> Hint:
-    match kind:
-        case HintKind.none:
-            return no_hint()
-        case HintKind.answer:
-            return answer_hint(example.gold_code)
-        case HintKind.criterion | HintKind.demonstration:
-            # There is no demonstration before there are traces; the criterion is the nearest hint.
-            return criterion_hint(example.schema, example.prompt.codes, example.gold)
-    assert_never(kind)
 
 
 def _written(manifest: StageManifest, stage: Traces, examples: list[Example]) -> Iterator[list[Written]]:

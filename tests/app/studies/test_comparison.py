@@ -1,0 +1,64 @@
+"""Means over seeds, differences within them, and the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.studies import comparison
+from app.studies.matrix import Study
+from app.studies.study import Cost, Marks, SeedResult
+from evaluation.measures import Measure
+
+STUDY = Study.model_validate(
+    {
+        "title": "What it shows",
+        "against": "A",
+        "stages": {"a": {"kind": "sft", "traces": "expert"}, "b": {"kind": "rl"}},
+        "arms": [{"name": "A", "stage": "a"}, {"name": "B", "stage": "b"}],
+    }
+)
+
+
+def marks(accuracy: float | None, wall_s: float = 10, tokens: int | None = 100) -> Marks:
+    measure = Measure(value=accuracy, n=50, ci95=None)
+    return Marks(measures={"accuracy": measure}, cost=Cost(wall_s=wall_s, tokens=tokens))
+
+
+def results(*pairs: tuple[float | None, float | None]) -> list[SeedResult]:
+    return [
+        SeedResult(key="k", seed=n, arms={"A": marks(a), "B": marks(b, 30, None)})
+        for n, (a, b) in enumerate(pairs)
+    ]
+
+
+def test_an_interval_is_students_over_the_seeds() -> None:
+    found = comparison.mean([0.5, 0.6, 0.7])
+    assert found.value == pytest.approx(0.6)
+    assert found.reach == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert comparison.mean([0.5]).reach is None
+
+
+def test_differences_are_taken_within_a_seed() -> None:
+    """The arms' own spread is wide; that of their difference is none."""
+    found = comparison.against(results((0.2, 0.3), (0.5, 0.6), (0.8, 0.9)), "B", "A", "accuracy")
+    assert found is not None
+    assert (found.value, found.reach) == (pytest.approx(0.1), pytest.approx(0.0, abs=1e-12))
+
+
+def test_a_seed_without_the_measure_is_left_out_and_counted_out() -> None:
+    found = comparison.of_arm(results((0.2, 0.3), (None, 0.6)), "A", "accuracy")
+    assert found is not None and (found.value, found.seeds) == (0.2, 1)
+    assert comparison.of_arm(results((0.2, 0.3)), "A", "steerability") is None
+
+
+def test_the_table_says_how_many_seeds_and_questions_and_what_it_is_compared_with(tmp_path: Path) -> None:
+    found = results((0.25, 0.5), (0.75, 1.0))
+    text = comparison.write(STUDY, found, tmp_path).read_text()
+    assert text.startswith("# What it shows\n\n2 seeds")
+    assert "accuracy 50" in text and "Differences to A" in text
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| B")]
+    assert cells[0][1].startswith("0.750 ± ") and cells[0][-1] == "– |" and cells[0][-2] == "30"
+    assert cells[1][1].startswith("0.250 ± 0.000")
+    read = json.loads((tmp_path / "results.json").read_text())
+    assert [SeedResult.model_validate(one) for one in read] == found
