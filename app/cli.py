@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from app.client.call import ApiKey, Profile, Tenant, Url, calling
 from app.client.commands import commands as asking
@@ -22,6 +23,8 @@ _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete:
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with the project.")
 cli.add_typer(bench, name="bench")
+training = typer.Typer(no_args_is_help=True, help="How a run trains.")
+cli.add_typer(training, name="train")
 studies = typer.Typer(no_args_is_help=True, help="Methods of training compared, over seeds.")
 cli.add_typer(studies, name="study")
 admin = typer.Typer(no_args_is_help=True, help="For whoever runs the platform, on its own machine.")
@@ -157,6 +160,28 @@ def api(
         print(speed.model_dump_json(indent=2))
     else:
         Console().print(study.table(speed))
+
+
+@training.command()
+def explain(
+    preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
+    assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+) -> None:
+    """Every setting that a run with this preset would have, and where its value comes from."""
+    from app.pipeline.presets import explain as explained
+
+    with _session():
+        found = explained(preset, assign or ())
+    if as_json:
+        print(json.dumps({one.path: {"value": one.value, "from": one.origin} for one in found}, indent=2))
+        return
+    shown = Table("setting", "value", "from")
+    for one in found:
+        shown.add_row(one.path, "–" if one.value is None else str(one.value), one.origin)
+    Console().print(shown)
 
 
 @studies.command(name="list")

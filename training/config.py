@@ -66,6 +66,15 @@ class Learning(_Settings):
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_seconds: float | None = Field(default=None, gt=0)
     checkpoint_every: int = Field(default=50, ge=1)
+    validate_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps from one examination on the validation split to the next; the best wins",
+    )
+    validation_items: int = Field(default=64, ge=2, description="conversations of an examination")
+    patience: int | None = Field(
+        default=None, ge=1, description="examinations without a better one, after which the stage ends"
+    )
     precision: Precision = Precision.auto
     lora: Lora = Lora()
 
@@ -75,6 +84,8 @@ class Learning(_Settings):
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
             )
+        if self.patience and not self.validate_every:
+            raise ValueError("patience: it counts examinations; give validate_every too")
         return self
 
     @property
@@ -272,6 +283,11 @@ class Rl(Learning):
         return self.steps * self.batch_size // self.generations
 
 
+def validates(stage: BaseModel) -> bool:
+    """Its manifest needs conversations to validate on."""
+    return isinstance(stage, Learning) and stage.validate_every is not None
+
+
 Stage = Annotated[Traces | Sft | Distill | Rl, Field(discriminator="kind")]
 
 
@@ -283,6 +299,7 @@ class StageManifest(_Settings):
     adapter: Path | None = None
     category_schema: CategorySchema
     conversations: Path
+    validation: Path | None = None
     traces: Path | None = None
     out: Path
     seed: int = 0
@@ -293,6 +310,8 @@ class StageManifest(_Settings):
             raise ValueError(
                 "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"
             )
+        if validates(self.stage) and self.validation is None:
+            raise ValueError("validation: validate_every is set; give conversations to validate on")
         if self.stage.kind == "distill" and not self.stage.on_policy and self.traces is None:
             raise ValueError("traces: off-policy distillation learns on traces; give a traces.jsonl")
         return self
@@ -301,7 +320,7 @@ class StageManifest(_Settings):
     def sha256(self) -> str:
         """Of what the result follows from. Files are named as seen from `out`, so that a job's folder can be moved."""
         content: dict[str, Any] = self.model_dump(mode="json", exclude={"out"})
-        for name in ("adapter", "conversations", "traces"):
+        for name in ("adapter", "conversations", "validation", "traces"):
             if content[name] is not None:
                 content[name] = os.path.relpath(content[name], self.out)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

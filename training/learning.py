@@ -25,8 +25,9 @@ from training.artifacts import (
     mark_complete,
 )
 from training.config import Learning, StageManifest
-from training.model import STUDENT, uses_bf16
+from training.model import STUDENT, Loaded, uses_bf16
 from training.progress import Events
+from training.validation import Validation
 
 _SHOWN = (
     "loss",
@@ -86,6 +87,7 @@ class Watch(TrainerCallback):
         self._started = time.monotonic()
         self.logs: list[dict[str, float]] = []
         self.stopped_by: str | None = None
+        self.validation: Validation | None = None
 
     def stop(self, reason: str) -> None:
         """After the step that is being made; the first reason is the one that is said."""
@@ -110,6 +112,8 @@ class Watch(TrainerCallback):
         elapsed = time.monotonic() - self._started
         if self._max_seconds is not None and elapsed > self._max_seconds:
             self.stop("max_seconds")
+        if self.validation is not None and self.validation.plateau:
+            self.stop("plateau")
         if self.stopped_by is not None:
             control.should_training_stop = True
 
@@ -147,6 +151,10 @@ class KeepsAdapters:
 def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events) -> Finished:
     """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter."""
     checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
+    validation = _validation(trainer, manifest, events)
+    if validation is not None:
+        watch.validation = validation
+        trainer.add_callback(validation)
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)  # the events say the same
     message = f"resuming from {checkpoint.name}" if checkpoint else "training"
@@ -154,11 +162,19 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
         "progress", step=trainer.state.global_step, total_steps=trainer.args.max_steps, message=message
     )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    validated = {} if validation is None else validation.restore(trainer.model, trainer.state.global_step)
     trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
     (manifest.out / "adapter" / "README.md").unlink(
         missing_ok=True
     )  # serving takes weights and config, nothing else
-    return Finished(trainer.state.global_step, _tokens(watch), _summary(watch))
+    return Finished(trainer.state.global_step, _tokens(watch), _summary(watch) | validated)
+
+
+def _validation(trainer: Trainer, manifest: StageManifest, events: Events) -> Validation | None:
+    stage = manifest.stage
+    if not isinstance(stage, Learning) or stage.validate_every is None:
+        return None
+    return Validation(manifest, stage, Loaded(trainer.model, trainer.processing_class), events)
 
 
 def _tokens(watch: Watch) -> int:

@@ -70,7 +70,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
         for notice in job.inputs.notices:
             progress.note(f"note: {notice}")
-        manifests = _manifests(job, place, output.write_inputs(place, job.inputs))
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
         exam = Exam(job.inputs, suite, codes, place.root / "benchmark", job.baselines)
         prepared = Prepared(job, exam, place, base_sha256, manifests)
         _train(manifests, settings, progress)
@@ -94,7 +94,8 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
             base=str(job.base.folder),
             adapter=adapter.get(stage.kind),
             category_schema=job.inputs.schema,
-            conversations=data.resolve() / "train.jsonl",
+            conversations=data / "train.jsonl",
+            validation=output.validation_in(data, job.inputs, stage),
             traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
             out=folders[stage.kind],
             seed=job.seed,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.errors import InputError, NoSpace, OutputBusy
 from app.pipeline.files import Inputs, jsonl
@@ -17,7 +17,7 @@ from app.pipeline.supervisor import read_result
 from app.serving.adapters import FILES
 from app.serving.model_folder import write_whole
 from evaluation.contract.record import Split
-from training.config import StageManifest
+from training.config import StageManifest, validates
 
 _MARK = "run.json"
 
@@ -100,6 +100,17 @@ def write_inputs(output: Output, inputs: Inputs) -> Path:
         if inputs.splits[split]:
             write_whole(folder / f"{split}.jsonl", jsonl(inputs.splits[split]))
     return folder
+
+
+def validation_in(folder: Path, inputs: Inputs, stage: BaseModel) -> Path | None:
+    """What a stage that wants to is examined on, of the files of `write_inputs`. Raises: InputError."""
+    if not validates(stage):
+        return None
+    if not inputs.splits[Split.validation]:
+        raise InputError(
+            "validate_every is set, but there is no labelled conversation in the validation split"
+        )
+    return folder / f"{Split.validation}.jsonl"
 
 
 def finished(manifest: StageManifest) -> bool:

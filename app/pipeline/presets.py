@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Sequence
 from enum import StrEnum
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -44,16 +44,64 @@ class Plan(BaseModel):
         return (self.traces, self.sft, self.distill, self.rl)
 
 
+class Setting(NamedTuple):
+    """path: stage.field. origin: `default`, `preset NAME` or `--set`."""
+
+    path: str
+    value: Any
+    origin: str
+
+
 def plan(preset: Preset, assignments: Sequence[str] = ()) -> Plan:
     """assignments: `stage.field=value`, the value as TOML or as plain text. Raises: InputError."""
-    tables = tomllib.loads((files("app.pipeline") / "presets" / f"{preset}.toml").read_text())
+    return _planned(_preset_tables(preset), _assigned(assignments))
+
+
+def explain(preset: Preset, assignments: Sequence[str] = ()) -> list[Setting]:
+    """Every setting of the plan, and where its value comes from. Raises: InputError."""
+    chosen, given = _preset_tables(preset), _assigned(assignments)
+    origins = {path: f"preset {preset}" for path, _ in _leaves(chosen)} | {
+        path: "--set" for path, _ in _leaves(given)
+    }
+    found = _leaves(_planned(chosen, given).model_dump(mode="json"))
+    return [Setting(path, value, origins.get(path, "default")) for path, value in found]
+
+
+def _preset_tables(preset: Preset) -> dict[str, Any]:
+    return tomllib.loads((files("app.pipeline") / "presets" / f"{preset}.toml").read_text())
+
+
+def _assigned(assignments: Sequence[str]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
     for assignment in assignments:
         _assign(tables, assignment)
+    return tables
+
+
+def _planned(chosen: dict[str, Any], given: dict[str, Any]) -> Plan:
     try:
-        return Plan.model_validate({name: {} for name in Plan.model_fields} | tables)
+        return Plan.model_validate(merged({name: {} for name in Plan.model_fields} | chosen, given))
     except ValidationError as error:
         problems = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise InputError("these settings cannot be used", problems) from None
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables within tables too."""
+    both = {
+        k: merged(under[k], v)
+        for k, v in over.items()
+        if isinstance(v, dict) and isinstance(under.get(k), dict)
+    }
+    return under | over | both
+
+
+def _leaves(table: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        path = f"{before}{name}"
+        found += _leaves(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
+    return found
 
 
 def _assign(tables: dict[str, Any], assignment: str) -> None:

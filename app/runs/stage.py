@@ -83,12 +83,14 @@ def prepare(desk: Desk, work: Work) -> Prepared:
     if work.kind == "traces":
         codes = codes_for(work.base.folder, work.schema)
         check_lengths(inputs, codes.texts, token_counter(work.base.folder), desk.settings.vllm_max_model_len)
+    data = output.write_inputs(Output(desk.folder.root), inputs)
     manifest = StageManifest(
         stage=work.stage,
         base=str(work.base.folder),
         adapter=_adapter(desk, work),
         category_schema=work.schema,
-        conversations=output.write_inputs(Output(desk.folder.root), inputs) / "train.jsonl",
+        conversations=data / "train.jsonl",
+        validation=output.validation_in(data, inputs, work.stage),
         traces=_traces(desk, work),
         out=desk.folder.stage(work.number, work.kind),
         seed=work.seed,

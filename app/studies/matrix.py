@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
+from app.pipeline.presets import merged
 from training.config import StageManifest
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
@@ -136,7 +137,7 @@ def _manifest(
     traces: StageManifest | None,
     ground: Ground,
 ) -> StageManifest:
-    stage: Any = _merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
+    stage: Any = merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
     if perturb is not None and node.kind != "traces":
         stage["perturb"] = perturb
     written = ground.expert if node.traces == EXPERT else traces and traces.out / "traces.jsonl"
@@ -149,18 +150,10 @@ def _manifest(
             adapter=before and before.out / "adapter",
             category_schema=ground.schema,
             conversations=ground.data,
+            validation=ground.data.with_name("validation.jsonl") if "validate_every" in stage else None,
             traces=written,
             out=ground.stages / f"{node.kind}-{digest[:12]}",
             seed=ground.seed,
         )
     except ValidationError as error:
         raise InputError("the study's settings cannot be used", [str(error)]) from None
-
-
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        k: _merged(under[k], v)
-        for k, v in over.items()
-        if isinstance(v, dict) and isinstance(under.get(k), dict)
-    }
-    return under | over | both

@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import InputError
-from app.pipeline.presets import Preset, plan
+from app.pipeline.presets import Preset, explain, plan
 
 
 @pytest.mark.parametrize("preset", list(Preset))
@@ -49,3 +49,16 @@ def test_a_setting_that_does_not_exist_or_fit_is_named(assignment: str, reason: 
 def test_an_assignment_of_another_form_is_refused(assignment: str) -> None:
     with pytest.raises(InputError):
         plan(Preset.demo, [assignment])
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_every_setting_of_a_plan_is_explained(preset: Preset) -> None:
+    """What is explained is what is run, and each value says where it was written."""
+    found = {one.path: one for one in explain(preset, ["rl.steps=7", "sft.lora.alpha=3"])}
+    made = plan(preset, ["rl.steps=7", "sft.lora.alpha=3"])
+    assert (found["rl.steps"].value, found["rl.steps"].origin) == (made.rl.steps, "--set") == (7, "--set")
+    assert (found["sft.lora.alpha"].value, found["sft.lora.alpha"].origin) == (made.sft.lora.alpha, "--set")
+    assert found["benchmark.max_items"].origin == f"preset {preset}"
+    assert (found["sft.loss"].value, found["sft.loss"].origin) == ("nll", "default")
+    for name in type(made.distill).model_fields:
+        assert any(path == f"distill.{name}" or path.startswith(f"distill.{name}.") for path in found), name
