@@ -114,23 +114,51 @@ class EndpointTeacher(_Settings):
     model: str
     api_key_env: str | None = None
     hint: HintKind = HintKind.none
+    corrects: bool = Field(
+        default=False, description="is shown what a teacher before it wrote wrongly (DAgger)"
+    )
     concurrency: int = Field(default=8, ge=1, le=256)
+    requests_per_minute: float | None = Field(default=None, gt=0, description="what the server allows")
     timeout_s: float = Field(default=120.0, gt=0)
     attempts: int = Field(default=4, ge=1, description="tries a request gets before it counts as errored")
+    prompt_usd_per_million: float = Field(
+        default=0.0, ge=0, description="price of a million tokens that it reads"
+    )
+    completion_usd_per_million: float = Field(
+        default=0.0, ge=0, description="and of a million that it writes"
+    )
 
 
 Teacher = Annotated[PrivilegedTeacher | EndpointTeacher, Field(discriminator="kind")]
 
 
 class Traces(_Settings):
+    """teachers: asked in their order. With `until_kept` each is asked only for what those before could not answer."""
+
     kind: Literal["traces"] = "traces"
-    teacher: Teacher = PrivilegedTeacher()
-    samples: int = Field(default=4, ge=1, le=64)
+    teachers: tuple[Teacher, ...] = Field(default=(PrivilegedTeacher(),), min_length=1, max_length=8)
+    ask: Literal["until_kept", "all"] = "until_kept"
+    samples: int = Field(default=4, ge=1, le=64, description="responses of each teacher to a conversation")
     limit: int | None = Field(default=None, ge=1, description="conversations used, balanced over categories")
     temperature: float = Field(default=0.8, gt=0)
     max_new_tokens: int = Field(default=192, ge=8)
     batch_size: int = Field(default=128, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
+    max_usd: float | None = Field(default=None, gt=0, description="no request is sent once so much was spent")
+
+    @model_validator(mode="after")
+    def _is_payable(self) -> "Traces":
+        for number, teacher in enumerate(self.teachers):
+            if not isinstance(teacher, EndpointTeacher):
+                continue
+            free = teacher.prompt_usd_per_million == teacher.completion_usd_per_million == 0
+            if self.max_usd is not None and free:
+                raise ValueError(
+                    f"max_usd: give the prices of the teacher {teacher.model}, or leave the limit out"
+                )
+            if teacher.corrects and number == 0:
+                raise ValueError(f"teachers: {teacher.model} corrects, but nobody comes before it")
+        return self
 
 
 class Sft(Learning):
@@ -301,6 +329,9 @@ class StageManifest(_Settings):
     conversations: Path
     validation: Path | None = None
     traces: Path | None = None
+    answers: Path | None = Field(
+        default=None, description="where endpoints' answers are kept, so that none is paid twice"
+    )
     out: Path
     seed: int = 0
 
@@ -319,7 +350,7 @@ class StageManifest(_Settings):
     @property
     def sha256(self) -> str:
         """Of what the result follows from. Files are named as seen from `out`, so that a job's folder can be moved."""
-        content: dict[str, Any] = self.model_dump(mode="json", exclude={"out"})
+        content: dict[str, Any] = self.model_dump(mode="json", exclude={"out", "answers"})
         for name in ("adapter", "conversations", "validation", "traces"):
             if content[name] is not None:
                 content[name] = os.path.relpath(content[name], self.out)

@@ -26,6 +26,7 @@ from training.teachers.privileged import (
     no_hint,
 )
 
+NO_CATEGORY = "none_of_these"  # the answer that no category fits, where counts are named
 _CODE = re.compile(r'(?P<before>" = (?:not )?|\bfits |(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
 
 
@@ -204,4 +205,4 @@ def retarget(trace: Trace, original: CategorySchema, example: Example) -> str:
 
 
 def count_by_category(categories: list[str | None]) -> dict[str, int]:
-    return {category or "none_of_these": n for category, n in Counter(categories).most_common()}
+    return {category or NO_CATEGORY: n for category, n in Counter(categories).most_common()}

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.errors import InvalidRequest, Problem
 from app.pipeline.presets import Plan, Preset, plan
 from app.settings import Settings
-from training.config import Distill, EndpointTeacher, Rl, Sft, Traces
+from training.config import Distill, EndpointTeacher, Rl, Sft, Teacher, Traces
 
 AnyStage: TypeAlias = Traces | Sft | Distill | Rl
 TEACHER_KEYS = "STEERWISE_TEACHER_"  # how the name of a variable with a teacher's key begins
@@ -61,16 +61,20 @@ def check(order: Order, settings: Settings) -> None:
 def _problems(stage: AnyStage, settings: Settings) -> Iterator[Problem]:
     where = f"stage {stage.kind}"
     if isinstance(stage, Traces):
-        yield from _teacher_problems(stage, settings)
+        for number, teacher in enumerate(stage.teachers):
+            yield from _teacher_problems(f"{where}, teachers[{number}]", teacher, settings)
+    elif isinstance(stage, Distill) and (stage.teacher_model or stage.prompts):
+        # Files of this machine, or of another tenant.
+        name = "teacher_model" if stage.teacher_model else "prompts"
+        yield Problem(f"{where}, {name}", "cannot be chosen here; leave it out")
     # Distillation and RL go on with its adapter, and make none of their own.
     elif isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank:
         most = settings.vllm_max_lora_rank
         yield Problem(f"{where}, lora.rank", f"is {stage.lora.rank}; what serves here takes {most} at most")
 
 
-def _teacher_problems(stage: Traces, settings: Settings) -> Iterator[Problem]:
+def _teacher_problems(where: str, teacher: Teacher, settings: Settings) -> Iterator[Problem]:
     """Workers would send a tenant's conversations, and keys from their environment, wherever a request says."""
-    where, teacher = "stage traces, teacher", stage.teacher
     if not isinstance(teacher, EndpointTeacher):
         if teacher.model is not None:
             yield Problem(f"{where}.model", "cannot be chosen here; leave it out to learn from the base")

@@ -74,9 +74,10 @@ def test_the_digest_names_files_as_seen_from_the_output_so_that_both_can_be_move
 
 
 def test_a_key_is_named_and_never_stored() -> None:
-    stage = {"kind": "traces", "teacher": {"kind": "endpoint", "base_url": "https://t", "model": "m"}}
+    teacher = {"kind": "endpoint", "base_url": "https://t", "model": "m"}
+    stage = {"kind": "traces", "teachers": [teacher]}
     assert isinstance(TypeAdapter(Stage).validate_python(stage), Traces)
-    stage["teacher"] |= {"api_key": "secret"}  # type: ignore[operator]
+    teacher["api_key"] = "secret"
     with pytest.raises(ValidationError, match="api_key"):
         TypeAdapter(Stage).validate_python(stage)
 

@@ -93,7 +93,7 @@ def test_kept_traces_are_right_and_the_others_are_counted(
         "kind": "traces",
         "samples": 8,
         "max_new_tokens": 80,
-        "teacher": {"kind": "privileged", "hint": "none"},
+        "teachers": [{"kind": "privileged", "hint": "none"}],
     }
     result = run_stage(manifest | {"stage": stage}, tmp_path)
     assert result["status"] == "succeeded", result["message"]

@@ -1,28 +1,36 @@
 """Traces: responses with the right answer, written for the tenant's own conversations.
 
-A teacher answers every labelled conversation some times, and the label judges: what is kept answers rightly, quotes
+Teachers answer every labelled conversation some times, and the label judges: what is kept answers rightly, quotes
 words that really stand in the conversation, and names a condition of the right category. The default teacher is the
 model itself, shown the answer and, where the label leaves no doubt about it, the condition behind it (the least hint
-that lets it justify the answer); the kept prompt is without the hint. An endpoint with a stronger model does better
-where there is one: self-distilled rationales of a small model are known to be the weaker teacher.
+that lets it justify the answer); the kept prompt is without the hint. Endpoints with stronger models do better where
+there are some: self-distilled rationales of a small model are known to be the weaker teacher.
+
+Several teachers are asked in their order, each for what is left, so that a dear one is paid only for what a cheap one
+cannot do; or all are asked for everything. With the student itself as the first one (`privileged`, hint `none`) and
+one that `corrects` after it, that is a round of DAgger (Ross et al., arXiv 1011.0686): the student's own rollouts,
+annotated anew where they are wrong.
 
 Which responses are taken: among those with the right answer, one that also quotes customer and condition truly,
 before one that only names the condition, before one that only quotes. A right answer without either is a guess and
-is not kept. Conversations that yield nothing are counted by category; nothing is made up for them.
+is not kept. Conversations that yield nothing are counted by category; nothing is made up for them. What teachers
+without a hint answered is kept beside the traces (`votes.jsonl`): where they agree on something else than the label,
+the label or the definition is in doubt.
 """
 
+import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
 from evaluation.contract.parse import decided_by, evidence, parse
-from evaluation.contract.record import Conversation
 from training.artifacts import FailureCode, Finished, StageFailed, write_jsonl
-from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Traces
+from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
 from training.data import (
+    NO_CATEGORY,
     Example,
     Trace,
     balanced_choice,
@@ -33,8 +41,11 @@ from training.data import (
 )
 from training.model import code_pool, load_tokenizer
 from training.progress import Events
-from training.teachers.endpoint import answers as endpoint_answers
-from training.teachers.privileged import with_hint
+from training.teachers.endpoint import Asked, Endpoint
+from training.teachers.paid import Account, Answers
+from training.teachers.privileged import HintKind, with_attempt, with_hint
+
+_UNREADABLE = "unreadable"
 
 
 class Quality(StrEnum):
@@ -46,15 +57,17 @@ class Quality(StrEnum):
 
 
 class Written(NamedTuple):
-    """What one teacher wrote for one example; errored: requests that brought nothing.
+    """What one teacher wrote for one example; errored: requests that brought nothing; unpaid: that were not sent.
 
-    tokens: None where the teacher's server did not count them.
+    tokens: None where the teacher's server did not count them. cached: responses that had been paid for before.
     """
 
     example: Example
     responses: list[str]
     tokens: int | None
-    errored: int
+    errored: int = 0
+    unpaid: int = 0
+    cached: int = 0
 
 
 class Kept(NamedTuple):
@@ -62,53 +75,118 @@ class Kept(NamedTuple):
     quality: Quality
 
 
+class Board:
+    """What came of each conversation so far."""
+
+    def __init__(self, examples: list[Example]):
+        self.examples = {example.conversation.id: example for example in examples}
+        self.kept: dict[str, Kept] = {}
+        self.failed: dict[str, str] = {}  # the first response that was not kept, for one who corrects
+        self.votes: dict[str, Counter[str]] = defaultdict(Counter)
+        self.tried: dict[str, set[str]] = defaultdict(set)  # by teacher
+        self.counts: Counter[str] = Counter()
+
+    def open(self, ask_all: bool) -> list[Example]:
+        """In their order. ask_all: those that have a trace too."""
+        return [e for key, e in self.examples.items() if ask_all or key not in self.kept]
+
+    def add(self, written: Written, teacher: Teacher, name: str) -> None:
+        key = written.example.conversation.id
+        self.tried[name].add(key)
+        self.counts.update(responses=len(written.responses), errored=written.errored)
+        self.counts.update(unpaid=written.unpaid, cached=written.cached)
+        self.counts.update({"uncounted": 1} if written.tokens is None else {"tokens": written.tokens})
+        if teacher.hint is HintKind.none:
+            self.votes[key].update(_answer(text, written.example) for text in written.responses)
+        best = select(written, name)
+        if best is not None and (key not in self.kept or _rank(best) < _rank(self.kept[key])):
+            self.kept[key] = best
+        bad = [text for text in written.responses if judge(text, written.example) is None]
+        if bad:
+            self.failed.setdefault(key, bad[0])
+
+
 def run(manifest: StageManifest, stage: Traces, events: Events) -> Finished:
     rng = random.Random(manifest.seed)
     labelled = read_labelled(manifest.conversations, manifest.category_schema)
     chosen = balanced_choice(labelled.conversations, stage.limit, rng)
     pool = code_pool(load_tokenizer(manifest.base), len(manifest.category_schema.answers))
-    examples = [make_example(c, manifest.category_schema, pool, rng, perturb=False) for c in chosen]
-    kept: list[Kept] = []
-    tried: list[Conversation] = []
-    counts: Counter[str] = Counter()
-    deadline = None if stage.max_seconds is None else time.monotonic() + stage.max_seconds
-    for batch in _written(manifest, stage, examples):
-        for written in batch:
-            tried.append(written.example.conversation)
-            counts.update(responses=len(written.responses), errored=written.errored)
-            counts.update({"uncounted": 1} if written.tokens is None else {"tokens": written.tokens})
-            best = select(written, _teacher_name(manifest, stage))
-            if best is not None:
-                kept.append(best)
-        events.write("progress", step=len(tried), total_steps=len(examples), metrics={"kept": len(kept)})
-        if deadline is not None and time.monotonic() > deadline:
-            break
-    return _finish(manifest, kept, tried, counts, len(examples))
+    board = Board([make_example(c, manifest.category_schema, pool, rng, perturb=False) for c in chosen])
+    account = Account(stage.max_usd)
+    deadline = math.inf if stage.max_seconds is None else time.monotonic() + stage.max_seconds
+    for number, teacher in enumerate(stage.teachers):
+        asked = board.open(stage.ask == "all")
+        name = f"{number + 1}:{_name(teacher)}" if len(stage.teachers) > 1 else _name(teacher)
+        done = 0
+        batches = _written(manifest, stage, teacher, asked, board, account)
+        while time.monotonic() < deadline and (batch := next(batches, None)) is not None:
+            for written in batch:
+                board.add(written, teacher, name)
+            done += len(batch)
+            events.write(
+                "progress",
+                step=done,
+                total_steps=len(asked),
+                message=f"teacher {name}" if len(stage.teachers) > 1 else "",
+                metrics={"kept": len(board.kept)},
+            )
+    return _finish(manifest, board, account)
 
 
-def _finish(
-    manifest: StageManifest, kept: list[Kept], tried: list[Conversation], counts: Counter[str], asked: int
-) -> Finished:
-    if not kept:
+def _finish(manifest: StageManifest, board: Board, account: Account) -> Finished:
+    tried = set[str]().union(*board.tried.values())
+    counts = board.counts
+    if not board.kept:
         raise StageFailed(
             FailureCode.no_traces,
             f"not one of {counts['responses']} responses to {len(tried)} conversations had the right answer with a "
             "true quotation; use a stronger teacher, more samples, or check that labels and definitions agree",
         )
+    kept = [board.kept[key] for key in board.examples if key in board.kept]
     write_jsonl(manifest.out / "traces.jsonl", [k.trace.as_row() for k in kept])
-    of_tried = count_by_category([c.category for c in tried])
+    of_tried = count_by_category([e.gold for key, e in board.examples.items() if key in tried])
     of_kept = count_by_category([k.trace.category for k in kept])
+    by_teacher = Counter(k.trace.teacher for k in kept)
     metrics: dict[str, Any] = {
         "kept": len(kept),
         "tried": len(tried),
         "without_yield": len(tried) - len(kept),
-        "not_reached": asked - len(tried),
-        "responses": counts["responses"],
-        "errored": counts["errored"],
+        "not_reached": len(board.examples) - len(tried),
+        **{name: counts[name] for name in ("responses", "errored", "unpaid", "cached")},
         "quality": {q.value: sum(k.quality is q for k in kept) for q in Quality},
         "yield_by_category": {name: [of_kept.get(name, 0), n] for name, n in of_tried.items()},
+        "yield_by_teacher": {name: [by_teacher[name], len(ids)] for name, ids in board.tried.items()},
+        "usd": round(account.spent_usd, 6),
     }
-    return Finished(len(tried), None if counts["uncounted"] else counts["tokens"], metrics)
+    return Finished(
+        len(tried), None if counts["uncounted"] else counts["tokens"], metrics | _votes(manifest, board)
+    )
+
+
+def _votes(manifest: StageManifest, board: Board) -> dict[str, Any]:
+    """Written beside the traces, and summed up; nothing where every teacher was told the answer."""
+    if not board.votes:
+        return {}
+    rows, agreements, disputed = [], [], 0
+    for key, votes in board.votes.items():
+        label = board.examples[key].gold or NO_CATEGORY
+        agreement = votes[label] / votes.total() if votes.total() else None
+        rows.append({"id": key, "label": label, "votes": dict(votes.most_common()), "agreement": agreement})
+        agreements += [agreement] if agreement is not None else []
+        others = [n for answer, n in votes.items() if answer not in (label, _UNREADABLE)]
+        disputed += not votes[label] and max(others, default=0) >= 2
+    write_jsonl(manifest.out / "votes.jsonl", rows)
+    mean = sum(agreements) / len(agreements) if agreements else None
+    return {"agreement": mean and round(mean, 4), "disputed_labels": disputed}
+
+
+def _rank(kept: Kept) -> int:
+    return list(Quality).index(kept.quality)
+
+
+def _answer(text: str, example: Example) -> str:
+    answer = parse(text, example.schema, example.prompt.codes)
+    return _UNREADABLE if answer.failure is not None else answer.category or NO_CATEGORY
 
 
 def select(written: Written, teacher: str) -> Kept | None:
@@ -150,13 +228,23 @@ def judge(text: str, example: Example) -> Quality | None:
     return Quality.evidence if quoted else None
 
 
-def _written(manifest: StageManifest, stage: Traces, examples: list[Example]) -> Iterator[list[Written]]:
-    match stage.teacher:
+def _written(
+    manifest: StageManifest,
+    stage: Traces,
+    teacher: Teacher,
+    examples: list[Example],
+    board: Board,
+    account: Account,
+) -> Iterator[list[Written]]:
+    if not examples:
+        return iter(())
+    match teacher:
         case PrivilegedTeacher():
-            return _from_model(manifest, stage, stage.teacher, examples)
+            return _from_model(manifest, stage, teacher, examples)
         case EndpointTeacher():
-            return _from_endpoint(stage, stage.teacher, examples)
-    assert_never(stage.teacher)
+            endpoint = Endpoint(teacher, account, Answers(manifest.answers))
+            return _from_endpoint(stage, teacher, endpoint, examples, board.failed)
+    assert_never(teacher)
 
 
 def _from_model(
@@ -190,7 +278,6 @@ def _from_model(
                     if t[-1] == tokenizer.eos_token_id
                 ],
                 len(prompts[i]) + sum(map(len, own)),
-                0,
             )
             for n, i in enumerate(chosen)
             for own in [texts[n * stage.samples : (n + 1) * stage.samples]]
@@ -206,21 +293,25 @@ def _like_lengths(prompts: list[list[int]], size: int, seed: int) -> list[list[i
 
 
 def _from_endpoint(
-    stage: Traces, teacher: EndpointTeacher, examples: list[Example]
+    stage: Traces,
+    teacher: EndpointTeacher,
+    endpoint: Endpoint,
+    examples: list[Example],
+    failed: dict[str, str],
 ) -> Iterator[list[Written]]:
     size = max(1, teacher.concurrency * 4 // stage.samples)
+    how = Asked(stage.samples, stage.temperature, stage.max_new_tokens)
     for start in range(0, len(examples), size):
         batch = examples[start : start + size]
-        asked = [with_hint(e.prompt, hint_for(e, teacher.hint)) for e in batch]
-        replies = endpoint_answers(teacher, asked, stage.samples, stage.temperature, stage.max_new_tokens)
-        yield [
-            Written(example, reply.texts, reply.tokens, reply.errored)
-            for example, reply in zip(batch, replies, strict=True)
-        ]
+        prompts = [with_hint(e.prompt, hint_for(e, teacher.hint)) for e in batch]
+        if teacher.corrects:
+            wrong = [failed.get(example.conversation.id) for example in batch]
+            prompts = [p if w is None else with_attempt(p, w) for p, w in zip(prompts, wrong, strict=True)]
+        replies = endpoint.answers(prompts, how)
+        yield [Written(example, *reply) for example, reply in zip(batch, replies, strict=True)]
 
 
-def _teacher_name(manifest: StageManifest, stage: Traces) -> str:
-    teacher = stage.teacher
+def _name(teacher: Teacher) -> str:
     if isinstance(teacher, EndpointTeacher):
         return f"endpoint:{teacher.model}"
     return f"{'self' if teacher.model is None else teacher.model}:{teacher.hint.value}"

@@ -2,123 +2,172 @@
 
 import asyncio
 import os
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
 import httpx
 
 from evaluation.contract.render import ChatMessage
 from training.artifacts import FailureCode, StageFailed
 from training.config import EndpointTeacher
+from training.teachers.paid import Account, Answers, Reply
 
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
-class Replies(NamedTuple):
-    """What came back for one prompt. errored: responses asked for that never came.
+class Asked(NamedTuple):
+    """How every prompt is asked. samples: responses to each."""
 
-    tokens: of the responses that came; None where the server did not count those of every one.
+    samples: int
+    temperature: float
+    max_new_tokens: int
+
+
+class Replies(NamedTuple):
+    """What came back for one prompt. errored: responses asked for that never came; unpaid: not asked for.
+
+    tokens: of the responses that came; None where the server did not count those of every one. cached: of them, how
+    many had come before.
     """
 
     texts: list[str]
     tokens: int | None
     errored: int
+    unpaid: int
+    cached: int
 
 
-class _Reply(NamedTuple):
-    text: str
-    tokens: int | None
+class _Came(NamedTuple):
+    reply: Reply
+    cached: bool
 
 
-def answers(
-    teacher: EndpointTeacher,
-    prompts: list[list[ChatMessage]],
-    samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> list[Replies]:
-    """`samples` responses to each prompt. Truncated and empty ones are left out, failed requests are counted.
-
-    Raises: StageFailed where the key is missing or refused, or where every single request failed.
-    """
-    return asyncio.run(_answers(teacher, prompts, samples, temperature, max_new_tokens, transport))
+class _Unpaid:
+    """In the place of a reply that there was no money for."""
 
 
-async def _answers(
-    teacher: EndpointTeacher,
-    prompts: list[list[ChatMessage]],
-    samples: int,
-    temperature: float,
-    max_new_tokens: int,
-    transport: httpx.AsyncBaseTransport | None,
-) -> list[Replies]:
-    gate = asyncio.Semaphore(teacher.concurrency)
-    async with httpx.AsyncClient(
-        base_url=teacher.base_url.rstrip("/") + "/",
-        headers=_headers(teacher),
-        timeout=teacher.timeout_s,
-        transport=transport,
-    ) as client:
+class Endpoint:
+    """One for a stage: it remembers when it asked last, and what may still be spent."""
 
-        async def one(messages: list[ChatMessage]) -> _Reply | None:
-            body = {
-                "model": teacher.model,
-                "messages": messages,
-                "temperature": temperature,
-                "max_tokens": max_new_tokens,
-            }
-            async with gate:
-                return await _ask(client, teacher, body)
+    def __init__(
+        self,
+        teacher: EndpointTeacher,
+        account: Account | None = None,
+        answers: Answers | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ):
+        self._teacher, self._transport = teacher, transport
+        self._account, self._answers = account or Account(), answers or Answers(None)
+        self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
 
-        flat = await asyncio.gather(*(one(messages) for messages in prompts for _ in range(samples)))
-    if flat and all(reply is None for reply in flat):
-        raise StageFailed(
-            FailureCode.teacher_unavailable,
-            f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
-            f"{teacher.model}",
-        )
-    return [_collected(flat[i * samples : (i + 1) * samples]) for i in range(len(prompts))]
+    def answers(self, prompts: list[list[ChatMessage]], asked: Asked) -> list[Replies]:
+        """Truncated and empty responses are left out, failed requests are counted.
 
+        Raises: StageFailed where the key is missing or refused, or where every single request failed.
+        """
+        return asyncio.run(self._all(prompts, asked))
 
-def _collected(replies: list[_Reply | None]) -> Replies:
-    came = [reply for reply in replies if reply is not None]
-    counted = [reply.tokens for reply in came if reply.tokens is not None]
-    tokens = sum(counted) if len(counted) == len(came) else None
-    return Replies([reply.text for reply in came if reply.text], tokens, len(replies) - len(came))
+    async def _all(self, prompts: list[list[ChatMessage]], asked: Asked) -> list[Replies]:
+        teacher = self._teacher
+        places = asyncio.Semaphore(teacher.concurrency)
+        async with httpx.AsyncClient(
+            base_url=teacher.base_url.rstrip("/") + "/",
+            headers=_headers(teacher),
+            timeout=teacher.timeout_s,
+            transport=self._transport,
+        ) as client:
 
+            async def one(messages: list[ChatMessage], number: int) -> _Came | _Unpaid | None:
+                async with places:
+                    return await self._one(client, messages, number, asked)
 
-async def _ask(client: httpx.AsyncClient, teacher: EndpointTeacher, body: dict[str, object]) -> _Reply | None:
-    """None after the last try. A text that was cut off comes back empty: its answer is missing."""
-    for attempt in range(teacher.attempts):
-        try:
-            response = await client.post("chat/completions", json=body)
-        except httpx.TransportError:
-            response = None
-        if response is not None and response.status_code in (401, 403, 404):
+            flat = await asyncio.gather(*(one(m, n) for m in prompts for n in range(asked.samples)))
+        if flat and all(reply is None for reply in flat):
             raise StageFailed(
                 FailureCode.teacher_unavailable,
-                f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and the "
-                f"key in {teacher.api_key_env or 'api_key_env (not set)'}",
+                f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
+                f"{teacher.model}",
             )
-        if response is not None and response.is_success:
-            return _read(response)
-        if response is not None and response.status_code not in _AGAIN:
+        size = asked.samples
+        return [_collected(flat[i * size : (i + 1) * size]) for i in range(len(prompts))]
+
+    async def _one(
+        self, client: httpx.AsyncClient, messages: list[ChatMessage], number: int, asked: Asked
+    ) -> _Came | _Unpaid | None:
+        body = {
+            "model": self._teacher.model,
+            "messages": messages,
+            "temperature": asked.temperature,
+            "max_tokens": asked.max_new_tokens,
+        }
+        question = body | {"server": self._teacher.base_url, "sample": number}
+        found = self._answers.find(question)
+        if found is not None:
+            return _Came(found, cached=True)
+        if self._account.empty:
+            return _Unpaid()
+        reply = await self._ask(client, body)
+        if reply is None:
             return None
-        if attempt + 1 < teacher.attempts:
-            await asyncio.sleep(_wait_s(response, attempt))
-    return None
+        self._account.pay(self._teacher, reply)
+        self._answers.keep(question, reply)
+        return _Came(reply, cached=False)
+
+    async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply | None:
+        """None after the last try. A text that was cut off comes back empty: its answer is missing."""
+        teacher = self._teacher
+        for attempt in range(teacher.attempts):
+            await self._turn()
+            try:
+                response = await client.post("chat/completions", json=body)
+            except httpx.TransportError:
+                response = None
+            if response is not None and response.status_code in (401, 403, 404):
+                raise StageFailed(
+                    FailureCode.teacher_unavailable,
+                    f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
+                    f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
+                )
+            if response is not None and response.is_success:
+                return _read(response)
+            if response is not None and response.status_code not in _AGAIN:
+                return None
+            if attempt + 1 < teacher.attempts:
+                await asyncio.sleep(_wait_s(response, attempt))
+        return None
+
+    async def _turn(self) -> None:
+        if self._teacher.requests_per_minute is None:
+            return
+        now = time.monotonic()
+        at = max(now, self._next_s)
+        self._next_s = at + 60 / self._teacher.requests_per_minute
+        await asyncio.sleep(at - now)
 
 
-def _read(response: httpx.Response) -> _Reply | None:
+def _collected(replies: list[_Came | _Unpaid | None]) -> Replies:
+    came = [one for one in replies if isinstance(one, _Came)]
+    counted = [one.reply.tokens for one in came if one.reply.tokens is not None]
+    return Replies(
+        texts=[one.reply.text for one in came if one.reply.text],
+        tokens=sum(counted) if len(counted) == len(came) else None,
+        errored=sum(one is None for one in replies),
+        unpaid=sum(isinstance(one, _Unpaid) for one in replies),
+        cached=sum(one.cached for one in came),
+    )
+
+
+def _read(response: httpx.Response) -> Reply | None:
     try:
         content = response.json()
         choice = content["choices"][0]
         text = choice["message"]["content"] or ""
-        total = (content.get("usage") or {}).get("total_tokens")
-        tokens = None if total is None else int(total)
+        usage = content.get("usage") or {}
+        counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        read, written = (None if count is None else int(count) for count in counts)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
-    return _Reply("" if choice.get("finish_reason") == "length" else str(text), tokens)
+    return Reply("" if choice.get("finish_reason") == "length" else str(text), read, written)
 
 
 def _wait_s(response: httpx.Response | None, attempt: int) -> float:

@@ -60,6 +60,13 @@ def with_hint(prompt: Prompt, hint: Hint) -> list[ChatMessage]:
     return [*before, {"role": user["role"], "content": user["content"] + hint_text(hint)}]
 
 
+def with_attempt(messages: list[ChatMessage], wrong: str) -> list[ChatMessage]:
+    """The same with what somebody else answered, for a teacher that corrects."""
+    *before, user = messages
+    shown = f"\nSomebody answered:\n{wrong.strip()}\nThat is not right. Answer rightly, in the form that was asked for."
+    return [*before, {"role": user["role"], "content": user["content"] + shown}]
+
+
 def hint_text(hint: Hint) -> str:
     match hint.kind:
         case HintKind.none:

@@ -25,7 +25,7 @@ def test_a_setting_is_changed_by_its_path_with_the_value_as_toml_or_as_text() ->
 
 def test_an_endpoint_can_be_the_teacher() -> None:
     teacher = '{kind = "endpoint", base_url = "https://teacher.example/v1", model = "large"}'
-    assert plan(Preset.standard, [f"traces.teacher={teacher}"]).traces.teacher.kind == "endpoint"
+    assert plan(Preset.standard, [f"traces.teachers=[{teacher}]"]).traces.teachers[0].kind == "endpoint"
 
 
 @pytest.mark.parametrize(

@@ -84,26 +84,42 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
         "lora.rank",
     ),
     "a teacher that the installation does not allow": (
-        [{"kind": "traces", "teacher": {"kind": "endpoint", "base_url": "http://10.0.0.1/v1", "model": "m"}}],
+        [
+            {
+                "kind": "traces",
+                "teachers": [{"kind": "endpoint", "base_url": "http://10.0.0.1/v1", "model": "m"}],
+            }
+        ],
         "base_url",
     ),
     "a key out of the worker's environment": (
         [
             {
                 "kind": "traces",
-                "teacher": {
-                    "kind": "endpoint",
-                    "base_url": "http://10.0.0.1/v1",
-                    "model": "m",
-                    "api_key_env": "AWS_SECRET_ACCESS_KEY",
-                },
+                "teachers": [
+                    {"kind": "privileged"},
+                    {
+                        "kind": "endpoint",
+                        "base_url": "http://10.0.0.1/v1",
+                        "model": "m",
+                        "api_key_env": "AWS_SECRET_ACCESS_KEY",
+                    },
+                ],
             }
         ],
-        "api_key_env",
+        "teachers[1].api_key_env",
     ),
     "a folder of the worker as a teacher": (
-        [{"kind": "traces", "teacher": {"kind": "privileged", "model": "../elsewhere"}}],
-        "teacher.model",
+        [{"kind": "traces", "teachers": [{"kind": "privileged", "model": "../elsewhere"}]}],
+        "teachers[0].model",
+    ),
+    "a folder of the worker as the teacher of distillation": (
+        [{"kind": "distill", "teacher": "external", "teacher_model": "../elsewhere"}],
+        "teacher_model",
+    ),
+    "a file of the worker as prompts": (
+        [{"kind": "distill", "teacher": "base", "hint": "none", "prompts": "/var/lib/other.jsonl"}],
+        "prompts",
     ),
 }
 
