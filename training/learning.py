@@ -1,12 +1,14 @@
 """What the stages that learn share: arguments of the trainer, watching it, resuming it, handing its adapter on."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -131,6 +133,28 @@ class Watch(TrainerCallback):
         mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._sha256)
 
 
+class Flops(TrainerCallback):
+    """Counts the floating-point operations of one step, sampling and teacher included; counting all would be slow."""
+
+    def __init__(self, stack: ExitStack):
+        """stack: ends the counting where the step does not."""
+        self._stack, self._counter = stack, FlopCounterMode(display=False)
+        self.of_step: int | None = None
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.of_step is None:
+            self._stack.enter_context(self._counter)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.of_step is None:
+            self._stack.close()
+            self.of_step = int(self._counter.get_total_flops())
+
+
 class KeepsAdapters:
     """Mixed into a trainer: a checkpoint restores every adapter.
 
@@ -151,23 +175,27 @@ class KeepsAdapters:
 def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events) -> Finished:
     """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter."""
     checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
-    validation = _validation(trainer, manifest, events)
-    if validation is not None:
-        watch.validation = validation
-        trainer.add_callback(validation)
-    trainer.add_callback(watch)
-    trainer.remove_callback(PrinterCallback)  # the events say the same
+    watch.validation = _validation(trainer, manifest, events)
     message = f"resuming from {checkpoint.name}" if checkpoint else "training"
     events.write(
         "progress", step=trainer.state.global_step, total_steps=trainer.args.max_steps, message=message
     )
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    validated = {} if validation is None else validation.restore(trainer.model, trainer.state.global_step)
+    trainer.remove_callback(PrinterCallback)  # the events say the same
+    with ExitStack() as stack:
+        flops = Flops(stack)
+        for callback in filter(None, (flops, watch.validation, watch)):  # an examination is no part of a step
+            trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics = _summary(watch)
+    if flops.of_step is not None:
+        metrics["flops"] = flops.of_step * trainer.state.global_step
+    if watch.validation is not None:
+        metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
     (manifest.out / "adapter" / "README.md").unlink(
         missing_ok=True
     )  # serving takes weights and config, nothing else
-    return Finished(trainer.state.global_step, _tokens(watch), _summary(watch) | validated)
+    return Finished(trainer.state.global_step, _tokens(watch), metrics)
 
 
 def _validation(trainer: Trainer, manifest: StageManifest, events: Events) -> Validation | None:

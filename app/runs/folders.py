@@ -43,6 +43,11 @@ def folder_of(settings: Settings, run_id: UUID) -> RunFolder:
     return RunFolder(_all(settings) / str(run_id))
 
 
+def teachers_answers(settings: Settings, tenant_id: UUID) -> Path:
+    """Outlives runs, so that a tenant's repeated run pays no teacher twice; a file of that tenant alone."""
+    return settings.home / "teachers" / f"{tenant_id}.sqlite"
+
+
 def lock(folder: RunFolder, timeout_s: float, stopped: Callable[[], bool]) -> IO[str]:
     """Held until the file is closed, in the child that inherits it too: two trainers never share a folder.
 

@@ -19,7 +19,7 @@ from app.pipeline.output import Output
 from app.pipeline.supervisor import Result, read_result
 from app.runs import artifacts, checkpoints
 from app.runs.artifacts import StageResult
-from app.runs.folders import RunFolder
+from app.runs.folders import RunFolder, teachers_answers
 from app.serving.base import Base, codes_for, token_counter
 from app.settings import Settings
 from app.storage import Storage
@@ -92,6 +92,7 @@ def prepare(desk: Desk, work: Work) -> Prepared:
         conversations=data / "train.jsonl",
         validation=output.validation_in(data, inputs, work.stage),
         traces=_traces(desk, work),
+        answers=teachers_answers(desk.settings, work.scope.tenant_id) if work.kind == "traces" else None,
         out=desk.folder.stage(work.number, work.kind),
         seed=work.seed,
     )

@@ -18,6 +18,7 @@ from app.pipeline.presets import merged
 from training.config import StageManifest
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
+GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
 _FOLDER = files("app.studies") / "matrices"
 
 
@@ -83,7 +84,7 @@ class Row(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """What a seed's stages are built on. data: the conversations, `expert`'s traces beside them."""
+    """What a seed's stages are built on. data: the conversations; validation split and general prompts beside them."""
 
     base: str
     data: Path
@@ -140,8 +141,11 @@ def _manifest(
     stage: Any = merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
     if perturb is not None and node.kind != "traces":
         stage["perturb"] = perturb
+    said = dict(stage)  # without paths
+    if stage.get("prompts") == GENERAL:
+        stage["prompts"] = ground.data.with_name(GENERAL)
     written = ground.expert if node.traces == EXPERT else traces and traces.out / "traces.jsonl"
-    origin = [ground.key, ground.seed, stage, before and before.out.name, written and written.parent.name]
+    origin = [ground.key, ground.seed, said, before and before.out.name, written and written.parent.name]
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     try:
         return StageManifest(

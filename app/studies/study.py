@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -25,13 +25,14 @@ from app.serving.vllm import BASE_NAME, Vllm, serving, while_alive
 from app.settings import Settings
 from app.studies import matrix
 from app.studies.exam import longest, marks_of
-from app.studies.matrix import Ground, Study
+from app.studies.matrix import GENERAL, Ground, Study
 from evaluation.measures import Measure, rate
 from evaluation.predictor import VllmPredictor, load_codes
 from training.config import StageManifest
-from training.starter.world import bench_items, demo_tenant, expert_traces
+from training.starter.world import bench_items, demo_tenant, expert_traces, general_prompts
 
 BASE_ARM = "base"
+_GENERAL_PROMPTS = 600
 MEASURES = ("accuracy", "macro_f1", "steerability", "flip_accuracy", "invariance", "majority_over_selection")
 RETENTION = "retention"  # share of right answers under schemas of other tenants
 
@@ -107,7 +108,8 @@ def _prepare(study: Study, seed: int, base: Base, folder: Path) -> Prepared:
     pool = load_codes(base.folder, max(len(ascii_uppercase), len(inputs.schema.answers))).texts
     rows = expert_traces(tenant, pool, seed)
     expert = data / "expert.jsonl"
-    write_whole(expert, b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+    write_whole(expert, _lines(rows))
+    write_whole(data / GENERAL, _lines(general_prompts(_GENERAL_PROMPTS, pool, seed)))
     key = output.key_of(inputs.sha256, digest(base))
     ground = Ground(
         str(base.folder),
@@ -123,6 +125,10 @@ def _prepare(study: Study, seed: int, base: Base, folder: Path) -> Prepared:
     last = [f"{name}: {chain[-1].out.name if chain else ''}" for name, chain in chains.items()]
     measured = (str(study.suite_items), str(study.retention_items))
     return Prepared(study, seed, base, folder, inputs, chains, output.key_of(key, *measured, *last))
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def _train(prepared: Prepared, settings: Settings, progress: Progress) -> None:

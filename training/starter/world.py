@@ -99,6 +99,16 @@ def expert_traces(tenant: DemoTenant, codes: tuple[str, ...], seed: int) -> list
     return rows
 
 
+def general_prompts(count: int, codes: tuple[str, ...], seed: int) -> list[dict[str, Any]]:
+    """Rows of a file of prompts that are no tenant's: conversations under schemas such as the starter knows."""
+    rng, rows = random.Random(f"general-{seed}"), list[dict[str, Any]]()
+    while len(rows) < count:
+        problem = sample_problem(rng, rng.randint(4, 8), 1)
+        drawn = tuple(rng.sample(codes, len(problem.schema.answers)))
+        rows.append({"messages": render(problem.schema, problem.examples[0].conversation, drawn).messages})
+    return rows
+
+
 def _demo_example(
     rng: random.Random, rules: list[Rule], rule: Rule | None, name: str, split: Split
 ) -> Example:

@@ -56,7 +56,7 @@ class Answers:
     def __init__(self, path: Path | None):
         self._path = path
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with closing(self._open()) as database, database:
                 database.execute(
                     "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, reply TEXT NOT NULL)"
