@@ -162,6 +162,27 @@ def api(
         Console().print(study.table(speed))
 
 
+@bench.command(name="training")
+def bench_training(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    steps: Annotated[
+        int, typer.Option(min=2, help="Of each stage in each round; the first is not timed.")
+    ] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Every stage once in each.")] = 3,
+) -> None:
+    """What the stages cost on the same data: self-distillation beside SFT, RL beside TRL's own."""
+    from app.studies import training as study
+
+    with _session() as (settings, progress):
+        speed = study.measure(steps, rounds, settings, progress)
+    if as_json:
+        print(speed.model_dump_json(indent=2))
+    else:
+        Console().print(study.table(speed))
+
+
 @training.command()
 def explain(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,

@@ -1,4 +1,7 @@
-"""`python -m training run MANIFEST.json`: one stage in one process. Parses and checks before torch is imported."""
+"""`python -m training run MANIFEST.json`: one stage in one process. Parses and checks before torch is imported.
+
+`yardstick` in the place of `run` trains an RL stage by TRL's own trainer, to measure ours by.
+"""
 
 import argparse
 import os
@@ -28,22 +31,32 @@ from training.artifacts import (
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.progress import Events
 
+_COMMANDS = {
+    "run": "run the stage that a manifest describes",
+    "yardstick": "run an RL stage by TRL's own trainer",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run_command = commands.add_parser("run", help="run the stage that a manifest describes")
-    run_command.add_argument("manifest", type=Path, metavar="MANIFEST.json")
+    for name, does in _COMMANDS.items():
+        commands.add_parser(name, help=does).add_argument("manifest", type=Path, metavar="MANIFEST.json")
     parsed = parser.parse_args(arguments)
     try:
         manifest = StageManifest.model_validate_json(parsed.manifest.read_bytes())
     except (OSError, ValidationError) as error:
         print(f"{parsed.manifest} is not a manifest that can be run: {error}", file=sys.stderr)
         return 2
-    return run(manifest)
+    if parsed.command == "yardstick" and not isinstance(manifest.stage, Rl):
+        print(
+            f"{parsed.manifest}: the yardstick is of RL, and this is {manifest.stage.kind}", file=sys.stderr
+        )
+        return 2
+    return run(manifest, as_trl=parsed.command == "yardstick")
 
 
-def run(manifest: StageManifest) -> int:
+def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
     """0: succeeded, also where an earlier process already finished this very manifest; 1: failed."""
     earlier = read_result(manifest.out)
     if earlier and earlier["status"] == "succeeded" and earlier["manifest_sha256"] == manifest.sha256:
@@ -57,7 +70,7 @@ def run(manifest: StageManifest) -> int:
     started = time.monotonic()
     try:
         events.write("started", message=f"stage {manifest.stage.kind} on {manifest.base}")
-        finished = _dispatch(manifest, events)
+        finished = _dispatch(manifest, events, as_trl)
         outcome = _outcome(manifest, time.monotonic() - started, finished)
         drop_checkpoints(manifest.out)
     except BaseException as error:  # noqa: BLE001
@@ -70,7 +83,7 @@ def run(manifest: StageManifest) -> int:
     return _report(manifest, events, outcome)
 
 
-def _dispatch(manifest: StageManifest, events: Events) -> Finished:
+def _dispatch(manifest: StageManifest, events: Events, as_trl: bool) -> Finished:
     stage = manifest.stage
     match stage:
         case Traces():
@@ -85,6 +98,10 @@ def _dispatch(manifest: StageManifest, events: Events) -> Finished:
             from training.stages import distill
 
             return distill.run(manifest, stage, events)
+        case Rl() if as_trl:
+            from training import yardstick
+
+            return yardstick.run(manifest, stage, events)
         case Rl():
             from training.stages import rl
 

@@ -84,7 +84,7 @@ def test_a_conversation_of_a_pair_is_the_same_under_two_schemas(bench: Bench) ->
     manifest = bench.manifest("pairs", pairs=True)
     assert isinstance(manifest.stage, Rl)
     loaded = rl.load(manifest.base, None, manifest.stage.lora, 0)
-    examples = rl._examples(manifest, manifest.stage, loaded)
+    examples = rl.examples_of(manifest, manifest.stage, loaded)
     assert len(examples) == manifest.stage.prompts
     for one, other in zip(examples[::2], examples[1::2], strict=True):
         assert one.conversation is other.conversation and one.schema == manifest.category_schema

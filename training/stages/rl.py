@@ -48,7 +48,7 @@ _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a 
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
-    curriculum = Curriculum(_examples(manifest, stage, loaded), manifest, stage, loaded)
+    curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
     watch = Watch(manifest, stage, events)
@@ -58,7 +58,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
         rewarder=rewarder,
         watch=watch,
         model=loaded.model,
-        args=_config(manifest, stage),
+        args=config_of(manifest, stage),
         reward_funcs=rewarder,
         train_dataset=curriculum.dataset(events),
         processing_class=loaded.tokenizer,
@@ -67,7 +67,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     return finished._replace(metrics=finished.metrics | {"prompts": stage.prompts} | curriculum.metrics)
 
 
-def _examples(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
+def examples_of(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
     """As many as the steps take, and several times as many where they are chosen among. A pair stands together."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     labelled = read_labelled(manifest.conversations, schema).conversations
@@ -89,7 +89,7 @@ def _asked(example: Example, stage: Rl) -> list[ChatMessage]:
     )
 
 
-def _config(manifest: StageManifest, stage: Rl) -> GRPOConfig:
+def config_of(manifest: StageManifest, stage: Rl) -> GRPOConfig:
     return GRPOConfig(
         **trainer_arguments(manifest, stage, stage.steps),
         lr_scheduler_type="constant_with_warmup",
