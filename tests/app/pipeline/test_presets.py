@@ -1,5 +1,8 @@
 """Presets hold what the stages' settings allow, and `--set` changes one of them or says why not."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from app.errors import InputError
@@ -62,3 +65,26 @@ def test_every_setting_of_a_plan_is_explained(preset: Preset) -> None:
     assert (found["sft.loss"].value, found["sft.loss"].origin) == ("nll", "default")
     for name in type(made.distill).model_fields:
         assert any(path == f"distill.{name}" or path.startswith(f"distill.{name}.") for path in found), name
+
+
+def test_the_teachers_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    assignments = re.findall(r"--set (?:'([^']+)'|(\S+))", text[text.index("## Traces") :])
+    made = plan(Preset.standard, ["".join(pair) for pair in assignments]).traces
+    assert [teacher.kind for teacher in made.teachers] == ["privileged", "endpoint"]
+    assert made.max_usd == 20
+
+
+def test_the_settings_of_the_documentation_exist() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    gspo = re.search(r"importance_sampling=sequence [^`]+", text)
+    assert gspo is not None
+    rl = plan(Preset.standard, [f"rl.{setting}" for setting in gspo[0].split()]).rl
+    assert (rl.importance_sampling, rl.updates_per_generation) == ("sequence", 4)
+    sections = {"## SFT": "sft", "## Distillation": "distill", "## RL": "rl"}
+    for title, stage in sections.items():
+        section = text[text.index(title) :].split("\n## ", 1)[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        named = [name for row in rows for name in re.findall(r"`(\w+)[`=]", row)]
+        fields = type(getattr(plan(Preset.standard), stage)).model_fields
+        assert not [name for name in named if name not in fields], stage
