@@ -220,16 +220,17 @@ def run_study(
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
     seeds: Annotated[int, typer.Option(min=1, help="Each with a tenant of its own.")] = 3,
 ) -> None:
-    """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md and
-    results.json."""
-    from app.studies import comparison, matrix, study
+    """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
+    and plots."""
+    from app.studies import comparison, matrix, plots, study
 
     asked = study.Asked(matrix.read(name), seeds, out)
     with _session() as (settings, progress):
         results = study.run(asked, settings, progress)
-        written = comparison.write(asked.study, results, out)
-    print(written.read_text())
-    print(f"written to {written} and {out / 'results.json'}")
+        table = comparison.write(asked.study, results, out)
+        written = [table, out / "results.json", *plots.write(asked.study, results, out)]
+    print(table.read_text())
+    print(f"written: {', '.join(map(str, written))}")
 
 
 @admin.command()

@@ -18,7 +18,7 @@ from app.studies.matrix import Study
 from app.studies.study import MEASURES, RETENTION, SeedResult
 
 SHOWN = (*MEASURES, RETENTION)
-_TITLES = {
+TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "steerability": "steerability",
@@ -64,12 +64,12 @@ def against(results: Iterable[SeedResult], arm: str, other: str, measure: str) -
 def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     arms = list(results[0].arms)
     lines = [f"# {study.title}", "", _how(study, results), ""]
-    lines += _table("arm", [_TITLES[m] for m in SHOWN] + ["s", "tokens"])
+    lines += _table("arm", [TITLES[m] for m in SHOWN] + ["s", "tokens"])
     for arm in arms:
         cells = [_cell(of_arm(results, arm, measure)) for measure in SHOWN]
         lines.append(_line([arm, *cells, *_costs(results, arm)]))
     lines += ["", f"Differences to {study.against}, within each seed:", ""]
-    lines += _table("arm", [_TITLES[m] for m in SHOWN])
+    lines += _table("arm", [TITLES[m] for m in SHOWN])
     for arm in arms:
         if arm != study.against:
             cells = [_cell(against(results, arm, study.against, measure)) for measure in SHOWN]
@@ -87,7 +87,7 @@ def write(study: Study, results: Sequence[SeedResult], out: Path) -> Path:
 
 def _how(study: Study, results: Sequence[SeedResult]) -> str:
     first = next(iter(results[0].arms.values())).measures
-    asked = ", ".join(f"{_TITLES[name]} {first[name].n}" for name in SHOWN if name in first)
+    asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in SHOWN if name in first)
     interval = "mean and 95 % interval over seeds (Student's t)" if len(results) > 1 else "one seed"
     return f"{len(results)} seeds, {interval}; n in each: {asked}. s and tokens: of the whole chain, mean."
 

@@ -47,6 +47,7 @@ class Study(_Part):
     against: str = Field(description="the arm that the others are compared with")
     suite_items: int = Field(default=240, ge=20, description="answers for accuracy and steerability")
     retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
+    pass_items: int = Field(default=0, ge=0, description="conversations for pass@k; 0 leaves it out")
     perturb: tuple[bool, ...] = ()
     settings: dict[str, dict[str, Any]] = {}
     stages: dict[str, Node]

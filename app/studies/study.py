@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
@@ -16,7 +16,7 @@ from app.pipeline.console import Progress
 from app.pipeline.files import Inputs, checked
 from app.pipeline.output import Output
 from app.pipeline.presets import Benchmark
-from app.pipeline.supervisor import Event, read_result, run_stage
+from app.pipeline.supervisor import EVENTS, Event, read_result, run_stage
 from app.serving import adapters
 from app.serving.adapters import Adapter
 from app.serving.base import STARTER, Base, codes_for, digest, find_base
@@ -24,10 +24,12 @@ from app.serving.model_folder import write_whole
 from app.serving.vllm import BASE_NAME, Vllm, serving, while_alive
 from app.settings import Settings
 from app.studies import matrix
-from app.studies.exam import longest, marks_of
+from app.studies.exam import longest, marks_of, pass_at_k
 from app.studies.matrix import GENERAL, Ground, Study
+from evaluation.contract.record import Split
 from evaluation.measures import Measure, rate
 from evaluation.predictor import VllmPredictor, load_codes
+from evaluation.report import StageReport
 from training.config import StageManifest
 from training.starter.world import bench_items, demo_tenant, expert_traces, general_prompts
 
@@ -45,10 +47,20 @@ class Cost(BaseModel):
 
 
 class Marks(BaseModel):
-    """measures: those of MEASURES, and `retention`."""
+    """measures: those of MEASURES, and `retention`. curve: share of right rollouts at each step, of RL.
+
+    pass_at_k: for k = 1, 2, …, on the tenant's own conversations.
+    """
 
     measures: dict[str, Measure]
     cost: Cost
+    curve: list[float] = []
+    pass_at_k: list[float] = []
+
+
+class Found(NamedTuple):
+    measures: dict[str, Measure]
+    pass_at_k: list[float]
 
 
 class SeedResult(BaseModel):
@@ -91,10 +103,12 @@ def _seed(prepared: Prepared, settings: Settings, progress: Progress) -> SeedRes
         progress.note(f"seed {prepared.seed}: everything was done before")
         return SeedResult.model_validate_json(kept.read_bytes())
     _train(prepared, settings, progress)
-    measures = _measure(prepared, settings, progress)
-    arms = {
-        name: Marks(measures=found, cost=_cost(prepared.chains[name])) for name, found in measures.items()
-    }
+    arms = {}
+    for name, found in _measure(prepared, settings, progress).items():
+        chain = prepared.chains[name]
+        arms[name] = Marks(
+            measures=found.measures, cost=_cost(chain), curve=_curve(chain), pass_at_k=found.pass_at_k
+        )
     made = SeedResult(key=prepared.key, seed=prepared.seed, arms=arms)
     write_whole(kept, made.model_dump_json(indent=1).encode())
     return made
@@ -123,7 +137,7 @@ def _prepare(study: Study, seed: int, base: Base, folder: Path) -> Prepared:
     chains = {BASE_ARM: list[StageManifest]()}
     chains |= {row.name: matrix.chain(study, row, ground) for row in study.rows}
     last = [f"{name}: {chain[-1].out.name if chain else ''}" for name, chain in chains.items()]
-    measured = (str(study.suite_items), str(study.retention_items))
+    measured = [str(n) for n in (study.suite_items, study.retention_items, study.pass_items) if n]
     return Prepared(study, seed, base, folder, inputs, chains, output.key_of(key, *measured, *last))
 
 
@@ -148,7 +162,7 @@ def _show_event(progress: Progress, title: str, event: Event) -> None:
     progress.update(title, event.get("step") or 0, event.get("total_steps"), event.get("message") or "")
 
 
-def _measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[str, dict[str, Measure]]:
+def _measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[str, Found]:
     base, folder = prepared.base, prepared.folder
     frozen = {
         name: adapters.freeze(chain[-1].out / "adapter", folder / "adapters", settings.vllm_max_lora_rank)
@@ -181,16 +195,13 @@ def _loaded(vllm: Vllm, frozen: dict[str, Adapter]) -> list[Served]:
 
 async def _ask(
     prepared: Prepared, vllm: Vllm, served: list[Served], settings: Settings, progress: Progress
-) -> dict[str, dict[str, Measure]]:
+) -> dict[str, Found]:
     study, inputs, base = prepared.study, prepared.inputs, prepared.base
     suite = benchmark.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=prepared.seed))
     codes = codes_for(base.folder, inputs.schema)
     exam = Exam(inputs, suite, codes, prepared.folder / "benchmark", with_baselines=False)
     made = await benchmark.examine(exam, vllm.endpoint, served, settings, progress)
-    found = {
-        stage.stage: {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
-        for stage in made.stages
-    }
+    found = {stage.stage: Found(_measures(stage), []) for stage in made.stages}
     items = bench_items("unseen_pairs", study.retention_items, prepared.seed)
     codes = load_codes(base.folder, longest(items))
     async with vllm.endpoint.async_client() as client:
@@ -199,13 +210,38 @@ async def _ask(
             predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
             shown = partial(_show, progress, title, len(items))
             marks = await marks_of(predictor, items, settings.concurrency, shown)
-            found[one.stage][RETENTION] = rate(sum(mark.right for mark in marks), len(marks))
+            found[one.stage].measures[RETENTION] = rate(sum(mark.right for mark in marks), len(marks))
             progress.end(title)
+        if study.pass_items:
+            own = [c for c in inputs.splits[Split.test] if c.labelled][: study.pass_items]
+            for one in served:
+                title = f"pass@k {one.stage}"
+                predictor = VllmPredictor(client, one.model, *exam.codes)
+                shown = partial(_show, progress, title, len(own))
+                rates = await pass_at_k(predictor, inputs.schema, own, settings.concurrency, shown)
+                found[one.stage] = found[one.stage]._replace(pass_at_k=rates)
+                progress.end(title)
     return found
+
+
+def _measures(stage: StageReport) -> dict[str, Measure]:
+    return {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
 
 
 def _show(progress: Progress, title: str, total: int, done: int) -> None:
     progress.update(title, done, total)
+
+
+def _curve(chain: Sequence[StageManifest]) -> list[float]:
+    if not chain or chain[-1].stage.kind != "rl":
+        return []
+    lines = (chain[-1].out / EVENTS).read_text().splitlines()
+    by_step = {
+        event["step"]: event["label_accuracy"]
+        for line in lines
+        if "label_accuracy" in (event := json.loads(line))
+    }
+    return [by_step[step] for step in sorted(by_step)]
 
 
 def _cost(chain: Iterable[StageManifest]) -> Cost:

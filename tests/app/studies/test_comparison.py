@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.studies import comparison
+from app.studies import comparison, plots
+from app.studies.exam import at_least_one
 from app.studies.matrix import Study
 from app.studies.study import Cost, Marks, SeedResult
 from evaluation.measures import Measure
@@ -62,3 +63,25 @@ def test_the_table_says_how_many_seeds_and_questions_and_what_it_is_compared_wit
     assert cells[1][1].startswith("0.250 ± 0.000")
     read = json.loads((tmp_path / "results.json").read_text())
     assert [SeedResult.model_validate(one) for one in read] == found
+
+
+def test_plots_show_what_was_measured_and_leave_out_what_was_not(tmp_path: Path) -> None:
+    found = results((0.25, 0.5), (0.75, 1.0))
+    assert plots.write(STUDY, found, tmp_path) == []  # accuracy alone pays for nothing
+    for number, result in enumerate(found):
+        for arm, steerability in (("A", 0.2), ("B", 0.8)):
+            result.arms[arm].measures["steerability"] = Measure(
+                value=steerability + number / 10, n=9, ci95=None
+            )
+        result.arms["B"].curve = [0.1, 0.2, 0.3 + number]
+        result.arms["A"].pass_at_k = [0.5, 0.75]
+    made = plots.write(STUDY, found, tmp_path)
+    assert [path.name for path in made] == ["accuracy-steerability.svg", "learning.svg", "pass-at-k.svg"]
+    first = [path.read_bytes() for path in made]
+    assert all(b"<svg" in content for content in first)
+    assert [path.read_bytes() for path in plots.write(STUDY, found, tmp_path)] == first
+
+
+def test_pass_at_k_is_the_chance_that_one_of_k_is_right() -> None:
+    assert [at_least_one(4, 1, k) for k in (1, 2, 4)] == [pytest.approx(0.25), pytest.approx(0.5), 1.0]
+    assert (at_least_one(4, 0, 4), at_least_one(4, 4, 1)) == (0.0, 1.0)
