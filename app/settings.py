@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     vllm_extra_args: Words = ()
     socket_dir: Path = Path(tempfile.gettempdir())
     concurrency: int = Field(32, ge=1)
+    training_processes: int = Field(1, ge=1)  # of a stage that learns; on GPUs as many as there are
     stage_stop_timeout_s: float = Field(15, ge=0)
     job_heartbeat_s: float = Field(15, gt=0)
     job_lease_s: float = Field(120, gt=0)  # a worker that is silent for so long has lost its job

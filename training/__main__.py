@@ -62,17 +62,20 @@ def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
     if earlier and earlier["status"] == "succeeded" and earlier["manifest_sha256"] == manifest.sha256:
         return 0
     manifest.out.mkdir(parents=True, exist_ok=True)
-    (manifest.out / RESULT).unlink(missing_ok=True)
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that `accelerate launch` starts
+    if speaks:
+        (manifest.out / RESULT).unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, _cancel)
     _keep_to_this_machine()
     _leave_vllm_out()
-    events = Events(manifest.out, manifest.stage.kind)
+    events = Events(manifest.out, manifest.stage.kind, silent=not speaks)
     started = time.monotonic()
     try:
         events.write("started", message=f"stage {manifest.stage.kind} on {manifest.base}")
         finished = _dispatch(manifest, events, as_trl)
         outcome = _outcome(manifest, time.monotonic() - started, finished)
-        drop_checkpoints(manifest.out)
+        if speaks:
+            drop_checkpoints(manifest.out)
     except BaseException as error:  # noqa: BLE001
         signal.signal(
             signal.SIGTERM, signal.SIG_IGN
@@ -80,6 +83,8 @@ def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
         if not isinstance(error, StageFailed | Cancelled):
             traceback.print_exc()
         outcome = _outcome(manifest, time.monotonic() - started, failure_of(error), events.step)
+    if not speaks and outcome["status"] == "succeeded":
+        return 0
     return _report(manifest, events, outcome)
 
 
@@ -132,6 +137,9 @@ def _report(manifest: StageManifest, events: Events, outcome: dict[str, Any]) ->
     failed = outcome["status"] == "failed"
     if failed:
         print(f"{outcome['code']}: {outcome['message']}", file=sys.stderr)
+    earlier = read_result(manifest.out)
+    if earlier is not None and outcome["code"] == FailureCode.cancelled:
+        return 1  # another process of this stage failed first, and its reason is the one to tell
     try:
         events.write("failed" if failed else "finished", step=outcome["step"], message=outcome["message"])
         write_json(manifest.out / RESULT, outcome)

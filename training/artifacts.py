@@ -26,6 +26,7 @@ class FailureCode(StrEnum):
     input_not_found = "input_not_found"
     no_single_token_codes = "no_single_token_codes"
     teacher_unavailable = "teacher_unavailable"
+    unfit_settings = "unfit_settings"
     unexpected_error = "unexpected_error"
 
 

@@ -18,6 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from training import processes
 from training.artifacts import (
     CHECKPOINTS,
     FailureCode,
@@ -55,8 +56,18 @@ _SHOWN = (
 
 
 def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> dict[str, Any]:
-    """Keyword arguments that every TRL configuration takes. One process, one device."""
+    """Keyword arguments that every TRL configuration takes.
+
+    Raises: StageFailed where the processes cannot share a batch.
+    """
     on_cuda = torch.cuda.is_available()
+    accumulation, rest = divmod(stage.accumulation, processes.count())
+    if rest or not accumulation:
+        raise StageFailed(
+            FailureCode.unfit_settings,
+            f"batch_size {stage.batch_size} is not a multiple of micro_batch_size {stage.micro_batch_size} times "
+            f"{processes.count()} processes; halve micro_batch_size",
+        )
     return {
         "output_dir": str(manifest.out / CHECKPOINTS),
         "seed": manifest.seed,
@@ -66,7 +77,8 @@ def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> d
         "warmup_steps": min(stage.warmup_steps, steps // 4),
         "max_grad_norm": stage.max_grad_norm,
         "per_device_train_batch_size": stage.micro_batch_size,
-        "gradient_accumulation_steps": stage.accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "ddp_find_unused_parameters": False,
         "gradient_checkpointing": False,
         "bf16": uses_bf16(stage.precision),
         "use_cpu": not on_cuda,
@@ -116,7 +128,7 @@ class Watch(TrainerCallback):
             self.stop("max_seconds")
         if self.validation is not None and self.validation.plateau:
             self.stop("plateau")
-        if self.stopped_by is not None:
+        if processes.any_of(self.stopped_by is not None):
             control.should_training_stop = True
 
     def on_log(
@@ -130,7 +142,8 @@ class Watch(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._sha256)
+        if processes.is_first():
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._sha256)
 
 
 class Flops(TrainerCallback):
@@ -191,10 +204,10 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
         metrics["flops"] = flops.of_step * trainer.state.global_step
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
-    trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
-    (manifest.out / "adapter" / "README.md").unlink(
-        missing_ok=True
-    )  # serving takes weights and config, nothing else
+    if processes.is_first():
+        trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
+        # Serving takes weights and config, nothing else.
+        (manifest.out / "adapter" / "README.md").unlink(missing_ok=True)
     return Finished(trainer.state.global_step, _tokens(watch), metrics)
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 
 class Events:
-    """Appends, so that a resumed stage goes on with the same file. `step` is the last one written."""
+    """Appends, so that a resumed stage goes on with the same file. `step` is the last one written.
 
-    def __init__(self, out: Path, stage: str):
-        self._path, self._stage = out / "events.jsonl", stage
+    silent: of several processes one speaks.
+    """
+
+    def __init__(self, out: Path, stage: str, *, silent: bool = False):
+        self._path, self._stage, self._silent = out / "events.jsonl", stage, silent
         self.step: int | None = None
 
     def write(
@@ -25,6 +28,8 @@ class Events:
         metrics: Mapping[str, float] | None = None,
     ) -> None:
         self.step = self.step if step is None else step
+        if self._silent:
+            return
         line: dict[str, Any] = {
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "stage": self._stage,

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evaluation.contract.parse import parse
+from training import processes
 from training.artifacts import write_json
 from training.config import Learning, StageManifest
 from training.data import Example, balanced_choice, make_example, read_labelled
@@ -59,7 +60,7 @@ class Validation(TrainerCallback):
         if self._kept.is_file() and state.global_step:
             earlier = [Mark(*mark) for mark in json.loads(self._kept.read_text())]
             self.marks = [mark for mark in earlier if mark.step <= state.global_step]
-        else:
+        elif processes.is_first():
             shutil.rmtree(self._best, ignore_errors=True)
 
     def on_step_end(
@@ -69,10 +70,11 @@ class Validation(TrainerCallback):
         if state.global_step % self._every and not last:
             return
         mark = Mark(state.global_step, *self._shares(kwargs["model"]))
-        if not self.marks or mark.score > self.best.score:
+        if processes.is_first() and (not self.marks or mark.score > self.best.score):
             kwargs["model"].save_pretrained(str(self._best), selected_adapters=[STUDENT])
         self.marks.append(mark)
-        write_json(self._kept, [list(mark) for mark in self.marks])
+        if processes.is_first():
+            write_json(self._kept, [list(mark) for mark in self.marks])
         self._events.write(
             "metric",
             step=mark.step,
@@ -95,10 +97,11 @@ class Validation(TrainerCallback):
         """Puts the best student into the model of this step. Returns what to say about it."""
         if not self.marks:
             return {}
-        if self.best.step != step:
-            weights = load_file(Path(self._best) / "adapter_model.safetensors")
-            set_peft_model_state_dict(model, weights, adapter_name=STUDENT)
-        shutil.rmtree(self._best, ignore_errors=True)
+        if processes.is_first():  # which saves it
+            if self.best.step != step:
+                weights = load_file(Path(self._best) / "adapter_model.safetensors")
+                set_peft_model_state_dict(model, weights, adapter_name=STUDENT)
+            shutil.rmtree(self._best, ignore_errors=True)
         best = self.best
         return {
             "validated_step": best.step,

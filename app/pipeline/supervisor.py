@@ -53,9 +53,25 @@ def run_stage(
 
     Raises: StageFailed, NoSpace, StageStopped; the child's whole group has ended when this returns or raises.
     """
-    return supervise(
-        [sys.executable, "-m", "training", "run", str(manifest)], out, settings, on_event, stopped, keep
-    )
+    kind = json.loads(manifest.read_bytes())["stage"]["kind"]
+    processes = 1 if kind == "traces" else settings.training_processes
+    return supervise(command(manifest, processes), out, settings, on_event, stopped, keep)
+
+
+def command(manifest: Path, processes: int) -> list[str]:
+    """processes: usually as many as there are GPUs; each has the whole model and a part of the batch."""
+    stage = ["-m", "training", "run", str(manifest)]
+    if processes == 1:
+        return [sys.executable, *stage]
+    several = ["--multi_gpu"]  # its way to start processes; without a GPU a stage computes on the CPU all the same
+    several += ["--num_processes", str(processes), "--num_machines", "1", "--main_process_port", "0"]
+    several += [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]  # a stage says for itself what it computes in
+    return [sys.executable, "-m", "accelerate.commands.launch", *several, *stage]
 
 
 def supervise(

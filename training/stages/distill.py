@@ -239,7 +239,7 @@ class Trainer(KeepsAdapters, DistillationTrainer):
         position_T = torch.arange(out["completion_mask"].size(1), device=where)
         learned_T = (position_T >= self._stage.skip_tokens).to(out["completion_mask"].dtype)
         out["loss_mask"] = out["completion_mask"] * learned_T
-        out["num_items_in_batch"] = out["loss_mask"].sum()
+        out["num_items_in_batch"] = self.accelerator.gather(out["loss_mask"].sum()).sum()
         # trl shuffles what is generated for a step, so every sequence says which row it belongs to.
         out["row"] = torch.arange(len(inputs), device=where) // self._sharing
         return out

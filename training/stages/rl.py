@@ -27,10 +27,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import _ForwardRedirection
 
 from evaluation.contract.parse import parse
 from evaluation.contract.render import ChatMessage
-from training.artifacts import Finished
+from training import processes
+from training.artifacts import FailureCode, Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
 from training.data import Example, balanced, hint_for, make_example, read_labelled
@@ -47,6 +49,7 @@ _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a 
 
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
+    _check_share(stage)
     loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
     curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
@@ -65,6 +68,18 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     )
     finished = fit(trainer, manifest, watch, events)
     return finished._replace(metrics=finished.metrics | {"prompts": stage.prompts} | curriculum.metrics)
+
+
+def _check_share(stage: Rl) -> None:
+    """Raises: StageFailed where a process would see a part of what belongs together."""
+    share = stage.batch_size * stage.updates_per_generation // processes.count()
+    together = stage.generations * (2 if stage.pairs else 1)
+    if (stage.pairs or stage.teacher_weight) and share % together:
+        raise StageFailed(
+            FailureCode.unfit_settings,
+            f"each of {processes.count()} processes has {share} completions of a generation, and {together} belong "
+            "together; raise batch_size",
+        )
 
 
 def examples_of(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
@@ -164,6 +179,7 @@ class Trainer(KeepsAdapters, GRPOTrainer):
 
     def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, **kwargs: Any):
         self._stage, self._rewarder, self._watch = stage, rewarder, watch
+        self._redirected = _ForwardRedirection()
         self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
         super().__init__(**kwargs)
 
@@ -230,9 +246,14 @@ class Trainer(KeepsAdapters, GRPOTrainer):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
         cut = input_ids.size(1) - logits_to_keep
+        plain = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():
-            scored = score(
-                self.accelerator.unwrap_model(model),
+            # Through the wrapper's forward, where there is one: that is what makes gradients meet.
+            scored = self._redirected(
+                model,
+                plain,
+                score,
+                plain,
                 input_ids[:, :cut],
                 attention_mask[:, :cut],
                 input_ids[:, cut:],
