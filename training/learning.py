@@ -1,5 +1,6 @@
 """What the stages that learn share: arguments of the trainer, watching it, resuming it, handing its adapter on."""
 
+import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,10 +27,12 @@ from training.artifacts import (
     StageFailed,
     latest_checkpoint,
     mark_complete,
+    write_json,
 )
-from training.config import Learning, StageManifest
+from training.config import StageManifest
 from training.model import STUDENT, Loaded, uses_bf16
 from training.progress import Events
+from training.settings import Learning
 from training.validation import Validation
 
 _SHOWN = (
@@ -147,25 +150,32 @@ class Watch(TrainerCallback):
 
 
 class Flops(TrainerCallback):
-    """Counts the floating-point operations of one step, sampling and teacher included; counting all would be slow."""
+    """Counts the floating-point operations of the first step, sampling and teacher included; counting all is slow.
 
-    def __init__(self, stack: ExitStack):
-        """stack: ends the counting where the step does not."""
-        self._stack, self._counter = stack, FlopCounterMode(display=False)
-        self.of_step: int | None = None
+    Only of the very first: counting takes other kernels, whose last digits differ, and a stage that is resumed must go
+    on as it would have.
+    """
+
+    def __init__(self, stack: ExitStack, kept: Path):
+        """stack: ends the counting where the step does not. kept: file for the count."""
+        self._stack, self._kept, self._counter = stack, kept, FlopCounterMode(display=False)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.of_step is None:
+        if state.global_step == 0:
             self._stack.enter_context(self._counter)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self.of_step is None:
+        if state.global_step == 1:
             self._stack.close()
-            self.of_step = int(self._counter.get_total_flops())
+            write_json(self._kept, int(self._counter.get_total_flops()))
+
+    @property
+    def of_step(self) -> int:
+        return int(json.loads(self._kept.read_text()))
 
 
 class KeepsAdapters:
@@ -195,13 +205,12 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
     )
     trainer.remove_callback(PrinterCallback)  # the events say the same
     with ExitStack() as stack:
-        flops = Flops(stack)
+        flops = Flops(stack, manifest.out / "flops.json")
         for callback in filter(None, (flops, watch.validation, watch)):  # an examination is no part of a step
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _summary(watch)
-    if flops.of_step is not None:
-        metrics["flops"] = flops.of_step * trainer.state.global_step
+    metrics["flops"] = flops.of_step * trainer.state.global_step
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from training.config import Divergence, Estimator
+from training.settings import Divergence, Estimator
 
 JSD_TEACHER_SHARE = 0.5
 

@@ -23,7 +23,7 @@ from transformers import (
 from evaluation.contract.render import ChatMessage, CodesError, choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.artifacts import FailureCode, StageFailed
-from training.config import Lora, Precision
+from training.settings import Lora, Precision
 
 STUDENT = "default"
 POOL_SIZE = MAX_CATEGORIES + 1

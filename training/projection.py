@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from training.config import Divergence
 from training.losses import Terms, per_token
+from training.settings import Divergence
 
 CHUNK = 512
 

@@ -18,11 +18,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from evaluation.contract.parse import parse
 from training import processes
 from training.artifacts import write_json
-from training.config import Learning, StageManifest
+from training.config import StageManifest
 from training.data import Example, balanced_choice, make_example, read_labelled
 from training.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.rollouts import Sampling, sample
+from training.settings import Learning
 
 _GREEDY, _TOKENS, _ROWS = 1e-4, 192, 64
 

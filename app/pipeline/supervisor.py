@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 import app
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AppError, NoSpace, StageFailed
 from app.settings import Settings
+from training.config import StageManifest
 
 EVENTS, RESULT, LOG = "events.jsonl", "result.json", "stage.log"
 _POLL_S = 0.2
@@ -53,9 +56,16 @@ def run_stage(
 
     Raises: StageFailed, NoSpace, StageStopped; the child's whole group has ended when this returns or raises.
     """
-    kind = json.loads(manifest.read_bytes())["stage"]["kind"]
-    processes = 1 if kind == "traces" else settings.training_processes
+    processes = settings.training_processes if _learns(manifest) else 1
     return supervise(command(manifest, processes), out, settings, on_event, stopped, keep)
+
+
+def _learns(manifest: Path) -> bool:
+    """False of one that cannot be read: the stage's own process says why."""
+    try:
+        return StageManifest.model_validate_json(manifest.read_bytes()).stage.kind != "traces"
+    except (OSError, ValidationError):
+        return False
 
 
 def command(manifest: Path, processes: int) -> list[str]:
@@ -63,7 +73,9 @@ def command(manifest: Path, processes: int) -> list[str]:
     stage = ["-m", "training", "run", str(manifest)]
     if processes == 1:
         return [sys.executable, *stage]
-    several = ["--multi_gpu"]  # its way to start processes; without a GPU a stage computes on the CPU all the same
+    several = [
+        "--multi_gpu"
+    ]  # its way to start processes; without a GPU a stage computes on the CPU all the same
     several += ["--num_processes", str(processes), "--num_machines", "1", "--main_process_port", "0"]
     several += [
         "--mixed_precision",

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from evaluation.contract.record import Conversation, Message, Role
 from evaluation.contract.schema import Category, CategorySchema
 from tests.training.shop import THINGS, WORDS, Tenant, response
+from tests.training.teacher_server import Server
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
@@ -113,6 +115,13 @@ def traces(tenant: Tenant, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
 
 
 def _learn_the_form(model: Any, tokenizer: Any, tenant: Tenant, letters: list[str]) -> None:

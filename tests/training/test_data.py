@@ -12,7 +12,6 @@ from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
 from tests.training.shop import Tenant, response
 from training.artifacts import StageFailed
-from training.config import Lora
 from training.data import (
     Example,
     balanced,
@@ -23,9 +22,11 @@ from training.data import (
     read_traces,
     retarget,
 )
+from training.judge import Quality, judge
 from training.model import code_pool, load, prompt_tokens
+from training.settings import Lora
 from training.stages.sft import tokenise
-from training.stages.traces import Quality, Written, judge, select
+from training.stages.traces import Written, select
 from training.teachers.privileged import HintKind, with_hint
 from training.tree_rows import IGNORED, row_of
 

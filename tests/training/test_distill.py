@@ -11,12 +11,18 @@ from datasets import Dataset
 
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed, latest_checkpoint
-from training.config import Distill, Divergence, StageManifest, TeacherKind
+from training.config import Distill, StageManifest
 from training.learning import Watch
 from training.losses import per_token
 from training.model import Loaded, load
 from training.progress import Events
-from training.stages.distill import TEACHER, Follow, Trainer, _config, _external, add_teacher, pairs
+from training.settings import Divergence, TeacherKind
+from training.stages.distill import (
+    Trainer,
+    _config,
+    _external,
+)
+from training.teachers.ema import TEACHER, Follow, add_teacher, pairs
 
 SETTINGS = {
     "batch_size": 4,

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from training import projection
-from training.config import Divergence, Estimator
 from training.losses import (
     Terms,
     estimated,
@@ -20,6 +19,7 @@ from training.losses import (
     sampled_token_reverse_kl,
 )
 from training.projection import Compared, States, terms_of
+from training.settings import Divergence, Estimator
 
 V, T = 3, 3
 

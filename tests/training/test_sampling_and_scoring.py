@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.training.shop import Tenant
-from training.config import Lora
 from training.data import make_example
 from training.model import Loaded, load, merged, prompt_tokens
 from training.rollouts import Sampling, draw, left_padded, sample, sample_repeated
+from training.settings import Lora
 from training.shared_prefix import score
 
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from tests.training.shop import Tenant
 from training.artifacts import CHECKPOINTS
-from training.config import Lora, Sft, StageManifest
+from training.config import Sft, StageManifest
 from training.data import read_traces
 from training.model import Loaded, load
 from training.progress import Events
+from training.settings import Lora
 from training.stages import sft
 from training.tree_rows import Collator, Row
 

@@ -32,13 +32,13 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel
 from trl import DistillationConfig, DistillationTrainer
 from trl.trainer.utils import use_adapter
 
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import FailureCode, Finished, StageFailed
-from training.config import Distill, StageManifest, TeacherKind
+from training.config import Distill, StageManifest
 from training.data import (
     Example,
     Trace,
@@ -53,7 +53,6 @@ from training.data import (
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import estimated
 from training.model import (
-    STUDENT,
     Loaded,
     backbone_of,
     check_fits,
@@ -69,10 +68,11 @@ from training.preflight import preflight
 from training.progress import Events
 from training.projection import Compared, States, terms_of
 from training.rollouts import Sampling, left_padded, sample_repeated
+from training.settings import TeacherKind
+from training.teachers.ema import TEACHER, Follow, add_teacher
 from training.teachers.privileged import with_hint
 from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
-TEACHER = "teacher"
 _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
 
 
@@ -174,39 +174,6 @@ def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[st
         "traced": demonstration is not None,
     }
     return row if stage.on_policy else row | {"completion": demonstration}
-
-
-def add_teacher(model: PeftModel) -> None:
-    """A frozen fp32 copy of the student beside it."""
-    model.add_adapter(TEACHER, model.peft_config[STUDENT])
-    with torch.no_grad():
-        for student, teacher in pairs(model):
-            teacher.data = student.detach().to(torch.float32, copy=True)
-    model.set_adapter(STUDENT)
-    for _, teacher in pairs(model):
-        teacher.requires_grad_(False)
-
-
-def pairs(model: PeftModel) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
-    """Every weight of the student with the teacher's."""
-    named = dict(model.named_parameters())
-    return [
-        (p, named[n.replace(f".{STUDENT}.", f".{TEACHER}.")]) for n, p in named.items() if f".{STUDENT}." in n
-    ]
-
-
-class Follow(TrainerCallback):
-    """Moves the teacher after every step of the student."""
-
-    def __init__(self, model: PeftModel, rate: float):
-        self._model, self._rate = model, rate
-
-    @torch.no_grad()
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        for student, teacher in pairs(self._model):
-            teacher.lerp_(student.to(torch.float32), self._rate)
 
 
 class Trainer(KeepsAdapters, DistillationTrainer):

@@ -23,10 +23,9 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
-from evaluation.contract.parse import decided_by, evidence, parse
+from evaluation.contract.parse import parse
 from training.artifacts import FailureCode, Finished, StageFailed, write_jsonl
 from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
 from training.data import (
@@ -39,6 +38,7 @@ from training.data import (
     make_example,
     read_labelled,
 )
+from training.judge import Quality, judge
 from training.model import code_pool, load_tokenizer
 from training.progress import Events
 from training.teachers.endpoint import Asked, Endpoint
@@ -46,14 +46,6 @@ from training.teachers.paid import Account, Answers
 from training.teachers.privileged import HintKind, with_attempt, with_hint
 
 _UNREADABLE = "unreadable"
-
-
-class Quality(StrEnum):
-    """How well a right answer is justified, best first."""
-
-    full = "full"  # customer and condition quoted truly
-    condition = "condition"
-    evidence = "evidence"
 
 
 class Written(NamedTuple):
@@ -209,25 +201,6 @@ def select(written: Written, teacher: str) -> Kept | None:
     return Kept(trace, quality)
 
 
-def judge(text: str, example: Example) -> Quality | None:
-    """None where the response is not to be learned from."""
-    answer = parse(text, example.schema, example.prompt.codes)
-    stripped = text.rstrip()
-    if (
-        answer.failure is not None
-        or answer.category != example.gold
-        or not stripped.endswith(example.gold_code)
-    ):
-        return None
-    decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
-    quoted = bool(evidence(answer.reasoning, example.conversation))
-    if decided and quoted:
-        return Quality.full
-    if decided:
-        return Quality.condition
-    return Quality.evidence if quoted else None
-
-
 def _written(
     manifest: StageManifest,
     stage: Traces,
@@ -251,9 +224,9 @@ def _from_model(
     manifest: StageManifest, stage: Traces, teacher: PrivilegedTeacher, examples: list[Example]
 ) -> Iterator[list[Written]]:
     # Imported here because an endpoint's traces need no model in this process.
-    from training.config import Lora, Precision
     from training.model import load, prompt_tokens, uses_bf16
     from training.rollouts import Sampling, sample
+    from training.settings import Lora, Precision
 
     adapter = manifest.adapter if teacher.model is None else None
     model, tokenizer = load(teacher.model or manifest.base, adapter, Lora(), manifest.seed)

@@ -1,0 +1,90 @@
+"""What the settings of stages are made of: what all that learn share, and the choices that have names. Torch-free."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Precision(StrEnum):
+    auto = "auto"  # bf16 autocast where the processor multiplies bf16 in hardware, else fp32
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Divergence(StrEnum):
+    forward = "forward"  # KL(teacher || student): what SDFT's published numbers used
+    reverse = "reverse"
+    jsd = "jsd"
+
+
+class Estimator(StrEnum):
+    """How the gradient of a divergence is had. All but `analytic` are of the reverse KL."""
+
+    analytic = "analytic"  # over the whole vocabulary at each position; what follows from a token is left out
+    token = "token"  # from the token that was written alone
+    rao_blackwellized = "rao_blackwellized"  # analytic, and the written token is credited with what follows
+    constant = "constant"  # every token counts alike: a control that learns nothing from the teacher
+
+
+class TeacherKind(StrEnum):
+    ema = "ema"  # the student's exponential moving average
+    live = "live"  # the student as it is
+    base = "base"  # the model without the adapter
+    external = "external"  # another model with the same tokenizer
+
+
+class Lora(Settings):
+    """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
+
+    rank: int = Field(default=32, ge=1, le=512)
+    alpha: int = Field(default=64, ge=1)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+
+class Learning(Settings):
+    """batch_size: sequences in one optimizer step; micro_batch_size: of them at once in memory.
+
+    max_seconds: the stage ends after the step that passes it, and says so in its metrics.
+    """
+
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    micro_batch_size: int = Field(default=32, ge=1)
+    warmup_steps: int = Field(default=10, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_seconds: float | None = Field(default=None, gt=0)
+    checkpoint_every: int = Field(default=50, ge=1)
+    validate_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="steps from one examination on the validation split to the next; the best wins",
+    )
+    validation_items: int = Field(default=64, ge=2, description="conversations of an examination")
+    patience: int | None = Field(
+        default=None, ge=1, description="examinations without a better one, after which the stage ends"
+    )
+    precision: Precision = Precision.auto
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _micro_divides_batch(self) -> "Learning":
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        if self.patience and not self.validate_every:
+            raise ValueError("patience: it counts examinations; give validate_every too")
+        return self
+
+    @property
+    def accumulation(self) -> int:
+        return self.batch_size // self.micro_batch_size
+
+
+EXAMPLES_PER_SCHEMA = Field(
+    default=4, ge=1, description="examples under one drawing of the schema, which is then read once for all"
+)

@@ -1,0 +1,44 @@
+"""A teacher that is the student's exponential moving average: a second adapter beside it, in fp32."""
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from training.model import STUDENT
+
+TEACHER = "teacher"
+
+
+def add_teacher(model: PeftModel) -> None:
+    """A frozen fp32 copy of the student beside it."""
+    model.add_adapter(TEACHER, model.peft_config[STUDENT])
+    with torch.no_grad():
+        for student, teacher in pairs(model):
+            teacher.data = student.detach().to(torch.float32, copy=True)
+    model.set_adapter(STUDENT)
+    for _, teacher in pairs(model):
+        teacher.requires_grad_(False)
+
+
+def pairs(model: PeftModel) -> list[tuple[torch.nn.Parameter, torch.nn.Parameter]]:
+    """Every weight of the student with the teacher's."""
+    named = dict(model.named_parameters())
+    return [
+        (p, named[n.replace(f".{STUDENT}.", f".{TEACHER}.")]) for n, p in named.items() if f".{STUDENT}." in n
+    ]
+
+
+class Follow(TrainerCallback):
+    """Moves the teacher after every step of the student."""
+
+    def __init__(self, model: PeftModel, rate: float):
+        self._model, self._rate = model, rate
+
+    @torch.no_grad()
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for student, teacher in pairs(self._model):
+            teacher.lerp_(student.to(torch.float32), self._rate)
