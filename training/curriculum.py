@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from training import processes
 from training.artifacts import write_json
 from training.config import Rl, StageManifest
 from training.data import Example
@@ -82,8 +83,10 @@ class Curriculum:
         )
         found = sum(map(useful, units)) * self._unit
         chosen = [n for unit in ranked for n in unit][:length]
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"chosen": chosen, "useful": found, "rates": {str(n): rates[n] for n in candidates}})
+        if processes.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            content = {"chosen": chosen, "useful": found, "rates": {str(n): rates[n] for n in candidates}}
+            write_json(path, content)
         self._say(number, found, len(candidates), sum(rates.values()) / len(rates))
         return chosen
 

@@ -171,7 +171,8 @@ class Flops(TrainerCallback):
     ) -> None:
         if state.global_step == 1:
             self._stack.close()
-            write_json(self._kept, int(self._counter.get_total_flops()))
+            if processes.is_first():
+                write_json(self._kept, int(self._counter.get_total_flops()))
 
     @property
     def of_step(self) -> int:
@@ -210,7 +211,8 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _summary(watch)
-    metrics["flops"] = flops.of_step * trainer.state.global_step
+    if processes.is_first():
+        metrics["flops"] = flops.of_step * processes.count() * trainer.state.global_step
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():
