@@ -14,6 +14,8 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$python && break; done)
 ARGS ?=
 TESTS ?= tests
+# One more than there are processors: tests of processes and servers mostly wait.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? n + 1 : 4 )))
 
 .PHONY: help install serve demo bench test test-fast check format clean distclean
 
@@ -32,10 +34,10 @@ bench: $(INSTALLED) ## measure the starter model on what it has never seen
 	@$(BIN)/steerwise bench starter $(ARGS)
 
 test: $(INSTALLED) ## all tests, end to end included (TESTS=tests/app for some)
-	@$(BIN)/python -m pytest $(TESTS) -n auto --maxprocesses 4 --dist loadgroup --durations 10 $(ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --durations 10 $(ARGS)
 
 test-fast: $(INSTALLED) ## tests that need no training and no vLLM
-	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" -n auto --maxprocesses 4 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, directions between packages
 	@$(BIN)/ruff check .
