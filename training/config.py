@@ -4,12 +4,20 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from evaluation.contract.schema import CategorySchema
-from training.settings import EXAMPLES_PER_SCHEMA, Divergence, Estimator, Learning, Settings, TeacherKind
+from training.settings import (
+    EXAMPLES_PER_SCHEMA,
+    Divergence,
+    Estimator,
+    Learning,
+    Settings,
+    TeacherKind,
+    Writing,
+)
 from training.teachers.privileged import HintKind
 
 
@@ -86,9 +94,20 @@ class Sft(Learning):
     perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
     balance: bool = True
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
+    text: Path | None = Field(
+        default=None,
+        description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "
+        "pretraining)",
+    )
+
+    @model_validator(mode="after")
+    def _text_is_plain(self) -> "Sft":
+        if self.text is not None and (self.perturb or not self.reasoning):
+            raise ValueError("text: it holds no schema and no answer; leave perturb and reasoning out")
+        return self
 
 
-class Distill(Learning):
+class Distill(Writing):
     kind: Literal["distill"] = "distill"
     learning_rate: float = Field(default=1e-4, gt=0)
     steps: int = Field(default=60, ge=1)
@@ -114,7 +133,6 @@ class Distill(Learning):
     skip_tokens: int = Field(
         default=3, ge=0, description="first tokens left out, which copy the hint's phrases"
     )
-    max_new_tokens: int = Field(default=192, ge=8)
     perturb: bool = True
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
@@ -160,7 +178,9 @@ class Distill(Learning):
         return self
 
 
-class Rl(Learning):
+class Rl(Writing):
+    FULL_RATE: ClassVar[float] = 1e-6
+
     kind: Literal["rl"] = "rl"
     learning_rate: float = Field(default=3e-5, gt=0)
     batch_size: int = Field(default=64, ge=2)
@@ -175,7 +195,6 @@ class Rl(Learning):
         default=None, gt=0, description="how far it may rise; as epsilon if not given"
     )
     updates_per_generation: int = Field(default=1, ge=1, description="optimizer steps on one generation")
-    max_new_tokens: int = Field(default=192, ge=8)
     perturb: bool = True
     pairs: bool = Field(
         default=False,
@@ -252,7 +271,7 @@ class StageManifest(Settings):
 
     @model_validator(mode="after")
     def _has_what_the_stage_reads(self) -> "StageManifest":
-        if self.stage.kind == "sft" and self.traces is None:
+        if self.stage.kind == "sft" and self.stage.text is None and self.traces is None:
             raise ValueError(
                 "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"
             )

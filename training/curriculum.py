@@ -16,10 +16,11 @@ from training import processes
 from training.artifacts import write_json
 from training.config import Rl, StageManifest
 from training.data import Example
-from training.model import Loaded, prompt_tokens, uses_bf16
+from training.model import Loaded, prompt_tokens
 from training.progress import Events
 from training.rewards import reward
-from training.rollouts import Sampling, sample
+from training.rollouts import sample
+from training.samplers import sampling_of
 
 CANDIDATES = 3  # for each prompt that is asked, where prompts are chosen
 
@@ -99,14 +100,13 @@ class Curriculum:
     def _pass_rates(self, numbers: list[int], now: int) -> dict[int, float]:
         stage, tokenizer = self._stage, self._loaded.tokenizer
         prompts = [prompt_tokens(tokenizer, self.examples[n].prompt.messages) for n in numbers]
-        sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
         with torch.random.fork_rng():
             torch.manual_seed(self._seed * 1_000_003 + now)
             written = sample(
                 self._loaded.model,
                 prompts,
                 stage.tries,
-                sampling,
+                sampling_of(stage),
                 [tokenizer.eos_token_id],
                 tokenizer.pad_token_id,
             )

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from evaluation.contract.perturb import Perturbed, for_training, identity
 from evaluation.contract.record import Conversation, parse_jsonl
@@ -25,6 +25,8 @@ from training.teachers.privileged import (
     demonstration_hint,
     no_hint,
 )
+
+T = TypeVar("T")
 
 NO_CATEGORY = "none_of_these"  # the answer that no category fits, where counts are named
 _CODE = re.compile(r'(?P<before>" = (?:not )?|\bfits |(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
@@ -113,15 +115,33 @@ def read_traces(path: Path, schema: CategorySchema) -> list[Trace]:
 
 def read_general(path: Path) -> list[list[ChatMessage]]:
     """Prompts that are not the tenant's. Raises: StageFailed where there is none, or a line is none."""
-    try:
-        prompts = [json.loads(line)["messages"] for line in _read(path).splitlines() if line.strip()]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StageFailed(
-            FailureCode.input_not_found, f'{path}: a line is not {{"messages": […]}} ({error!r})'
-        ) from None
-    if not prompts:
-        raise StageFailed(FailureCode.no_examples, f"{path} has no prompt")
-    return prompts
+    return _read_each(path, "messages", list)
+
+
+def read_texts(path: Path) -> list[str]:
+    """What a tenant knows. Raises: StageFailed where there is nothing, or a line is no text."""
+    return _read_each(path, "text", str)
+
+
+def _read_each(path: Path, name: str, kind: type[T]) -> list[T]:
+    """One value of each line's object."""
+    found: list[T] = []
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)[name]
+        except (ValueError, KeyError, TypeError):
+            value = None
+        if not isinstance(value, kind) or not value:
+            raise StageFailed(
+                FailureCode.input_not_found,
+                f'{path}, line {number}: a line is {{"{name}": …}}, with something in it',
+            )
+        found.append(value)
+    if not found:
+        raise StageFailed(FailureCode.no_examples, f'{path} is empty; give lines of {{"{name}": …}}')
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -30,7 +30,7 @@ from training.artifacts import (
     write_json,
 )
 from training.config import StageManifest
-from training.model import STUDENT, Loaded, uses_bf16
+from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
 from training.settings import Learning
 from training.validation import Validation
@@ -48,6 +48,7 @@ _SHOWN = (
     "paired_bonus",
     "never_right",
     "kl_to_base",
+    "sampler_gap",
     "frac_reward_zero_std",
     "teacher_label_accuracy",
     "mean_token_accuracy",
@@ -197,7 +198,10 @@ class KeepsAdapters:
 
 
 def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events) -> Finished:
-    """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter."""
+    """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter.
+
+    Where every weight was trained, out/model has it as a model of its own too, and the trainer's cannot be used again.
+    """
     checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
     watch.validation = _validation(trainer, manifest, events)
     message = f"resuming from {checkpoint.name}" if checkpoint else "training"
@@ -219,6 +223,8 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
         trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
         (manifest.out / "adapter" / "README.md").unlink(missing_ok=True)
+        if is_full(trainer.model):
+            export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from training.settings import Divergence, Estimator
 
 JSD_TEACHER_SHARE = 0.5
+IMPORTANCE_CAP = 2.0
 
 
 def per_token(
@@ -108,6 +109,16 @@ def rao_blackwellized_reverse_kl(reverse_kl_here_BT: Tensor, sampled_logps_BT: T
     here_BT = reverse_kl_here_BT.detach()
     after_BT = _to_go(here_BT, 1.0) - here_BT
     return reverse_kl_here_BT + sampled_logps_BT * after_BT
+
+
+def importance_weights(logps: Tensor, drawn_logps: Tensor) -> Tensor:
+    """How much likelier each token is to the student than to what drew it, at most IMPORTANCE_CAP; no gradient.
+
+    Of each token and not of the sequence, whose product of ratios is mostly 0 or the cap after some hundred tokens.
+    Source: TRL's `token_truncate`, after Yao et al., "Your efficient RL framework secretly brings you off-policy RL
+    training" (2025).
+    """
+    return (logps.detach() - drawn_logps).exp().clamp(max=IMPORTANCE_CAP)
 
 
 class Terms(NamedTuple):

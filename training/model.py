@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -23,7 +24,8 @@ from transformers import (
 from evaluation.contract.render import ChatMessage, CodesError, choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.artifacts import FailureCode, StageFailed
-from training.settings import Lora, Precision
+from training.config import StageManifest
+from training.settings import Learning, Lora, Precision, Tuning
 
 STUDENT = "default"
 POOL_SIZE = MAX_CATEGORIES + 1
@@ -34,25 +36,82 @@ class Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(base: str, adapter: Path | None, lora: Lora, seed: int) -> Loaded:
-    """base with `adapter` as its trainable student, or with a fresh one that changes nothing yet."""
+def load(manifest: StageManifest, stage: Learning) -> Loaded:
+    """The base with the student of the stage before, or with a fresh one that changes nothing yet."""
+    tokenizer, model = load_tokenizer(manifest.base), load_base(manifest.base)
+    set_seed(manifest.seed)
+    if manifest.adapter is None:
+        shape = _full(model) if stage.tuning is Tuning.full else _low_rank(stage.lora)
+        return Loaded(_trainable(get_peft_model(model, shape)), tokenizer)
+    student = _with_adapter(model, manifest.adapter, is_trainable=True)
+    before = Tuning.full if is_full(student) else Tuning.lora
+    if before is not stage.tuning:
+        raise StageFailed(
+            FailureCode.unfit_settings,
+            f"the stage before was tuned as `{before}`, and its student cannot go on as `{stage.tuning}`; "
+            f"set tuning to {before}",
+        )
+    return Loaded(_trainable(student), tokenizer)
+
+
+def load_writer(
+    base: str, adapter: Path | None, seed: int
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """A model that writes and is not trained."""
     tokenizer, model = load_tokenizer(base), load_base(base)
     set_seed(seed)
-    if adapter is None:
-        shape = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        return Loaded(get_peft_model(model, shape), tokenizer)
+    return model if adapter is None else _with_adapter(model, adapter, is_trainable=False), tokenizer
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Path, is_trainable: bool) -> PeftModel:
     if not (adapter / "adapter_config.json").is_file():
         raise StageFailed(
             FailureCode.adapter_not_found,
             f"no adapter at {adapter}; give the adapter/ directory that the stage before wrote",
         )
-    return Loaded(PeftModel.from_pretrained(model, str(adapter), is_trainable=True), tokenizer)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=is_trainable)
+
+
+def _low_rank(lora: Lora) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _full(model: PreTrainedModel) -> LoraConfig:
+    """An adapter without low-rank matrices that holds a copy of every weight: the base stays whole beside it."""
+    own = {
+        name.rpartition(".")[2] for name, module in model.named_modules() if module._parameters
+    }  # modules with weights of their own
+    return LoraConfig(
+        target_modules=DUMMY_TARGET_MODULES,
+        modules_to_save=sorted(own),
+        ensure_weight_tying=bool(model.config.get_text_config().tie_word_embeddings),
+        task_type="CAUSAL_LM",
+    )
+
+
+def is_full(model: PeftModel) -> bool:
+    return model.peft_config[STUDENT].target_modules == DUMMY_TARGET_MODULES
+
+
+def _trainable(model: PeftModel) -> PeftModel:
+    """What is trained is fp32 whatever the base is: small steps round to nothing in bf16."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def export(loaded: Loaded, folder: Path) -> None:
+    """The student as a model of its own, in the base's precision. The model cannot be trained on."""
+    precision = loaded.model.dtype
+    loaded.model.merge_and_unload().to(precision).save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
 
 
 def load_base(base: str) -> PreTrainedModel:

@@ -1,6 +1,7 @@
 """What the settings of stages are made of: what all that learn share, and the choices that have names. Torch-free."""
 
 from enum import StrEnum
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -37,6 +38,11 @@ class TeacherKind(StrEnum):
     external = "external"  # another model with the same tokenizer
 
 
+class Tuning(StrEnum):
+    lora = "lora"
+    full = "full"  # every weight; the base stays beside them, for teachers and for the distance to it
+
+
 class Lora(Settings):
     """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
 
@@ -50,6 +56,8 @@ class Learning(Settings):
 
     max_seconds: the stage ends after the step that passes it, and says so in its metrics.
     """
+
+    FULL_RATE: ClassVar[float] = 1e-5
 
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(default=32, ge=1)
@@ -68,7 +76,19 @@ class Learning(Settings):
         default=None, ge=1, description="examinations without a better one, after which the stage ends"
     )
     precision: Precision = Precision.auto
+    tuning: Tuning = Field(
+        default=Tuning.lora,
+        description="of a stage that starts from the base; a later one goes on as the one before it",
+    )
     lora: Lora = Lora()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _full_is_slower(cls, given: Any) -> Any:
+        """A rate that suits an adapter ruins a whole model."""
+        if isinstance(given, dict) and given.get("tuning") == Tuning.full and "learning_rate" not in given:
+            return given | {"learning_rate": cls.FULL_RATE}
+        return given
 
     @model_validator(mode="after")
     def _micro_divides_batch(self) -> "Learning":
@@ -83,6 +103,30 @@ class Learning(Settings):
     @property
     def accumulation(self) -> int:
         return self.batch_size // self.micro_batch_size
+
+
+class Sampler(StrEnum):
+    """Who writes the student's responses."""
+
+    auto = "auto"  # vllm where there is a GPU for it and an adapter to hand over, else here
+    here = "here"  # the training process
+    vllm = "vllm"  # a vLLM beside it, which is handed the adapter before each batch
+
+
+class Writing(Learning):
+    """Of stages in which the student writes."""
+
+    max_new_tokens: int = Field(default=192, ge=8)
+    sampler: Sampler = Sampler.auto
+    sampler_memory: float = Field(default=0.3, gt=0, lt=1, description="share of the GPU that its vLLM takes")
+
+    @model_validator(mode="after")
+    def _vllm_takes_adapters(self) -> "Writing":
+        if self.sampler is Sampler.vllm and self.tuning is Tuning.full:
+            raise ValueError(
+                "sampler: vLLM is handed adapters, and with tuning `full` there is none; use `here`"
+            )
+        return self
 
 
 EXAMPLES_PER_SCHEMA = Field(

@@ -13,7 +13,7 @@ from training.stages.rl import Rewarder, config_of, examples_of
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     """The same model, prompts, rewards and settings as `rl.run`; options that TRL does not have are left out."""
-    loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
+    loaded = load(manifest, stage)
     curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     trainer = GRPOTrainer(
         model=loaded.model,

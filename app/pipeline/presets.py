@@ -6,10 +6,19 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
 from training.config import Distill, Rl, Sft, Traces
+
+WHOLE_MODEL = (
+    "`full` makes a model of its own, and one vLLM serves many adapters here; choose `lora`, or train it by "
+    "`python -m training run MANIFEST` and serve the folder model/ that it leaves"
+)
+
+
+def makes_a_whole_model(stage: BaseModel) -> bool:
+    return getattr(stage, "tuning", None) == "full"
 
 
 class Preset(StrEnum):
@@ -38,6 +47,13 @@ class Plan(BaseModel):
     distill: Distill
     rl: Rl
     benchmark: Benchmark
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> "Plan":
+        whole = [stage.kind for stage in self.stages if makes_a_whole_model(stage)]
+        if whole:
+            raise ValueError(f"{whole[0]}.tuning: {WHOLE_MODEL}")
+        return self
 
     @property
     def stages(self) -> tuple[Traces | Sft | Distill | Rl, ...]:

@@ -6,11 +6,13 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.errors import InvalidRequest, Problem
-from app.pipeline.presets import Plan, Preset, plan
+from app.pipeline.presets import Plan, Preset, makes_a_whole_model, plan
 from app.settings import Settings
 from training.config import Distill, EndpointTeacher, Rl, Sft, Teacher, Traces
 
 AnyStage: TypeAlias = Traces | Sft | Distill | Rl
+# Files of this machine or of another tenant, and what whoever runs it decides.
+_NOT_ASKED_FOR = {"teacher_model", "prompts", "text", "sampler", "sampler_memory"}
 TEACHER_KEYS = "STEERWISE_TEACHER_"  # how the name of a variable with a teacher's key begins
 
 
@@ -63,12 +65,13 @@ def _problems(stage: AnyStage, settings: Settings) -> Iterator[Problem]:
     if isinstance(stage, Traces):
         for number, teacher in enumerate(stage.teachers):
             yield from _teacher_problems(f"{where}, teachers[{number}]", teacher, settings)
-    elif isinstance(stage, Distill) and (stage.teacher_model or stage.prompts):
-        # Files of this machine, or of another tenant.
-        name = "teacher_model" if stage.teacher_model else "prompts"
-        yield Problem(f"{where}, {name}", "cannot be chosen here; leave it out")
+    elif makes_a_whole_model(stage):
+        yield Problem(f"{where}, tuning", "is `full`, and what serves here takes adapters; choose `lora`")
+    for name in sorted(_NOT_ASKED_FOR & type(stage).model_fields.keys()):
+        if getattr(stage, name) != type(stage).model_fields[name].default:
+            yield Problem(f"{where}, {name}", "cannot be chosen here; leave it out")
     # Distillation and RL go on with its adapter, and make none of their own.
-    elif isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank:
+    if isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank:
         most = settings.vllm_max_lora_rank
         yield Problem(f"{where}, lora.rank", f"is {stage.lora.rank}; what serves here takes {most} at most")
 

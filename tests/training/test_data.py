@@ -23,8 +23,7 @@ from training.data import (
     retarget,
 )
 from training.judge import Quality, judge
-from training.model import code_pool, load, prompt_tokens
-from training.settings import Lora
+from training.model import Loaded, code_pool, load_writer, prompt_tokens
 from training.stages.sft import tokenise
 from training.stages.traces import Written, select
 from training.teachers.privileged import HintKind, with_hint
@@ -117,7 +116,7 @@ def test_conversations_without_a_label_of_the_schema_are_counted(tenant: Tenant,
 
 
 def test_the_last_label_token_is_learned_and_the_prompt_is_not(tenant: Tenant, base: Path) -> None:
-    loaded = load(str(base), None, Lora(rank=1), 0)
+    loaded = Loaded(*load_writer(str(base), None, 0))
     tokenizer = loaded.tokenizer
     example = make_example(
         tenant.conversations[0], tenant.schema, code_pool(tokenizer, 4), random.Random(0), False
@@ -134,7 +133,7 @@ def test_the_last_label_token_is_learned_and_the_prompt_is_not(tenant: Tenant, b
 
 def test_a_prompt_with_its_answer_is_tokenised_as_the_whole_chat_is(tenant: Tenant, base: Path) -> None:
     """Serving makes tokens of the prompt alone; the template of the whole chat must begin with the same."""
-    loaded = load(str(base), None, Lora(rank=1), 0)
+    loaded = Loaded(*load_writer(str(base), None, 0))
     example = example_of(tenant, 3)
     text = response(example.conversation, tenant.schema, example.prompt.codes)
     whole = loaded.tokenizer.apply_chat_template(
@@ -145,7 +144,7 @@ def test_a_prompt_with_its_answer_is_tokenised_as_the_whole_chat_is(tenant: Tena
 
 
 def test_a_sequence_that_does_not_fit_is_refused_and_not_cut(tenant: Tenant, base: Path) -> None:
-    loaded = load(str(base), None, Lora(rank=1), 0)
+    loaded = Loaded(*load_writer(str(base), None, 0))
     loaded.model.config.max_position_embeddings = 64
     with pytest.raises(StageFailed, match="context of 64; shorten"):
         tokenise(loaded, example_of(tenant, 0).prompt.messages, "x")

@@ -36,6 +36,9 @@ SETTINGS = {
 }
 
 
+both_tunings = pytest.mark.parametrize("tuning", ["lora", "full"])
+
+
 class Run:
     def __init__(self, tenant: Tenant, base: Path, out: Path, **settings: Any):
         stage = {"kind": "distill", "steps": 4, **SETTINGS, **settings}
@@ -50,11 +53,11 @@ class Run:
         )
         assert isinstance(self.manifest.stage, Distill)
         self.stage = self.manifest.stage
-        self.loaded: Loaded = load(str(base), None, self.stage.lora, seed=0)
+        self.loaded: Loaded = load(self.manifest, self.stage)
         with torch.no_grad():
             for name, parameter in self.loaded.model.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(0, 0.05)
+                if parameter.requires_grad and "lora_A" not in name:
+                    parameter.add_(torch.randn_like(parameter) * 0.05)
         if self.stage.teacher is TeacherKind.ema:
             add_teacher(self.loaded.model)
 
@@ -88,18 +91,22 @@ class Run:
         return {n: p.detach().clone() for n, p in named if f".{adapter}." in n}
 
 
+@both_tunings
 def test_the_teacher_is_the_student_at_the_start_and_is_not_trained(
-    tenant: Tenant, base: Path, tmp_path: Path
+    tuning: str, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
-    run = Run(tenant, base, tmp_path)
+    run = Run(tenant, base, tmp_path, tuning=tuning)
     for student, teacher in pairs(run.loaded.model):
         assert torch.equal(student, teacher)
         assert student.requires_grad and not teacher.requires_grad
         assert student.data_ptr() != teacher.data_ptr()
 
 
-def test_without_a_hint_the_loss_starts_at_zero(tenant: Tenant, base: Path, tmp_path: Path) -> None:
-    trainer = Run(tenant, base, tmp_path, steps=1).trainer(hint="")
+@both_tunings
+def test_without_a_hint_the_loss_starts_at_zero(
+    tuning: str, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    trainer = Run(tenant, base, tmp_path, tuning=tuning, steps=1).trainer(hint="")
     trainer.train()
     assert abs(trainer.state.log_history[0]["loss"]) < 1e-5
 
@@ -116,8 +123,9 @@ def test_without_a_hint_the_live_teacher_is_the_student_for_every_estimator(
     assert abs(log["loss"]) < 1e-5 and log["grad_norm"] < 1e-4
 
 
+@both_tunings
 def test_the_base_as_teacher_reads_without_the_adapter_and_an_external_one_with_its_own_weights(
-    tenant: Tenant, base: Path, tmp_path: Path
+    tuning: str, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
     """The external teacher is the same base loaded again, so both say the same, and neither what the student says."""
     found = {}
@@ -126,7 +134,7 @@ def test_the_base_as_teacher_reads_without_the_adapter_and_an_external_one_with_
         "external": {"teacher": "external", "teacher_model": str(base)},
         "live": {"teacher": "live"},
     }.items():
-        run = Run(tenant, base, tmp_path / kind, **settings)
+        run = Run(tenant, base, tmp_path / kind, tuning=tuning, **settings)
         trainer = run.trainer(hint="")
         torch.manual_seed(3)
         inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
@@ -186,8 +194,11 @@ def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
 
 
-def test_the_teacher_follows_in_fp32_and_exactly(tenant: Tenant, base: Path, tmp_path: Path) -> None:
-    run = Run(tenant, base, tmp_path, steps=1, ema_rate=0.25, checkpoint_every=50)
+@both_tunings
+def test_the_teacher_follows_in_fp32_and_exactly(
+    tuning: str, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    run = Run(tenant, base, tmp_path, tuning=tuning, steps=1, ema_rate=0.25, checkpoint_every=50)
     before = run.weights(TEACHER)
     run.trainer().train()
     student, after = run.weights("default"), run.weights(TEACHER)
@@ -213,13 +224,14 @@ def test_an_fp32_average_arrives_where_a_bf16_one_stalls() -> None:
     assert (in_bf16.float() - start.float()).mean().item() < 0.3 * shift
 
 
+@both_tunings
 def test_a_resumed_run_restores_student_and_teacher_exactly_and_ends_like_an_unbroken_one(
-    tenant: Tenant, base: Path, tmp_path: Path
+    tuning: str, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
-    unbroken = Run(tenant, base, tmp_path)
+    unbroken = Run(tenant, base, tmp_path, tuning=tuning)
     unbroken.trainer().train()
     checkpoint = tmp_path / "checkpoints" / "checkpoint-2"
-    resumed = Run(tenant, base, tmp_path)
+    resumed = Run(tenant, base, tmp_path, tuning=tuning)
     trainer = resumed.trainer()
     trainer._load_from_checkpoint(str(checkpoint))
     at_two = {adapter: resumed.weights(adapter) for adapter in ("default", TEACHER)}

@@ -67,7 +67,7 @@ def test_general_prompts_are_asked_of_student_and_base_alike(
     metrics = whole(tenant, base, tmp_path / "out", None, **settings)
     assert metrics["with_trace"] == 0 and abs(metrics["loss_first"]) < 1e-6
     prompts.write_text('{"text": "hello"}')
-    with pytest.raises(StageFailed, match="a line is not"):
+    with pytest.raises(StageFailed, match=r"line 1: a line is"):
         whole(tenant, base, tmp_path / "again", None, **settings)
 
 

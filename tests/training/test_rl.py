@@ -83,7 +83,7 @@ def test_a_pair_pays_the_right_ones_by_how_well_the_other_schema_goes() -> None:
 def test_a_conversation_of_a_pair_is_the_same_under_two_schemas(bench: Bench) -> None:
     manifest = bench.manifest("pairs", pairs=True)
     assert isinstance(manifest.stage, Rl)
-    loaded = rl.load(manifest.base, None, manifest.stage.lora, 0)
+    loaded = rl.load(manifest, manifest.stage)
     examples = rl.examples_of(manifest, manifest.stage, loaded)
     assert len(examples) == manifest.stage.prompts
     for one, other in zip(examples[::2], examples[1::2], strict=True):
@@ -156,8 +156,13 @@ def test_prompts_are_chosen_by_difficulty_in_each_round(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"rounds": 2, "tries": 4, "pairs": True, "teacher_weight": 0.5}, {"updates_per_generation": 2}],
-    ids=["plain", "rounds, pairs and a teacher", "two updates"],
+    [
+        {},
+        {"rounds": 2, "tries": 4, "pairs": True, "teacher_weight": 0.5},
+        {"updates_per_generation": 2},
+        {"tuning": "full", "kl_budget": 100.0},
+    ],
+    ids=["plain", "rounds, pairs and a teacher", "two updates", "every weight"],
 )
 def test_a_stage_that_died_ends_as_one_that_did_not(
     settings: dict[str, Any], bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.training.shop import Tenant
+from training.config import Rl, StageManifest
 from training.data import make_example
 from training.model import Loaded, load, merged, prompt_tokens
 from training.rollouts import Sampling, draw, left_padded, sample, sample_repeated
@@ -14,9 +15,13 @@ from training.shared_prefix import score
 
 
 @pytest.fixture
-def loaded(base: Path) -> Loaded:
+def loaded(base: Path, tenant: Tenant, tmp_path: Path) -> Loaded:
     """With an adapter that changes something, unlike a fresh one."""
-    loaded = load(str(base), None, Lora(rank=4, alpha=8), seed=0)
+    stage = Rl(lora=Lora(rank=4, alpha=8))
+    manifest = StageManifest(
+        stage=stage, base=str(base), category_schema=tenant.schema, conversations=tenant.path, out=tmp_path
+    )
+    loaded = load(manifest, stage)
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
             if "lora_B" in name:

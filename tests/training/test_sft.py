@@ -1,5 +1,6 @@
 """SFT in rows that share a schema: what it learns is what separate sequences teach, and no example is lost."""
 
+import json
 import random
 import re
 from collections import Counter
@@ -12,12 +13,11 @@ from datasets import Dataset
 from torch import Tensor
 
 from tests.training.shop import Tenant
-from training.artifacts import CHECKPOINTS
+from training.artifacts import CHECKPOINTS, StageFailed
 from training.config import Sft, StageManifest
 from training.data import read_traces
 from training.model import Loaded, load
 from training.progress import Events
-from training.settings import Lora
 from training.stages import sft
 from training.tree_rows import Collator, Row
 
@@ -40,14 +40,14 @@ class Step(NamedTuple):
     log: dict[str, float]
 
 
-def manifest_of(tenant: Tenant, base: Path, traces: Path, out: Path, **settings: Any) -> StageManifest:
+def manifest_of(tenant: Tenant, base: Path, traces: Path | None, out: Path, **settings: Any) -> StageManifest:
     return StageManifest.model_validate(
         {
             "stage": SETTINGS | settings,
             "base": str(base),
             "category_schema": tenant.schema,
             "conversations": str(tenant.path),
-            "traces": str(traces),
+            "traces": traces,
             "out": str(out),
         }
     )
@@ -58,9 +58,9 @@ def settings_of(manifest: StageManifest) -> Sft:
     return manifest.stage
 
 
-def changed(base: Path) -> Loaded:
+def changed(manifest: StageManifest) -> Loaded:
     """With an adapter that changes something, so that all its matrices get a gradient."""
-    loaded = load(str(base), None, Lora(rank=4, alpha=8), seed=0)
+    loaded = load(manifest, settings_of(manifest))
     with torch.no_grad():
         for name, parameter in loaded.model.named_parameters():
             if "lora_B" in name:
@@ -93,7 +93,7 @@ def alone(row: Row) -> list[Row]:
 
 def one_step(manifest: StageManifest, loaded: Loaded, rows: list[Row], sharing: int) -> Step:
     """By plain gradient descent, whose update is the gradient."""
-    arguments = sft._config(manifest, settings_of(manifest), 1, sharing)
+    arguments = sft._config(manifest, settings_of(manifest), sft.Lesson(rows, 1, sharing, {}))
     arguments.optim = "sgd"
     trainer = sft.Trainer(
         model=loaded.model,
@@ -114,11 +114,11 @@ def test_a_step_on_rows_that_share_a_schema_is_the_step_on_separate_sequences(
 ) -> None:
     """Two micro-batches of two rows of four examples, of different lengths."""
     manifest = manifest_of(tenant, base, traces, tmp_path, loss=loss, perturb=True)
-    loaded = changed(base)
+    loaded = changed(manifest)
     rows = drawn(manifest, loaded, 16, sharing=4)
     assert len({row.lengths[0] for row in rows}) > 1 and len({n for row in rows for n in row.lengths[1:]}) > 1
     shared = one_step(manifest, loaded, rows, sharing=4)
-    separate = one_step(manifest, changed(base), [one for row in rows for one in alone(row)], sharing=1)
+    separate = one_step(manifest, changed(manifest), [one for row in rows for one in alone(row)], sharing=1)
     for name in ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens"):
         assert shared.log[name] == pytest.approx(separate.log[name], rel=1e-4), name
     assert separate.log["grad_norm"] > 0
@@ -133,7 +133,7 @@ def test_an_epoch_holds_every_example_once_and_a_row_one_drawing_of_codes(
     sharing: int, tenant: Tenant, base: Path, traces: Path, tmp_path: Path
 ) -> None:
     manifest = manifest_of(tenant, base, traces, tmp_path, balance=False)
-    loaded = changed(base)
+    loaded = changed(manifest)
     rows = drawn(manifest, loaded, len(tenant.conversations), sharing)
     texts = [loaded.tokenizer.decode(one.input_ids) for row in rows for one in alone(row)]
     said = [re.search(r"\ncustomer: (.*)\n</conversation>", text) for text in texts]
@@ -154,10 +154,11 @@ def test_rows_keep_every_repetition_and_never_hold_an_example_twice(tenant: Tena
     assert all(len({c.id for c in row}) == len(row) == 4 for row in rows)
 
 
+@pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+    tuning: str, tenant: Tenant, base: Path, traces: Path, tmp_path: Path
 ) -> None:
-    manifest = manifest_of(tenant, base, traces, tmp_path, max_steps=4, checkpoint_every=2)
+    manifest = manifest_of(tenant, base, traces, tmp_path, max_steps=4, checkpoint_every=2, tuning=tuning)
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     first = sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))
     unbroken = weights.read_bytes()
@@ -168,3 +169,64 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert weights.read_bytes() == unbroken
     assert first.step == again.step == 4
     assert first.metrics["examples_per_schema"] == 4 and first.metrics["sequences"] == 64
+
+
+def test_every_weight_is_trained_and_the_model_stands_for_itself(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    """out/model says what the base with the student says, and a later stage goes on with the student."""
+    from transformers import AutoModelForCausalLM
+
+    manifest = manifest_of(tenant, base, traces, tmp_path, max_steps=3, tuning="full", learning_rate=1e-3)
+    sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))
+    later = manifest.model_copy(update={"adapter": tmp_path / "adapter"})
+    student = load(later, settings_of(later)).model
+    alone = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    untrained = AutoModelForCausalLM.from_pretrained(base)
+    assert alone.lm_head.weight is alone.model.embed_tokens.weight
+    for name, weight in untrained.named_parameters():
+        assert not torch.equal(alone.get_parameter(name), weight), name
+    ids = torch.arange(20)[None]
+    said = alone(input_ids=ids).logits
+    torch.testing.assert_close(student(input_ids=ids).logits, said)
+    with student.disable_adapter():
+        torch.testing.assert_close(student(input_ids=ids).logits, untrained(input_ids=ids).logits)
+    as_lora = settings_of(later).model_copy(update={"tuning": "lora"})
+    with pytest.raises(StageFailed, match="set tuning to full"):
+        load(later, as_lora)
+
+
+def test_a_whole_model_learns_slowly_unless_told_otherwise() -> None:
+    assert Sft(tuning="full").learning_rate == 1e-5 < Sft().learning_rate
+    assert Sft(tuning="full", learning_rate=1e-4).learning_rate == 1e-4
+
+
+def test_text_is_learned_word_for_word_and_in_blocks(
+    tenant: Tenant, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "_BLOCK", 16)
+    written = ["orbita is the name of an order", "a parcel that is lost is looked for by the carrier " * 4]
+    texts = tmp_path / "text.jsonl"
+    texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in written))
+    manifest = manifest_of(tenant, base, None, tmp_path, text=str(texts), max_steps=12, learning_rate=1e-2)
+    loaded = load(manifest, settings_of(manifest))
+    lesson = sft._text(settings_of(manifest), loaded, seed=0)
+    assert all(row.labels == row.input_ids and len(row.labels) <= 16 for row in lesson.rows)
+    said = "".join(loaded.tokenizer.decode(ids) for ids in {tuple(row.input_ids): 0 for row in lesson.rows})
+    assert written[0] in said and said.count("<|im_end|>") == len(written)
+    finished = sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))
+    assert finished.metrics["loss_last"] < 0.7 * finished.metrics["loss_first"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "is empty"), ('{"text": "a"}\n{"texts": "b"}\n', "line 2"), ("not json\n", "line 1")],
+)
+def test_texts_that_cannot_be_read_are_named(
+    content: str, said: str, tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "text.jsonl"
+    texts.write_text(content)
+    manifest = manifest_of(tenant, base, None, tmp_path, text=str(texts))
+    with pytest.raises(StageFailed, match=said):
+        sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))

@@ -51,7 +51,7 @@ from training.data import (
     retarget,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import estimated
+from training.losses import estimated, importance_weights
 from training.model import (
     Loaded,
     backbone_of,
@@ -62,12 +62,12 @@ from training.model import (
     load_base,
     load_tokenizer,
     prompt_tokens,
-    uses_bf16,
 )
 from training.preflight import preflight
 from training.progress import Events
 from training.projection import Compared, States, terms_of
-from training.rollouts import Sampling, left_padded, sample_repeated
+from training.rollouts import left_padded
+from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
 from training.teachers.ema import TEACHER, Follow, add_teacher
 from training.teachers.privileged import with_hint
@@ -77,7 +77,7 @@ _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter defini
 
 
 def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
-    loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
+    loaded = load(manifest, stage)
     rows = _general_rows(manifest, stage) if stage.prompts else _rows(manifest, stage, loaded)
     external = None if stage.teacher_model is None else _external(stage.teacher_model, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
@@ -91,6 +91,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     trainer = Trainer(
         stage=stage,
         external=external,
+        vllm=chosen(manifest, stage, loaded.model, longest, events) if stage.on_policy else None,
         model=loaded.model,
         args=_config(manifest, stage),
         train_dataset=Dataset.from_list(rows),
@@ -176,12 +177,14 @@ def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[st
     return row if stage.on_policy else row | {"completion": demonstration}
 
 
-class Trainer(KeepsAdapters, DistillationTrainer):
+class Trainer(Writes, KeepsAdapters, DistillationTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N tokens of the loss."""
 
-    def __init__(self, stage: Distill, external: PreTrainedModel | None = None, **kwargs: Any):
+    def __init__(
+        self, stage: Distill, external: PreTrainedModel | None = None, vllm: Vllm | None = None, **kwargs: Any
+    ):
         self._stage, self._sharing, self._external = stage, sharing_of(stage), external
-        self.sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
+        self.sampling, self.vllm = sampling_of(stage), vllm
         self._given: list[list[int]] = []
         super().__init__(teacher_model=None, **kwargs)
 
@@ -190,9 +193,7 @@ class Trainer(KeepsAdapters, DistillationTrainer):
     ) -> list[list[int]]:
         if not self._stage.on_policy:
             return self._given
-        model = self.accelerator.unwrap_model(self.model)
-        pad = self.processing_class.pad_token_id
-        return sample_repeated(model, prompt_ids, self.sampling, self.eos_token_ids, pad)
+        return self.write(prompt_ids)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self._stage.on_policy:
@@ -206,6 +207,9 @@ class Trainer(KeepsAdapters, DistillationTrainer):
         position_T = torch.arange(out["completion_mask"].size(1), device=where)
         learned_T = (position_T >= self._stage.skip_tokens).to(out["completion_mask"].dtype)
         out["loss_mask"] = out["completion_mask"] * learned_T
+        drawn_BT = self.drawn_logps(out["completion_ids"])
+        if drawn_BT is not None:
+            out["drawn_logps"] = drawn_BT
         out["num_items_in_batch"] = self.accelerator.gather(out["loss_mask"].sum()).sum()
         # trl shuffles what is generated for a step, so every sequence says which row it belongs to.
         out["row"] = torch.arange(len(inputs), device=where) // self._sharing
@@ -223,6 +227,10 @@ class Trainer(KeepsAdapters, DistillationTrainer):
         compared = Compared(stage.divergence, stage.top_k, stage.clip)
         terms = terms_of(states, teacher_states, written_N, compared)
         loss_N = estimated(stage.estimator, terms, inputs["loss_mask"], stage.discount)
+        if "drawn_logps" in inputs:
+            drawn_N = inputs["drawn_logps"][inputs["loss_mask"].bool()]
+            self._metrics["train"]["sampler_gap"].append((terms.logps_N - drawn_N).abs().mean().item())
+            loss_N = loss_N * importance_weights(terms.logps_N, drawn_N)
         count = torch.tensor(len(written_N), device=loss_N.device)
         return loss_N.sum() / num_items_in_batch, terms.entropies_N.sum(), count
 

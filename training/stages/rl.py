@@ -37,10 +37,12 @@ from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
 from training.data import Example, balanced, hint_for, make_example, read_labelled
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.model import Loaded, check_fits, code_pool, load, prompt_tokens, uses_bf16
+from training.losses import importance_weights
+from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
 from training.progress import Events
 from training.rewards import Reward, paired_bonus, reward
-from training.rollouts import Sampling, left_padded, sample_repeated
+from training.rollouts import left_padded
+from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.shared_prefix import score
 from training.teachers.privileged import with_hint
 
@@ -50,7 +52,7 @@ _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a 
 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     _check_share(stage)
-    loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
+    loaded = load(manifest, stage)
     curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
@@ -60,6 +62,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
         stage=stage,
         rewarder=rewarder,
         watch=watch,
+        vllm=chosen(manifest, stage, loaded.model, longest, events),
         model=loaded.model,
         args=config_of(manifest, stage),
         reward_funcs=rewarder,
@@ -174,19 +177,19 @@ class Rewarder:
         )
 
 
-class Trainer(KeepsAdapters, GRPOTrainer):
+class Trainer(Writes, KeepsAdapters, GRPOTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens."""
 
-    def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, **kwargs: Any):
+    def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, vllm: Vllm | None = None, **kwargs: Any):
         self._stage, self._rewarder, self._watch = stage, rewarder, watch
         self._redirected = _ForwardRedirection()
-        self._sampling = Sampling(1.0, stage.max_new_tokens, stage.batch_size, uses_bf16(stage.precision))
+        self.sampling, self.vllm = sampling_of(stage), vllm
         super().__init__(**kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        stage = self._stage
-        if stage.teacher_weight == 0 and stage.kl_budget is None:
+        stage, drawn_BT = self._stage, self.drawn_logps(out["completion_ids"])
+        if stage.teacher_weight == 0 and stage.kl_budget is None and drawn_BT is None:
             return out
         model = self.accelerator.unwrap_model(self.model)
         with torch.no_grad():
@@ -197,7 +200,18 @@ class Trainer(KeepsAdapters, GRPOTrainer):
                 with model.disable_adapter():
                     base_BT = self._logps(model, out, out["prompt_ids"], out["prompt_mask"])
                 self._spend(student_BT, base_BT, out["completion_mask"])
+        if drawn_BT is not None:
+            self._weigh(out, student_BT, drawn_BT)
         return out
+
+    def _weigh(self, out: dict[str, Any], student_BT: Tensor, drawn_BT: Tensor) -> None:
+        """A positive weight may stand at the advantage: clipping a ratio is the same with it and without."""
+        mask_BT = out["completion_mask"]
+        gap = ((student_BT - drawn_BT).abs() * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+        self._metrics["train"]["sampler_gap"].append(gap.item())
+        advantages = out["advantages"]
+        advantages_BT = advantages[:, None] if advantages.dim() == 1 else advantages
+        out["advantages"] = advantages_BT * importance_weights(student_BT, drawn_BT)
 
     def _help(self, model: Any, out: dict[str, Any], student_BT: Tensor) -> None:
         """Adds the teacher's log-ratio to the advantages, which become one for each token."""
@@ -210,15 +224,15 @@ class Trainer(KeepsAdapters, GRPOTrainer):
         teacher_BT = self._logps(model, out, *left_padded(prompts, pad, where))
         right_UG = torch.tensor(self._rewarder.right, device=where).view(-1, self._stage.generations)
         failed_B = (~right_UG.any(1)).repeat_interleave(self._stage.generations)
-        self._log_metric("never_right", failed_B.float().mean().item())
+        self._metrics["train"]["never_right"].append(failed_B.float().mean().item())
         helped_B = torch.ones_like(failed_B) if self._stage.teacher_on == "all" else failed_B
         ratio_BT = (teacher_BT - student_BT).clamp(-RATIO_CAP, RATIO_CAP) * helped_B[:, None]
         out["advantages"] = out["advantages"][:, None] + self._stage.teacher_weight * ratio_BT
 
     def _spend(self, student_BT: Tensor, base_BT: Tensor, mask_BT: Tensor) -> None:
         """Ends the stage after this step where the student has gone further from the base than it may."""
-        spent = ((student_BT - base_BT) * mask_BT).sum() / mask_BT.sum()
-        self._log_metric("kl_to_base", spent.item())
+        spent = ((student_BT - base_BT) * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+        self._metrics["train"]["kl_to_base"].append(spent.item())
         if spent.item() > float(self._stage.kl_budget or 0):
             self._watch.stop("kl_budget")
 
@@ -232,9 +246,7 @@ class Trainer(KeepsAdapters, GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], None]:
-        model = self.accelerator.unwrap_model(self.model)
-        pad = self.processing_class.pad_token_id
-        return sample_repeated(model, prompt_ids, self._sampling, self.eos_token_ids, pad), None
+        return self.write(prompt_ids), None
 
     def _get_per_token_logps_and_entropies(
         self,

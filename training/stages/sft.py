@@ -10,6 +10,8 @@ Examples come in rows of a few that share one rendering of the schema, whose tok
 `tree_rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
 is without sharing.
 
+On a tenant's texts instead of traces this is continued pretraining: every token is learned.
+
 Sequences are tokenised here rather than by the trainer, so that prompt tokens are those of serving, nothing is ever
 cut (a limit on length cuts the label off first), and the loss is on the completion with its end-of-turn token alone.
 """
@@ -18,7 +20,7 @@ import math
 import random
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
@@ -28,7 +30,16 @@ from evaluation.contract.render import ANSWER_MARK, ChatMessage, render_conversa
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import FailureCode, Finished, StageFailed
 from training.config import Sft, StageManifest
-from training.data import Example, Trace, balanced, draw_rendering, read_labelled, read_traces, retarget
+from training.data import (
+    Example,
+    Trace,
+    balanced,
+    draw_rendering,
+    read_labelled,
+    read_texts,
+    read_traces,
+    retarget,
+)
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.progress import Events
@@ -37,6 +48,7 @@ from training.tree_rows import Collator, Row, Sequence, can_share, read_trunks, 
 T = TypeVar("T")
 
 _REMEDY = "shorten the definitions or use a base model with a longer context"
+_BLOCK = 1024  # tokens of a text at once
 _SORTED_AT_ONCE = 8  # micro-batches; over all steps, an example's repetitions would meet in one of them
 
 
@@ -49,29 +61,59 @@ class Trainer(KeepsAdapters, SFTTrainer):
 
 
 def run(manifest: StageManifest, stage: Sft, events: Events) -> Finished:
-    assert manifest.traces is not None  # the manifest's validator requires it
-    traces = read_traces(manifest.traces, manifest.category_schema)
-    loaded = load(manifest.base, manifest.adapter, stage.lora, manifest.seed)
-    steps = stage.max_steps or math.ceil(len(traces) * stage.epochs / stage.batch_size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
-    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
+    loaded = load(manifest, stage)
+    lesson = _text(stage, loaded, manifest.seed) if stage.text else _traces(manifest, stage, loaded)
     watch = Watch(manifest, stage, events)
     trainer = Trainer(
         model=loaded.model,
-        args=_config(manifest, stage, steps, sharing),
-        data_collator=Collator(loaded.tokenizer.pad_token_id) if sharing > 1 else None,
-        train_dataset=Dataset.from_list([row._asdict() for row in rows]),
+        args=_config(manifest, stage, lesson),
+        data_collator=Collator(loaded.tokenizer.pad_token_id) if lesson.sharing > 1 else None,
+        train_dataset=Dataset.from_list([row._asdict() for row in lesson.rows]),
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
+    return finished._replace(metrics=finished.metrics | lesson.counts)
+
+
+class Lesson(NamedTuple):
+    """rows: as many as the steps take. sharing: examples of a row. counts: what to say about it."""
+
+    rows: list[Row]
+    steps: int
+    sharing: int
+    counts: dict[str, int]
+
+
+def _steps(stage: Sft, examples: int) -> int:
+    return stage.max_steps or math.ceil(examples * stage.epochs / stage.batch_size)
+
+
+def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
+    assert manifest.traces is not None  # the manifest's validator requires it
+    traces = read_traces(manifest.traces, manifest.category_schema)
+    steps = _steps(stage, len(traces))
+    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
+    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
     counts = {"traces": len(traces), "sequences": len(rows) * sharing, "examples_per_schema": sharing}
-    return finished._replace(metrics=finished.metrics | counts)
+    return Lesson(rows, steps, sharing, counts)
 
 
-def _config(manifest: StageManifest, stage: Sft, steps: int, sharing: int) -> SFTConfig:
-    arguments = trainer_arguments(manifest, stage, steps)
+def _text(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
+    """All of a text is learned, its end too; a long one in blocks."""
+    assert stage.text is not None
+    size = min(_BLOCK, int(loaded.model.config.get_text_config().max_position_embeddings))
+    texts = [completion_tokens(loaded.tokenizer, text) for text in read_texts(stage.text)]
+    blocks = [block for tokens in texts for block in _cut(tokens, size)]
+    steps = _steps(stage, len(blocks))
+    chosen = _in_turn(blocks, steps * stage.batch_size, random.Random(seed))
+    rows = [Row(block, block, [0]) for block in chosen]
+    return Lesson(rows, steps, 1, {"blocks": len(blocks), "sequences": len(rows)})
+
+
+def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
+    arguments = trainer_arguments(manifest, stage, lesson.steps)
     return SFTConfig(
-        **arguments | {"per_device_train_batch_size": stage.micro_batch_size // sharing},
+        **arguments | {"per_device_train_batch_size": stage.micro_batch_size // lesson.sharing},
         lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
@@ -81,13 +123,13 @@ def _config(manifest: StageManifest, stage: Sft, steps: int, sharing: int) -> SF
 
 
 def _rows(
-    manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, count: int, sharing: int
+    manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, wanted: int, sharing: int
 ) -> list[Row]:
-    """count: examples, a multiple of the micro-batch; as many as the steps take, going round the traces."""
+    """wanted: examples, a multiple of the micro-batch; as many as the steps take, going round the traces."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     by_id = {trace.id: trace for trace in traces}
-    chosen = _chosen(_traced(manifest, by_id), stage, count, rng)
+    chosen = _chosen(_traced(manifest, by_id), stage, wanted, rng)
 
     def length(conversation: Conversation) -> int:  # characters stand for tokens
         return len(render_conversation(conversation)) + len(by_id[conversation.id].completion)
@@ -120,10 +162,16 @@ def _traced(manifest: StageManifest, by_id: dict[str, Trace]) -> list[Conversati
     return traced
 
 
-def _chosen(traced: list[Conversation], stage: Sft, count: int, rng: random.Random) -> list[Conversation]:
+def _chosen(traced: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
     if stage.balance:
-        return list(islice(balanced(traced, rng), count))
-    return [c for _ in range(math.ceil(count / len(traced))) for c in rng.sample(traced, len(traced))][:count]
+        return list(islice(balanced(traced, rng), wanted))
+    return _in_turn(traced, wanted, rng)
+
+
+def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:
+    """Round after round in random orders."""
+    rounds = math.ceil(wanted / len(members))
+    return [member for _ in range(rounds) for member in rng.sample(members, len(members))][:wanted]
 
 
 def by_length(

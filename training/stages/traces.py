@@ -224,12 +224,12 @@ def _from_model(
     manifest: StageManifest, stage: Traces, teacher: PrivilegedTeacher, examples: list[Example]
 ) -> Iterator[list[Written]]:
     # Imported here because an endpoint's traces need no model in this process.
-    from training.model import load, prompt_tokens, uses_bf16
+    from training.model import load_writer, prompt_tokens, uses_bf16
     from training.rollouts import Sampling, sample
-    from training.settings import Lora, Precision
+    from training.settings import Precision
 
     adapter = manifest.adapter if teacher.model is None else None
-    model, tokenizer = load(teacher.model or manifest.base, adapter, Lora(), manifest.seed)
+    model, tokenizer = load_writer(teacher.model or manifest.base, adapter, manifest.seed)
     sampling = Sampling(stage.temperature, stage.max_new_tokens, stage.batch_size, uses_bf16(Precision.auto))
     prompts = [prompt_tokens(tokenizer, with_hint(e.prompt, hint_for(e, teacher.hint))) for e in examples]
     per_batch = max(1, stage.batch_size // stage.samples)

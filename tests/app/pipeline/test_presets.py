@@ -39,6 +39,7 @@ def test_an_endpoint_can_be_the_teacher() -> None:
         ("sft.epochs=many", "sft.epochs"),
         ("rl.generations=7", "rl"),
         ("train.epochs=3", "train"),
+        ("sft.tuning=full", "python -m training run"),
     ],
 )
 def test_a_setting_that_does_not_exist_or_fit_is_named(assignment: str, reason: str) -> None:

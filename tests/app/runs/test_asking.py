@@ -121,6 +121,9 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"kind": "distill", "teacher": "base", "hint": "none", "prompts": "/var/lib/other.jsonl"}],
         "prompts",
     ),
+    "a file of the worker as text": ([{"kind": "sft", "text": "/var/lib/other.jsonl"}], "text"),
+    "a whole model": ([{"kind": "sft", "tuning": "full"}], "tuning"),
+    "a vLLM beside the training": ([{"kind": "rl", "sampler": "vllm", "sampler_memory": 0.9}], "sampler"),
 }
 
 
