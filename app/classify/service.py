@@ -120,8 +120,8 @@ async def stream(
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
         for serving in (serving for serving in errand.servings for _ in at.replicas.all):
-            await check_length(at, serving, conversation)
             try:
+                await check_length(at, serving, conversation)
                 async with aclosing(_stream(at, errand, serving, conversation)) as pieces:
                     async for piece in pieces:
                         begun = True
@@ -131,6 +131,9 @@ async def stream(
                 problem = error
                 if begun:
                     break
+            except ConversationTooLong:
+                if not serving.degraded:  # only what is deployed says what fits
+                    raise
         raise problem
 
 
@@ -164,9 +167,9 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
     start = time.perf_counter()
     problem = ServingAway("no model server can answer now")
     for serving in errand.servings:
-        await check_length(at, serving, conversation)
         schema, codes = serving.page
         try:
+            await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
                     serving.live.adapter, codes, schema, conversation, errand.sending()
@@ -174,6 +177,9 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
             return _done(at, errand, serving, prediction, start)
         except ServingAway as error:
             problem = error
+        except ConversationTooLong:
+            if not serving.degraded:  # only what is deployed says what fits
+                raise
     raise problem
 
 

@@ -22,13 +22,18 @@ pytestmark = pytest.mark.anyio
 
 
 class Forgetful(FakeServer):
-    """It has lost these adapters, as a vLLM that was started again."""
+    """It has lost these adapters, as a vLLM that was started again.
+
+    short: models for which every conversation is too long.
+    """
 
     def __init__(self, *lost: str):
         super().__init__(answers, codes=CODES)
-        self.lost = lost
+        self.lost, self.short = lost, set[str]()
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if body["model"] in self.short:
+            return 400, {"error": "This model's maximum context length is 10 tokens."}
         if body["model"] in self.lost:
             return 404, {"error": f"The model {body['model']} does not exist."}
         return super().respond(body)
@@ -132,3 +137,14 @@ async def test_a_stream_falls_back_too_and_a_batch(live: Live, two: Two, callers
     items = [{"id": str(n), "text": "Where is my parcel?"} for n in range(3)]
     batch = await live.client.post("/v1/classify/batch", json={"schema_id": live.schema_id, "items": items})
     assert [result["answer"]["degraded"] for result in batch.json()["results"]] == [True] * 3
+
+
+async def test_what_only_the_fallback_finds_too_long_is_no_fault_of_the_caller(
+    live: Live, two: Two, callers: Callers
+) -> None:
+    server = await forgetting(callers, live, Fallback.previous, two.now)
+    server.short.add(two.before.adapter_sha256)
+    refused = await asked(live)
+    assert refused.status_code == 503 and "Retry-After" in refused.headers
+    streamed = await live.client.post("/v1/classify/stream", json=live.question())
+    assert streamed.status_code == 503
