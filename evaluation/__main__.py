@@ -18,7 +18,8 @@ from evaluation.predictor import VllmPredictor, connect, load_codes
 from evaluation.report import Report, StageRun, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
-from evaluation.suites.steerability import Suite, SuiteError
+from evaluation.suites.families import SEEN, SuiteError
+from evaluation.suites.steerability import STANDARD, Suite
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
@@ -45,7 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> Report:
     policy = gate.load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
-    suite = steerability.build(schema, _held_out(given, schema), seed=given.seed, max_items=given.max_items)
+    suite = steerability.build(
+        schema,
+        _held_out(given, schema),
+        seed=given.seed,
+        max_items=given.max_items,
+        families=tuple(SEEN) if given.families == ["all"] else given.families,
+        rewordings=dict(map(_rewording, given.reworded)),
+    )
     runs = asyncio.run(_stages(given, suite))
     made = report.assemble(given.tenant or schema.name, suite, runs, threshold=given.threshold)
     return _judged(made, policy, given)
@@ -87,6 +95,13 @@ async def _stages(given: argparse.Namespace, suite: Suite) -> list[StageRun]:
             )
             made.append(StageRun(stage, model, measured))
     return made
+
+
+def _rewording(path: Path) -> tuple[str, CategorySchema]:
+    try:
+        return path.name, parse_schema(path.read_bytes())
+    except SchemaError as error:
+        raise InputError(f"{path} cannot be used as a rewording: {error}") from None
 
 
 def _stage(text: str) -> tuple[str, str]:
@@ -132,6 +147,20 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tenant", help="default: the schema's name")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--max-items", type=int, default=1200, help="requests per model")
+    run.add_argument(
+        "--families",
+        type=lambda text: text.split(","),
+        default=list(STANDARD),
+        help=f"`all`, or of {', '.join(SEEN)}, with commas; default: {','.join(STANDARD)}",
+    )
+    run.add_argument(
+        "--reworded",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="SCHEMA",
+        help="the schema in other words, for the family `reword`; repeatable",
+    )
     run.add_argument("--max-tokens", type=int, default=160)
     run.add_argument("--concurrency", type=int, default=32)
     run.add_argument("--threshold", type=float, help="abstain below this confidence")

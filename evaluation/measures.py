@@ -51,7 +51,7 @@ class Judgement:
             if index in given and item.perturbation and item.conversation_id in self.judged:
                 before = self.judged[item.conversation_id].given
                 gold = suite.perturbations[item.perturbation].gold
-                followed = before if before is UNPARSABLE else gold(before)
+                followed = before if before is UNPARSABLE else gold(before, item.conversation_id)
                 moved = Moved(
                     item.perturbation, item.gold_before, item.gold_after, before, given[index], followed
                 )

@@ -19,7 +19,8 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE
 from evaluation.measures import Judgement, Measure, mean, rate
 from evaluation.runner import Measured, Outcome
-from evaluation.suites.steerability import SEEN, Suite
+from evaluation.suites.families import SEEN
+from evaluation.suites.steerability import Suite
 
 VERSIONED = ("numpy", "scipy", "httpx", "pydantic", "tokenizers")
 EXAMPLES = 8

@@ -16,7 +16,8 @@ from evaluation.contract.record import Split
 from evaluation.predictor import Codes, VllmPredictor
 from evaluation.report import Report, StageRun
 from evaluation.suites import steerability
-from evaluation.suites.steerability import Suite, SuiteError
+from evaluation.suites.families import SuiteError
+from evaluation.suites.steerability import Suite
 
 
 class Served(NamedTuple):

@@ -13,13 +13,27 @@ from evaluation.contract.schema import Category, CategorySchema
 OPAQUE_SYLLABLES = ("ka", "lo", "mi", "ru", "te", "va", "zo", "ne", "pi", "su", "do", "fa")
 
 
+class Apart(NamedTuple):
+    """Conversations that a change treats unlike others of their category, and where their answers go."""
+
+    ids: frozenset[str] = frozenset()
+    moves: Mapping[str | None, str | None] = {}
+
+
 class Perturbed(NamedTuple):
     family: str
     detail: str
     schema: CategorySchema
     moves: Mapping[str, str | None]
+    apart: Apart = Apart()
 
-    def gold(self, category: str | None) -> str | None:
+    def gold(self, category: str | None, conversation_id: str | None = None) -> str | None:
+        """What is right after the change where `category` was before.
+
+        conversation_id: needed where some are apart.
+        """
+        if conversation_id in self.apart.ids and category in self.apart.moves:
+            return self.apart.moves[category]
         return category if category is None else self.moves.get(category, category)
 
 

@@ -37,13 +37,17 @@ class Message(BaseModel):
 
 
 class Conversation(BaseModel):
-    """`category` None means none of these; whether there is a label at all is `labelled`."""
+    """`category` None means none of these; whether there is a label at all is `labelled`.
+
+    criterion: the include or exclude of the schema, word for word, that decided the label, where that is known.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str = Field(min_length=1, max_length=256)
     messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     category: str | None = None
+    criterion: str | None = None
     split: Split | None = None
 
     @model_validator(mode="after")

@@ -118,7 +118,7 @@ def override_rate(moved: Sequence[Moved]) -> float:
 
 
 def shifts(moved: Sequence[Moved], answers: Sequence[Sequence[str | None]]) -> Shifts:
-    """answers[p]: every answer that S or S_p allows."""
+    """answers[p]: those whose shares are compared."""
     expected, observed = [], []
     for perturbation, allowed in enumerate(answers):
         measured = [m for m in moved if m.perturbation == perturbation]

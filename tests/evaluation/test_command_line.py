@@ -67,6 +67,34 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
+def test_all_families_can_be_asked_for_and_a_rewording_given(inputs: list[str], tmp_path: Path) -> None:
+    reworded = tmp_path / "other.json"
+    reworded.write_text(SCHEMA.model_dump_json())
+    asked = [*inputs, "--families", "all", "--reworded", str(reworded), "--max-items", "900"]
+    with listening(FakeServer(models.habit())) as address:
+        assert main(["run", *asked, "--base-url", address]) == 3
+    per_family = json.loads((tmp_path / "report.json").read_text())["stages"][-1]["per_family"]
+    assert {"novel", "split", "merge", "reword"} < per_family.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--families", "swap,twist"], "no family twist"),
+        (["--reworded", "conversations.jsonl"], "cannot be used as a rewording"),
+        (["--reworded", "fewer.json", "--families", "reword"], "does not have the same categories"),
+    ],
+)
+def test_families_and_rewordings_that_cannot_be_used_are_named(
+    arguments: list[str], said: str, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer = SCHEMA.model_copy(update={"categories": SCHEMA.categories[1:]})
+    (tmp_path / "fewer.json").write_text(fewer.model_dump_json())
+    given = [str(tmp_path / a) if "json" in a else a for a in arguments]
+    assert main(["run", *inputs, *given]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None:
     path, policy = tmp_path / "report.json", tmp_path / "policy.toml"
     report.write(examined({"base": models.oracle(), "sft": models.habit()}), path)
