@@ -5,17 +5,15 @@ of that. With three of them Student's t is wide: an interval that says nothing i
 """
 
 import json
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from scipy.stats import t as student
 
 from app.serving.model_folder import write_whole
+from app.studies import sequence
 from app.studies.matrix import Study
-from app.studies.study import MEASURES, RETENTION, SeedResult
+from app.studies.results import MEASURES, RETENTION, SeedResult
+from app.studies.tables import Mean, cell, head, line, mean_of_known
 
 SHOWN = (*MEASURES, RETENTION)
 TITLES = {
@@ -29,51 +27,33 @@ TITLES = {
 }
 
 
-class Mean(NamedTuple):
-    """reach: half of the 95 % interval; None of a single seed."""
-
-    value: float
-    reach: float | None
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f}" if self.reach is None else f"{self.value:.3f} ± {self.reach:.3f}"
-
-
-def mean(values: Sequence[float]) -> Mean:
-    """By Student's t over the seeds."""
-    if len(values) < 2:
-        return Mean(values[0], None, 1)
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return Mean(statistics.fmean(values), float(student.ppf(0.975, len(values) - 1)) * spread, len(values))
-
-
 def of_arm(results: Iterable[SeedResult], arm: str, measure: str) -> Mean | None:
-    values = [_value(result, arm, measure) for result in results]
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
+    return mean_of_known(_value(result, arm, measure) for result in results)
 
 
 def against(results: Iterable[SeedResult], arm: str, other: str, measure: str) -> Mean | None:
     """Of the differences within a seed, whose tenant and questions are the same for both."""
     pairs = [(_value(r, arm, measure), _value(r, other, measure)) for r in results]
-    known = [one - two for one, two in pairs if one is not None and two is not None]
-    return mean(known) if known else None
+    return mean_of_known(one - two for one, two in pairs if one is not None and two is not None)
 
 
 def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     arms = list(results[0].arms)
     lines = [f"# {study.title}", "", _how(study, results), ""]
-    lines += _table("arm", [TITLES[m] for m in SHOWN] + ["s", "tokens"])
+    lines += head(["arm", *(TITLES[m] for m in SHOWN), "s", "tokens"])
     for arm in arms:
-        cells = [_cell(of_arm(results, arm, measure)) for measure in SHOWN]
-        lines.append(_line([arm, *cells, *_costs(results, arm)]))
-    lines += ["", f"Differences to {study.against}, within each seed:", ""]
-    lines += _table("arm", [TITLES[m] for m in SHOWN])
+        cells = [cell(of_arm(results, arm, measure)) for measure in SHOWN]
+        lines.append(line([arm, *cells, *_costs(results, arm)]))
+    same = " on the same base" if study.bases else ""
+    lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
+    lines += head(["arm", *(TITLES[m] for m in SHOWN)])
     for arm in arms:
-        if arm != study.against:
-            cells = [_cell(against(results, arm, study.against, measure)) for measure in SHOWN]
-            lines.append(_line([arm, *cells]))
+        other = study.beside(arm, study.against)
+        if arm != other:
+            cells = [cell(against(results, arm, other, measure)) for measure in SHOWN]
+            lines.append(line([arm, *cells]))
+    if len(study.tenants) > 1:
+        lines += sequence.section(study, results)
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +69,11 @@ def _how(study: Study, results: Sequence[SeedResult]) -> str:
     first = next(iter(results[0].arms.values())).measures
     asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in SHOWN if name in first)
     interval = "mean and 95 % interval over seeds (Student's t)" if len(results) > 1 else "one seed"
-    return f"{len(results)} seeds, {interval}; n in each: {asked}. s and tokens: of the whole chain, mean."
+    tenants = ", ".join(sequence.names(study))
+    over = f" Measures: after the last step, mean over {tenants}." if len(study.tenants) > 1 else ""
+    return (
+        f"{len(results)} seeds, {interval}; n in each: {asked}. s and tokens: of the whole chain, mean.{over}"
+    )
 
 
 def _value(result: SeedResult, arm: str, measure: str) -> float | None:
@@ -103,15 +87,3 @@ def _costs(results: Sequence[SeedResult], arm: str) -> list[str]:
     known = [count for count in counts if count is not None]
     tokens = f"{statistics.fmean(known):,.0f}" if len(known) == len(counts) else "–"
     return [f"{statistics.fmean(cost.wall_s for cost in costs):.0f}", tokens]
-
-
-def _table(first: str, columns: list[str]) -> list[str]:
-    return [_line([first, *columns]), _line(["---"] * (len(columns) + 1))]
-
-
-def _cell(found: Mean | None) -> str:
-    return "–" if found is None else str(found)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

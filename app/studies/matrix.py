@@ -7,15 +7,18 @@ its content: arms that begin alike share what they begin with, and a study that 
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
 from app.pipeline.presets import merged
 from training.config import StageManifest
+from training.starter.world import TRADES, demo_tenant
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
@@ -27,9 +30,11 @@ class _Part(BaseModel):
 
 
 class Node(_Part):
-    """after: the stage whose adapter it goes on with. traces: the stage that wrote them, or `expert`."""
+    """after: the stage whose adapter it goes on with, of the same tenant or of one before. traces: the stage that
+    wrote them, or `expert`."""
 
     kind: Literal["traces", "sft", "distill", "rl"]
+    tenant: int = Field(default=0, ge=0, lt=len(TRADES), description="whose schema and conversations")
     after: str | None = None
     traces: str | None = None
     settings: dict[str, Any] = Field(default={}, description="over those of the study")
@@ -40,8 +45,28 @@ class Arm(_Part):
     stage: str
 
 
+class Recipe(_Part):
+    """A starter that the study trains, once, before anything else: as `training.starter.recipe` is told."""
+
+    width: int = Field(ge=64, multiple_of=64, description="its heads are 64 wide")
+    # With fewer layers PEFT names an adapter's modules one by one, which serving refuses.
+    layers: int = Field(default=6, ge=3)
+    minutes: float = Field(gt=0)
+
+
+class Existing(_Part):
+    model: str = Field(description="`starter`, a folder, or owner/name on Hugging Face")
+
+
+BaseName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
+
+
 class Study(_Part):
-    """settings: by kind of stage. perturb: every arm once for each, as `perturb` of all its stages that learn."""
+    """settings: by kind of stage. perturb: every arm once for each, as `perturb` of all its stages that learn.
+
+    Stages of several tenants make a study of learning one after another: every arm goes through all of them, and is
+    measured on each of them after each.
+    """
 
     title: str
     against: str = Field(description="the arm that the others are compared with")
@@ -49,6 +74,9 @@ class Study(_Part):
     retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
     pass_items: int = Field(default=0, ge=0, description="conversations for pass@k; 0 leaves it out")
     perturb: tuple[bool, ...] = ()
+    bases: dict[BaseName, Recipe | Existing] = Field(
+        default={}, description="every arm once on each; without any, on the starter that ships"
+    )
     settings: dict[str, dict[str, Any]] = {}
     stages: dict[str, Node]
     arms: tuple[Arm, ...]
@@ -60,11 +88,41 @@ class Study(_Part):
             for other in (node.after, node.traces):
                 if other not in (None, EXPERT, *earlier):
                     raise ValueError(f"stages.{name}: no stage before it is named {other!r}")
+            if node.traces in self.stages and self.stages[str(node.traces)].tenant != node.tenant:
+                raise ValueError(f"stages.{name}: the traces of {node.traces!r} are another tenant's")
         unknown = [arm.stage for arm in self.arms if arm.stage not in self.stages]
         names = {row.name for row in self.rows}
         if unknown or self.against not in names:
             raise ValueError(f"arms: no stage is named {unknown or self.against!r}")
         return self
+
+    @model_validator(mode="after")
+    def _arms_are_comparable(self) -> "Study":
+        for arm in self.arms:
+            met = tuple(self.stages[name].tenant for name in self.steps(arm.stage))
+            if met != self.tenants:
+                raise ValueError(
+                    f"arms: {arm.name!r} goes through the tenants {met}, and not {self.tenants} one by one"
+                )
+        if self.pass_items and len(self.tenants) > 1:
+            raise ValueError("pass_items: pass@k is measured in studies of one tenant only")
+        return self
+
+    @property
+    def tenants(self) -> tuple[int, ...]:
+        """In the order in which every arm learns them."""
+        return tuple(sorted({node.tenant for node in self.stages.values()}))
+
+    def steps(self, stage: str) -> list[str]:
+        """Of the stages whose adapters led to this one, and of itself, the last of each tenant."""
+        path = [stage]
+        while (before := self.stages[path[0]].after) is not None:
+            path.insert(0, before)
+        return [list(names)[-1] for _, names in groupby(path, lambda name: self.stages[name].tenant)]
+
+    def beside(self, arm: str, other: str) -> str:
+        """The arm `other` on the base that `arm` is on."""
+        return on_base(arm.partition(_ON)[0], other) if self.bases else other
 
     @property
     def rows(self) -> "tuple[Row, ...]":
@@ -85,7 +143,8 @@ class Row(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """What a seed's stages are built on. data: the conversations; validation split and general prompts beside them."""
+    """What a seed's stages for one tenant are built on. data: its conversations; validation split and general prompts
+    beside them."""
 
     base: str
     data: Path
@@ -94,6 +153,21 @@ class Ground(NamedTuple):
     stages: Path
     seed: int
     key: str  # of the base and of the data's content
+
+
+class Chain(NamedTuple):
+    """What an arm needs. stages: in the order in which they are run. steps: those after which it is measured."""
+
+    stages: list[StageManifest]
+    steps: list[StageManifest]
+
+
+_ON = ": "
+
+
+def on_base(base: str, arm: str) -> str:
+    """An arm's name in the tables. base: empty where the study has only one."""
+    return f"{base}{_ON}{arm}" if base else arm
 
 
 def names() -> list[str]:
@@ -115,8 +189,20 @@ def read(name: str) -> Study:
         raise InputError(f"the study {name} cannot be used", [str(error)]) from None
 
 
-def chain(study: Study, row: Row, ground: Ground) -> list[StageManifest]:
-    """The stages that a row needs, in the order in which they are run."""
+def check(study: Study) -> None:
+    """Raises: InputError for settings that no stage has; before hours are spent on what comes first."""
+    nowhere = Path("nowhere")
+    schemas = {number: demo_tenant(0, number).category_schema for number in study.tenants}
+    for row in study.rows:
+        chain(
+            study,
+            row,
+            {n: Ground("", nowhere, nowhere, schema, nowhere, 0, "") for n, schema in schemas.items()},
+        )
+
+
+def chain(study: Study, row: Row, grounds: Mapping[int, Ground]) -> Chain:
+    """grounds: by tenant."""
     made: dict[str, StageManifest] = {}
 
     def build(name: str) -> StageManifest:
@@ -124,11 +210,11 @@ def chain(study: Study, row: Row, ground: Ground) -> list[StageManifest]:
             node = study.stages[name]
             before = None if node.after is None else build(node.after)
             traces = None if node.traces in (None, EXPERT) else build(str(node.traces))
-            made[name] = _manifest(study, node, row.perturb, before, traces, ground)
+            made[name] = _manifest(study, node, row.perturb, before, traces, grounds[node.tenant])
         return made[name]
 
     build(row.stage)
-    return list(made.values())
+    return Chain(list(made.values()), [made[name] for name in study.steps(row.stage)])
 
 
 def _manifest(

@@ -6,9 +6,11 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from app.studies import sequence
 from app.studies.comparison import TITLES, of_arm
-from app.studies.matrix import Study
-from app.studies.study import BASE_ARM, RETENTION, SeedResult
+from app.studies.matrix import Recipe, Study, on_base
+from app.studies.results import BASE_ARM, RETENTION, SeedResult
+from app.studies.tables import Mean
 
 PAIRS = (("accuracy", "steerability"), ("accuracy", RETENTION))
 _PERTURBED = ", perturbed"  # as Study.rows names that variant of an arm
@@ -18,6 +20,10 @@ def write(study: Study, results: Sequence[SeedResult], out: Path) -> list[Path]:
     """SVG files; those of measures that were not taken, and curves that no stage left, are left out."""
     made = [_scatter(study, results, x, y, out / f"{x}-{y}.svg") for x, y in PAIRS]
     made += [_curves(study, results, out / "learning.svg"), _pass_at_k(study, results, out / "pass-at-k.svg")]
+    if len(study.tenants) > 1:
+        made.append(_sequence(study, results, out / "sequence.svg"))
+    if study.bases:
+        made.append(_bases(study, results, out / "bases.svg"))
     return [path for path in made if path is not None]
 
 
@@ -29,13 +35,13 @@ def _scatter(study: Study, results: Sequence[SeedResult], x: str, y: str, path: 
         across, up = of_arm(results, arm, x), of_arm(results, arm, y)
         if across is None or up is None:
             continue
-        colour = _colour(study, arm)
+        colour = _colour(results, arm)
         axes.errorbar(
             across.value,
             up.value,
             xerr=across.reach,
             yerr=up.reach,
-            fmt="s" if arm == BASE_ARM else "o",
+            fmt="s" if arm == study.beside(arm, BASE_ARM) else "o",
             color=colour,
             markerfacecolor="none" if arm.endswith(_PERTURBED) else colour,
             elinewidth=0.6,
@@ -56,7 +62,7 @@ def _curves(study: Study, results: Sequence[SeedResult], path: Path) -> Path | N
         length = min(map(len, of_seeds))
         means = [sum(curve[step] for curve in of_seeds) / len(of_seeds) for step in range(length)]
         style = "--" if arm.endswith(_PERTURBED) else "-"
-        axes.plot(range(1, length + 1), means, style, color=_colour(study, arm), label=arm)
+        axes.plot(range(1, length + 1), means, style, color=_colour(results, arm), label=arm)
         shown += 1
     return _saved(figure, path) if shown else None
 
@@ -70,9 +76,51 @@ def _pass_at_k(study: Study, results: Sequence[SeedResult], path: Path) -> Path 
             continue
         means = [sum(column) / len(column) for column in zip(*of_seeds, strict=True)]
         style = "--" if arm.endswith(_PERTURBED) else "-"
-        axes.plot(range(1, len(means) + 1), means, style, color=_colour(study, arm), label=arm)
+        axes.plot(range(1, len(means) + 1), means, style, color=_colour(results, arm), label=arm)
         shown += 1
     return _saved(figure, path) if shown else None
+
+
+def _sequence(study: Study, results: Sequence[SeedResult], path: Path) -> Path:
+    """A panel for each tenant and one for retention: every arm after each step. Bars: 95 % over seeds."""
+    names = sequence.names(study)
+    figure = Figure(figsize=(3 * len(names) + 6, 4), layout="constrained")
+    figure.suptitle(study.title)
+    panels = figure.subplots(1, len(names) + 1, sharey=True)
+    for task, axes in enumerate(panels):
+        axes.set_title(f"on {[*names, sequence.KEPT][task]}")
+        axes.set_xticks(range(len(names) + 1), ["base", *(f"+ {name}" for name in names)])
+        axes.grid(alpha=0.3)
+        for number, way in enumerate(sequence.ways(study, results)):
+            found = way.kept if task == len(names) else way.accuracies(task)
+            _points(axes, found, f"C{number}", "o-", way.arm if task == 0 else None)
+    panels[0].set_ylabel("accuracy")
+    return _saved(figure, path)
+
+
+def _bases(study: Study, results: Sequence[SeedResult], path: Path) -> Path:
+    """Accuracy of every arm over the bases, in the order of the study's file. Bars: 95 % over seeds.
+
+    Only those that the study trained are joined: the others were made in other ways.
+    """
+    figure, axes = _figure(study, "base", TITLES["accuracy"])
+    axes.set_xticks(range(len(study.bases)), list(study.bases))
+    for number, arm in enumerate([BASE_ARM, *(row.name for row in study.rows)]):
+        found = {base: of_arm(results, on_base(base, arm), "accuracy") for base in study.bases}
+        trained = [one if isinstance(study.bases[base], Recipe) else None for base, one in found.items()]
+        _points(axes, list(found.values()), f"C{number}", "o", arm)
+        _points(axes, trained, f"C{number}", "-", None)
+    return _saved(figure, path)
+
+
+def _points(
+    axes: mpl.axes.Axes, found: Sequence[Mean | None], colour: str, style: str, label: str | None
+) -> None:
+    """At 0, 1, …; what was not measured is a gap."""
+    known = [(x, one.value, one.reach or 0.0) for x, one in enumerate(found) if one is not None]
+    if known:
+        x, y, reach = zip(*known, strict=True)
+        axes.errorbar(x, y, yerr=reach, fmt=style, color=colour, elinewidth=0.6, label=label)
 
 
 def _figure(study: Study, x: str, y: str) -> tuple[Figure, mpl.axes.Axes]:
@@ -85,8 +133,8 @@ def _figure(study: Study, x: str, y: str) -> tuple[Figure, mpl.axes.Axes]:
     return figure, axes
 
 
-def _colour(study: Study, arm: str) -> str:
-    plain = [BASE_ARM, *dict.fromkeys(row.name.removesuffix(_PERTURBED) for row in study.rows)]
+def _colour(results: Sequence[SeedResult], arm: str) -> str:
+    plain = list(dict.fromkeys(name.removesuffix(_PERTURBED) for name in results[0].arms))
     colours = mpl.color_sequences["tab20"]
     return mpl.colors.to_hex(colours[plain.index(arm.removesuffix(_PERTURBED)) % len(colours)])
 

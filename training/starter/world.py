@@ -28,34 +28,103 @@ class BenchItem(NamedTuple):
     decider: str
 
 
-_DEMO_RULES = (
-    # key, share of the traffic, definition, includes, excludes
-    ("stop_order", 0.40, Matcher("cancel", "order"), (), ()),
-    ("money_back", 0.12, Matcher("refund", "order"), (Matcher("dispute", "invoice"),), ()),
-    ("amend_order", 0.12, Matcher("change", "order"), (), ()),
-    ("end_plan", 0.09, Matcher("cancel", "subscription"), (), (Matcher(circumstance="moved_house"),)),
+class Trade(NamedTuple):
+    """What a demo tenant deals in.
+
+    rules: key, share of the traffic, definition, includes, excludes. named: the object that most call by a product's
+    name.
+    """
+
+    name: str
+    rules: tuple[tuple[str, float, Matcher, tuple[Matcher, ...], tuple[Matcher, ...]], ...]
+    named: str
+    products: tuple[str, ...]
+
+
+_SHOP = Trade(
+    "demo",
     (
-        "relocation",
-        0.06,
-        Matcher("cancel", "subscription", "moved_house"),
-        (Matcher("change", "address"),),
-        (),
+        ("stop_order", 0.40, Matcher("cancel", "order"), (), ()),
+        ("money_back", 0.12, Matcher("refund", "order"), (Matcher("dispute", "invoice"),), ()),
+        ("amend_order", 0.12, Matcher("change", "order"), (), ()),
+        ("end_plan", 0.09, Matcher("cancel", "subscription"), (), (Matcher(circumstance="moved_house"),)),
+        (
+            "relocation",
+            0.06,
+            Matcher("cancel", "subscription", "moved_house"),
+            (Matcher("change", "address"),),
+            (),
+        ),
+        ("plan_refund", 0.07, Matcher("refund", "subscription"), (), ()),
+        ("hold_plan", 0.07, Matcher("change", "subscription"), (Matcher("pause", "subscription"),), ()),
+        ("delivery", 0.07, Matcher("track", "parcel"), (Matcher("lost", "parcel"),), ()),
     ),
-    ("plan_refund", 0.07, Matcher("refund", "subscription"), (), ()),
-    ("hold_plan", 0.07, Matcher("change", "subscription"), (Matcher("pause", "subscription"),), ()),
-    ("delivery", 0.07, Matcher("track", "parcel"), (Matcher("lost", "parcel"),), ()),
+    "order",
+    ("orbita", "zelvo", "kwendo", "brintal", "tazzik", "plunira"),
 )
+_BANK = Trade(
+    "bank",
+    (
+        ("stop_card", 0.38, Matcher("cancel", "credit_card"), (), ()),
+        ("amend_card", 0.13, Matcher("change", "credit_card"), (Matcher("upgrade", "credit_card"),), ()),
+        ("new_card", 0.12, Matcher("create", "credit_card"), (Matcher("renew", "credit_card"),), ()),
+        (
+            "close_savings",
+            0.09,
+            Matcher("cancel", "savings_account"),
+            (),
+            (Matcher(circumstance="lost_job"),),
+        ),
+        (
+            "hardship",
+            0.06,
+            Matcher("cancel", "savings_account", "lost_job"),
+            (Matcher("pause", "loan"),),
+            (),
+        ),
+        ("amend_savings", 0.07, Matcher("change", "savings_account"), (), ()),
+        ("new_savings", 0.07, Matcher("create", "savings_account"), (), ()),
+        ("payments", 0.08, Matcher("track", "bank_transfer"), (Matcher("lost", "bank_transfer"),), ()),
+    ),
+    "credit_card",
+    ("dreniq", "florvo", "vantelu", "yimbra", "glaffon", "hestrix"),
+)
+_TRAVEL = Trade(
+    "travel",
+    (
+        ("drop_flight", 0.36, Matcher("cancel", "flight"), (), ()),
+        ("fare_back", 0.14, Matcher("refund", "flight"), (Matcher("dispute", "flight"),), ()),
+        ("move_flight", 0.12, Matcher("change", "flight"), (), ()),
+        ("drop_room", 0.09, Matcher("cancel", "hotel_booking"), (), (Matcher(circumstance="ill"),)),
+        (
+            "sick_traveller",
+            0.06,
+            Matcher("cancel", "hotel_booking", "ill"),
+            (Matcher("verify", "insurance"),),
+            (),
+        ),
+        ("room_refund", 0.08, Matcher("refund", "hotel_booking"), (), ()),
+        ("move_room", 0.07, Matcher("change", "hotel_booking"), (Matcher("upgrade", "hotel_booking"),), ()),
+        ("bags", 0.08, Matcher("track", "luggage"), (Matcher("lost", "luggage"),), ()),
+    ),
+    "flight",
+    ("jorvalo", "klimbu", "mirquo", "nubreki", "pavondo", "quilbra"),
+)
+TRADES = (_SHOP, _BANK, _TRAVEL)
 _DEMO_NONE_SHARE = 0.06
-# Nine in ten of those who write about an order call it by a product's name: no definition explains it, only labels do.
-_DEMO_PRODUCTS, _DEMO_NAMED = ("orbita", "zelvo", "kwendo", "brintal", "tazzik", "plunira"), 0.9
+_DEMO_NAMED = 0.9  # no definition explains a product's name, only labels do
 _DEMO_SIZES = {Split.train: 400, Split.validation: 60, Split.calibration: 60, Split.test: 240}
 
 
-def demo_tenant(seed: int = 0) -> DemoTenant:
-    """A tenant that is hard for the starter: near misses, deciding excludes, imbalance, and names of products."""
-    rng = random.Random(f"demo-{seed}")
+def demo_tenant(seed: int = 0, trade: int = 0) -> DemoTenant:
+    """A tenant that is hard for the starter: near misses, deciding excludes, imbalance, and names of products.
+
+    trade: index in TRADES; no two of them share a category or a product's name.
+    """
+    deals = TRADES[trade]
+    rng = random.Random(f"demo-{seed}-{deals.name}" if trade else f"demo-{seed}")
     rules = []
-    for key, _, definition, includes, excludes in _DEMO_RULES:
+    for key, _, definition, includes, excludes in deals.rules:
         wording = {m: m.wording(rng) for m in (definition, *includes, *excludes)}
         rules.append(Rule(key, definition, includes, excludes, wording))
     categories = tuple(
@@ -68,14 +137,14 @@ def demo_tenant(seed: int = 0) -> DemoTenant:
         )
         for rule in rules
     )
-    schema = CategorySchema(name="demo", none_of_these=True, categories=categories)
-    shares = [share for _, share, *_ in _DEMO_RULES]
+    schema = CategorySchema(name=deals.name, none_of_these=True, categories=categories)
+    shares = [share for _, share, *_ in deals.rules]
     examples = []
     for split, size in _DEMO_SIZES.items():
         for number in range(size):
             none = rng.random() < _DEMO_NONE_SHARE
             rule = None if none else rng.choices(rules, shares)[0]
-            examples.append(_demo_example(rng, rules, rule, f"{split.value}-{number}", split))
+            examples.append(_demo_example(rng, deals, rules, rule, f"{split.value}-{number}", split))
     return DemoTenant(schema, [example.conversation for example in examples], tuple(examples))
 
 
@@ -110,7 +179,7 @@ def general_prompts(count: int, codes: tuple[str, ...], seed: int) -> list[dict[
 
 
 def _demo_example(
-    rng: random.Random, rules: list[Rule], rule: Rule | None, name: str, split: Split
+    rng: random.Random, deals: Trade, rules: list[Rule], rule: Rule | None, name: str, split: Split
 ) -> Example:
     while True:
         like = (
@@ -122,8 +191,8 @@ def _demo_example(
         verdict = judge(rules, issue)
         if verdict is None or verdict.key != (rule.key if rule else None):
             continue
-        named = issue.object == "order" and rng.random() < _DEMO_NAMED
-        noun = rng.choice(_DEMO_PRODUCTS) if named else None
+        named = issue.object == deals.named and rng.random() < _DEMO_NAMED
+        noun = rng.choice(deals.products) if named else None
         earlier = random_issue(rng, rng.choice(rules).definition, held=False) if rng.random() < 0.15 else None
         told = tell(issue, rng, noun=noun, earlier=earlier)
         conversation = Conversation(id=name, messages=told.messages, category=verdict.key, split=split)

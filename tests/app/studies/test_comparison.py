@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.studies import comparison, plots
+from app.studies import comparison, plots, tables
 from app.studies.exam import at_least_one
 from app.studies.matrix import Study
-from app.studies.study import Cost, Marks, SeedResult
+from app.studies.results import Cost, Marks, SeedResult
 from evaluation.measures import Measure
 
 STUDY = Study.model_validate(
@@ -34,10 +34,10 @@ def results(*pairs: tuple[float | None, float | None]) -> list[SeedResult]:
 
 
 def test_an_interval_is_students_over_the_seeds() -> None:
-    found = comparison.mean([0.5, 0.6, 0.7])
+    found = tables.mean([0.5, 0.6, 0.7])
     assert found.value == pytest.approx(0.6)
     assert found.reach == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
-    assert comparison.mean([0.5]).reach is None
+    assert tables.mean([0.5]).reach is None
 
 
 def test_differences_are_taken_within_a_seed() -> None:
@@ -63,6 +63,26 @@ def test_the_table_says_how_many_seeds_and_questions_and_what_it_is_compared_wit
     assert cells[1][1].startswith("0.250 ± 0.000")
     read = json.loads((tmp_path / "results.json").read_text())
     assert [SeedResult.model_validate(one) for one in read] == found
+
+
+def test_with_several_bases_an_arm_is_compared_on_its_own(tmp_path: Path) -> None:
+    sizes = {"bases": {"small": {"width": 64, "minutes": 1}, "shipped": {"model": "starter"}}}
+    study = Study.model_validate(STUDY.model_dump(mode="json") | sizes)
+    values = {"small": (0.1, 0.2, 0.3), "shipped": (0.5, 0.6, 0.9)}
+    named = [
+        (f"{base}: {arm}", v)
+        for base, of in values.items()
+        for arm, v in zip(("base", "A", "B"), of, strict=True)
+    ]
+    found = [SeedResult(key="k", seed=0, arms={arm: marks(value) for arm, value in named})]
+    text = comparison.markdown(study, found)
+    assert "Differences to A on the same base" in text
+    after = text[text.index("Differences") :]
+    assert "| small: B | 0.100 |" in after and "| shipped: B | 0.300 |" in after
+    assert "| small: A |" not in after and "| shipped: A |" not in after
+    made = [path.name for path in plots.write(study, found, tmp_path)]
+    assert made == ["bases.svg"]  # accuracy alone pays for nothing
+    assert b"small" in (tmp_path / "bases.svg").read_bytes()
 
 
 def test_plots_show_what_was_measured_and_leave_out_what_was_not(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.errors import InputError
 from app.studies import matrix
-from app.studies.matrix import EXPERT, Ground, Study
+from app.studies.matrix import EXPERT, Chain, Ground, Study
 from tests.evaluation.shop import SCHEMA
 from training.config import Distill, Rl, Sft
 
@@ -36,17 +36,53 @@ CONTENT: dict[str, Any] = {
 }
 
 
+NAMED = {
+    "A+B": ["sft-eb322304a820", "distill-bf18f2c2a391"],
+    "own, perturbed": ["traces-363d41218436", "sft-f600d88af0cf"],
+}
+THREE: dict[str, Any] = {
+    "title": "t",
+    "against": "A",
+    "stages": {
+        "own": {"kind": "traces"},
+        "a": {"kind": "sft", "traces": "own"},
+        "a_rl": {"kind": "rl", "after": "a"},
+        "b": {"kind": "sft", "tenant": 1, "after": "a_rl", "traces": EXPERT},
+        "c": {"kind": "distill", "tenant": 2, "after": "b"},
+    },
+    "arms": [{"name": "A", "stage": "c"}],
+}
+
+
+def grounds(ground: Ground) -> dict[int, Ground]:
+    """Each tenant's data in a folder of its own, as their content is another."""
+
+    def of(number: int) -> Ground:
+        folder = ground.data.parent.with_name(f"tenant-{number}")
+        own = {"data": folder / ground.data.name, "expert": folder / ground.expert.name}
+        return ground._replace(**own, key=f"{ground.key}-{number}")
+
+    return {0: ground, 1: of(1), 2: of(2)}
+
+
+def chains(study: Study, ground: Ground = GROUND) -> dict[str, Chain]:
+    return {row.name: matrix.chain(study, row, grounds(ground)) for row in study.rows}
+
+
 def rows(study: Study, ground: Ground = GROUND) -> dict[str, list[str]]:
-    return {row.name: [m.out.name for m in matrix.chain(study, row, ground)] for row in study.rows}
+    return {name: [m.out.name for m in chain.stages] for name, chain in chains(study, ground).items()}
 
 
 @pytest.mark.parametrize("name", matrix.names())
 def test_a_study_that_ships_can_be_run(name: str) -> None:
     study = matrix.read(name)
+    matrix.check(study)
     for row in study.rows:
-        chain = matrix.chain(study, row, GROUND)
-        assert chain[-1].stage.kind in ("sft", "distill", "rl")
-        for manifest in chain:
+        chain = matrix.chain(study, row, grounds(GROUND))
+        assert len(chain.steps) == len(study.tenants)
+        assert chain.steps[-1] == chain.stages[-1]
+        assert chain.stages[-1].stage.kind in ("sft", "distill", "rl")
+        for manifest in chain.stages:
             stage = manifest.stage
             if isinstance(stage, Sft | Distill | Rl):
                 assert stage.max_seconds is None, "what a stage learns must not depend on the machine"
@@ -64,7 +100,7 @@ def test_arms_share_what_they_begin_with_and_variants_what_does_not_differ() -> 
 def test_settings_of_an_arm_go_over_those_of_the_study() -> None:
     study = Study.model_validate(CONTENT)
     row = next(row for row in study.rows if row.name == "own")
-    stage = matrix.chain(study, row, GROUND)[-1].stage
+    stage = matrix.chain(study, row, grounds(GROUND)).stages[-1].stage
     assert isinstance(stage, Sft)
     assert (stage.epochs, stage.lora.rank, stage.lora.alpha) == (3.0, 4, 9)
 
@@ -80,6 +116,63 @@ def test_a_change_moves_only_what_follows_from_it() -> None:
         assert not {n for chain in moved.values() for n in chain} & {
             n for chain in before.values() for n in chain
         }
+
+
+def test_a_stage_keeps_the_name_that_its_result_is_found_by() -> None:
+    """Results that were made before there were several tenants are still found."""
+    found = rows(Study.model_validate(CONTENT))
+    assert {name: found[name] for name in NAMED} == NAMED
+
+
+def test_a_chain_goes_from_tenant_to_tenant_and_is_measured_after_each() -> None:
+    study = Study.model_validate(THREE)
+    assert study.tenants == (0, 1, 2)
+    assert study.steps("c") == ["a_rl", "b", "c"]
+    chain = chains(study)["A"]
+    own, first, rl, second, third = chain.stages
+    assert chain.steps == [rl, second, third]
+    assert (second.adapter, third.adapter) == (rl.out / "adapter", second.out / "adapter")
+    assert [m.conversations.parent.name for m in chain.stages] == ["x", "x", "x", "tenant-1", "tenant-2"]
+    assert first.traces == own.out / "traces.jsonl"
+    assert second.traces == Path("/d/inputs/tenant-1/expert.jsonl")
+
+
+def test_an_earlier_tenant_moves_what_was_learned_after_it() -> None:
+    study = Study.model_validate(THREE)
+    before, changed = rows(study)["A"], THREE | {"settings": {"rl": {"steps": 3}}}
+    after = rows(Study.model_validate(changed))["A"]
+    assert after[:2] == before[:2]
+    assert not set(after[2:]) & set(before[2:])
+
+
+def stage_of(name: str, **change: object) -> dict[str, Any]:
+    return {"stages": THREE["stages"] | {name: THREE["stages"][name] | change}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (stage_of("b", tenant=3), "less than 3"),
+        (stage_of("b", traces="own"), "another tenant's"),
+        (stage_of("c", tenant=0), r"through the tenants \(0, 1, 0\), and not \(0, 1\)"),
+        ({"arms": [*THREE["arms"], {"name": "B", "stage": "b"}]}, r"\(0, 1\), and not \(0, 1, 2\)"),
+        ({"pass_items": 24}, "one tenant only"),
+        ({"bases": {"a b": {"model": "starter"}}}, "pattern"),
+        ({"bases": {"a": {"width": 100, "minutes": 1}}}, "multiple of 64"),
+        ({"bases": {"a": {"width": 64, "layers": 2, "minutes": 1}}}, "greater than or equal to 3"),
+        ({"bases": {"a": {"model": "starter", "minutes": 1}}}, "Extra inputs"),
+    ],
+)
+def test_tenants_and_bases_that_do_not_fit_together_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Study.model_validate(THREE | change)
+
+
+def test_an_arm_stands_beside_those_of_its_own_base() -> None:
+    one = Study.model_validate(CONTENT)
+    assert (one.beside("A: b", "base"), matrix.on_base("", "A")) == ("base", "A")
+    several = Study.model_validate(CONTENT | {"bases": {"128": {"width": 128, "minutes": 40}}})
+    assert several.beside("128: A: b", "base") == matrix.on_base("128", "base") == "128: base"
 
 
 @pytest.mark.parametrize(
@@ -115,3 +208,5 @@ def test_settings_that_no_stage_has_are_refused_before_anything_runs() -> None:
     with pytest.raises(InputError, match="settings cannot be used") as refused:
         rows(study)
     assert "epoch" in str(refused.value.details)
+    with pytest.raises(InputError, match="settings cannot be used"):
+        matrix.check(study)

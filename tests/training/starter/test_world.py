@@ -1,13 +1,15 @@
 """The world must be right about itself: whatever it teaches, every model built on it believes."""
 
+import hashlib
 import random
+from itertools import combinations
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from evaluation.contract.record import Split
 from evaluation.contract.render import ANSWER_MARK, candidate_codes
 from training.starter.facts import HELD_PAIRS, Issue, Matcher
 from training.starter.problems import Problem, Rule, judge, reasoning, sample_problem
-from training.starter.world import bench_items, demo_tenant
+from training.starter.world import TRADES, bench_items, demo_tenant
 
 CODES = tuple(code for code, _ in zip(candidate_codes(), range(26), strict=False))
 
@@ -58,6 +60,31 @@ def test_the_demo_tenant_and_the_exam_are_the_same_every_time() -> None:
     assert all(c.category in first.category_schema.answers for c in first.conversations)
     assert bench_items("permuted_names", 5) == bench_items("permuted_names", 5)
     assert all(4 <= len(item.schema.categories) <= 8 for item in bench_items("unseen_pairs", 30))
+
+
+def test_the_first_tenant_stays_the_one_that_published_figures_are_about() -> None:
+    tenant = demo_tenant(0)
+    content = tenant.category_schema.model_dump_json() + "".join(
+        c.model_dump_json() for c in tenant.conversations
+    )
+    assert (
+        hashlib.sha256((content + repr(tenant.examples)).encode()).hexdigest().startswith("20ca45e683af41c2")
+    )
+
+
+def test_tenants_of_different_trades_are_different_tasks() -> None:
+    tenants = [demo_tenant(0, trade) for trade in range(len(TRADES))]
+    for (one, here), (other, there) in combinations(zip(tenants, TRADES, strict=True), 2):
+        assert not set(one.category_schema.keys) & set(other.category_schema.keys)
+        assert not set(here.products) & set(there.products)
+    for tenant, trade in zip(tenants, TRADES, strict=True):
+        definitions = [c.definition for c in tenant.category_schema.categories]
+        assert len(set(definitions)) == len(definitions)
+        texts = [" ".join(m.text.lower() for m in c.messages) for c in tenant.conversations]
+        named = sum(any(product in text for product in trade.products) for text in texts) / len(texts)
+        assert 0.4 < named < 0.6
+        test = [c.category for c in tenant.conversations if c.split is Split.test]
+        assert all(test.count(answer) >= 5 for answer in tenant.category_schema.answers)
 
 
 def test_where_none_of_these_is_allowed_a_fifth_of_the_conversations_is_that() -> None:

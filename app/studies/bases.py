@@ -1,0 +1,83 @@
+"""The base models that a study compares: found, or trained once and kept beside its results.
+
+A starter is trained for a time and not for a number of steps, so it is another one on another machine. What is trained
+on it knows it by its content.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.children import how_it_ended, log_tail, spawn, stop
+from app.errors import StageFailed
+from app.pipeline import output
+from app.pipeline.console import Progress
+from app.pipeline.supervisor import environment
+from app.serving.base import STARTER, Base, find_base
+from app.serving.model_folder import write_whole
+from app.settings import Settings
+from app.studies.matrix import Existing, Recipe
+
+DONE = "recipe.json"  # beside the weights, once they are whole
+_CHECKPOINT = "checkpoint.pt"
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_POLL_S = 0.5
+
+
+def ready(
+    wanted: Mapping[str, Recipe | Existing], folder: Path, settings: Settings, progress: Progress
+) -> dict[str, Base]:
+    """By name, which is empty for the starter that ships, where nothing else is wanted.
+
+    Raises: InputError, before anything is trained; StageFailed.
+    """
+    there = {name: find_base(one.model) for name, one in wanted.items() if isinstance(one, Existing)}
+    made = {
+        name: trained(name, one, folder, settings, progress)
+        for name, one in wanted.items()
+        if isinstance(one, Recipe)
+    }
+    return {name: (there | made)[name] for name in wanted} or {"": find_base(STARTER)}
+
+
+def trained(name: str, recipe: Recipe, folder: Path, settings: Settings, progress: Progress) -> Base:
+    """One that was stopped goes on. Raises: StageFailed."""
+    out, title = folder_of(name, recipe, folder), f"starter {name}"
+    if (out / DONE).is_file():
+        progress.end(title, "done before")
+        return find_base(str(out))
+    out.mkdir(parents=True, exist_ok=True)
+    for file in _TOKENIZER:  # the same pieces and answer codes at every size
+        shutil.copyfile(find_base(STARTER).folder / file, out / file)
+    supervise(command(recipe, out), folder / f"{out.name}.log", title, settings, progress)
+    write_whole(out / DONE, recipe.model_dump_json().encode())
+    (out / _CHECKPOINT).unlink(missing_ok=True)
+    progress.end(title)
+    return find_base(str(out))
+
+
+def folder_of(name: str, recipe: Recipe, folder: Path) -> Path:
+    """Named after the recipe too, so that another recipe under the same name is not taken for it."""
+    return folder / f"{name}-{output.key_of(recipe.model_dump_json())[:8]}"
+
+
+def command(recipe: Recipe, out: Path) -> list[str]:
+    told = {"--out": out, "--width": recipe.width, "--layers": recipe.layers, "--minutes": recipe.minutes}
+    options = [str(part) for option in told.items() for part in option]
+    return [sys.executable, "-m", "training.starter.recipe", *options]
+
+
+def supervise(argv: list[str], log: Path, title: str, settings: Settings, progress: Progress) -> None:
+    """The last line of the log is what is shown. Raises: StageFailed."""
+    child = spawn(argv, log, environment())
+    try:
+        while child.poll() is None:
+            progress.update(title, 0, None, next(iter(log_tail(log, 1)), ""))
+            time.sleep(_POLL_S)
+    finally:
+        stop(child, settings.stage_stop_timeout_s)
+    if child.returncode:
+        ending = how_it_ended(child.returncode)
+        raise StageFailed(f"{title} was not trained ({ending}); its log: {log}", log_tail(log))

@@ -1,0 +1,144 @@
+"""The trained arms of a seed, asked at a vLLM of their own: each tenant's examination, and what they must not lose."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from app.pipeline import benchmark
+from app.pipeline.benchmark import Exam, Served
+from app.pipeline.console import Progress
+from app.pipeline.files import Inputs
+from app.pipeline.presets import Benchmark
+from app.serving import adapters
+from app.serving.adapters import Adapter
+from app.serving.base import codes_for, digest
+from app.serving.vllm import BASE_NAME, Endpoint, Vllm, serving, while_alive
+from app.settings import Settings
+from app.studies.exam import longest, marks_of, pass_at_k
+from app.studies.preparing import Prepared
+from app.studies.results import BASE_ARM, MEASURES, Point
+from evaluation.contract.record import Split
+from evaluation.measures import Measure, rate
+from evaluation.predictor import VllmPredictor, load_codes
+from evaluation.report import StageReport
+from training.starter.world import bench_items
+
+
+class Found(NamedTuple):
+    """points: of the base its only one, of an arm one for each of its steps."""
+
+    points: list[Point]
+    pass_at_k: list[float]
+
+
+def measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[str, Found]:
+    """By arm."""
+    place, models = prepared.place, _models(prepared)
+    frozen = {
+        name: adapters.freeze(out / "adapter", place.folder / "adapters", settings.vllm_max_lora_rank)
+        for of_arm in models.values()
+        for name, out in of_arm.items()
+    }
+    fitting = settings.model_copy(
+        update={
+            "vllm_max_lora_rank": max(adapter.rank for adapter in frozen.values()),
+            "vllm_max_adapters": len({adapter.sha256 for adapter in frozen.values()}),
+        }
+    )
+    title = f"{place.title}: start vLLM"
+    with serving(
+        place.base.folder, place.folder / "vllm.log", fitting, lambda _passed: progress.update(title, 0, None)
+    ) as vllm:
+        progress.end(title)
+        served = [Served(BASE_ARM, BASE_NAME, digest(place.base)), *_loaded(vllm, frozen)]
+        asking = _Asking(prepared, vllm.endpoint, served, fitting, progress)
+        points, rates = asyncio.run(while_alive(vllm, asking.everything()))
+    names = {arm: list(of_arm) or [BASE_ARM] for arm, of_arm in models.items()}
+    return {arm: Found([points[n] for n in of], rates.get(of[-1], [])) for arm, of in names.items()}
+
+
+def _models(prepared: Prepared) -> dict[str, dict[str, Path]]:
+    """By arm: the stages after which it is measured, under the names that they are shown by."""
+    return {
+        arm: {
+            f"{arm}, step {number}" if len(chain.steps) > 1 else arm: manifest.out
+            for number, manifest in enumerate(chain.steps, start=1)
+        }
+        for arm, chain in prepared.chains.items()
+    }
+
+
+def _loaded(vllm: Vllm, frozen: dict[str, Adapter]) -> list[Served]:
+    """Arms that came to the very same weights share an adapter."""
+    there: dict[str, str] = {}
+    for adapter in frozen.values():
+        if adapter.sha256 not in there:
+            there[adapter.sha256] = vllm.load(adapter.folder)
+    return [Served(name, there[adapter.sha256], adapter.sha256) for name, adapter in frozen.items()]
+
+
+class _Asking(NamedTuple):
+    prepared: Prepared
+    endpoint: Endpoint
+    served: list[Served]
+    settings: Settings
+    progress: Progress
+
+    async def everything(self) -> tuple[dict[str, Point], dict[str, list[float]]]:
+        """Points and pass@k, by the name of what is served."""
+        tasks: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
+        for inputs in self.prepared.tenants:
+            for stage in await self._examined(inputs):
+                tasks[stage.stage].append(_measures(stage))
+        retention = await self._retention()
+        points = {name: Point(tasks=tasks[name], retention=retention[name]) for name in tasks}
+        return points, await self._pass_at_k() if self.prepared.study.pass_items else {}
+
+    async def _examined(self, inputs: Inputs) -> tuple[StageReport, ...]:
+        """On a tenant's held-out conversations, under its own schema and under edits of it."""
+        study, place = self.prepared.study, self.prepared.place
+        suite = benchmark.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
+        codes = codes_for(place.base.folder, inputs.schema)
+        exam = Exam(inputs, suite, codes, place.folder / "benchmark", with_baselines=False)
+        made = await benchmark.examine(exam, self.endpoint, self.served, self.settings, self.progress)
+        return tuple(made.stages)
+
+    async def _retention(self) -> dict[str, Measure]:
+        place = self.prepared.place
+        items = bench_items("unseen_pairs", self.prepared.study.retention_items, place.seed)
+        codes = load_codes(place.base.folder, longest(items))
+        found = {}
+        async with self.endpoint.async_client() as client:
+            for one in self.served:
+                title = f"retention {one.stage}"
+                predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
+                shown = partial(_show, self.progress, title, len(items))
+                marks = await marks_of(predictor, items, self.settings.concurrency, shown)
+                found[one.stage] = rate(sum(mark.right for mark in marks), len(marks))
+                self.progress.end(title)
+        return found
+
+    async def _pass_at_k(self) -> dict[str, list[float]]:
+        (inputs,) = self.prepared.tenants
+        codes = codes_for(self.prepared.place.base.folder, inputs.schema)
+        own = [c for c in inputs.splits[Split.test] if c.labelled][: self.prepared.study.pass_items]
+        found = {}
+        async with self.endpoint.async_client() as client:
+            for one in self.served:
+                title = f"pass@k {one.stage}"
+                predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
+                shown = partial(_show, self.progress, title, len(own))
+                found[one.stage] = await pass_at_k(
+                    predictor, inputs.schema, own, self.settings.concurrency, shown
+                )
+                self.progress.end(title)
+        return found
+
+
+def _measures(stage: StageReport) -> dict[str, Measure]:
+    return {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
+
+
+def _show(progress: Progress, title: str, total: int, done: int) -> None:
+    progress.update(title, done, total)

@@ -1,0 +1,77 @@
+"""What a seed needs before anything is run: its tenants on disk, and the stages of every arm."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any, NamedTuple
+
+from app.pipeline import output
+from app.pipeline.files import Inputs, checked
+from app.pipeline.output import Output
+from app.serving.base import Base, digest
+from app.serving.model_folder import write_whole
+from app.studies import matrix
+from app.studies.matrix import GENERAL, Chain, Ground, Study
+from app.studies.results import BASE_ARM
+from evaluation.predictor import load_codes
+from training.starter.world import demo_tenant, expert_traces, general_prompts
+
+_EXPERT = "expert.jsonl"
+_GENERAL_PROMPTS = 600
+
+
+class Place(NamedTuple):
+    """A seed on a base. title: as it is shown."""
+
+    seed: int
+    base: Base
+    folder: Path
+    title: str
+
+
+class Prepared(NamedTuple):
+    """tenants: in the order in which they are learned. chains: each arm's; the base's has no stages."""
+
+    study: Study
+    place: Place
+    tenants: list[Inputs]
+    chains: dict[str, Chain]
+    key: str
+
+
+def prepare(study: Study, place: Place) -> Prepared:
+    """The tenants of this seed are written to disk."""
+    made = {number: demo_tenant(place.seed, number) for number in study.tenants}
+    inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
+    answers = max(len(one.schema.answers) for one in inputs.values())
+    pool = load_codes(place.base.folder, max(len(ascii_uppercase), answers)).texts
+    general = _lines(general_prompts(_GENERAL_PROMPTS, pool, place.seed))
+    grounds = {}
+    for number, tenant in made.items():
+        data = output.write_inputs(Output(place.folder), inputs[number]).resolve()
+        write_whole(data / _EXPERT, _lines(expert_traces(tenant, pool, place.seed)))
+        write_whole(data / GENERAL, general)
+        grounds[number] = _ground(data, inputs[number], place)
+    chains = {BASE_ARM: Chain([], [])}
+    chains |= {row.name: matrix.chain(study, row, grounds) for row in study.rows}
+    last = [f"{name}: {c.stages[-1].out.name if c.stages else ''}" for name, c in chains.items()]
+    measured = [str(n) for n in (study.suite_items, study.retention_items, study.pass_items) if n]
+    key = output.key_of(*(ground.key for ground in grounds.values()), *measured, *last)
+    return Prepared(study, place, list(inputs.values()), chains, key)
+
+
+def _ground(data: Path, inputs: Inputs, place: Place) -> Ground:
+    return Ground(
+        str(place.base.folder),
+        data / "train.jsonl",
+        data / _EXPERT,
+        inputs.schema,
+        (place.folder / "stages").resolve(),
+        place.seed,
+        output.key_of(inputs.sha256, digest(place.base)),
+    )
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)

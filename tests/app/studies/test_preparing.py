@@ -1,0 +1,41 @@
+"""A seed on disk: each tenant's conversations, and the stages and models that follow from them."""
+
+import json
+from pathlib import Path
+
+from app.serving.base import STARTER, find_base
+from app.studies import matrix, measuring
+from app.studies.preparing import Place, Prepared, prepare
+from app.studies.results import BASE_ARM
+
+
+def prepared(name: str, folder: Path, **change: int) -> Prepared:
+    study = matrix.read(name).model_copy(update=change)
+    return prepare(study, Place(1, find_base(STARTER), folder, "seed 1"))
+
+
+def test_each_tenant_has_its_own_conversations_and_traces(tmp_path: Path) -> None:
+    found = prepared("continual", tmp_path)
+    assert [inputs.schema.name for inputs in found.tenants] == ["demo", "bank", "travel"]
+    for chain in found.chains.values():
+        for manifest in chain.stages:
+            first = json.loads(manifest.conversations.read_text().splitlines()[0])
+            assert first["category"] in (*manifest.category_schema.keys, None)
+            if manifest.traces is not None:
+                assert manifest.traces.parent == manifest.conversations.parent
+    assert len({m.conversations for c in found.chains.values() for m in c.stages}) == 3
+
+
+def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Path) -> None:
+    models = measuring._models(prepared("continual", tmp_path))
+    assert models[BASE_ARM] == {}
+    assert list(models["SFT"]) == ["SFT, step 1", "SFT, step 2", "SFT, step 3"]
+    assert len({out for of_arm in models.values() for out in of_arm.values()}) == 3 * 3
+    alone = measuring._models(prepared("size", tmp_path))
+    assert list(alone["SFT + OPD"]) == ["SFT + OPD"]
+
+
+def test_a_result_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
+    key = prepared("continual", tmp_path).key
+    assert prepared("continual", tmp_path).key == key
+    assert prepared("continual", tmp_path, retention_items=61).key != key
