@@ -199,7 +199,7 @@ def test_vllm_draws_by_the_adapter_of_the_moment(real: tuple[Loaded, Vllm], tena
         with torch.no_grad():
             for name, parameter in loaded.model.named_parameters():
                 if "lora_B" in name:
-                    parameter.add_(torch.randn_like(parameter) * 0.05)
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
         torch.manual_seed(1)
         drawn = vllm(loaded.model, prompts)
         torch.manual_seed(1)
@@ -213,7 +213,7 @@ def test_vllm_draws_by_the_adapter_of_the_moment(real: tuple[Loaded, Vllm], tena
                 base = score(loaded.model, *left_padded(prompts, pad, where), ids_BT, mask_BT, 1.0).logps_BT
         mask = mask_BT.bool()
         gap, to_base = (here[mask] - said).abs().mean(), (base[mask] - said).abs().mean()
-        assert gap < 0.1 < 3 * gap + 0.1 < to_base
+        assert gap < 0.1 and to_base > 3 * gap
 
 
 @pytest.mark.slow
