@@ -46,12 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> Report:
     policy = gate.load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
+    families = tuple(SEEN) if given.families == ["all"] else given.families
+    if given.reworded and "reword" not in families:
+        raise InputError("--reworded is for the family reword; add it to --families, or take `all`")
     suite = steerability.build(
         schema,
         _held_out(given, schema),
         seed=given.seed,
         max_items=given.max_items,
-        families=tuple(SEEN) if given.families == ["all"] else given.families,
+        families=families,
         rewordings=dict(map(_rewording, given.reworded)),
     )
     runs = asyncio.run(_stages(given, suite))

@@ -84,12 +84,10 @@ def _low_rank(lora: Lora) -> LoraConfig:
 
 def _full(model: PreTrainedModel) -> LoraConfig:
     """An adapter without low-rank matrices that holds a copy of every weight: the base stays whole beside it."""
-    own = {
-        name.rpartition(".")[2] for name, module in model.named_modules() if module._parameters
-    }  # modules with weights of their own
+    with_weights = {name.rpartition(".")[2] for name, module in model.named_modules() if module._parameters}
     return LoraConfig(
         target_modules=DUMMY_TARGET_MODULES,
-        modules_to_save=sorted(own),
+        modules_to_save=sorted(with_weights),
         ensure_weight_tying=bool(model.config.get_text_config().tie_word_embeddings),
         task_type="CAUSAL_LM",
     )

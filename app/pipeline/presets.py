@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.errors import InputError
 from training.config import Distill, Rl, Sft, Traces
 
-WHOLE_MODEL = (
+_WHOLE_MODEL = (
     "`full` makes a model of its own, and one vLLM serves many adapters here; choose `lora`, or train it by "
     "`python -m training run MANIFEST` and serve the folder model/ that it leaves"
 )
@@ -52,7 +52,7 @@ class Plan(BaseModel):
     def _can_be_served(self) -> "Plan":
         whole = [stage.kind for stage in self.stages if makes_a_whole_model(stage)]
         if whole:
-            raise ValueError(f"{whole[0]}.tuning: {WHOLE_MODEL}")
+            raise ValueError(f"{whole[0]}.tuning: {_WHOLE_MODEL}")
         return self
 
     @property

@@ -1,9 +1,10 @@
 """The trained arms of a seed, asked at a vLLM of their own: each tenant's examination, and what they must not lose."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from app.pipeline import benchmark
 from app.pipeline.benchmark import Exam, Served
@@ -20,9 +21,12 @@ from app.studies.preparing import Prepared
 from app.studies.results import BASE_ARM, MEASURES, Point
 from evaluation.contract.record import Split
 from evaluation.measures import Measure, rate
-from evaluation.predictor import VllmPredictor, load_codes
+from evaluation.predictor import Codes, VllmPredictor, load_codes
 from evaluation.report import StageReport
 from training.starter.world import bench_items
+
+T = TypeVar("T")
+Ask: TypeAlias = Callable[[VllmPredictor, Callable[[int], None]], Awaitable[T]]
 
 
 class Found(NamedTuple):
@@ -108,30 +112,32 @@ class _Asking(NamedTuple):
         place = self.prepared.place
         items = bench_items("unseen_pairs", self.prepared.study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
-        found = {}
-        async with self.endpoint.async_client() as client:
-            for one in self.served:
-                title = f"retention {one.stage}"
-                predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
-                shown = partial(_show, self.progress, title, len(items))
-                marks = await marks_of(predictor, items, self.settings.concurrency, shown)
-                found[one.stage] = rate(sum(mark.right for mark in marks), len(marks))
-                self.progress.end(title)
-        return found
+        marks = await self._each(
+            "retention",
+            codes,
+            len(items),
+            lambda predictor, done: marks_of(predictor, items, self.settings.concurrency, done),
+        )
+        return {name: rate(sum(mark.right for mark in of), len(of)) for name, of in marks.items()}
 
     async def _pass_at_k(self) -> dict[str, list[float]]:
         (inputs,) = self.prepared.tenants
-        codes = codes_for(self.prepared.place.base.folder, inputs.schema)
         own = [c for c in inputs.splits[Split.test] if c.labelled][: self.prepared.study.pass_items]
+        return await self._each(
+            "pass@k",
+            codes_for(self.prepared.place.base.folder, inputs.schema),
+            len(own),
+            lambda predictor, done: pass_at_k(predictor, inputs.schema, own, self.settings.concurrency, done),
+        )
+
+    async def _each(self, what: str, codes: Codes, total: int, ask: Ask[T]) -> dict[str, T]:
+        """What `ask` finds, by the name of what is served. total: questions, for those who wait."""
         found = {}
         async with self.endpoint.async_client() as client:
             for one in self.served:
-                title = f"pass@k {one.stage}"
+                title = f"{what} {one.stage}"
                 predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
-                shown = partial(_show, self.progress, title, len(own))
-                found[one.stage] = await pass_at_k(
-                    predictor, inputs.schema, own, self.settings.concurrency, shown
-                )
+                found[one.stage] = await ask(predictor, partial(_show, self.progress, title, total))
                 self.progress.end(title)
         return found
 

@@ -19,10 +19,14 @@ ByCategory: TypeAlias = Mapping[str | None, Sequence[Conversation]]
 
 
 class Drawing(NamedTuple):
-    """pool: the conversations that may be asked. rewordings: by their origin. per_family: edits of one, at most."""
+    """pool: the conversations that may be asked; grouped: by category. rewordings: by their origin.
+
+    per_family: edits of one, at most.
+    """
 
     schema: CategorySchema
     pool: Sequence[Conversation]
+    grouped: ByCategory
     rewordings: Mapping[str, CategorySchema]
     per_family: int
     rng: random.Random
@@ -39,14 +43,9 @@ class Drawing(NamedTuple):
         expected values are 0 says more about the ties than about the model."""
         return max(1, self.per_family // 2)
 
-    @property
-    def by_category(self) -> ByCategory:
-        return by_category(self.pool)
-
     def order(self) -> list[str]:
         """A random order in which categories with many examples tend to come first."""
-        grouped = self.by_category
-        weight = {key: max(0.05, len(grouped.get(key, ())) ** 0.5) for key in self.schema.keys}
+        weight = {key: max(0.05, len(self.grouped.get(key, ())) ** 0.5) for key in self.schema.keys}
         drawn = {key: self.rng.random() ** (1 / weight[key]) for key in self.schema.keys}
         return sorted(self.schema.keys, key=lambda key: -drawn[key])
 
@@ -88,7 +87,7 @@ def _novel(at: Drawing) -> list[Perturbed]:
 def _split(at: Drawing) -> list[Perturbed]:
     made: list[Perturbed] = []
     for key in at.order():
-        found = _fitting(at.by_category.get(key, ()), SPLIT_SHARES)
+        found = _fitting(at.grouped.get(key, ()), SPLIT_SHARES)
         if found and len(made) < at.per_family:
             made.append(families.split(at.schema, key, at.rng.choice(found), len(made), at.pool))
     return made
@@ -104,7 +103,7 @@ def _merge(at: Drawing) -> list[Perturbed]:
 def _boundary(at: Drawing) -> list[Perturbed]:
     """Every second include becomes an exclude, where what it decides can then be none of these."""
     known = families.decided(at.schema, at.pool)
-    usable = sorted(pair for pair, ids in known.items() if len(ids) >= LEAST_APART)
+    usable = sorted(pair for pair, count in known.items() if count >= LEAST_APART)
     made = []
     for number, (key, include) in enumerate(at.rng.sample(usable, min(len(usable), at.per_family))):
         excluded = at.schema.none_of_these and number % 2 == 1

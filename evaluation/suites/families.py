@@ -3,6 +3,7 @@
 `swap`, `rename` and `shuffle` are of the kind that training may use; the others exist only here.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -149,17 +150,11 @@ def reword(schema: CategorySchema, reworded: CategorySchema, detail: str) -> Per
     return Perturbed("reword", detail, reworded, {})
 
 
-def decided(
-    schema: CategorySchema, conversations: Iterable[Conversation]
-) -> dict[tuple[str, str], list[str]]:
-    """By category and include: the conversations that are known to be decided by it."""
-    includes = {(c.key, text) for c in schema.categories for text in c.includes}
-    found: dict[tuple[str, str], list[str]] = {}
-    for conversation in conversations:
-        pair = (conversation.category, conversation.criterion)
-        if pair in includes:
-            found.setdefault(pair, []).append(conversation.id)
-    return found
+def decided(schema: CategorySchema, conversations: Iterable[Conversation]) -> Counter[tuple[str, str]]:
+    """By category and include: how many conversations are known to be decided by it."""
+    includes = {(category.key, text) for category in schema.categories for text in category.includes}
+    pairs = ((c.category or "", c.criterion or "") for c in conversations)
+    return Counter(pair for pair in pairs if pair in includes)
 
 
 def _meeting(predicate: Predicate, conversations: Iterable[Conversation]) -> frozenset[str]:

@@ -7,6 +7,7 @@ e-mail address can be seen. Only what the customer says counts, up to the last m
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from evaluation.contract.record import Conversation, Role
@@ -17,7 +18,6 @@ _MONTH = (
 )
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
 _WORD = re.compile(r"[a-z']+")
-_WORDS_OF_A_PHRASE = 2
 _LEAST_PHRASE_LETTERS = 7
 
 
@@ -144,15 +144,12 @@ def phrases(conversations: Sequence[Conversation], lowest: float, highest: float
 
 
 def _pairs(conversation: Conversation) -> set[str]:
-    pairs = set[str]()
-    for text in conversation.said:
-        words = _WORD.findall(text.lower())
-        pairs |= {
-            " ".join(words[i : i + _WORDS_OF_A_PHRASE])
-            for i in range(len(words) - _WORDS_OF_A_PHRASE + 1)
-            if " ".join(words[i : i + _WORDS_OF_A_PHRASE]) in text.lower()
-        }
-    return {pair for pair in pairs if len(pair) > _LEAST_PHRASE_LETTERS}
+    """Of words next to each other with one space between them."""
+    found = set[str]()
+    for text in map(str.lower, conversation.said):
+        pairs = (f"{first} {second}" for first, second in pairwise(_WORD.findall(text)))
+        found.update(pair for pair in pairs if len(pair) > _LEAST_PHRASE_LETTERS and pair in text)
+    return found
 
 
 def share(predicate: Predicate, conversations: Iterable[Conversation]) -> float:

@@ -99,7 +99,7 @@ def build(
     natural, pool = _pool(labelled, int(max_items * IDENTITY_SHARE), rng)
     grouped = by_category(pool)
     most = (max_items - len(pool)) // (len(families) * LEAST_PER_PERTURBATION)
-    drawing = Drawing(schema, pool, rewordings, max(1, min(per_family, most)), rng)
+    drawing = Drawing(schema, pool, grouped, rewordings, max(1, min(per_family, most)), rng)
     perturbations = (perturb.identity(schema), *(made for family in families for made in drawing.of(family)))
     items = [Item(c.id, 0, c.category, c.category, c.id in natural) for c in pool]
     each = max(0, max_items - len(pool)) // max(1, len(perturbations) - 1)

@@ -81,7 +81,8 @@ def test_all_families_can_be_asked_for_and_a_rewording_given(inputs: list[str], 
     ("arguments", "said"),
     [
         (["--families", "swap,twist"], "no family twist"),
-        (["--reworded", "conversations.jsonl"], "cannot be used as a rewording"),
+        (["--reworded", "schema.json"], "add it to --families"),
+        (["--reworded", "conversations.jsonl", "--families", "all"], "cannot be used as a rewording"),
         (["--reworded", "fewer.json", "--families", "reword"], "does not have the same categories"),
     ],
 )
