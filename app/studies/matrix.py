@@ -22,6 +22,8 @@ from training.starter.world import TRADES, demo_tenant
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
+HANDBOOK = "handbook.jsonl"  # as `text` of an SFT: what the tenant knows and no definition says
+_WRITTEN = {"prompts": GENERAL, "text": HANDBOOK}
 _FOLDER = files("app.studies") / "matrices"
 
 
@@ -229,8 +231,7 @@ def _manifest(
     if perturb is not None and node.kind != "traces":
         stage["perturb"] = perturb
     said = dict(stage)  # without paths
-    if stage.get("prompts") == GENERAL:
-        stage["prompts"] = ground.data.with_name(GENERAL)
+    stage |= {key: ground.data.with_name(name) for key, name in _WRITTEN.items() if stage.get(key) == name}
     written = ground.expert if node.traces == EXPERT else traces and traces.out / "traces.jsonl"
     origin = [ground.key, ground.seed, said, before and before.out.name, written and written.parent.name]
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()

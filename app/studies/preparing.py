@@ -12,13 +12,14 @@ from app.pipeline.output import Output
 from app.serving.base import Base, digest
 from app.serving.model_folder import write_whole
 from app.studies import matrix
-from app.studies.matrix import GENERAL, Chain, Ground, Study
+from app.studies.matrix import GENERAL, HANDBOOK, Chain, Ground, Study
 from app.studies.results import BASE_ARM
 from evaluation.predictor import load_codes
-from training.starter.world import demo_tenant, expert_traces, general_prompts
+from training.starter.world import demo_tenant, expert_traces, general_prompts, handbook
 
 _EXPERT = "expert.jsonl"
 _GENERAL_PROMPTS = 600
+_HANDBOOK_TEXTS = 600
 
 
 class Place(NamedTuple):
@@ -52,6 +53,7 @@ def prepare(study: Study, place: Place) -> Prepared:
         data = output.write_inputs(Output(place.folder), inputs[number]).resolve()
         write_whole(data / _EXPERT, _lines(expert_traces(tenant, pool, place.seed)))
         write_whole(data / GENERAL, general)
+        write_whole(data / HANDBOOK, _lines(handbook(_HANDBOOK_TEXTS, place.seed, number)))
         grounds[number] = _ground(data, inputs[number], place)
     chains = {BASE_ARM: Chain([], [])}
     chains |= {row.name: matrix.chain(study, row, grounds) for row in study.rows}

@@ -9,6 +9,7 @@ from evaluation.contract.render import render
 from evaluation.contract.schema import Category, CategorySchema
 from training.data import Trace
 from training.starter.facts import Matcher, random_issue
+from training.starter.lexicon import OBJECTS
 from training.starter.problems import Example, Rule, judge, reasoning, sample_problem
 from training.starter.talk import tell
 
@@ -111,6 +112,13 @@ _TRAVEL = Trade(
     ("jorvalo", "klimbu", "mirquo", "nubreki", "pavondo", "quilbra"),
 )
 TRADES = (_SHOP, _BANK, _TRAVEL)
+_HANDBOOK = (
+    "{product} is the name of a product; what a customer has of it is their {kind}.",
+    "when a customer writes about their {product}, they mean their {kind}.",
+    "a {product} is one kind of {kind}. treat it as you treat any {kind}.",
+    "to change or to cancel a {product} is to change or to cancel the {kind}.",
+    "customers call their {kind} by its name: {product}.",
+)
 _DEMO_NONE_SHARE = 0.06
 _DEMO_NAMED = 0.9  # no definition explains a product's name, only labels do
 _DEMO_SIZES = {Split.train: 400, Split.validation: 60, Split.calibration: 60, Split.test: 240}
@@ -176,6 +184,16 @@ def general_prompts(count: int, codes: tuple[str, ...], seed: int) -> list[dict[
         drawn = tuple(rng.sample(codes, len(problem.schema.answers)))
         rows.append({"messages": render(problem.schema, problem.examples[0].conversation, drawn).messages})
     return rows
+
+
+def handbook(count: int, seed: int, trade: int = 0) -> list[dict[str, Any]]:
+    """Rows of a file of texts: what a demo tenant's staff are told of its products, which no definition says."""
+    deals, rng = TRADES[trade], random.Random(f"handbook-{seed}-{trade}")
+    kinds = OBJECTS[deals.named].defined
+    return [
+        {"text": rng.choice(_HANDBOOK).format(product=rng.choice(deals.products), kind=rng.choice(kinds))}
+        for _ in range(count)
+    ]
 
 
 def _demo_example(

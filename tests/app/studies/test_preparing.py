@@ -7,6 +7,7 @@ from app.serving.base import STARTER, find_base
 from app.studies import matrix, measuring
 from app.studies.preparing import Place, Prepared, prepare
 from app.studies.results import BASE_ARM
+from training.starter.world import TRADES
 
 
 def prepared(name: str, folder: Path, **change: int) -> Prepared:
@@ -39,3 +40,13 @@ def test_a_result_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
     key = prepared("continual", tmp_path).key
     assert prepared("continual", tmp_path).key == key
     assert prepared("continual", tmp_path, retention_items=61).key != key
+
+
+def test_continued_pretraining_reads_a_handbook_that_names_the_tenants_products(tmp_path: Path) -> None:
+    chains = prepared("sdft", tmp_path).chains
+    (handbook_stage,) = chains["CPT on the handbook"].stages
+    assert handbook_stage.stage.kind == "sft"
+    assert handbook_stage.stage.text is not None
+    texts = [json.loads(line)["text"] for line in handbook_stage.stage.text.read_text().splitlines()]
+    assert all(any(product in text for product in TRADES[0].products) for text in texts)
+    assert [m.out for m in chains["CPT + SFT"].stages][0] == handbook_stage.out
