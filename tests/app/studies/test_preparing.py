@@ -49,4 +49,4 @@ def test_continued_pretraining_reads_a_handbook_that_names_the_tenants_products(
     assert handbook_stage.stage.text is not None
     texts = [json.loads(line)["text"] for line in handbook_stage.stage.text.read_text().splitlines()]
     assert all(any(product in text for product in TRADES[0].products) for text in texts)
-    assert [m.out for m in chains["CPT + SFT"].stages][0] == handbook_stage.out
+    assert chains["CPT + SFT"].stages[0].out == handbook_stage.out
