@@ -89,7 +89,7 @@ async def _stages(given: argparse.Namespace, suite: Suite) -> list[StageRun]:
             )
             out = None if given.keep is None else given.keep / f"{stage}.jsonl"
             measured = await runner.run(
-                suite,
+                suite.questions,
                 predictor,
                 model=model,
                 out=out,

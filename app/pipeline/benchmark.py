@@ -80,7 +80,7 @@ async def _ask(
             client, one.model, exam.codes.texts, exam.codes.token_ids, concurrency=settings.concurrency
         )
         measured = await runner.run(
-            exam.suite,
+            exam.suite.questions,
             predictor,
             model=one.version,
             out=kept,

@@ -29,7 +29,7 @@ async def measure(suite: Suite, train: Sequence[Conversation]) -> dict[str, Meas
 
 
 async def examine(suite: Suite, train: Sequence[Conversation]) -> StageReport:
-    measured = await runner.run(suite, TfidfPredictor(train), model=NAME)
+    measured = await runner.run(suite.questions, TfidfPredictor(train), model=NAME)
     return report.assemble(suite.schema.name, suite, [StageRun(NAME, NAME, measured)]).stages[0]
 
 

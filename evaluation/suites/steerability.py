@@ -16,6 +16,7 @@ from evaluation.contract import perturb
 from evaluation.contract.perturb import Perturbed
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.runner import Question, Questions
 from evaluation.suites.drawing import ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
@@ -63,6 +64,14 @@ class Suite(NamedTuple):
         }
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def questions(self) -> Questions:
+        each = (
+            Question(self.perturbations[item.perturbation].schema, self.conversations[item.conversation_id])
+            for item in self.items
+        )
+        return Questions(self.sha256, tuple(each))
 
     def answers(self, perturbation: int) -> tuple[str | None, ...]:
         """Those whose shares can show that answers follow the edit: categories before and after it, and none of these.

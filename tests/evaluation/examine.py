@@ -23,7 +23,7 @@ def measured(model: Model) -> list[runner.Measured]:
 
 
 def run(server: FakeServer, exam: Suite) -> list[runner.Measured]:
-    return asyncio.run(runner.run(exam, predictor(server), model="fake"))
+    return asyncio.run(runner.run(exam.questions, predictor(server), model="fake"))
 
 
 def examined(stages: dict[str, Model], exam: Suite | None = None) -> Report:

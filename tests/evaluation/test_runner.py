@@ -20,7 +20,7 @@ EXAM = suite(100)
 
 
 def run(server: FakeServer, **options: Any) -> list[Measured]:
-    return asyncio.run(runner.run(EXAM, predictor(server), **{"model": "fake", **options}))
+    return asyncio.run(runner.run(EXAM.questions, predictor(server), **{"model": "fake", **options}))
 
 
 def test_there_is_one_outcome_for_each_item_in_order_and_progress_is_told() -> None:
@@ -74,7 +74,7 @@ def test_what_errored_is_tried_again_and_what_was_answered_is_not(tmp_path: Path
 def test_the_outcomes_of_another_model_or_suite_are_not_taken_over(tmp_path: Path) -> None:
     out = tmp_path / "run.jsonl"
     run(FakeServer(models.oracle()), out=out)
-    with pytest.raises(RunnerError, match="another suite or model"):
+    with pytest.raises(RunnerError, match="other questions or another model"):
         run(FakeServer(models.oracle()), out=out, model="other")
 
 
@@ -98,7 +98,7 @@ def test_no_more_items_are_in_flight_than_allowed() -> None:
             raise PredictorError("busy")
 
     counting = Counting()
-    asyncio.run(runner.run(EXAM, counting, model="fake", concurrency=4))
+    asyncio.run(runner.run(EXAM.questions, counting, model="fake", concurrency=4))
     assert counting.most == 4
 
 
@@ -108,7 +108,7 @@ def test_a_fault_of_our_own_is_not_hidden_as_an_errored_item() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(runner.run(EXAM, Broken(), model="fake"))
+        asyncio.run(runner.run(EXAM.questions, Broken(), model="fake"))
     assert caught.value.subgroup(ZeroDivisionError)
 
 
