@@ -6,20 +6,23 @@ Exit codes of both: 0 passed, 3 failed, 4 incomplete, 2 bad input.
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from evaluation import gate, page, report, runner
+from evaluation import assembly, examination, gate, page, report, runner
+from evaluation.assembly import StageRun
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
-from evaluation.gate import DEFAULT_POLICY, PolicyError
+from evaluation.policy import DEFAULT_POLICY, Policy, PolicyError, load_policy
 from evaluation.predictor import VllmPredictor, connect, load_codes
-from evaluation.report import Report, StageRun, Verdict
+from evaluation.report import Report, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
-from evaluation.suites.steerability import STANDARD, Suite
+from evaluation.suites.steerability import Suite
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
@@ -44,22 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> Report:
-    policy = gate.load_policy(given.policy)
+    policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
-    families = tuple(SEEN) if given.families == ["all"] else given.families
-    if given.reworded and "reword" not in families:
-        raise InputError("--reworded is for the family reword; add it to --families, or take `all`")
+    if given.reworded and "reword" not in given.families:
+        raise InputError(
+            "--reworded is for the family reword; add it to --families, or leave that option out"
+        )
     suite = steerability.build(
         schema,
         _held_out(given, schema),
         seed=given.seed,
         max_items=given.max_items,
-        families=families,
+        families=given.families,
         rewordings=dict(map(_rewording, given.reworded)),
     )
-    runs = asyncio.run(_stages(given, suite))
-    made = report.assemble(given.tenant or schema.name, suite, runs, threshold=given.threshold)
-    return _judged(made, policy, given)
+    return _kept(asyncio.run(_examine(given, suite, policy)), given)
 
 
 def _decide(given: argparse.Namespace) -> Report:
@@ -67,11 +69,12 @@ def _decide(given: argparse.Namespace) -> Report:
         made = report.read(given.report)
     except ValueError as error:
         raise InputError(f"{given.report} is not a report of this version: {error}") from None
-    return _judged(made, gate.load_policy(given.policy), given)
+    policy = load_policy(given.policy)
+    scored = assembly.rescore(made, policy.families.counted)
+    return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
 
 
-def _judged(made: Report, policy: gate.Policy, given: argparse.Namespace) -> Report:
-    made = made.model_copy(update={"gate": gate.decide(made, policy)})
+def _kept(made: Report, given: argparse.Namespace) -> Report:
     if given.out is not None:
         report.write(made, given.out)
     if given.page is not None:
@@ -79,25 +82,40 @@ def _judged(made: Report, policy: gate.Policy, given: argparse.Namespace) -> Rep
     return made
 
 
-async def _stages(given: argparse.Namespace, suite: Suite) -> list[StageRun]:
-    codes = load_codes(given.tokenizer, len(suite.schema.answers) + 1)  # `drop` may add none of these
-    made = []
+async def _examine(given: argparse.Namespace, suite: Suite, policy: Policy) -> Report:
+    codes = load_codes(given.tokenizer, len(suite.schema.answers) + 1)  # some edits add an answer
+    models = dict(map(_stage, given.model))
     async with connect(given.base_url, socket_path=given.socket) as client:
-        for stage, model in map(_stage, given.model):
+
+        async def ask(stage: str, questions: Sequence[int]) -> StageRun:
             predictor = VllmPredictor(
-                client, model, *codes, max_tokens=given.max_tokens, concurrency=given.concurrency
+                client, models[stage], *codes, max_tokens=given.max_tokens, concurrency=given.concurrency
             )
-            out = None if given.keep is None else given.keep / f"{stage}.jsonl"
             measured = await runner.run(
                 suite.questions,
                 predictor,
-                model=model,
-                out=out,
+                model=models[stage],
+                out=folder / f"{stage}.jsonl",
+                only=questions,
                 concurrency=given.concurrency,
                 progress=_progress(stage),
             )
-            made.append(StageRun(stage, model, measured))
-    return made
+            return StageRun(stage, models[stage], measured)
+
+        with _folder(given.keep) as folder:
+            return await examination.examine(
+                given.tenant or suite.schema.name, suite, list(models), ask, policy, threshold=given.threshold
+            )
+
+
+@contextmanager
+def _folder(wanted: Path | None) -> Iterator[Path]:
+    """For the answers, which the next look goes on from."""
+    if wanted is not None:
+        yield wanted
+        return
+    with TemporaryDirectory(prefix="steerwise-evaluation-") as folder:
+        yield Path(folder)
 
 
 def _rewording(path: Path) -> tuple[str, CategorySchema]:
@@ -153,8 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--families",
         type=lambda text: text.split(","),
-        default=list(STANDARD),
-        help=f"`all`, or of {', '.join(SEEN)}, with commas; default: {','.join(STANDARD)}",
+        default=list(SEEN),
+        help=f"with commas, of {', '.join(SEEN)}; default: all",
     )
     run.add_argument(
         "--reworded",

@@ -3,37 +3,18 @@
 How a value and its interval are judged is said once, at the top of `policies/default.toml`.
 """
 
-import hashlib
 import math
-import tomllib
-from pathlib import Path
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from statistics import NormalDist
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from evaluation import assembly
+from evaluation.contract.perturb import IDENTITY
 from evaluation.measures import Measure
+from evaluation.policy import Bound, NotWorse, Policy
 from evaluation.report import Check, GateResult, Report, StageReport, Verdict
 
-DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.toml"
-Named = Literal[
-    "accuracy",
-    "accuracy_gain",
-    "macro_f1",
-    "majority_over_selection",
-    "steerability",
-    "steerability_seen",
-    "steerability_unseen",
-    "flip_accuracy",
-    "invariance",
-    "override_rate",
-    "unparsable",
-    "forced_read",
-    "label_mass",
-    "evidence_rate",
-    "decided_by_rate",
-]
 IN_WORDS = {
-    "accuracy_gain": "accuracy compared with the base",
     "majority_over_selection": "over-selection of the largest category",
     "steerability_seen": "steerability (edits seen in training)",
     "steerability_unseen": "steerability (edits never seen in training)",
@@ -42,30 +23,18 @@ IN_WORDS = {
     "evidence_rate": "the share of answers with a verified quote",
     "decided_by_rate": "the share of answers that name a condition",
 }
-NOT_MEASURED = {"accuracy_gain": "the report has no stage `base` to compare with; measure the base model too"}
-
-
-class PolicyError(ValueError):
-    """A policy file that cannot be used."""
-
-
-class Bound(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    measure: Named
-    limit: float
-    slack: float = Field(gt=0)
-    least_n: int = Field(ge=1)
-
-
-class Policy(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1]
-    max_errored: float = Field(ge=0, le=1)
-    floors: tuple[Bound, ...] = Field(min_length=1)
-    ceilings: tuple[Bound, ...] = ()
-    sha256: str  # of the file's bytes
+_OF_EDITS = frozenset(
+    (
+        "steerability",
+        "steerability_seen",
+        "steerability_unseen",
+        "flip_accuracy",
+        "invariance",
+        "override_rate",
+    )
+)
+_NATURAL = frozenset(("accuracy", "macro_f1", "majority_over_selection"))
+_LEVEL = 0.95
 
 
 class Judged(NamedTuple):
@@ -73,30 +42,50 @@ class Judged(NamedTuple):
     needed: int | None  # examples, where their number decides
 
 
-def load_policy(path: Path = DEFAULT_POLICY) -> Policy:
-    content = path.read_bytes()
-    try:
-        raw = tomllib.loads(content.decode())
-        return Policy.model_validate(raw | {"sha256": hashlib.sha256(content).hexdigest()})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path.name} is not TOML: {error}") from None
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise PolicyError(f"{path.name}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+class _Limit(NamedTuple):
+    """sign: 1 for a floor, -1 for a ceiling, which is a floor under the negated value. widened: intervals, by this."""
+
+    limit: float
+    slack: float
+    least_n: int
+    sign: int
+    widened: float
+
+
+class _Asked(NamedTuple):
+    """What a check is of. missing: why there may be nothing to judge. families: whose answers decide it."""
+
+    key: str
+    name: str
+    families: tuple[str, ...]
+    missing: str
 
 
 def decide(report: Report, policy: Policy, stage: str | None = None) -> GateResult:
-    """stage: which one is the candidate; the last by default. Raises: KeyError for a stage not in the report."""
+    """stage: which one is the candidate; the last by default. Raises: KeyError for a stage not in the report.
+
+    The report is scored anew where the policy counts other families than it did.
+    """
+    if set(report.counted) != set(policy.families.counted):
+        report = assembly.rescore(report, policy.families.counted)
     candidates = {s.stage: s for s in report.stages}
     candidate = report.stages[-1] if stage is None else candidates[stage]
-    checks = [_errored(candidate, policy)]
-    checks += [_check(candidate, bound, sign=1) for bound in policy.floors]
-    checks += [_check(candidate, bound, sign=-1) for bound in policy.ceilings]
+    widened = widening(len(report.looks.planned))
+    checks = [_errored(candidate, policy), *_required(report, candidate, policy)]
+    checks += [_bound(candidate, bound, policy, _limit(bound, 1, widened)) for bound in policy.floors]
+    checks += [_bound(candidate, bound, policy, _limit(bound, -1, widened)) for bound in policy.ceilings]
+    checks += [check for one in policy.not_worse for check in _not_worse(report, candidate, one, policy)]
     verdict = _verdict(checks)
     reasons = [c.reason for c in checks if c.verdict is not Verdict.passed] or [c.reason for c in checks]
     return GateResult(
         verdict=verdict, reasons=reasons, policy_sha256=policy.sha256, stage=candidate.stage, checks=checks
     )
+
+
+def widening(looks: int) -> float:
+    """How much wider a 95 % interval is that holds at every one of so many looks (Bonferroni)."""
+    plain, held = (NormalDist().inv_cdf(1 - (1 - _LEVEL) / 2 / n) for n in (1, looks))
+    return held / plain
 
 
 def _verdict(checks: list[Check]) -> Verdict:
@@ -119,36 +108,86 @@ def _errored(candidate: StageReport, policy: Policy) -> Check:
     )
 
 
-def _check(candidate: StageReport, bound: Bound, sign: int) -> Check:
-    measure: Measure | None = getattr(candidate, bound.measure)
+def _required(report: Report, candidate: StageReport, policy: Policy) -> Iterator[Check]:
+    for family in policy.families.required:
+        if family not in candidate.per_family:
+            why = report.left_out.get(family, "it was not asked")
+            told = f"no edit of the kind {family} was judged, and the policy requires it: {why}"
+            yield Check(measure=family, verdict=Verdict.incomplete, reason=told, families=(family,))
+
+
+def _bound(candidate: StageReport, bound: Bound, policy: Policy, limit: _Limit) -> Check:
+    families = _deciding(bound.measure, policy)
     name = IN_WORDS.get(bound.measure, bound.measure.replace("_", " "))
+    missing = f"there are no examples for it (at least {bound.least_n} are needed)"
+    return _check(getattr(candidate, bound.measure), _Asked(bound.measure, name, families, missing), limit)
+
+
+def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: Policy) -> Iterator[Check]:
+    """Nothing where there is nothing to be worse than: no live model, no edits besides those that count."""
+    compared, others = candidate.compared.get(asked.than), asked.edits == "others"
+    uncounted = tuple(family for family in candidate.per_family if family not in policy.families.counted)
+    if (
+        candidate.stage == asked.than
+        or (compared is None and asked.than == "live")
+        or (others and not uncounted)
+    ):
+        return
+    what = asked.measure.replace("_", " ") + (
+        f" on edits of the kind {' and '.join(uncounted)}" if others else ""
+    )
+    found = compared.others if compared and others else compared
+    yield _check(
+        None if found is None else getattr(found, asked.measure),
+        _Asked(
+            "_".join(filter(None, (asked.measure, "of_others" if others else "", "over", asked.than))),
+            f"{what} compared with the {asked.than}",
+            uncounted if others else _deciding(asked.measure, policy),
+            f"the report has no stage `{asked.than}` to compare with; measure the {asked.than} model too",
+        ),
+        _Limit(-asked.margin, asked.slack, asked.least_n, 1, widening(len(report.looks.planned))),
+    )
+
+
+def _deciding(measure: str, policy: Policy) -> tuple[str, ...]:
+    if measure in _NATURAL:
+        return (IDENTITY,)
+    return policy.families.counted if measure in _OF_EDITS else ()
+
+
+def _limit(bound: Bound, sign: int, widened: float) -> _Limit:
+    return _Limit(bound.limit, bound.slack, bound.least_n, sign, widened)
+
+
+def _check(measure: Measure | None, asked: _Asked, limit: _Limit) -> Check:
     if measure is None or measure.value is None:
-        why = NOT_MEASURED.get(
-            bound.measure, f"there are no examples for it (at least {bound.least_n} are needed)"
-        )
         return Check(
-            measure=bound.measure, verdict=Verdict.incomplete, reason=f"{name} could not be measured: {why}"
+            measure=asked.key,
+            verdict=Verdict.incomplete,
+            reason=f"{asked.name} could not be measured: {asked.missing}",
+            families=asked.families,
         )
-    judged = _judge(measure, bound, sign)
-    told = f"{name} is {measure.value:.2f}{_interval(measure)} over {measure.n} examples; "
-    told += f"{'at least' if sign > 0 else 'at most'} {bound.limit:.2f} is asked"
+    judged = _judge(measure, limit)
+    told = f"{asked.name} is {measure.value:.2f}{_interval(measure)} over {measure.n} examples; "
+    told += f"{'at least' if limit.sign > 0 else 'at most'} {limit.limit:.2f} is asked"
     if judged.verdict is Verdict.incomplete:
         told += f", and this is too few examples to decide: about {judged.needed} are needed"
-    return Check(measure=bound.measure, verdict=judged.verdict, reason=told)
+    return Check(
+        measure=asked.key, verdict=judged.verdict, reason=told, families=asked.families, needed=judged.needed
+    )
 
 
-def _judge(measure: Measure, bound: Bound, sign: int) -> Judged:
-    """sign: 1 for a floor, -1 for a ceiling, which is a floor under the negated value."""
+def _judge(measure: Measure, limit: _Limit) -> Judged:
     assert measure.value is not None
-    if measure.n < bound.least_n:
-        return Judged(Verdict.incomplete, bound.least_n)
+    if measure.n < limit.least_n:
+        return Judged(Verdict.incomplete, limit.least_n)
     if measure.ci95 is None:
         return Judged(Verdict.incomplete, 2 * measure.n)
-    value, limit = sign * measure.value, sign * bound.limit
-    low, high = sorted(sign * end for end in measure.ci95)
-    holds = value >= limit
-    room = value - (limit - bound.slack) if holds else limit + bound.slack - value
-    reach = value - low if holds else high - value
+    value, bar = limit.sign * measure.value, limit.sign * limit.limit
+    low, high = sorted(limit.sign * end for end in measure.ci95)
+    holds = value >= bar
+    room = value - (bar - limit.slack) if holds else bar + limit.slack - value
+    reach = limit.widened * (value - low if holds else high - value)
     if reach <= room:
         return Judged(Verdict.passed if holds else Verdict.failed, None)
     # The width of an interval falls with the square root of the number of examples.

@@ -4,18 +4,19 @@ Values come from the pure functions of `evaluation.contract.score`; intervals re
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from statistics import fmean
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
 
 from evaluation import statistics
 from evaluation.contract import score
-from evaluation.contract.score import UNPARSABLE, Given, Judged, Moved, NothingMeasured, Unparsable
-from evaluation.runner import Measured, Outcome
-from evaluation.statistics import Floats, Interval, Statistic, clustered_interval, wilson_interval
+from evaluation.contract.score import UNPARSABLE, Judged, Moved, NothingMeasured, Unparsable
+from evaluation.marks import Mark
+from evaluation.runner import Outcome
+from evaluation.statistics import Floats, Interval, Shifting, Statistic, clustered_interval, wilson_interval
 from evaluation.suites.steerability import Suite
 
 Scored = TypeVar("Scored", Judged, Moved)
@@ -29,18 +30,24 @@ class Measure(BaseModel):
     ci95: tuple[float, float] | None
 
 
+Row: TypeAlias = tuple[str, Moved]  # with the id of its conversation
+
+
 class Judgement:
     """What a stage answered, joined with what was right. Errored items, and items whose counterpart under the
-    unperturbed schema errored, are in none of it."""
+    unperturbed schema errored or was not asked, are in none of it.
 
-    def __init__(self, suite: Suite, measured: Sequence[Measured], threshold: float | None = None):
+    moved: by item.
+    """
+
+    def __init__(self, suite: Suite, marks: Sequence[Mark], threshold: float | None = None):
         """threshold: below this confidence the answer is none of these, as in traffic."""
         self.suite = suite
-        self.measured = measured
+        self.marks = marks
         self.judged: dict[str, Judged] = {}
         self.natural: dict[str, Judged] = {}
-        self.moved: list[tuple[str, Moved]] = []
-        given = {m.item: _given(m, threshold) for m in measured if m.outcome is not Outcome.errored}
+        self.moved: dict[int, Row] = {}
+        given = {m.item: m.given(threshold) for m in marks if m.outcome is not Outcome.errored}
         for index, item in enumerate(suite.items):
             if index in given and item.perturbation == 0:
                 judged = Judged(item.gold_before, given[index])
@@ -55,15 +62,12 @@ class Judgement:
                 moved = Moved(
                     item.perturbation, item.gold_before, item.gold_after, before, given[index], followed
                 )
-                self.moved.append((item.conversation_id, moved))
+                self.moved[index] = (item.conversation_id, moved)
 
-
-def _given(measured: Measured, threshold: float | None) -> Given:
-    prediction = measured.prediction
-    if prediction is None or prediction.failure is not None:
-        return UNPARSABLE
-    unsure = threshold is not None and prediction.confidence is not None and prediction.confidence < threshold
-    return None if unsure else prediction.category
+    def rows(self, families: Container[str]) -> list[Row]:
+        """Of the edits of these families."""
+        edits = self.suite.perturbations
+        return [row for row in self.moved.values() if edits[row[1].perturbation].family in families]
 
 
 def rate(hits: int, n: int) -> Measure:
@@ -78,7 +82,7 @@ def mean(values: Sequence[float]) -> Measure:
 
 
 def share_of_moved(
-    rows: Sequence[tuple[str, Moved]],
+    rows: Sequence[Row],
     score_of: Callable[[Sequence[Moved]], float],
     counted: Callable[[Moved], bool],
     hit: Callable[[Moved], bool],
@@ -88,15 +92,15 @@ def share_of_moved(
     return _measure([c for c, _ in kept], [m for _, m in kept], score_of, terms, statistics.ratio)
 
 
-def flip_accuracy(rows: Sequence[tuple[str, Moved]]) -> Measure:
+def flip_accuracy(rows: Sequence[Row]) -> Measure:
     return share_of_moved(rows, score.flip_accuracy, lambda m: m.must_move, lambda m: m.right_after)
 
 
-def invariance(rows: Sequence[tuple[str, Moved]]) -> Measure:
+def invariance(rows: Sequence[Row]) -> Measure:
     return share_of_moved(rows, score.invariance, lambda m: not m.must_move, lambda m: m.stayed)
 
 
-def override_rate(rows: Sequence[tuple[str, Moved]]) -> Measure:
+def override_rate(rows: Sequence[Row]) -> Measure:
     return share_of_moved(
         rows, score.override_rate, lambda m: m.must_move and m.right_before, lambda m: m.right_after
     )
@@ -129,25 +133,39 @@ def over_selection(judged: dict[str, Judged]) -> Measure:
     return _measure(list(judged), list(judged.values()), score.over_selection, terms, statistics.ratio)
 
 
-def gain(now: dict[str, Judged], base: dict[str, Judged]) -> Measure:
-    """Accuracy minus the base's on the same conversations, paired."""
-    both = [conversation for conversation in now if conversation in base]
-    rows = [[float(now[c].right) - float(base[c].right), 1.0] for c in both]
-    terms = np.array(rows).reshape(-1, 2)
-    value = fmean(row[0] for row in rows) if rows else None
-    return Measure(value=value, n=len(rows), ci95=clustered_interval(both, terms, statistics.ratio))
+def gain(now: dict[str, Judged], other: dict[str, Judged]) -> Measure:
+    """Accuracy minus the other's on the same conversations, paired."""
+    both = [conversation for conversation in now if conversation in other]
+    return mean_difference(both, [float(now[c].right) - float(other[c].right) for c in both])
 
 
-def steerability(rows: Sequence[tuple[str, Moved]], suite: Suite) -> Measure:
+def mean_difference(conversations: Sequence[str], differences: Sequence[float]) -> Measure:
+    """conversations: of each difference, the one that it comes from."""
+    terms = np.array([[difference, 1.0] for difference in differences]).reshape(-1, 2)
+    return Measure(
+        value=fmean(differences) if differences else None,
+        n=len(differences),
+        ci95=clustered_interval(conversations, terms, statistics.ratio),
+    )
+
+
+def steerability(rows: Sequence[Row], suite: Suite) -> Measure:
     """n: answers under an edit, of conversations that also have one without it."""
-    moved = [m for _, m in rows]
-    present = {m.perturbation for m in moved}
-    answers = [suite.answers(p) if p in present else () for p in range(len(suite.perturbations))]
-    try:
-        value = score.steerability(moved, answers)
-    except NothingMeasured:
+    found = shifting(rows, suite)
+    if found is None:
         return Measure(value=None, n=len(rows), ci95=None)
-    shifts = score.shifts(moved, answers)
+    answers = _answers([m for _, m in rows], suite)
+    value = score.steerability([m for _, m in rows], answers)
+    return Measure(value=value, n=len(rows), ci95=statistics.shift_interval(found))
+
+
+def shifting(rows: Sequence[Row], suite: Suite) -> Shifting | None:
+    """None where no edit asks for a shift of the answers."""
+    moved = [m for _, m in rows]
+    answers = _answers(moved, suite)
+    expected = score.shifts(moved, answers).expected
+    if len(set(expected)) < 2:
+        return None
     column = {cell: i for i, cell in enumerate((p, a) for p, allowed in enumerate(answers) for a in allowed)}
     size = Counter(m.perturbation for m in moved)
     observed = np.zeros((len(rows), len(column)))
@@ -156,8 +174,12 @@ def steerability(rows: Sequence[tuple[str, Moved]], suite: Suite) -> Measure:
             if not isinstance(given, Unparsable) and (m.perturbation, given) in column:
                 row[column[m.perturbation, given]] += amount / size[m.perturbation]
     strata = [(m.perturbation, m.gold_before if m.must_move else UNPARSABLE) for m in moved]
-    interval = statistics.shift_interval([c for c, _ in rows], strata, np.array(shifts.expected), observed)
-    return Measure(value=value, n=len(rows), ci95=interval)
+    return Shifting([c for c, _ in rows], strata, np.array(expected), observed)
+
+
+def _answers(moved: Sequence[Moved], suite: Suite) -> list[tuple[str | None, ...]]:
+    present = {m.perturbation for m in moved}
+    return [suite.answers(p) if p in present else () for p in range(len(suite.perturbations))]
 
 
 def _measure(

@@ -24,6 +24,11 @@ EDITS = {
     "swap": "categories exchange their definitions",
     "cycle": "definitions move round three categories or more",
     "drop": "categories are removed",
+    "boundary": "what a category includes moves to another, or is excluded",
+    "novel": "a category with a new criterion comes before all others",
+    "split": "one category becomes two",
+    "merge": "two categories become one",
+    "reword": "the same definitions in other words",
     "rename": "names change, definitions stay",
     "shuffle": "order and codes change, definitions stay",
 }
@@ -46,7 +51,6 @@ class Column(NamedTuple):
 
 ROWS = (
     Row("accuracy", "accuracy", "right answers, no edit, natural mix"),
-    Row("accuracy_gain", "… over the base", "same conversations"),
     Row("macro_f1", "macro-F1", "every category counts alike"),
     Row("majority_over_selection", "over-selection", "largest category: share answered minus real share"),
     Row("steerability", "steerability", "do answers shift as the edits ask? 1 fully, 0 no relation"),

@@ -39,7 +39,7 @@ _REPORT: dict[int | str, dict[str, Any]] = {
                     "required": ["report_version", "stages", "gate"],
                 },
                 "example": {
-                    "report_version": 1,
+                    "report_version": 2,
                     "tenant": "support",
                     "stages": [],
                     "gate": {"verdict": "passed"},

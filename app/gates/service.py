@@ -19,7 +19,7 @@ from app.models.runs import ModelVersion
 from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from evaluation import gate
+from evaluation.policy import load_policy
 from evaluation.report import Verdict
 
 _ATTEMPTS = 5  # a model server that dies under an examination costs one
@@ -54,7 +54,7 @@ async def request(
     model = await _model(session, scope, model_version_id, lock=True)
     version = await _version(session, scope, schema_version_id)
     await _check_schema(session, scope, model, version)
-    policy_sha256 = gate.load_policy().sha256
+    policy_sha256 = load_policy().sha256
     for earlier in await repository.of_pair(session, scope, model.id, version.id):
         if earlier.state in OPEN or is_final(earlier, policy_sha256):
             return earlier
@@ -136,7 +136,7 @@ async def begin(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Gat
     """The verdict will be under the policy that is in force now, whichever was when it was asked for."""
     row = await repository.get(session, scope, gate_id, lock=True)
     assert row is not None  # rows of gates are never removed
-    row.state, row.policy_sha256 = GateState.running, gate.load_policy().sha256
+    row.state, row.policy_sha256 = GateState.running, load_policy().sha256
     return row
 
 

@@ -1,5 +1,6 @@
 """The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
 from app.studies import baselines
-from evaluation import gate, page, report, runner
+from evaluation import examination, page, report, runner
+from evaluation.assembly import StageRun
 from evaluation.contract.record import Split
+from evaluation.policy import load_policy
 from evaluation.predictor import Codes, VllmPredictor
-from evaluation.report import Report, StageRun
+from evaluation.report import Report
 from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
@@ -54,14 +57,25 @@ def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
 async def examine(
     exam: Exam, endpoint: Endpoint, served: list[Served], settings: Settings, progress: Progress
 ) -> Report:
-    runs = [await _ask(exam, endpoint, one, settings, progress) for one in served]
-    measured = (
-        await baselines.measure(exam.suite, exam.inputs.splits[Split.train]) if exam.with_baselines else {}
+    """served: in the order of the stages; the verdict is on the last."""
+    policy = load_policy()
+    by_stage = {one.stage: one for one in served}
+    train = exam.inputs.splits[Split.train]
+    counted = policy.families.counted
+    measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
+
+    async def ask(stage: str, questions: Sequence[int]) -> StageRun:
+        return await _ask(exam, endpoint, by_stage[stage], questions, settings, progress)
+
+    return await examination.examine(
+        exam.inputs.schema.name,
+        exam.suite,
+        list(by_stage),
+        ask,
+        policy,
+        threshold=exam.threshold,
+        baselines=measured,
     )
-    made = report.assemble(
-        exam.inputs.schema.name, exam.suite, runs, threshold=exam.threshold, baselines=measured
-    )
-    return made.model_copy(update={"gate": gate.decide(made, gate.load_policy())})
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:
@@ -70,7 +84,12 @@ def write(made: Report, json_file: Path, html_file: Path) -> None:
 
 
 async def _ask(
-    exam: Exam, endpoint: Endpoint, one: Served, settings: Settings, progress: Progress
+    exam: Exam,
+    endpoint: Endpoint,
+    one: Served,
+    questions: Sequence[int],
+    settings: Settings,
+    progress: Progress,
 ) -> StageRun:
     title = f"examine {one.stage}"
     # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
@@ -84,6 +103,7 @@ async def _ask(
             predictor,
             model=one.version,
             out=kept,
+            only=questions,
             concurrency=settings.concurrency,
             progress=lambda done, total: progress.update(title, done, total),
         )

@@ -24,7 +24,8 @@ from app.serving.base import Base, codes_for, digest, token_counter
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
-from evaluation import gate, report
+from evaluation import report
+from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
 
@@ -56,9 +57,7 @@ class Prepared(NamedTuple):
     def key(self) -> str:
         """Of everything that the report depends on."""
         stages = [manifest.sha256 for manifest in self.manifests]
-        return output.key_of(
-            self.exam.suite.sha256, str(self.job.baselines), gate.load_policy().sha256, *stages
-        )
+        return output.key_of(self.exam.suite.sha256, str(self.job.baselines), load_policy().sha256, *stages)
 
 
 def run(job: Job, settings: Settings, progress: Progress) -> Outcome:

@@ -4,33 +4,38 @@ It sees no definition, so no edit can move it. What it scores on the suite says 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from evaluation import report, runner
+from evaluation import runner
+from evaluation.assembly import Choices, StageRun, assemble
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.measures import Measure
 from evaluation.predictor import Prediction
-from evaluation.report import StageReport, StageRun
+from evaluation.report import StageReport
 from evaluation.suites.steerability import Suite
 
 NAME = "tfidf"
 SHOWN = ("accuracy", "macro_f1", "steerability", "flip_accuracy", "invariance", "majority_over_selection")
 
 
-async def measure(suite: Suite, train: Sequence[Conversation]) -> dict[str, Measure]:
+async def measure(
+    suite: Suite, train: Sequence[Conversation], counted: Collection[str] = ()
+) -> dict[str, Measure]:
     """The baseline's measures on the suite, named `tfidf_<measure>`."""
-    stage = await examine(suite, train)
+    stage = await examine(suite, train, counted)
     return {f"{NAME}_{name}": getattr(stage, name) for name in SHOWN}
 
 
-async def examine(suite: Suite, train: Sequence[Conversation]) -> StageReport:
+async def examine(suite: Suite, train: Sequence[Conversation], counted: Collection[str] = ()) -> StageReport:
+    """counted: families of edits; all where empty."""
     measured = await runner.run(suite.questions, TfidfPredictor(train), model=NAME)
-    return report.assemble(suite.schema.name, suite, [StageRun(NAME, NAME, measured)]).stages[0]
+    runs = [StageRun(NAME, NAME, measured)]
+    return assemble(suite.schema.name, suite, runs, Choices(counted=counted)).stages[0]
 
 
 class TfidfPredictor:

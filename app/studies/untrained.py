@@ -31,7 +31,7 @@ from app.serving import adapters
 from app.serving.adapters import CONFIG, WEIGHTS, Adapter
 from app.serving.base import Base, digest
 from evaluation.contract.schema import CategorySchema
-from evaluation.gate import load_policy
+from evaluation.policy import load_policy
 from evaluation.report import Verdict
 
 _NAME = "speed"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from evaluation.contract.schema import Category, CategorySchema
 
+IDENTITY = "identity"  # the family of no change
 OPAQUE_SYLLABLES = ("ka", "lo", "mi", "ru", "te", "va", "zo", "ne", "pi", "su", "do", "fa")
 
 
@@ -38,7 +39,7 @@ class Perturbed(NamedTuple):
 
 
 def identity(schema: CategorySchema) -> Perturbed:
-    return Perturbed("identity", "", schema, {})
+    return Perturbed(IDENTITY, "", schema, {})
 
 
 def permute_meanings(

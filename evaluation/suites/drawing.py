@@ -117,6 +117,17 @@ def _reword(at: Drawing) -> list[Perturbed]:
     return [families.reword(at.schema, reworded, origin) for origin, reworded in chosen]
 
 
+WHY_NONE: Final[Mapping[str, str]] = {
+    "cycle": "the schema has fewer than three categories",
+    "merge": "the schema has fewer than three categories",
+    "novel": "no criterion that can be checked tells enough of the conversations apart",
+    "split": "no criterion that can be checked tells enough conversations of a category apart",
+    "boundary": f"no include is known to decide {LEAST_APART} held-out conversations; labels can name theirs as "
+    "`criterion`",
+    "reword": "no rewording of the schema was given",
+}
+"""Why `Drawing.of` may return nothing for a schema of two categories or more."""
+
 _FAMILIES: Final[Mapping[str, Callable[[Drawing], list[Perturbed]]]] = {
     "swap": _swap,
     "cycle": _cycle,

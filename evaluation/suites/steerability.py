@@ -10,19 +10,19 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from evaluation.contract import perturb
 from evaluation.contract.perturb import Perturbed
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.runner import Question, Questions
-from evaluation.suites.drawing import ByCategory, Drawing, by_category
+from evaluation.suites.drawing import WHY_NONE, ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
-STANDARD: Final = ("swap", "cycle", "drop", "rename", "shuffle")
 MUST_MOVE_SHARE = 2 / 3
 IDENTITY_SHARE = 0.35  # of the budget
+_ONE = "the schema has one category"
 LEAST_PER_CATEGORY = 12
 LEAST_PER_PERTURBATION = 12
 
@@ -47,6 +47,7 @@ class Suite(NamedTuple):
     ]  # in order of perturbation, so that requests that share a prompt prefix go together
     conversations: Mapping[str, Conversation]
     seed: int
+    left_out: Mapping[str, str] = {}  # families that were asked for and have no edit, and why
 
     @property
     def sha256(self) -> str:
@@ -89,7 +90,7 @@ def build(
     seed: int = 0,
     max_items: int = 1200,
     per_family: int = 4,
-    families: Sequence[str] = STANDARD,
+    families: Sequence[str] = tuple(SEEN),
     rewordings: Mapping[str, CategorySchema] = {},
 ) -> Suite:
     """max_items: requests in all, those of the unperturbed schema included. rewordings: by their origin.
@@ -109,13 +110,15 @@ def build(
     grouped = by_category(pool)
     most = (max_items - len(pool)) // (len(families) * LEAST_PER_PERTURBATION)
     drawing = Drawing(schema, pool, grouped, rewordings, max(1, min(per_family, most)), rng)
-    perturbations = (perturb.identity(schema), *(made for family in families for made in drawing.of(family)))
+    made = {family: drawing.of(family) for family in families}
+    perturbations = (perturb.identity(schema), *(edit for edits in made.values() for edit in edits))
+    left_out = {family: WHY_NONE.get(family, _ONE) for family, edits in made.items() if not edits}
     items = [Item(c.id, 0, c.category, c.category, c.id in natural) for c in pool]
     each = max(0, max_items - len(pool)) // max(1, len(perturbations) - 1)
     for index, perturbed in enumerate(perturbations[1:], start=1):
         chosen = _examples(perturbed, grouped, each, rng)
         items += [Item(c.id, index, c.category, perturbed.gold(c.category, c.id)) for c in chosen]
-    return Suite(schema, perturbations, tuple(items), {c.id: c for c in pool}, seed)
+    return Suite(schema, perturbations, tuple(items), {c.id: c for c in pool}, seed, left_out)
 
 
 def _examples(

@@ -3,9 +3,11 @@
 import asyncio
 from functools import cache
 
-from evaluation import report, runner
+from evaluation import runner
+from evaluation.assembly import Choices, StageRun, assemble
 from evaluation.contract.record import Split
-from evaluation.report import Report, StageRun
+from evaluation.policy import load_policy
+from evaluation.report import Report
 from evaluation.suites import steerability
 from evaluation.suites.steerability import Suite
 from tests.evaluation.fake_server import FakeServer, Model, predictor
@@ -31,4 +33,4 @@ def examined(stages: dict[str, Model], exam: Suite | None = None) -> Report:
         StageRun(stage, "fake", run(FakeServer(model), exam) if exam else measured(model))
         for stage, model in stages.items()
     ]
-    return report.assemble("shop", exam or suite(), runs)
+    return assemble("shop", exam or suite(), runs, Choices(counted=load_policy().families.counted))

@@ -1,21 +1,64 @@
 """Models that the gate must tell apart: one that follows definitions, and three ways not to."""
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from evaluation.contract.record import Split
+from evaluation.contract.record import Conversation, Split, conversation_from_text
 from evaluation.contract.render import condition_text, plain
+from evaluation.suites.predicates import LIBRARY, phrases
 from tests.evaluation.fake_server import CODES, Asked, Model, Reply, says
 from tests.evaluation.shop import SCHEMA, conversations, definition_of, of_split
 
 
 @cache
 def oracle() -> Model:
-    """Knows which definition fits a text, and looks up where that definition now stands."""
+    """Knows which definition fits a text and reads criteria: new categories first, then halves and unions."""
+    plain_reader = _reader()
+    tests = _criteria()
+    fits = {c.said[-1]: definition_of(c.category) for c in conversations()}
+
+    def meets(asked: Asked, condition: str) -> bool:
+        return tests[condition.removeprefix("the customer ")](conversation_from_text(asked.customer))
+
+    def option(asked: Asked) -> str | None:
+        for one in asked.options:
+            condition, separator, _ = one.definition.partition("; this category comes before")
+            if separator and meets(asked, condition):
+                return one.code
+        mine = fits.get(asked.customer)
+        wanted = None if mine is None else condition_text(mine).rstrip(" .").lower()
+        for one in asked.options if wanted else ():
+            text = one.definition.lower()
+            whole, separator, _ = text.partition(", and the customer ")
+            if separator and whole == wanted:
+                if meets(asked, one.definition.rpartition(", and ")[2]):
+                    return one.code
+            elif text.startswith("either ") and str(wanted) in text:
+                return one.code
+        return None
+
+    def answer(asked: Asked) -> Reply:
+        code = option(asked)
+        return plain_reader(asked) if code is None else says(code, f'The customer says "{asked.customer}".')
+
+    return answer
+
+
+def _criteria() -> dict[str, Callable[[Conversation], bool]]:
+    found: dict[str, Callable[[Conversation], bool]] = {}
+    for one in (*LIBRARY, *phrases(of_split(Split.test), 0.0, 1.0)):
+        found |= dict.fromkeys(one.wordings, one.holds)
+        found |= {text: (lambda c, holds=one.holds: not holds(c)) for text in one.negations}  # type: ignore[misc]
+    return found
+
+
+def _reader() -> Model:
+    """Looks up where the definition that fits a text now stands."""
     fits = {plain(c.said[-1]): definition_of(c.category) for c in conversations()}
 
     def answer(asked: Asked) -> Reply:

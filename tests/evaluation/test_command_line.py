@@ -61,16 +61,16 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
         assert main(["run", *inputs, "--base-url", address]) == 0
     assert capsys.readouterr().out.startswith("passed\n")
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written["report_version"] == 1
+    assert written["report_version"] == 2
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
-def test_all_families_can_be_asked_for_and_a_rewording_given(inputs: list[str], tmp_path: Path) -> None:
+def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], tmp_path: Path) -> None:
     reworded = tmp_path / "other.json"
     reworded.write_text(SCHEMA.model_dump_json())
-    asked = [*inputs, "--families", "all", "--reworded", str(reworded), "--max-items", "900"]
+    asked = [*inputs, "--reworded", str(reworded), "--max-items", "900"]
     with listening(FakeServer(models.habit())) as address:
         assert main(["run", *asked, "--base-url", address]) == 3
     per_family = json.loads((tmp_path / "report.json").read_text())["stages"][-1]["per_family"]
@@ -81,8 +81,8 @@ def test_all_families_can_be_asked_for_and_a_rewording_given(inputs: list[str], 
     ("arguments", "said"),
     [
         (["--families", "swap,twist"], "no family twist"),
-        (["--reworded", "schema.json"], "add it to --families"),
-        (["--reworded", "conversations.jsonl", "--families", "all"], "cannot be used as a rewording"),
+        (["--reworded", "schema.json", "--families", "swap"], "add it to --families"),
+        (["--reworded", "conversations.jsonl"], "cannot be used as a rewording"),
         (["--reworded", "fewer.json", "--families", "reword"], "does not have the same categories"),
     ],
 )
@@ -105,7 +105,7 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
     assert judged.gate.verdict is Verdict.failed
     for least_n, code in ((10, 0), (99999, 4)):
         floor = f'[[floors]]\nmeasure = "accuracy"\nlimit = 0.1\nslack = 0.1\nleast_n = {least_n}\n'
-        policy.write_text(f"version = 1\nmax_errored = 0.1\n{floor}")
+        policy.write_text(f"version = 2\nmax_errored = 0.1\n{floor}")
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
 
 
@@ -131,6 +131,6 @@ def test_bad_input_exits_2_and_says_what_is_wrong(
 
 
 def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
-    (tmp_path / "report.json").write_text('{"report_version": 7}')
+    (tmp_path / "report.json").write_text('{"report_version": 1}')
     assert main(["decide", "--report", str(tmp_path / "report.json")]) == 2
     assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2

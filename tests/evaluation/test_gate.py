@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import gate, report
+from evaluation import gate
+from evaluation.assembly import Choices, StageRun, assemble
 from evaluation.contract.record import Split
-from evaluation.gate import PolicyError, load_policy
 from evaluation.measures import Measure
-from evaluation.report import GateResult, Report, StageRun, Verdict
+from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
+from evaluation.report import GateResult, Report, Verdict
 from evaluation.suites import steerability
 from tests.evaluation import models
 from tests.evaluation.examine import examined, measured, run, suite
@@ -78,8 +79,8 @@ def test_too_few_examples_are_incomplete_and_the_reason_says_how_many_it_takes()
 def test_without_a_base_the_gate_is_incomplete_and_says_what_to_do() -> None:
     result = judged(examined({"rl": models.oracle()}))
     assert result.verdict is Verdict.incomplete
-    assert result.reasons == [reason(result, "accuracy_gain")]
-    assert "measure the base model too" in result.reasons[0]
+    assert result.reasons == [c.reason for c in result.checks if c.measure.endswith("_over_base")]
+    assert all("measure the base model too" in reason for reason in result.reasons)
 
 
 def test_accuracy_lost_against_the_base_fails() -> None:
@@ -88,7 +89,7 @@ def test_accuracy_lost_against_the_base_fails() -> None:
         return says("A") if forgot else models.oracle()(asked)
 
     result = judged(examined({"base": models.oracle(), "rl": forgetful}))
-    assert verdict(result, "accuracy_gain") is Verdict.failed
+    assert verdict(result, "accuracy_over_base") is Verdict.failed
 
 
 def rambling(asked: Asked) -> Reply:
@@ -98,7 +99,7 @@ def rambling(asked: Asked) -> Reply:
 def test_unparsable_answers_count_as_wrong_and_fail() -> None:
     server = FakeServer(rambling, knows_token_ids=False)  # a forced read finds no code there
     runs = [StageRun("base", "fake", measured(models.oracle())), StageRun("rl", "fake", run(server, suite()))]
-    made = report.assemble("shop", suite(), runs)
+    made = assemble("shop", suite(), runs)
     last = made.stages[-1]
     assert last.unparsable.value is not None
     assert last.unparsable.value > 0.05
@@ -162,22 +163,22 @@ def test_an_abstention_threshold_is_part_of_what_is_measured() -> None:
         return first._replace(probabilities={second: 0.3, code: 0.5})
 
     runs = [StageRun("rl", "fake", measured(unsure))]
-    assert report.assemble("shop", suite(), runs).stages[0].accuracy.value == 1.0
-    abstaining = report.assemble("shop", suite(), runs, threshold=0.95).stages[0]
+    assert assemble("shop", suite(), runs).stages[0].accuracy.value == 1.0
+    abstaining = assemble("shop", suite(), runs, Choices(0.95)).stages[0]
     assert {c.category for c in abstaining.per_category if c.recall == 1.0} == {None, "size"}
 
 
 def test_the_policy_is_named_by_the_hash_of_its_file(tmp_path: Path) -> None:
     copied = tmp_path / "policy.toml"
-    copied.write_bytes(gate.DEFAULT_POLICY.read_bytes())
+    copied.write_bytes(DEFAULT_POLICY.read_bytes())
     assert load_policy(copied).sha256 == load_policy().sha256
-    copied.write_bytes(gate.DEFAULT_POLICY.read_bytes() + b"# reviewed\n")
+    copied.write_bytes(DEFAULT_POLICY.read_bytes() + b"# reviewed\n")
     assert load_policy(copied).sha256 != load_policy().sha256
 
 
 @pytest.mark.parametrize(
     "text",
-    ["version = 2", "not toml", 'version = 1\nmax_errored = 0.1\n[[floors]]\nmeasure = "luck"\nlimit = 1'],
+    ["version = 1", "not toml", 'version = 2\nmax_errored = 0.1\n[[floors]]\nmeasure = "luck"\nlimit = 1'],
 )
 def test_a_policy_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "policy.toml"

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 from evaluation import gate, page
 from evaluation.measures import Measure
+from evaluation.policy import load_policy
 from evaluation.report import Report
 from tests.evaluation import models
 from tests.evaluation.examine import examined
@@ -16,7 +17,7 @@ TFIDF = Measure(value=0.875, n=140, ci95=(0.8125, 0.9375))
 
 def judged() -> Report:
     made = examined({"base": models.oracle(), "sft": models.habit(), "rl": models.name_reader()})
-    return made.model_copy(update={"gate": gate.decide(made, gate.load_policy())})
+    return made.model_copy(update={"gate": gate.decide(made, load_policy())})
 
 
 class Balanced(HTMLParser):

@@ -1,7 +1,7 @@
 """What a report says of its stages, and what it leaves open."""
 
-from evaluation import page, report
-from evaluation.report import StageRun
+from evaluation import page
+from evaluation.assembly import StageRun, assemble
 from tests.evaluation import models
 from tests.evaluation.examine import run, suite
 from tests.evaluation.fake_server import FakeServer
@@ -12,7 +12,7 @@ def test_the_length_of_answers_is_that_of_the_counted_ones_and_unmeasured_where_
     lengths = {}
     for counted in (None, 30, 0):
         measured = run(FakeServer(models.oracle(), counted=counted), exam)
-        made = report.assemble("shop", exam, [StageRun("rl", "fake", measured)])
+        made = assemble("shop", exam, [StageRun("rl", "fake", measured)])
         lengths[counted] = made.stages[0].completion_tokens
         assert ("not measured" in page.render(made).split("tokens per answer")[1][:200]) is (counted == 0)
     assert (lengths[None].n, lengths[30].n, lengths[0].n) == (len(exam.items), 30, 0)

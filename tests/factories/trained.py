@@ -29,9 +29,9 @@ from app.schemas import service as schemas
 from app.serving.base import digest, find_base
 from app.settings import Settings
 from app.storage import open_storage
-from evaluation import gate
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.policy import load_policy
 from evaluation.report import Verdict
 from tests.evaluation.shop import SCHEMA, conversations
 
@@ -132,7 +132,7 @@ async def edited(database: Database, told: Trained, schema: CategorySchema) -> S
 
 async def decided(database: Database, told: Trained, gate_id: UUID | str, verdict: Verdict) -> None:
     """As the gate's job does it, had it measured."""
-    decision = Decision(verdict, [f"it is {verdict}"], gate.load_policy().sha256, None)
+    decision = Decision(verdict, [f"it is {verdict}"], load_policy().sha256, None)
     async with transaction(database, told.scope) as session:
         job = await jobs.newest_of(session, told.scope, JobKind.gate, UUID(str(gate_id)))
         assert job is not None

@@ -213,7 +213,14 @@ def _demo_example(
         noun = rng.choice(deals.products) if named else None
         earlier = random_issue(rng, rng.choice(rules).definition, held=False) if rng.random() < 0.15 else None
         told = tell(issue, rng, noun=noun, earlier=earlier)
-        conversation = Conversation(id=name, messages=told.messages, category=verdict.key, split=split)
+        decided = rule and verdict.decider in [rule.wording[include] for include in rule.includes]
+        conversation = Conversation(
+            id=name,
+            messages=told.messages,
+            category=verdict.key,
+            criterion=verdict.decider if decided else None,
+            split=split,
+        )
         return Example(conversation, told.quotes, issue.gist, verdict)
 
 
