@@ -5,6 +5,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.scope import TenantScope
+from app.models.deployments import Deployment, DeploymentState
 from app.models.gates import GateResult, GateState
 from app.models.runs import ModelVersion, Run
 from app.models.schemas import SchemaVersion
@@ -71,6 +72,19 @@ async def model(
         ModelVersion.tenant_id == scope.tenant_id, ModelVersion.id == model_version_id
     )
     return await session.scalar(query.with_for_update(key_share=True) if lock else query)
+
+
+async def live_model(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> ModelVersion | None:
+    """What answers under any version of this schema."""
+    query = select(ModelVersion).join(Deployment, Deployment.model_version_id == ModelVersion.id)
+    return await session.scalar(
+        query.where(
+            Deployment.tenant_id == scope.tenant_id,
+            ModelVersion.tenant_id == scope.tenant_id,
+            Deployment.schema_id == schema_id,
+            Deployment.state == DeploymentState.live,
+        )
+    )
 
 
 async def run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> Run:

@@ -35,6 +35,7 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
+from evaluation.assembly import LIVE
 from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes
@@ -45,10 +46,11 @@ LAST_ONLY = "candidate"
 
 
 class Work(NamedTuple):
-    """threshold: below which the tenant's answers abstain."""
+    """threshold: below which the tenant's answers abstain. live: what answers the tenant now, if another model does."""
 
     gate: GateResult
     model: ModelVersion
+    live: ModelVersion | None
     run: Run
     schema: CategorySchema
     threshold: float | None
@@ -73,21 +75,29 @@ class Prepared(NamedTuple):
 
 
 class Steps:
-    """The examination's progress as the job's: questions answered of all that will be asked."""
+    """The examination's progress as the job's: questions answered of those that are to be asked, as far as is known.
 
-    def __init__(self, context: JobContext, stages: int, items: int):
-        self._context, self._items, self._total = context, items, stages * items
-        self._ended = 0
+    A stage that has not begun will be asked as many as another, and all of them more where the verdict stays open.
+    """
+
+    def __init__(self, context: JobContext, stages: int):
+        self._context, self._stages = context, stages
+        self._seen: dict[str, tuple[int, int]] = {}
 
     def note(self, text: str) -> None:
         self._context.event({"event": "note", "message": text})
 
     def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
-        self._context.progress(self._ended + done, self._total, message or stage)
+        self._seen[stage] = (done, max(done, total or 0))
+        self._tell(message or stage)
 
     def end(self, stage: str, message: str = "") -> None:
-        self._ended += self._items
-        self._context.progress(self._ended, self._total, f"{stage}: done")
+        self._tell(message or f"{stage}: done")
+
+    def _tell(self, message: str) -> None:
+        totals = [total for _, total in self._seen.values()]
+        waiting = (self._stages - len(totals)) * max(totals, default=0)
+        self._context.progress(sum(done for done, _ in self._seen.values()), sum(totals) + waiting, message)
 
 
 async def measure(context: JobContext) -> JobOutcome:
@@ -110,8 +120,10 @@ async def _begin(context: JobContext) -> Work:
         version = await schema_repository.version_by_id(session, scope, gate.schema_version_id)
         assert model is not None and version is not None  # foreign keys, and nobody removes them
         run = await repository.run(session, scope, model.run_id)
+        live = await repository.live_model(session, scope, version.schema_id)
         threshold = (await tenants.get(session, scope)).abstain_below
-    return Work(gate, model, run, schemas.content_of(version), threshold)
+    comparable = live and live.id != model.id and live.base_sha256 == model.base_sha256
+    return Work(gate, model, live if comparable else None, run, schemas.content_of(version), threshold)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -129,13 +141,15 @@ def _prepare(context: JobContext, work: Work) -> Prepared:
 
 
 def _candidates(context: JobContext, work: Work) -> list[Candidate]:
-    """Every stage under the version that the model was trained for, so that the report compares them."""
+    """Every stage under the version that the model was trained for, so that the report compares them; last the judged."""
     model = work.model
     stages = [stage for stage in model.stages if stage.get("adapter_key")] if work.of_own_version else []
     named = [(stage["kind"], stage["adapter_key"], stage["sha256"]) for stage in stages]
     if not named or named[-1][2] != model.adapter_sha256:
         last = model.stages[-1]["kind"] if model.stages else LAST_ONLY
         named.append((last, model.adapter_key, model.adapter_sha256))
+    if work.live is not None:
+        named.insert(0, (LIVE, work.live.adapter_key, work.live.adapter_sha256))
     fetch = partial(place, context.storage, context.settings)
     return [Candidate(kind, sha256, fetch(key, sha256)) for kind, key, sha256 in named]
 
@@ -159,7 +173,7 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
     asked = Exam(material.inputs, suite, prepared.codes, kept, baselines, work.threshold)
-    steps = Steps(context, len(served), len(suite.items))
+    steps = Steps(context, len(served))
     examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)
     report = _told(
         await while_serving(replica, [one.sha256 for one in prepared.candidates], examining), material

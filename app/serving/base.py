@@ -37,9 +37,9 @@ def find_base(name: str) -> Base:
 
 
 def codes_for(folder: Path, schema: CategorySchema) -> Codes:
-    """One for each answer, and one more for an edited form that allows none-of-these. Raises: InputError."""
+    """One for each answer, and those that an edit may add: another category, and none of these. Raises: InputError."""
     try:
-        return load_codes(folder, len(schema.keys) + 1)
+        return load_codes(folder, len(schema.keys) + 2)
     except CodesError as error:
         raise InputError(str(error)) from None
 

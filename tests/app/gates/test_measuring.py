@@ -26,7 +26,8 @@ from tests.evaluation.fake_server import Asked, Reply
 from tests.evaluation.models import habit, oracle
 from tests.evaluation.shop import SCHEMA, conversations
 from tests.factories import trained as factory
-from tests.factories.trained import Trained, trained
+from tests.factories.serving import put_live
+from tests.factories.trained import Trained, retrained, trained
 from tests.model_server import Worker
 from tests.servers.vllm import FakeVllm
 
@@ -75,12 +76,27 @@ async def test_a_model_that_follows_definitions_passes_and_every_stage_is_in_the
     shown = (await client.get(f"/v1/gates/{gate.id}")).json()
     assert (shown["verdict"], shown["schema_version"]) == ("passed", 1)
     progress = shown["progress"]
-    assert (progress["done"], progress["total"], progress["state"]) == (
-        3 * made.items, 3 * made.items, "succeeded",
-    )  # fmt: skip
+    asked = sum(stage.items for stage in made.stages)
+    assert (progress["done"], progress["total"], progress["state"]) == (asked, asked, "succeeded")
     assert Report.model_validate((await client.get(f"/v1/gates/{gate.id}/report")).json()) == made
     page = await client.get(f"/v1/gates/{gate.id}/report.html")
     assert "Passed" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
+
+
+@on_sqlite
+async def test_the_model_that_answers_the_tenant_now_is_asked_the_same_questions(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker
+) -> None:
+    told = await trained(database, settings, scope, max_items=600)
+    await put_live(database, told)
+    newer = told._replace(model=await retrained(database, settings, told, number=2, max_items=600))
+    vllm.models |= {told.adapters["rl"]: oracle(), newer.adapters["rl"]: habit()}
+    gate = await measured(database, worker, newer, await requested(database, newer))
+    made = report_of(settings, gate)
+    assert [stage.stage for stage in made.stages] == ["base", "live", "rl"]
+    assert made.stages[1].model == told.adapters["rl"][:12]
+    assert gate.verdict is Verdict.failed
+    assert any("compared with the live" in reason for reason in gate.reasons)
 
 
 @on_sqlite
