@@ -28,7 +28,9 @@ from evaluation.suites.steerability import Suite
 
 VERSIONED = ("numpy", "scipy", "httpx", "pydantic", "tokenizers")
 EXAMPLES = 8
-COMPARED_WITH: Final = ("base", "live")
+BASE: Final = "base"
+LIVE: Final = "live"
+COMPARED_WITH: Final = (BASE, LIVE)
 
 
 class StageRun(NamedTuple):
