@@ -1,19 +1,17 @@
 """Conversations as numbers that are equal, or mostly equal, where their customers say the same.
 
-What an agent says is left out: it is often one greeting for thousands of conversations, and the category depends on
-the customer. Numbers are made equal, because a template with another order number is still the same text.
+What is compared is the normalised text, by which training data is kept apart from the gate's as well.
 MinHash (Broder 1997): of two texts, the share of equal places in their signatures estimates the Jaccard similarity of
 their sets of character 5-grams. Characters rather than words, because most of these texts are shorter than ten words.
 """
 
 import hashlib
-import re
-import unicodedata
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.contract.overlap import normalised
 from evaluation.contract.record import Conversation
 
 Signature: TypeAlias = NDArray[np.uint32]  # shape (BANDS * ROWS,)
@@ -38,11 +36,6 @@ def fingerprint(conversation: Conversation) -> Fingerprint:
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest(), _signature(text))
 
 
-def normalised(conversation: Conversation) -> str:
-    """Words of the customer's messages in small letters, without punctuation, every number as 0."""
-    return "\n".join(_words(text) or " ".join(text.split()) for text in conversation.said)
-
-
 def bands(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
     """signatures: shape (n, places). Returns shape (n, BANDS): near duplicates have at least one number in common.
 
@@ -53,11 +46,6 @@ def bands(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
     for row in range(ROWS):
         folded = _mixed(folded * _BASE + slices[:, :, row])
     return folded.view(np.int64)
-
-
-def _words(text: str) -> str:
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-    return re.sub(r"\d+", "0", " ".join(words))
 
 
 def _signature(text: str) -> Signature:

@@ -8,6 +8,7 @@ from app.errors import AppError
 from app.models.runs import Run
 from app.pipeline.files import ANSWER_TOKENS, Inputs
 from app.pipeline.presets import Benchmark
+from evaluation.contract import overlap
 from evaluation.contract.record import Conversation, Split, parse_jsonl
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
@@ -50,7 +51,8 @@ def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
         raise SnapshotBroken(f"line {line} of the run's frozen dataset cannot be read: {reason}")
     labelled = [c for c in parsed.conversations if c.labelled]
     known = [c for c in labelled if c.category in schema.answers]
-    splits = {split: [c for c in known if c.split is split] for split in Split}
+    # What is trained here for comparison learns from the same conversations as the model did.
+    splits = overlap.parted({split: [c for c in known if c.split is split] for split in Split}).splits
     held_out = splits[Split.test]
     splits[Split.test] = _fitting(held_out, schema, room)
     strange = sum(c.split is Split.test for c in labelled) - len(held_out)

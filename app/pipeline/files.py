@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app.errors import InputError
 from app.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.contract import overlap
 from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
@@ -21,6 +22,7 @@ MIN_LABELLED = {Split.train: 20, Split.test: 20}
 ANSWER_TOKENS = 200
 _SHARES = ((0.70, Split.train), (0.80, Split.validation), (0.85, Split.calibration), (1.0, Split.test))
 _SHOWN = 20
+_IDS_SHOWN = 5
 
 
 class Inputs(NamedTuple):
@@ -43,15 +45,20 @@ def read_inputs(schema_file: Path, conversations_file: Path) -> Inputs:
 
 
 def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> Inputs:
+    """What says the same as a held-out conversation is not learned from. Raises: InputError."""
     labelled = [c for c in conversations if c.labelled]
     splits: dict[Split, list[Conversation]] = {split: [] for split in Split}
     for conversation in labelled:
         split = conversation.split or split_of(conversation.id)
         splits[split].append(conversation.model_copy(update={"split": split}))
+    splits, refused = overlap.parted(splits)
+    left_out = [_refusal(split, those) for split, those in refused.items() if those]
     problems = list(too_few({split: Counter(c.category for c in have) for split, have in splits.items()}))
     if problems:
+        problems += left_out
         raise InputError("there are too few labelled conversations to train and judge a classifier", problems)
-    return Inputs(schema, splits, tuple(_notices(schema, len(conversations) - len(labelled), splits)))
+    unlabelled = len(conversations) - len(labelled)
+    return Inputs(schema, splits, (*left_out, *_notices(schema, unlabelled, splits)))
 
 
 def read_schema(path: Path) -> CategorySchema:
@@ -166,10 +173,12 @@ def _notices(
     absent = [str(answer or "none of these") for answer in schema.answers if not seen[answer]]
     if absent:
         yield f"no training conversation for {', '.join(absent)}; only the definition can teach these"
-    train = {c.said for c in splits[Split.train]}
-    shared = sum(c.said in train for c in splits[Split.test])
-    if shared:
-        yield f"{shared} of {len(splits[Split.test])} test conversations say nothing but what one in train says too"
+
+
+def _refusal(split: Split, refused: Sequence[Conversation]) -> str:
+    what = "training" if split is Split.train else split.value
+    ids = ", ".join(repr(c.id) for c in refused[:_IDS_SHOWN]) + (", …" if len(refused) > _IDS_SHOWN else "")
+    return f"{len(refused)} {what} conversations are left out: they say what a held-out one says (ids {ids})"
 
 
 def _lines(path: Path, rejects: Sequence[Reject]) -> list[str]:

@@ -14,8 +14,9 @@ from app.serving.model_folder import write_whole
 from app.studies import matrix
 from app.studies.matrix import GENERAL, HANDBOOK, Chain, Ground, Study
 from app.studies.results import BASE_ARM
+from evaluation.contract.record import Split
 from evaluation.predictor import load_codes
-from training.starter.world import demo_tenant, expert_traces, general_prompts, handbook
+from training.starter.world import DemoTenant, demo_tenant, expert_traces, general_prompts, handbook
 
 _EXPERT = "expert.jsonl"
 _GENERAL_PROMPTS = 600
@@ -51,7 +52,7 @@ def prepare(study: Study, place: Place) -> Prepared:
     grounds = {}
     for number, tenant in made.items():
         data = output.write_inputs(Output(place.folder), inputs[number]).resolve()
-        write_whole(data / _EXPERT, _lines(expert_traces(tenant, pool, place.seed)))
+        write_whole(data / _EXPERT, expert_lines(tenant, inputs[number], pool, place.seed))
         write_whole(data / GENERAL, general)
         write_whole(data / HANDBOOK, _lines(handbook(_HANDBOOK_TEXTS, place.seed, number)))
         grounds[number] = _ground(data, inputs[number], place)
@@ -61,6 +62,12 @@ def prepare(study: Study, place: Place) -> Prepared:
     measured = [str(n) for n in (study.suite_items, study.retention_items, study.pass_items) if n]
     key = output.key_of(*(ground.key for ground in grounds.values()), *measured, *last)
     return Prepared(study, place, list(inputs.values()), chains, key)
+
+
+def expert_lines(tenant: DemoTenant, inputs: Inputs, codes: tuple[str, ...], seed: int) -> bytes:
+    """A traces.jsonl of the conversations that are learned from, which may be fewer than the tenant has in train."""
+    learned = {c.id for c in inputs.splits[Split.train]}
+    return _lines(row for row in expert_traces(tenant, codes, seed) if row["id"] in learned)
 
 
 def _ground(data: Path, inputs: Inputs, place: Place) -> Ground:

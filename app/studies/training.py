@@ -26,9 +26,10 @@ from app.pipeline.supervisor import EVENTS, supervise
 from app.serving.base import STARTER, find_base
 from app.serving.model_folder import write_whole
 from app.settings import Settings
+from app.studies.preparing import expert_lines
 from evaluation.predictor import load_codes
 from training.config import Stage, StageManifest
-from training.starter.world import demo_tenant, expert_traces
+from training.starter.world import demo_tenant
 
 _LORA = {"rank": 8, "alpha": 16}
 _LEARNING = {"batch_size": 32, "micro_batch_size": 32, "lora": _LORA, "perturb": False}
@@ -119,9 +120,7 @@ class _Place:
         self._folder, self._schema = folder, inputs.schema
         self._data = output.write_inputs(Output(folder), inputs).resolve()
         pool = load_codes(self._base.folder, max(len(ascii_uppercase), len(inputs.schema.answers))).texts
-        rows = expert_traces(tenant, pool, 0)
-        lines = (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-        write_whole(self._data / "expert.jsonl", b"".join(lines))
+        write_whole(self._data / "expert.jsonl", expert_lines(tenant, inputs, pool, 0))
 
     def run(self, way: Way, number: int, settings: Settings, progress: Progress, title: str) -> _Ran:
         manifest = StageManifest(

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.datasets import grouping
-from app.datasets.fingerprint import BANDS, bands, fingerprint, normalised
+from app.datasets.fingerprint import BANDS, bands, fingerprint
 from app.datasets.grouping import NEAR, group, similarity
 from app.datasets.splitting import SHARES, assign, held_out
 from app.pipeline.files import split_of
+from evaluation.contract.overlap import normalised
 from evaluation.contract.record import Conversation, Split
 
 WORDS = [

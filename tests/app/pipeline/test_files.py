@@ -17,6 +17,7 @@ from app.pipeline.files import (
     read_schema,
     split_of,
 )
+from app.pipeline.output import Output, write_inputs
 from evaluation.contract.record import Conversation, Message, Role, Split
 from evaluation.contract.schema import CategorySchema, parse_schema
 
@@ -47,6 +48,12 @@ def many(split: str | None, count: int, prefix: str = "c") -> list[dict[str, Any
     keys = ("refund", "delivery")
     extra = {} if split is None else {"split": split}
     return [row(f"{prefix}{split}{i}", keys[i % 2], f"message {split} {i}", **extra) for i in range(count)]
+
+
+def different(rows: list[dict[str, Any]]) -> list[Conversation]:
+    """Each with words of its own: texts that differ by a number alone count as equal."""
+    digits = str.maketrans("0123456789", "abcdefghij")
+    return [Conversation.model_validate(row(r["id"], r["category"], r["id"].translate(digits))) for r in rows]
 
 
 def written(folder: Path, rows: bytes, name: str = "conversations.jsonl") -> tuple[Path, Path]:
@@ -175,8 +182,8 @@ def test_the_splits_of_the_file_are_kept(tmp_path: Path) -> None:
 
 
 def test_without_splits_the_id_decides_and_keeps_deciding_when_the_file_grows() -> None:
-    small = [Conversation.model_validate(r) for r in many(None, 300)]
-    large = small + [Conversation.model_validate(r) for r in many(None, 200, prefix="new")]
+    small = different(many(None, 300))
+    large = small + different(many(None, 200, prefix="new"))
     before, after = checked(schema(), small), checked(schema(), large)
     for split in Split:
         assert {c.id for c in before.splits[split]} <= {c.id for c in after.splits[split]}
@@ -191,11 +198,51 @@ def test_unlabelled_conversations_are_counted_and_not_used(tmp_path: Path) -> No
     assert any(notice.startswith("1 conversations have no label") for notice in inputs.notices)
 
 
-def test_a_message_shared_by_train_and_test_is_noticed() -> None:
-    rows = [*many("train", 30), *many("test", 20)]
-    rows[-1]["messages"] = rows[1]["messages"]
+def overlapping() -> list[Conversation]:
+    """Six of the training conversations and one for validation say what a test conversation says."""
+    rows = [*many("train", 30), *many("validation", 4), *many("test", 20)]
+    for number in (0, 3, 4, 5, 8, 9):
+        rows[number]["messages"][0]["text"] = "Message TEST 77!"
+    rows[31]["messages"] = rows[-1]["messages"]
+    return [Conversation.model_validate(r) for r in rows]
+
+
+def test_what_a_held_out_conversation_says_is_not_learned_from_and_the_notices_name_it() -> None:
+    inputs = checked(schema(), overlapping())
+    assert {split: len(inputs.splits[split]) for split in (Split.train, Split.validation, Split.test)} == {
+        Split.train: 24, Split.validation: 3, Split.test: 20,
+    }  # fmt: skip
+    assert inputs.notices == (
+        "6 training conversations are left out: they say what a held-out one says "
+        "(ids 'ctrain0', 'ctrain3', 'ctrain4', 'ctrain5', 'ctrain8', …)",
+        "1 validation conversations are left out: they say what a held-out one says (ids 'cvalidation1')",
+    )
+
+
+def test_what_is_written_for_the_stages_is_without_it(tmp_path: Path) -> None:
+    """Traces, SFT, distillation and RL all read this train.jsonl."""
+    folder = write_inputs(Output(tmp_path), checked(schema(), overlapping()))
+    for split, left in ((Split.train, 24), (Split.validation, 3)):
+        text = (folder / f"{split}.jsonl").read_text().casefold()
+        assert text.count("\n") == left and "message test" not in text
+
+
+def test_splits_by_the_id_give_way_to_held_out_ones_too() -> None:
+    rows = [row(f"c{i}", ("refund", "delivery")[i % 2], f"{'where' * (i // 2)} is it") for i in range(400)]
     inputs = checked(schema(), [Conversation.model_validate(r) for r in rows])
-    assert any("1 of 20 test conversations" in notice for notice in inputs.notices)
+    held_out = {c.said for split in (Split.calibration, Split.test) for c in inputs.splits[split]}
+    for split in (Split.train, Split.validation):
+        assert inputs.splits[split] and held_out.isdisjoint(c.said for c in inputs.splits[split])
+
+
+def test_too_few_that_are_left_are_too_few_and_the_reason_is_said() -> None:
+    rows = [*many("train", 22), *many("test", 20)]
+    for one in rows[:3]:
+        one["messages"] = rows[-1]["messages"]
+    with pytest.raises(InputError) as caught:
+        checked(schema(), [Conversation.model_validate(r) for r in rows])
+    assert caught.value.details[0] == "the split train has 19 labelled conversations and needs 20"
+    assert caught.value.details[1].startswith("3 training conversations are left out")
 
 
 def test_csv_and_gzip_hold_the_same_conversations_as_jsonl(tmp_path: Path) -> None:

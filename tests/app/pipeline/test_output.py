@@ -26,7 +26,7 @@ def inputs(text: str = "message") -> Inputs:
                 "id": f"{split}{number}",
                 "category": ("refund", "delivery")[number % 2],
                 "split": split,
-                "messages": [{"role": "customer", "text": f"{text} {number}"}],
+                "messages": [{"role": "customer", "text": f"{text} {number} for {split}"}],
             }
         )
 

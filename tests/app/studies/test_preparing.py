@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+from app.pipeline.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
 from app.studies import matrix, measuring
 from app.studies.preparing import Place, Prepared, prepare
 from app.studies.results import BASE_ARM
+from evaluation.contract.record import Split
 from training.starter.world import TRADES
 
 
@@ -25,6 +27,17 @@ def test_each_tenant_has_its_own_conversations_and_traces(tmp_path: Path) -> Non
             if manifest.traces is not None:
                 assert manifest.traces.parent == manifest.conversations.parent
     assert len({m.conversations for c in found.chains.values() for m in c.stages}) == 3
+
+
+def test_an_expert_writes_of_what_is_learned_from_and_of_nothing_else(tmp_path: Path) -> None:
+    """This seed's tenant repeats five of its held-out conversations in training, and SFT wants a trace to fit."""
+    found = prepared("sdft", tmp_path)
+    (inputs,) = found.tenants
+    folder = write_inputs(Output(tmp_path), inputs)
+    rows = {name: (folder / name).read_text().splitlines() for name in ("train.jsonl", "expert.jsonl")}
+    learned, written = ([json.loads(row)["id"] for row in of] for of in rows.values())
+    assert learned == written == [c.id for c in inputs.splits[Split.train]]
+    assert len(learned) == 395
 
 
 def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Path) -> None:
