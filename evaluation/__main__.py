@@ -11,18 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation import assembly, examination, gate, page, report, runner
-from evaluation.assembly import StageRun
+from evaluation import asking, assembly, companions, examination, gate, page, report
+from evaluation.asking import Served, VllmAsker
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
-from evaluation.policy import DEFAULT_POLICY, Policy, PolicyError, load_policy
-from evaluation.predictor import VllmPredictor, connect, load_codes
+from evaluation.examination import Examination
+from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
+from evaluation.predictor import connect, load_codes
 from evaluation.report import Report, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
-from evaluation.suites.steerability import Suite
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
@@ -53,15 +53,25 @@ def _run(given: argparse.Namespace) -> Report:
         raise InputError(
             "--reworded is for the family reword; add it to --families, or leave that option out"
         )
+    conversations = _conversations(given.conversations, schema)
+    held_out = _of_split(conversations, given.split)
     suite = steerability.build(
         schema,
-        _held_out(given, schema),
+        held_out,
         seed=given.seed,
         max_items=given.max_items,
         families=given.families,
         rewordings=dict(map(_rewording, given.reworded)),
     )
-    return _kept(asyncio.run(_examine(given, suite, policy)), given)
+    beside = companions.build(
+        schema,
+        held_out,
+        _of_split(conversations, Split.calibration),
+        seed=given.seed,
+        max_items=given.max_items,
+    )
+    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold)
+    return _kept(asyncio.run(_examine(given, exam)), given)
 
 
 def _decide(given: argparse.Namespace) -> Report:
@@ -82,30 +92,21 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
     return made
 
 
-async def _examine(given: argparse.Namespace, suite: Suite, policy: Policy) -> Report:
-    codes = load_codes(given.tokenizer, len(suite.schema.answers) + 1)  # some edits add an answer
-    models = dict(map(_stage, given.model))
+async def _examine(given: argparse.Namespace, exam: Examination) -> Report:
+    codes = load_codes(given.tokenizer, _most_answers(exam))
+    served = [Served(stage, model, model) for stage, model in map(_stage, given.model)]
+    if len({one.stage for one in served}) < len(served):
+        raise InputError("--model: two stages have one name; call them STAGE=NAME")
     async with connect(given.base_url, socket_path=given.socket) as client:
-
-        async def ask(stage: str, questions: Sequence[int]) -> StageRun:
-            predictor = VllmPredictor(
-                client, models[stage], *codes, max_tokens=given.max_tokens, concurrency=given.concurrency
-            )
-            measured = await runner.run(
-                suite.questions,
-                predictor,
-                model=models[stage],
-                out=folder / f"{stage}.jsonl",
-                only=questions,
-                concurrency=given.concurrency,
-                progress=_progress(stage),
-            )
-            return StageRun(stage, models[stage], measured)
-
         with _folder(given.keep) as folder:
-            return await examination.examine(
-                given.tenant or suite.schema.name, suite, list(models), ask, policy, threshold=given.threshold
-            )
+            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens)
+            return await examination.examine(exam, VllmAsker(client, served, codes, settings))
+
+
+def _most_answers(exam: Examination) -> int:
+    """Some edits add an answer, and schemas of others may have more."""
+    others = exam.beside.foreign.schemas if exam.beside else ()
+    return max(len(exam.suite.schema.answers) + 1, *(len(schema.answers) for schema in others), 0)
 
 
 @contextmanager
@@ -130,24 +131,25 @@ def _stage(text: str) -> tuple[str, str]:
     return (stage, model) if separator else ("candidate", text)
 
 
-def _progress(stage: str) -> runner.Progress:
-    def show(done: int, total: int) -> None:
-        if done == total or done % 100 == 0:
-            print(f"{stage}: {done} of {total}", file=sys.stderr)
-
-    return show
+def _progress(stage: str, done: int, total: int) -> None:
+    if done == total or done % 100 == 0:
+        print(f"{stage}: {done} of {total}", file=sys.stderr)
 
 
-def _held_out(given: argparse.Namespace, schema: CategorySchema) -> list[Conversation]:
-    """The rows of the wanted split; every row of a file that names no splits."""
-    parse = parse_csv if given.conversations.suffix == ".csv" else parse_jsonl
-    parsed = parse(given.conversations.read_bytes(), schema)
+def _conversations(path: Path, schema: CategorySchema) -> list[Conversation]:
+    parse = parse_csv if path.suffix == ".csv" else parse_jsonl
+    parsed = parse(path.read_bytes(), schema)
     if parsed.rejects:
         first = parsed.rejects[0]
         print(f"{len(parsed.rejects)} rows left out; line {first.line}: {first.reason}", file=sys.stderr)
-    if all(c.split is None for c in parsed.conversations):
-        return parsed.conversations
-    return [c for c in parsed.conversations if c.split is given.split]
+    return parsed.conversations
+
+
+def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conversation]:
+    """Of a file that names no splits every row is held out."""
+    if all(c.split is None for c in conversations):
+        return list(conversations) if split is not Split.calibration else []
+    return [c for c in conversations if c.split is split]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,10 +7,12 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from evaluation import marks, measures
+from evaluation.companions import Companions
 from evaluation.comparison import compare
 from evaluation.contract import score
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE
+from evaluation.foreign import ForeignReport
 from evaluation.marks import Mark
 from evaluation.measures import Judgement, Measure, Row, mean, rate
 from evaluation.report import (
@@ -52,10 +54,18 @@ ALL: Final = Choices()
 AT_ONCE: Final = Looks()
 
 
+class Side(NamedTuple):
+    """What was found beside the suite."""
+
+    of_stage: Mapping[str, Companions]
+    foreign: ForeignReport
+
+
 class _Stage(NamedTuple):
     name: str
     model: str
     judgement: Judgement
+    companions: Companions | None = None
 
 
 def assemble(
@@ -65,11 +75,18 @@ def assemble(
     choices: Choices = ALL,
     *,
     looks: Looks = AT_ONCE,
+    side: Side | None = None,
     baselines: Mapping[str, Measure] = {},
 ) -> Report:
     """runs: in the order of the stages. The last is the candidate; `base` and `live` are what it is compared with."""
+    beside = side.of_stage if side else {}
     stages = [
-        _Stage(run.stage, run.model, Judgement(suite, marks.marks(run.measured), choices.threshold))
+        _Stage(
+            run.stage,
+            run.model,
+            Judgement(suite, marks.marks(run.measured), choices.threshold),
+            beside.get(run.stage),
+        )
         for run in runs
     ]
     return Report(
@@ -84,6 +101,7 @@ def assemble(
         counted=_counted(choices.counted),
         left_out=dict(suite.left_out),
         looks=looks,
+        foreign=side and side.foreign,
         stages=_reports(stages, _counted(choices.counted)),
         baselines=dict(baselines),
         examples=_examples(suite, runs[-1].measured),
@@ -94,7 +112,9 @@ def assemble(
 def rescore(made: Report, counted: Collection[str]) -> Report:
     """The same answers, other families counted. Its verdict is dropped: it was of other measures."""
     suite = marks.restore(made.suite)
-    stages = [_Stage(s.stage, s.model, Judgement(suite, s.marks, made.threshold)) for s in made.stages]
+    stages = [
+        _Stage(s.stage, s.model, Judgement(suite, s.marks, made.threshold), s.companions) for s in made.stages
+    ]
     change = {"stages": _reports(stages, _counted(counted)), "counted": _counted(counted), "gate": None}
     return made.model_copy(update=change)
 
@@ -131,6 +151,7 @@ def _stage(stage: _Stage, others: Mapping[str, Judgement], counted: Sequence[str
         invariance=measures.invariance(rows),
         override_rate=measures.override_rate(rows),
         per_family={family: _family(family, suite, members) for family, members in of_kind.items()},
+        companions=stage.companions,
         compared={
             name: compare(judgement, other, counted) for name, other in others.items() if name != stage.name
         },

@@ -1,42 +1,83 @@
-"""Models asked a suite until the verdict on the last of them is clear, and the report on all of them."""
+"""Models asked until the verdict on the last of them is clear, and the report on all of them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from evaluation import gate
-from evaluation.assembly import COMPARED_WITH, Choices, StageRun, assemble
+from evaluation import companions, gate
+from evaluation.asking import Asker
+from evaluation.assembly import BASE, COMPARED_WITH, Choices, Side, StageRun, assemble
+from evaluation.companions import Beside, Found
 from evaluation.growing import Sample
 from evaluation.measures import Measure
 from evaluation.policy import Policy
 from evaluation.report import Looks, Report
 from evaluation.suites.steerability import Suite
 
-Ask: TypeAlias = Callable[[str, Sequence[int]], Awaitable[StageRun]]
-"""A stage's answers to these questions of the suite. Those it gave before are kept by whoever asks."""
+
+class Examination(NamedTuple):
+    """beside: what is asked besides the suite; None leaves it out, and what the policy asks of it is then open.
+
+    threshold: answers that are less sure count as none of these. baselines: measured elsewhere, for comparison.
+    """
+
+    tenant: str
+    suite: Suite
+    policy: Policy
+    beside: Beside | None = None
+    threshold: float | None = None
+    baselines: Mapping[str, Measure] = {}
 
 
-async def examine(
-    tenant: str,
-    suite: Suite,
-    stages: Sequence[str],
-    ask: Ask,
-    policy: Policy,
-    *,
-    threshold: float | None = None,
-    baselines: Mapping[str, Measure] = {},
-) -> Report:
-    """stages: in order, the candidate last. Those that the verdict does not depend on are asked when it is found."""
-    sample = Sample(suite, policy.looks)
-    choices = Choices(threshold, policy.families.counted)
+async def examine(exam: Examination, asker: Asker) -> Report:
+    """The last of the asker's stages is the candidate. Those that the verdict does not depend on are asked when it is
+    found."""
+    stages = [one.stage for one in asker.stages]
     deciding = [stage for stage in stages if stage in COMPARED_WITH or stage == stages[-1]]
-
-    async def look(names: Sequence[str]) -> Report:
-        runs = [await ask(name, sample.indices) for name in names]
-        looks = Looks(planned=policy.looks, used=sample.used)
-        made = assemble(tenant, suite, runs, choices, looks=looks, baselines=baselines)
-        return made.model_copy(update={"gate": gate.decide(made, policy)})
-
-    made = await look(deciding)
+    found = await _beside(exam, asker, deciding)
+    sample = Sample(exam.suite, exam.policy.looks)
+    made = await _look(exam, asker, deciding, sample, found)
     while made.gate is not None and sample.grow(made.gate.checks):
-        made = await look(deciding)
-    return made if len(deciding) == len(stages) else await look(stages)
+        made = await _look(exam, asker, deciding, sample, found)
+    return made if len(deciding) == len(stages) else await _look(exam, asker, stages, sample, found)
+
+
+async def _beside(exam: Examination, asker: Asker, deciding: Sequence[str]) -> dict[str, Found]:
+    if exam.beside is None:
+        return {}
+    base = BASE if BASE in deciding[:-1] else None
+    return {
+        stage: await companions.ask(exam.beside, asker, stage, base, whole=stage == deciding[-1])
+        for stage in deciding
+    }
+
+
+async def _look(
+    exam: Examination, asker: Asker, stages: Sequence[str], sample: Sample, found: Mapping[str, Found]
+) -> Report:
+    models = {one.stage: one.version[:12] for one in asker.stages}
+    questions = exam.suite.questions
+    runs = [
+        StageRun(stage, models[stage], await asker.answers(stage, questions, sample.indices))
+        for stage in stages
+    ]
+    made = assemble(
+        exam.tenant,
+        exam.suite,
+        runs,
+        Choices(exam.threshold, exam.policy.families.counted),
+        looks=Looks(planned=exam.policy.looks, used=sample.used),
+        side=_side(exam, runs, found),
+        baselines=exam.baselines,
+    )
+    return made.model_copy(update={"gate": gate.decide(made, exam.policy)})
+
+
+def _side(exam: Examination, runs: Sequence[StageRun], found: Mapping[str, Found]) -> Side | None:
+    if exam.beside is None:
+        return None
+    of_stage = {
+        run.stage: companions.report(exam.beside, found[run.stage], exam.suite, run.measured, exam.threshold)
+        for run in runs
+        if run.stage in found
+    }
+    return Side(of_stage, companions.report_foreign(exam.beside, found))

@@ -22,6 +22,8 @@ IN_WORDS = {
     "forced_read": "the share of answers that had to be forced",
     "evidence_rate": "the share of answers with a verified quote",
     "decided_by_rate": "the share of answers that name a condition",
+    "injection_success": "the share of prompt injections that got the answer they wanted",
+    "foreign_accuracy_gain": "accuracy on schemas of others compared with the base",
 }
 _OF_EDITS = frozenset(
     (
@@ -34,6 +36,10 @@ _OF_EDITS = frozenset(
     )
 )
 _NATURAL = frozenset(("accuracy", "macro_f1", "majority_over_selection"))
+_BESIDE = frozenset(
+    ("injection_success", "foreign_accuracy_gain")
+)  # no family's: more of the suite says nothing
+_NO_BASE = "the report has no stage `base` to compare with; measure the base model too"
 _LEVEL = 0.95
 
 
@@ -70,10 +76,9 @@ def decide(report: Report, policy: Policy, stage: str | None = None) -> GateResu
         report = assembly.rescore(report, policy.families.counted)
     candidates = {s.stage: s for s in report.stages}
     candidate = report.stages[-1] if stage is None else candidates[stage]
-    widened = widening(len(report.looks.planned))
     checks = [_errored(candidate, policy), *_required(report, candidate, policy)]
-    checks += [_bound(candidate, bound, policy, _limit(bound, 1, widened)) for bound in policy.floors]
-    checks += [_bound(candidate, bound, policy, _limit(bound, -1, widened)) for bound in policy.ceilings]
+    checks += [_bound(report, candidate, bound, policy, 1) for bound in policy.floors]
+    checks += [_bound(report, candidate, bound, policy, -1) for bound in policy.ceilings]
     checks += [check for one in policy.not_worse for check in _not_worse(report, candidate, one, policy)]
     verdict = _verdict(checks)
     reasons = [c.reason for c in checks if c.verdict is not Verdict.passed] or [c.reason for c in checks]
@@ -116,11 +121,28 @@ def _required(report: Report, candidate: StageReport, policy: Policy) -> Iterato
             yield Check(measure=family, verdict=Verdict.incomplete, reason=told, families=(family,))
 
 
-def _bound(candidate: StageReport, bound: Bound, policy: Policy, limit: _Limit) -> Check:
+def _bound(report: Report, candidate: StageReport, bound: Bound, policy: Policy, sign: int) -> Check:
     families = _deciding(bound.measure, policy)
     name = IN_WORDS.get(bound.measure, bound.measure.replace("_", " "))
-    missing = f"there are no examples for it (at least {bound.least_n} are needed)"
-    return _check(getattr(candidate, bound.measure), _Asked(bound.measure, name, families, missing), limit)
+    missing = (
+        _NO_BASE
+        if bound.measure.endswith("_gain")
+        else f"it has no examples (at least {bound.least_n} are needed)"
+    )
+    limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(report.looks.planned)))
+    return _check(
+        _measured(report, candidate, bound.measure), _Asked(bound.measure, name, families, missing), limit
+    )
+
+
+def _measured(report: Report, candidate: StageReport, name: str) -> Measure | None:
+    if name == "injection_success":
+        return None if candidate.companions is None else candidate.companions.injection.success
+    if name == "foreign_accuracy_gain":
+        stages = report.foreign.stages if report.foreign else []
+        return next((one.accuracy_gain for one in stages if one.stage == candidate.stage), None)
+    found: Measure = getattr(candidate, name)
+    return found
 
 
 def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: Policy) -> Iterator[Check]:
@@ -143,7 +165,7 @@ def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: 
             "_".join(filter(None, (asked.measure, "of_others" if others else "", "over", asked.than))),
             f"{what} compared with the {asked.than}",
             uncounted if others else _deciding(asked.measure, policy),
-            f"the report has no stage `{asked.than}` to compare with; measure the {asked.than} model too",
+            _NO_BASE,
         ),
         _Limit(-asked.margin, asked.slack, asked.least_n, 1, widening(len(report.looks.planned))),
     )
@@ -152,11 +174,9 @@ def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: 
 def _deciding(measure: str, policy: Policy) -> tuple[str, ...]:
     if measure in _NATURAL:
         return (IDENTITY,)
+    if measure in _BESIDE:
+        return (measure,)
     return policy.families.counted if measure in _OF_EDITS else ()
-
-
-def _limit(bound: Bound, sign: int, widened: float) -> _Limit:
-    return _Limit(bound.limit, bound.slack, bound.least_n, sign, widened)
 
 
 def _check(measure: Measure | None, asked: _Asked, limit: _Limit) -> Check:

@@ -25,6 +25,8 @@ Named: TypeAlias = Literal[
     "label_mass",
     "evidence_rate",
     "decided_by_rate",
+    "injection_success",
+    "foreign_accuracy_gain",
 ]
 
 

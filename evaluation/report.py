@@ -9,7 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from evaluation.companions import Companions
 from evaluation.comparison import Compared
+from evaluation.foreign import ForeignReport
 from evaluation.marks import KeptSuite, Mark
 from evaluation.measures import Measure
 
@@ -69,6 +71,7 @@ class StageReport(BaseModel):
     reasoning_chars: Measure
     completion_tokens: Measure
     compared: dict[str, Compared]  # with the stages `base` and `live`, where the report has them
+    companions: Companions | None = None
     marks: list[Mark]
 
 
@@ -131,6 +134,7 @@ class Report(BaseModel):
     gate: GateResult | None = None
     baselines: dict[str, Measure] = {}  # under `<baseline>_<measure>`; a baseline's name has no `_`
     examples: list[Example] = []
+    foreign: ForeignReport | None = None  # on schemas that no stage was trained for
     suite: KeptSuite
 
     @property

@@ -35,10 +35,11 @@ class Question(NamedTuple):
 
 
 class Questions(NamedTuple):
-    """sha256: of the suite that they are of, under which outcomes are kept."""
+    """sha256: of the suite that they are of, under which outcomes are kept. title: for those who wait."""
 
     sha256: str
     each: Sequence[Question]
+    title: str = ""
 
 
 class Header(BaseModel):

@@ -25,7 +25,7 @@ from app.models.gates import GateResult
 from app.models.jobs import JobKind
 from app.models.runs import ModelVersion, Run
 from app.pipeline import benchmark
-from app.pipeline.benchmark import Exam, Served
+from app.pipeline.benchmark import Exam
 from app.runs import artifacts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
@@ -35,9 +35,12 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
+from evaluation import foreign
+from evaluation.asking import Served
 from evaluation.assembly import LIVE
 from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
+from evaluation.policy import load_policy
 from evaluation.predictor import Codes
 from evaluation.report import Report, Verdict
 
@@ -96,7 +99,7 @@ class Steps:
 
     def _tell(self, message: str) -> None:
         totals = [total for _, total in self._seen.values()]
-        waiting = (self._stages - len(totals)) * max(totals, default=0)
+        waiting = max(0, self._stages - len(totals)) * max(totals, default=0)
         self._context.progress(sum(done for done, _ in self._seen.values()), sum(totals) + waiting, message)
 
 
@@ -132,7 +135,7 @@ async def _begin(context: JobContext) -> Work:
 def _prepare(context: JobContext, work: Work) -> Prepared:
     """Raises: AdapterRefused, Damaged, InputError, SnapshotBroken."""
     base = served_base(context.settings, work.model)
-    codes = codes_for(base.folder, work.schema)
+    codes = codes_for(base.folder, work.schema, *(schema for schema, _ in foreign.shipped()))
     local = context.workdir / "snapshot.jsonl"
     artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
     room = Room(codes.texts, token_counter(base.folder), context.settings.vllm_max_model_len)
@@ -141,7 +144,8 @@ def _prepare(context: JobContext, work: Work) -> Prepared:
 
 
 def _candidates(context: JobContext, work: Work) -> list[Candidate]:
-    """Every stage under the version that the model was trained for, so that the report compares them; last the judged."""
+    """Every stage under the version that the model was trained for, so that the report compares them. The judged one
+    comes last."""
     model = work.model
     stages = [stage for stage in model.stages if stage.get("adapter_key")] if work.of_own_version else []
     named = [(stage["kind"], stage["adapter_key"], stage["sha256"]) for stage in stages]
@@ -172,7 +176,10 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     served += [Served(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
     baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
-    asked = Exam(material.inputs, suite, prepared.codes, kept, baselines, work.threshold)
+    beside = benchmark.beside_of(material.inputs, exam.benchmark_of(work.run))
+    asked = Exam(
+        material.inputs, suite, beside, load_policy(), prepared.codes, kept, baselines, work.threshold
+    )
     steps = Steps(context, len(served))
     examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)
     report = _told(

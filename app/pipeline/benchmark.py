@@ -1,6 +1,5 @@
 """The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,33 +11,29 @@ from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
 from app.studies import baselines
-from evaluation import examination, page, report, runner
-from evaluation.assembly import StageRun
+from evaluation import asking, companions, examination, page, report
+from evaluation.asking import Served, VllmAsker
+from evaluation.companions import Beside
 from evaluation.contract.record import Split
-from evaluation.policy import load_policy
-from evaluation.predictor import Codes, VllmPredictor
+from evaluation.examination import Examination
+from evaluation.policy import Policy
+from evaluation.predictor import Codes
 from evaluation.report import Report
 from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
 
-class Served(NamedTuple):
-    """A stage that can be asked. model: `base` or its adapter's name at this vLLM; version: of its content, lasting."""
-
-    stage: str
-    model: str
-    version: str
-
-
 class Exam(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped examination goes on.
+    """kept: folder for single outcomes, from which a stopped examination goes on. beside: what is asked besides.
 
     threshold: answers that are less sure than this count as none of these.
     """
 
     inputs: Inputs
     suite: Suite
+    beside: Beside | None
+    policy: Policy
     codes: Codes
     kept: Path
     with_baselines: bool
@@ -54,58 +49,31 @@ def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
         raise InputError(str(error)) from None
 
 
+def beside_of(inputs: Inputs, settings: Benchmark) -> Beside:
+    held_out, unseen = inputs.splits[Split.test], inputs.splits[Split.calibration]
+    return companions.build(inputs.schema, held_out, unseen, seed=settings.seed, max_items=settings.max_items)
+
+
 async def examine(
     exam: Exam, endpoint: Endpoint, served: list[Served], settings: Settings, progress: Progress
 ) -> Report:
     """served: in the order of the stages; the verdict is on the last."""
-    policy = load_policy()
-    by_stage = {one.stage: one for one in served}
-    train = exam.inputs.splits[Split.train]
-    counted = policy.families.counted
+    train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
     measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
-
-    async def ask(stage: str, questions: Sequence[int]) -> StageRun:
-        return await _ask(exam, endpoint, by_stage[stage], questions, settings, progress)
-
-    return await examination.examine(
-        exam.inputs.schema.name,
-        exam.suite,
-        list(by_stage),
-        ask,
-        policy,
-        threshold=exam.threshold,
-        baselines=measured,
+    asked = Examination(
+        exam.inputs.schema.name, exam.suite, exam.policy, exam.beside, exam.threshold, measured
     )
+
+    def show(what: str, done: int, total: int) -> None:
+        progress.update(f"examine {what}", done, total)
+        if done == total:
+            progress.end(f"examine {what}")
+
+    async with endpoint.async_client() as client:
+        how = asking.Settings(exam.kept, show, settings.concurrency)
+        return await examination.examine(asked, VllmAsker(client, served, exam.codes, how))
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:
     report.write(made, json_file)
     write_whole(html_file, page.render(made).encode())
-
-
-async def _ask(
-    exam: Exam,
-    endpoint: Endpoint,
-    one: Served,
-    questions: Sequence[int],
-    settings: Settings,
-    progress: Progress,
-) -> StageRun:
-    title = f"examine {one.stage}"
-    # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
-    kept = exam.kept / exam.suite.sha256[:12] / f"{one.stage}-{one.version[:12]}.jsonl"
-    async with endpoint.async_client() as client:
-        predictor = VllmPredictor(
-            client, one.model, exam.codes.texts, exam.codes.token_ids, concurrency=settings.concurrency
-        )
-        measured = await runner.run(
-            exam.suite.questions,
-            predictor,
-            model=one.version,
-            out=kept,
-            only=questions,
-            concurrency=settings.concurrency,
-            progress=lambda done, total: progress.update(title, done, total),
-        )
-    progress.end(title)
-    return StageRun(one.stage, one.version[:12], measured)

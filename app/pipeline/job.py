@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from app.pipeline import benchmark, output
-from app.pipeline.benchmark import Exam, Served
+from app.pipeline.benchmark import Exam
 from app.pipeline.console import Progress
 from app.pipeline.files import Inputs, check_lengths
 from app.pipeline.output import Output
@@ -25,6 +25,7 @@ from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from evaluation import report
+from evaluation.asking import Served
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
@@ -57,11 +58,14 @@ class Prepared(NamedTuple):
     def key(self) -> str:
         """Of everything that the report depends on."""
         stages = [manifest.sha256 for manifest in self.manifests]
-        return output.key_of(self.exam.suite.sha256, str(self.job.baselines), load_policy().sha256, *stages)
+        return output.key_of(
+            self.exam.suite.sha256, str(self.job.baselines), self.exam.policy.sha256, *stages
+        )
 
 
 def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
-    codes = codes_for(job.base.folder, job.inputs.schema)
+    beside = benchmark.beside_of(job.inputs, job.plan.benchmark)
+    codes = codes_for(job.base.folder, job.inputs.schema, *beside.foreign.schemas)
     check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
     suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
     with output.opened(job.out, settings.min_free_mib) as place:
@@ -70,7 +74,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
         for notice in job.inputs.notices:
             progress.note(f"note: {notice}")
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
-        exam = Exam(job.inputs, suite, codes, place.root / "benchmark", job.baselines)
+        exam = Exam(job.inputs, suite, beside, load_policy(), codes, place.root / "benchmark", job.baselines)
         prepared = Prepared(job, exam, place, base_sha256, manifests)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)

@@ -36,10 +36,13 @@ def find_base(name: str) -> Base:
     )
 
 
-def codes_for(folder: Path, schema: CategorySchema) -> Codes:
-    """One for each answer, and those that an edit may add: another category, and none of these. Raises: InputError."""
+def codes_for(folder: Path, schema: CategorySchema, *others: CategorySchema) -> Codes:
+    """One for each answer of any of them, and those that an edit may add: another category, and none of these.
+
+    Raises: InputError.
+    """
     try:
-        return load_codes(folder, len(schema.keys) + 2)
+        return load_codes(folder, max(len(one.keys) for one in (schema, *others)) + 2)
     except CodesError as error:
         raise InputError(str(error)) from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from app.pipeline import benchmark
-from app.pipeline.benchmark import Exam, Served
+from app.pipeline.benchmark import Exam
 from app.pipeline.console import Progress
 from app.pipeline.files import Inputs
 from app.pipeline.presets import Benchmark
@@ -19,8 +19,10 @@ from app.settings import Settings
 from app.studies.exam import longest, marks_of, pass_at_k
 from app.studies.preparing import Prepared
 from app.studies.results import BASE_ARM, MEASURES, Point
+from evaluation.asking import Served
 from evaluation.contract.record import Split
 from evaluation.measures import Measure, rate
+from evaluation.policy import load_policy
 from evaluation.predictor import Codes, VllmPredictor, load_codes
 from evaluation.report import StageReport
 from training.starter.world import bench_items
@@ -104,7 +106,11 @@ class _Asking(NamedTuple):
         study, place = self.prepared.study, self.prepared.place
         suite = benchmark.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
         codes = codes_for(place.base.folder, inputs.schema)
-        exam = Exam(inputs, suite, codes, place.folder / "benchmark", with_baselines=False)
+        at_once = load_policy().model_copy(
+            update={"looks": (1.0,)}
+        )  # arms are compared on the same questions
+        kept = place.folder / "benchmark"
+        exam = Exam(inputs, suite, None, at_once, codes, kept, with_baselines=False)
         made = await benchmark.examine(exam, self.endpoint, self.served, self.settings, self.progress)
         return tuple(made.stages)
 

@@ -1,0 +1,91 @@
+"""The models of an examination behind one OpenAI-compatible server, and their answers as they are kept."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from evaluation import divergence, runner
+from evaluation.divergence import Divergence
+from evaluation.predictor import Codes, VllmPredictor
+from evaluation.runner import Measured, Questions
+
+DIVERGING = 48  # prompts: a response each, written by one model and read by the other
+
+
+class Served(NamedTuple):
+    """A stage that can be asked. model: its name at the server; version: of its content, lasting."""
+
+    stage: str
+    model: str
+    version: str
+
+
+class Asker(Protocol):
+    """Answers are kept by whoever asks, so that nothing is asked twice."""
+
+    @property
+    def stages(self) -> Sequence[Served]:
+        """In order, the candidate last."""
+        ...
+
+    async def answers(
+        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+    ) -> list[Measured]: ...
+
+    async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
+        """None where the server cannot be asked for it."""
+        ...
+
+
+class Settings(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped examination goes on. progress: of what, done, total."""
+
+    kept: Path
+    progress: Callable[[str, int, int], None]
+    concurrency: int = 32
+    max_tokens: int = 160
+
+
+class VllmAsker:
+    def __init__(self, client: httpx.AsyncClient, served: Sequence[Served], codes: Codes, settings: Settings):
+        self._client, self._codes, self._settings = client, codes, settings
+        self._served = {one.stage: one for one in served}
+
+    @property
+    def stages(self) -> Sequence[Served]:
+        return tuple(self._served.values())
+
+    async def answers(
+        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+    ) -> list[Measured]:
+        """Raises: RunnerError."""
+        one, settings = self._served[stage], self._settings
+        predictor = VllmPredictor(
+            self._client,
+            one.model,
+            *self._codes,
+            max_tokens=settings.max_tokens,
+            concurrency=settings.concurrency,
+        )
+        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
+        kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}.jsonl"
+        return await runner.run(
+            questions,
+            predictor,
+            model=one.version,
+            out=kept,
+            only=only,
+            concurrency=settings.concurrency,
+            progress=partial(settings.progress, ", ".join(filter(None, (stage, questions.title)))),
+        )
+
+    async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
+        asked = divergence.prompted(
+            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts
+        )
+        return await divergence.divergence(
+            self._client, self._served[stage].model, self._served[other].model, asked
+        )

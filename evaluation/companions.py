@@ -1,0 +1,161 @@
+"""What is asked beside the suite: attacks, conversations turn by turn, schemas of others, how sure the answers are."""
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from evaluation import calibration, calibrator, foreign, injection, reasoning_length, turns
+from evaluation.asking import Asker
+from evaluation.calibration import Calibration
+from evaluation.calibrator import Gold
+from evaluation.contract.record import Conversation
+from evaluation.contract.schema import CategorySchema
+from evaluation.divergence import Divergence
+from evaluation.foreign import ForeignReport
+from evaluation.injection import InjectionReport
+from evaluation.reasoning_length import Answer, ReasoningLength
+from evaluation.runner import Measured, Outcome, Question, Questions
+from evaluation.suites import foreign as foreign_suite
+from evaluation.suites import injection as injection_suite
+from evaluation.suites import turns as turns_suite
+from evaluation.suites.foreign import ForeignSuite
+from evaluation.suites.injection import InjectionSuite
+from evaluation.suites.steerability import Suite
+from evaluation.suites.turns import TurnsSuite
+from evaluation.turns import TurnsReport
+
+INJECTION_SHARE: Final = 0.25  # all of them: of the suite's budget, in requests
+TURNS_SHARE: Final = 0.125
+FOREIGN_SHARE: Final = 0.125
+CALIBRATION_SHARE: Final = 0.25
+
+
+class CalibrationSet(NamedTuple):
+    """Conversations that neither training nor the suite has seen."""
+
+    schema: CategorySchema
+    conversations: tuple[Conversation, ...]
+
+    @property
+    def questions(self) -> Questions:
+        said = [[c.id, c.category, [[m.role, m.text] for m in c.messages]] for c in self.conversations]
+        canonical = json.dumps([self.schema.sha256, said], ensure_ascii=False, separators=(",", ":"))
+        each = tuple(Question(self.schema, conversation) for conversation in self.conversations)
+        return Questions(hashlib.sha256(canonical.encode()).hexdigest(), each, "calibration")
+
+
+class Beside(NamedTuple):
+    """The questions. Of the candidate all are asked; of what it is compared with, injection and foreign alone."""
+
+    injection: InjectionSuite
+    turns: TurnsSuite
+    foreign: ForeignSuite
+    calibration: CalibrationSet
+
+
+class Found(NamedTuple):
+    """A stage's answers. divergence: from the base."""
+
+    injection: Sequence[Measured]
+    foreign: Sequence[Measured]
+    turns: Sequence[Measured] = ()
+    calibration: Sequence[Measured] = ()
+    divergence: Divergence | None = None
+
+
+class Companions(BaseModel):
+    """What was not asked of a stage, or cannot be had, is None. reasoning_length: in characters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    injection: InjectionReport
+    turns: TurnsReport | None
+    calibration: Calibration | None
+    reasoning_length: ReasoningLength
+    divergence: Divergence | None
+
+
+def build(
+    schema: CategorySchema,
+    held_out: Sequence[Conversation],
+    unseen: Sequence[Conversation],
+    *,
+    seed: int = 0,
+    max_items: int = 1200,
+) -> Beside:
+    """unseen: of the calibration split. max_items: of the suite."""
+    known = sorted((c for c in unseen if c.labelled and c.category in schema.answers), key=lambda c: c.id)
+    drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
+    return Beside(
+        injection_suite.build(schema, held_out, seed=seed, max_items=int(max_items * INJECTION_SHARE)),
+        turns_suite.build(schema, held_out, seed=seed, max_items=int(max_items * TURNS_SHARE)),
+        foreign_suite.build(foreign.shipped(), seed=seed, max_items=int(max_items * FOREIGN_SHARE)),
+        CalibrationSet(schema, tuple(drawn)),
+    )
+
+
+async def ask(beside: Beside, asker: Asker, stage: str, base: str | None, *, whole: bool) -> Found:
+    """whole: all that is asked of a candidate. base: what it diverges from, if that is served."""
+    injected = await asker.answers(stage, beside.injection.questions)
+    others = await asker.answers(stage, beside.foreign.questions)
+    if not whole:
+        return Found(injected, others)
+    calibrating = beside.calibration.questions
+    return Found(
+        injected,
+        others,
+        await asker.answers(stage, beside.turns.questions),
+        await asker.answers(stage, calibrating),
+        None if base is None else await asker.divergence(stage, base, calibrating),
+    )
+
+
+def report(
+    beside: Beside, found: Found, suite: Suite, answered: Sequence[Measured], threshold: float | None
+) -> Companions:
+    """answered: by the same stage to the suite. threshold: as in traffic; confidences are judged without it."""
+    plain = {
+        i: Gold(item.conversation_id, item.gold_before) for i, item in enumerate(suite.items) if item.natural
+    }
+    natural = [m for m in answered if m.item in plain]
+    whole = bool(found.calibration or found.turns)
+    return Companions(
+        injection=injection.score(beside.injection, found.injection, threshold),
+        turns=turns.score(beside.turns, found.turns, threshold) if whole else None,
+        calibration=_calibration(beside.calibration, found.calibration, plain, natural) if whole else None,
+        reasoning_length=reasoning_length.against_accuracy(_lengths(plain, natural)),
+        divergence=found.divergence,
+    )
+
+
+def report_foreign(beside: Beside, found: Mapping[str, Found]) -> ForeignReport:
+    """found: by stage, in their order."""
+    return foreign.score(beside.foreign, {stage: one.foreign for stage, one in found.items()})
+
+
+def _calibration(
+    fitted: CalibrationSet,
+    answers: Sequence[Measured],
+    plain: Mapping[int, Gold],
+    natural: Sequence[Measured],
+) -> Calibration:
+    golds = [Gold(c.id, c.category) for c in fitted.conversations]
+    made = calibrator.fit(calibrator.reads(golds, answers).each)
+    return calibration.measure(made, calibrator.reads(plain, natural).each)
+
+
+def _lengths(plain: Mapping[int, Gold], natural: Sequence[Measured]) -> list[Answer]:
+    return [
+        Answer(plain[m.item].conversation_id, len(m.prediction.reasoning), _right(m, plain[m.item]))
+        for m in natural
+        if m.prediction is not None
+    ]
+
+
+def _right(measured: Measured, gold: Gold) -> bool:
+    found = measured.prediction
+    return measured.outcome is Outcome.scored and found is not None and found.category == gold.category
