@@ -1,6 +1,7 @@
-"""`python -m evaluation run …` measures models on a schema's own edits; `decide` judges a report under a policy.
+"""`python -m evaluation run …` measures models on a schema's own edits; `decide` judges a report under a policy, and
+`explain` says why.
 
-Exit codes of both: 0 passed, 3 failed, 4 incomplete, 2 bad input.
+Exit codes of all: 0 passed, 3 failed, 4 incomplete, 2 bad input.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation import asking, assembly, companions, examination, gate, page, report
+from evaluation import asking, assembly, companions, examination, explain, gate, page, report
 from evaluation.asking import Served, VllmAsker
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
@@ -82,6 +83,12 @@ def _decide(given: argparse.Namespace) -> Report:
     policy = load_policy(given.policy)
     scored = assembly.rescore(made, policy.families.counted)
     return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
+
+
+def _explain(given: argparse.Namespace) -> Report:
+    made = _decide(given)
+    print("\n".join(explain.lines(made)), end="\n\n")
+    return made
 
 
 def _kept(made: Report, given: argparse.Namespace) -> Report:
@@ -194,7 +201,11 @@ def _parser() -> argparse.ArgumentParser:
     decide.add_argument("--report", type=Path, required=True)
     decide.add_argument("--out", type=Path, help="where to write the report with this verdict")
     decide.set_defaults(command=_decide)
-    for command in (run, decide):
+    explained = commands.add_parser("explain", help="say why a report's verdict is what it is")
+    explained.add_argument("--report", type=Path, required=True)
+    explained.add_argument("--out", type=Path, help="where to write the report with this verdict")
+    explained.set_defaults(command=_explain)
+    for command in (run, decide, explained):
         command.add_argument("--policy", type=Path, default=DEFAULT_POLICY)
         command.add_argument("--page", type=Path, help="where to write the report as one HTML page")
     return parser

@@ -19,3 +19,4 @@ for name, group in (
     ("deployments", gates.deployments),
 ):
     commands.add_typer(group, name=name, rich_help_panel=PANEL)
+commands.add_typer(gates.gates, name="gate", hidden=True)  # one is what most commands are about

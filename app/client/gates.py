@@ -109,6 +109,17 @@ def show_report(
         call.answer({"written": str(output)}, lambda: f"written to {output}")
 
 
+@gates.command("explain")
+@asks
+def explain_gate(call: Call, gate: Gate) -> None:
+    """Why it passed or not, check by check, and what would have to change."""
+    from evaluation import explain  # with numpy and scipy, which no other command here needs
+    from evaluation.report import Report
+
+    made = Report.model_validate(call.api.get(f"{_GATES}/{gate}/report"))
+    call.answer([one._asdict() for one in explain.explain(made)], lambda: "\n".join(explain.lines(made)))
+
+
 @deployments.command("list")
 @asks
 def list_deployments(call: Call, schema: OfSchema = None, limit: Limit = 50, everything: All = False) -> None:

@@ -8,7 +8,11 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.runs.payloads import RunOut
+from evaluation.gate import decide
+from evaluation.policy import load_policy
 from tests.app.client.conftest import Installation, Shell
+from tests.evaluation.examine import examined
+from tests.evaluation.models import habit, oracle
 
 RUN: dict[str, Any] = {
     "id": "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21",
@@ -144,6 +148,19 @@ def test_a_gate_is_waited_for_though_the_api_is_away_for_a_moment(
 
     ended = asking(api).run("gates", "wait", "g", code=code)
     assert "840/2400" in ended.stderr
+
+
+def test_a_gate_is_explained_from_its_report(asking: Callable[[Any], Shell]) -> None:
+    api, made = FastAPI(), examined({"base": oracle(), "sft": habit()})
+    made = made.model_copy(update={"gate": decide(made, load_policy())})
+
+    @api.get("/v1/gates/g/report")
+    def report() -> Any:
+        return JSONResponse(made.model_dump(mode="json"))
+
+    told = asking(api).run("gates", "explain", "g").stdout
+    assert told.startswith("failed: ") and "What would have to change: train so that" in told
+    assert asking(api).json("gate", "explain", "g")[0]["verdict"] == "failed"
 
 
 def test_only_a_passed_gate_is_deployed(tenant: Shell, installation: Installation) -> None:

@@ -1,0 +1,40 @@
+"""A verdict is explained to somebody who has to do something about it."""
+
+from evaluation import explain
+from evaluation.contract.record import Split
+from evaluation.explain import _WORDS
+from evaluation.policy import Named
+from evaluation.report import Verdict
+from evaluation.suites import steerability
+from tests.evaluation import models
+from tests.evaluation.examine import examined
+from tests.evaluation.shop import SCHEMA, of_split
+
+
+def test_what_failed_comes_first_with_what_to_do_and_the_weakest_kinds_of_edit() -> None:
+    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    told = explain.explain(made)
+    assert [one.verdict for one in told] == sorted(
+        (one.verdict for one in told), key=["failed", "incomplete", "passed"].index
+    )
+    steered = next(one for one in told if one.asked == _WORDS["steerability"].asked)
+    assert "sft.perturb=true" in steered.change and "weakest on" in steered.change
+    assert all(one.change for one in told if one.verdict is not Verdict.passed)
+    assert not any(one.change for one in told if one.verdict is Verdict.passed)
+    assert explain.lines(made)[0].startswith("failed: ")
+
+
+def test_too_few_examples_say_how_many_and_where_they_come_from() -> None:
+    small = steerability.build(SCHEMA, of_split(Split.test)[::12], max_items=60)
+    told = explain.explain(examined({"base": models.oracle(), "rl": models.oracle()}, small))
+    needed = [one.change for one in told if "about 200 examples are needed" in one.change]
+    assert needed and "`benchmark.max_items`" in needed[0]
+
+
+def test_every_measure_that_a_policy_can_name_has_words() -> None:
+    assert set(Named.__args__) <= _WORDS.keys()
+
+
+def test_a_report_that_nobody_has_judged_explains_nothing() -> None:
+    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    assert explain.explain(made.model_copy(update={"gate": None})) == []
