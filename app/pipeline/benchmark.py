@@ -43,7 +43,11 @@ class Exam(NamedTuple):
 def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
     try:
         return steerability.build(
-            inputs.schema, inputs.splits[Split.test], seed=settings.seed, max_items=settings.max_items
+            inputs.schema,
+            inputs.splits[Split.test],
+            seed=settings.seed,
+            max_items=settings.max_items,
+            rewordings=inputs.rewordings,
         )
     except SuiteError as error:
         raise InputError(str(error)) from None

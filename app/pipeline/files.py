@@ -26,9 +26,12 @@ _IDS_SHOWN = 5
 
 
 class Inputs(NamedTuple):
+    """rewordings: the schema in other words, by their origin; only the examination reads them."""
+
     schema: CategorySchema
     splits: Mapping[Split, list[Conversation]]
     notices: tuple[str, ...]
+    rewordings: Mapping[str, CategorySchema] = {}
 
     @property
     def sha256(self) -> str:
@@ -38,10 +41,11 @@ class Inputs(NamedTuple):
         return digest.hexdigest()
 
 
-def read_inputs(schema_file: Path, conversations_file: Path) -> Inputs:
+def read_inputs(schema_file: Path, conversations_file: Path, reworded: Sequence[Path] = ()) -> Inputs:
     """Raises: InputError with every problem found, line numbers included."""
     schema = read_schema(schema_file)
-    return checked(schema, read_conversations(conversations_file, schema))
+    inputs = checked(schema, read_conversations(conversations_file, schema))
+    return inputs._replace(rewordings={path.name: read_schema(path) for path in reworded})
 
 
 def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> Inputs:
