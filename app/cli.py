@@ -45,6 +45,10 @@ def run(
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
     ] = True,
     seed: int = 0,
+    reworded: Annotated[
+        list[Path] | None,
+        typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
+    ] = None,
 ) -> None:
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
     from app.pipeline import job
@@ -53,7 +57,7 @@ def run(
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
-        inputs = read_inputs(schema, conversations)
+        inputs = read_inputs(schema, conversations, reworded or ())
         asked = job.Job(inputs, find_base(base), plan(preset, assign or ()), out, baselines, seed)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
@@ -177,6 +181,24 @@ def bench_training(
 
     with _session() as (settings, progress):
         speed = study.measure(steps, rounds, settings, progress)
+    if as_json:
+        print(speed.model_dump_json(indent=2))
+    else:
+        Console().print(study.table(speed))
+
+
+@bench.command(name="gate")
+def bench_gate(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=2, help="The ways take turns in each, about two minutes.")] = 5,
+) -> None:
+    """What the gate costs: its questions asked as an examination does, and as fast as the same vLLM answers them."""
+    from app.studies import gate_speed as study
+
+    with _session() as (settings, progress):
+        speed = study.measure(rounds, settings, progress)
     if as_json:
         print(speed.model_dump_json(indent=2))
     else:
