@@ -67,7 +67,8 @@ def explain(report: Report) -> list[Explained]:
     """Every check of the verdict, those that decided it first. Nothing where no policy has judged the report."""
     if report.gate is None:
         return []
-    stage = next(s for s in report.stages if s.stage == report.gate.stage)
+    judged = [stage for stage in report.stages if stage.stage == report.gate.stage]
+    stage = judged[0] if judged else report.stages[-1]
     order = {Verdict.failed: 0, Verdict.incomplete: 1, Verdict.passed: 2}
     checks = sorted(report.gate.checks, key=lambda check: order[check.verdict])
     return [_explained(check, report, stage) for check in checks]

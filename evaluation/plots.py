@@ -25,17 +25,23 @@ class Point(NamedTuple):
     measure: Measure
 
 
-def points(labels: Sequence[str], series: Sequence[Series], title: str, joined: int = 0) -> str:
-    """A point a label and series, with its interval; what was not measured is left out.
+class Apart(NamedTuple):
+    """before: how many labels, from the left, stand before a border. joined: whether they are steps of one thing."""
 
-    joined: how many labels, from the left, are steps of one thing; a border sets the others apart.
-    """
+    before: int
+    joined: bool = False
+
+
+def points(labels: Sequence[str], series: Sequence[Series], title: str, apart: Apart) -> str:
+    """A point a label and series, with its interval; what was not measured is left out."""
     low = _lowest(series)
     step = (WIDTH - LEFT) / max(1, len(labels))
+    border = LEFT + step * apart.before
     drawn = [_axis(low)]
-    if 0 < joined < len(labels):
-        x = LEFT + step * joined
-        drawn.append(f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
+    if 0 < apart.before < len(labels):
+        drawn.append(
+            f'<line class="border" x1="{border:.1f}" x2="{border:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        )
     for number, one in enumerate(series):
         shift = _OFFSET * (number - (len(series) - 1) / 2)
         known = [
@@ -43,14 +49,10 @@ def points(labels: Sequence[str], series: Sequence[Series], title: str, joined: 
             for i, m in enumerate(one.points)
             if m is not None and m.value is not None
         ]
-        path = " ".join(f"{p.x:.1f},{_y(p.value, low):.1f}" for p in known if p.x < LEFT + step * joined)
+        path = " ".join(f"{p.x:.1f},{_y(p.value, low):.1f}" for p in known if apart.joined and p.x < border)
         drawn.append(f'<polyline class="line {one.css}" points="{path}"/>' if path else "")
         drawn += [_dot(point, one, low) for point in known]
-    drawn += [_label(LEFT + step * (i + 0.5), label, step) for i, label in enumerate(labels)]
-    return (
-        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-        f"<title>{escape(title)}</title>{''.join(drawn)}</svg>"
-    )
+    return _svg(title, [*drawn, *_labels(labels, step)])
 
 
 def confusion(matrix: Confusion, names: Sequence[str]) -> str:
@@ -126,9 +128,22 @@ def _axis(low: float) -> str:
     )
 
 
-def _label(x: float, text: str, room: float) -> str:
-    shown = _cut(text, max(3, int(room / _LETTER)))
-    return f'<text class="middle" x="{x:.1f}" y="{HEIGHT - 12}">{escape(shown)}<title>{escape(text)}</title></text>'
+def _labels(labels: Sequence[str], step: float) -> list[str]:
+    """In two rows by turns, where they would not fit into one."""
+    rows = 2 if any((len(label) + 1) * _LETTER > step for label in labels) else 1
+    letters = max(3, int(rows * step / _LETTER))
+    return [
+        f'<text class="middle" x="{LEFT + step * (i + 0.5):.1f}" y="{HEIGHT - (17, 3)[i % rows]}">'
+        f"{escape(_cut(label, letters))}<title>{escape(label)}</title></text>"
+        for i, label in enumerate(labels)
+    ]
+
+
+def _svg(title: str, drawn: Sequence[str]) -> str:
+    return (
+        f'<svg role="img" aria-label="{escape(title)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        f"<title>{escape(title)}</title>{''.join(drawn)}</svg>"
+    )
 
 
 def _cut(text: str, letters: int) -> str:

@@ -1,6 +1,6 @@
 """A verdict is explained to somebody who has to do something about it."""
 
-from evaluation import explain
+from evaluation import explain, page
 from evaluation.contract.record import Split
 from evaluation.explain import _WORDS
 from evaluation.policy import Named
@@ -38,3 +38,14 @@ def test_every_measure_that_a_policy_can_name_has_words() -> None:
 def test_a_report_that_nobody_has_judged_explains_nothing() -> None:
     made = examined({"base": models.oracle(), "rl": models.oracle()})
     assert explain.explain(made.model_copy(update={"gate": None})) == []
+
+
+def test_the_page_says_what_would_have_to_change_below_the_verdict() -> None:
+    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    shown = page.render(made)
+    assert (
+        shown.index("Failed: this model")
+        < shown.index("What would have to change")
+        < shown.index("weakest on")
+    )
+    assert "What would have to change" not in page.render(made.model_copy(update={"gate": None}))
