@@ -9,11 +9,15 @@ WORST = 2  # families named, where a measure is of several
 
 
 class Explained(NamedTuple):
-    """asked: what the check is about. found: the figures. change: what would have to be different, if anything."""
+    """asked: what the check is about. found: the figures. weakest: kinds of edit, where it is of several.
+
+    change: what would have to be different, if anything.
+    """
 
     verdict: Verdict
     asked: str
     found: str
+    weakest: str
     change: str
 
 
@@ -74,26 +78,35 @@ def explain(report: Report) -> list[Explained]:
     return [_explained(check, report, stage) for check in checks]
 
 
+def to_change(report: Report) -> dict[str, list[str]]:
+    """What would have to be different for another verdict, each with what it would mend."""
+    told: dict[str, list[str]] = {}
+    for one in explain(report):
+        if report.gate and one.verdict is report.gate.verdict and one.change:
+            told.setdefault(one.change, []).append(one.asked + (f" ({one.weakest})" if one.weakest else ""))
+    return told
+
+
 def lines(report: Report) -> list[str]:
     """For a terminal: what decided, with what would have to change; then what passed."""
     told = []
     for one in explain(report):
         told.append(f"{one.verdict.value}: {one.asked}")
-        told.append(f"    {one.found}")
+        told.append(f"    {one.found}" + (f"; {one.weakest}" if one.weakest else ""))
         if one.change:
             told.append(f"    What would have to change: {one.change}.")
     return told
 
 
 def _explained(check: Check, report: Report, stage: StageReport) -> Explained:
-    words = _words(check.measure)
+    words, weakest = _words(check.measure), ""
     if check.verdict is Verdict.passed:
         change = ""
     elif check.verdict is Verdict.incomplete:
         change = words.change if check.measure == "errored" else _more(check, report)
     else:
-        change = words.change + _worst(check, stage)
-    return Explained(check.verdict, words.asked, check.reason, change)
+        change, weakest = words.change, _weakest(check, stage)
+    return Explained(check.verdict, words.asked, check.reason, weakest, change)
 
 
 def _words(measure: str) -> _Words:
@@ -118,13 +131,13 @@ def _more(check: Check, report: Report) -> str:
     )
 
 
-def _worst(check: Check, stage: StageReport) -> str:
+def _weakest(check: Check, stage: StageReport) -> str:
     """The families that pull a measure of edits down."""
     shown = [(_value(check.measure, family), name) for name, family in stage.per_family.items()]
     known = sorted((value, name) for value, name in shown if value is not None and name in check.families)
     if not known:
         return ""
-    return "; weakest on " + " and ".join(f"{name} ({value:.2f})" for value, name in known[:WORST])
+    return "weakest on " + " and ".join(f"{name} ({value:.2f})" for value, name in known[:WORST])
 
 
 def _value(measure: str, family: FamilyReport) -> float | None:

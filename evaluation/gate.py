@@ -40,6 +40,7 @@ _BESIDE = frozenset(
     ("injection_success", "foreign_accuracy_gain")
 )  # no family's: more of the suite says nothing
 _NO_BASE = "the report has no stage `base` to compare with; measure the base model too"
+_THAN = {"base": "the base", "live": "what is live"}
 _LEVEL = 0.95
 
 
@@ -163,7 +164,7 @@ def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: 
         None if found is None else getattr(found, asked.measure),
         _Asked(
             "_".join(filter(None, (asked.measure, "of_others" if others else "", "over", asked.than))),
-            f"{what} compared with the {asked.than}",
+            f"{what} compared with {_THAN[asked.than]}",
             uncounted if others else _deciding(asked.measure, policy),
             _NO_BASE,
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation import calibration_plots, page_tables, plots
-from evaluation.explain import explain
+from evaluation.explain import to_change
 from evaluation.page_flips import flips
 from evaluation.page_tables import EDITS, ROWS, Columns
 from evaluation.plots import Apart, Series
@@ -30,7 +30,7 @@ def render(report: Report) -> str:
         last=last,
         said=SAID[gate.verdict] if gate else "No policy has judged this report.",
         reasons=_reasons(report),
-        explained=[(one.asked, one.change) for one in explain(report) if one.change],
+        to_change=to_change(report),
         by_stage=_by_stage(columns),
         by_family=_by_family(report),
         columns=columns,

@@ -18,10 +18,12 @@ def test_what_failed_comes_first_with_what_to_do_and_the_weakest_kinds_of_edit()
         (one.verdict for one in told), key=["failed", "incomplete", "passed"].index
     )
     steered = next(one for one in told if one.asked == _WORDS["steerability"].asked)
-    assert "sft.perturb=true" in steered.change and "weakest on" in steered.change
+    assert "sft.perturb=true" in steered.change and steered.weakest.startswith("weakest on ")
     assert all(one.change for one in told if one.verdict is not Verdict.passed)
     assert not any(one.change for one in told if one.verdict is Verdict.passed)
     assert explain.lines(made)[0].startswith("failed: ")
+    (steering,) = [mended for change, mended in explain.to_change(made).items() if "sft.perturb" in change]
+    assert len(steering) >= 2, "one remedy is said once, with all that it is for"
 
 
 def test_too_few_examples_say_how_many_and_where_they_come_from() -> None:
