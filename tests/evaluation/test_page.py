@@ -259,7 +259,7 @@ def test_no_text_of_anybodys_is_obeyed() -> None:
     parser.feed(text)
     assert not {"script", "img"} & parser.seen
     assert "<script" not in text and "<img" not in text
-    for heading in SECTIONS[:1] + SECTIONS[2:9] + SECTIONS[10:]:
+    for heading in SECTIONS[2:9] + SECTIONS[10:]:  # the first and the ninth hold words of ours alone
         assert "&lt;script&gt;" in section(text, heading), heading
 
 
