@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from evaluation import marks, measures
-from evaluation.companions import Companions
+from evaluation.companions import Companions, temperature_of
 from evaluation.comparison import compare
 from evaluation.contract import score
 from evaluation.contract.schema import CategorySchema
@@ -79,16 +79,7 @@ def assemble(
     baselines: Mapping[str, Measure] = {},
 ) -> Report:
     """runs: in the order of the stages. The last is the candidate; `base` and `live` are what it is compared with."""
-    beside = side.of_stage if side else {}
-    stages = [
-        _Stage(
-            run.stage,
-            run.model,
-            Judgement(suite, marks.marks(run.measured), choices.threshold),
-            beside.get(run.stage),
-        )
-        for run in runs
-    ]
+    stages = [_answered(suite, run, choices, side) for run in runs]
     return Report(
         tenant=tenant,
         schema_sha256=suite.schema.sha256,
@@ -107,6 +98,12 @@ def assemble(
         examples=_examples(suite, runs[-1].measured),
         suite=marks.keep(suite),
     )
+
+
+def _answered(suite: Suite, run: StageRun, choices: Choices, side: Side | None) -> _Stage:
+    found = side.of_stage.get(run.stage) if side else None
+    given = marks.marks(run.measured, temperature_of(found.calibration) if found else None)
+    return _Stage(run.stage, run.model, Judgement(suite, given, choices.threshold), found)
 
 
 def rescore(made: Report, counted: Collection[str]) -> Report:

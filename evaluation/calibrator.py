@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.contract.score import UNPARSABLE, Given, Unparsable
+from evaluation.predictor import Prediction
 from evaluation.runner import Measured, Outcome
 from evaluation.statistics import Floats
 
@@ -123,6 +124,15 @@ def scaled(probabilities: Probabilities, temperature: float) -> dict[str | None,
     logs = np.log(np.maximum(list(probabilities.values()), FLOOR)) / temperature
     exponentials = np.exp(logs - logs.max())
     return dict(zip(probabilities, (exponentials / exponentials.sum()).tolist(), strict=True))
+
+
+def applied(found: Prediction, temperature: float | None) -> Prediction:
+    """As it is shown to a reader. temperature: None where none was fitted, which changes nothing."""
+    if temperature is None or not found.probabilities:
+        return found
+    p = scaled(found.probabilities, temperature)
+    confidence = None if found.confidence is None else p[found.category]
+    return found.model_copy(update={"probabilities": p, "confidence": confidence})
 
 
 def conformal_set(

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation import calibration, calibrator, foreign, injection, reasoning_length, turns
+from evaluation import calibration, calibrator, foreign, injection, marks, reasoning_length, turns
 from evaluation.asking import Asker
 from evaluation.calibration import Calibration
 from evaluation.calibrator import Gold
@@ -117,19 +117,31 @@ async def ask(beside: Beside, asker: Asker, stage: str, base: str | None, *, who
 def report(
     beside: Beside, found: Found, suite: Suite, answered: Sequence[Measured], threshold: float | None
 ) -> Companions:
-    """answered: by the same stage to the suite. threshold: as in traffic; confidences are judged without it."""
+    """answered: by the same stage to the suite. threshold: as in traffic, where confidences are calibrated.
+
+    The calibration itself is of raw answers, without the threshold.
+    """
     plain = {
         i: Gold(item.conversation_id, item.gold_before) for i, item in enumerate(suite.items) if item.natural
     }
     natural = [m for m in answered if m.item in plain]
     whole = bool(found.calibration or found.turns)
+    fitted = _calibration(beside.calibration, found.calibration, plain, natural) if whole else None
+    injected, replayed = (
+        marks.at_temperature(one, temperature_of(fitted)) for one in (found.injection, found.turns)
+    )
     return Companions(
-        injection=injection.score(beside.injection, found.injection, threshold),
-        turns=turns.score(beside.turns, found.turns, threshold) if whole else None,
-        calibration=_calibration(beside.calibration, found.calibration, plain, natural) if whole else None,
+        injection=injection.score(beside.injection, injected, threshold),
+        turns=turns.score(beside.turns, replayed, threshold) if whole else None,
+        calibration=fitted,
         reasoning_length=reasoning_length.against_accuracy(_lengths(plain, natural)),
         divergence=found.divergence,
     )
+
+
+def temperature_of(fitted: Calibration | None) -> float | None:
+    """None where confidences stay as they are."""
+    return fitted.temperature if fitted is not None and fitted.method == "temperature" else None
 
 
 def report_foreign(beside: Beside, found: Mapping[str, Found]) -> ForeignReport:

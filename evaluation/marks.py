@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from evaluation.calibrator import applied
 from evaluation.contract.perturb import Apart, Perturbed
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE, Given
@@ -99,5 +100,15 @@ def _edit(kept: KeptEdit) -> Perturbed:
     return Perturbed(kept.family, kept.detail, kept.category_schema, dict(kept.moves), apart)
 
 
-def marks(measured: Sequence[Measured]) -> list[Mark]:
-    return [mark(one) for one in measured]
+def marks(measured: Sequence[Measured], temperature: float | None = None) -> list[Mark]:
+    return [mark(one) for one in at_temperature(measured, temperature)]
+
+
+def at_temperature(measured: Sequence[Measured], temperature: float | None) -> list[Measured]:
+    """With the confidences that traffic would show, to which a tenant's threshold applies."""
+    return [
+        one
+        if one.prediction is None
+        else one.model_copy(update={"prediction": applied(one.prediction, temperature)})
+        for one in measured
+    ]

@@ -14,6 +14,7 @@ from app.db.session import transaction
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
+from app.gates.confidence import NOT_FITTED
 from app.models.tenants import Fallback
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
@@ -67,7 +68,8 @@ class LiveServings:
                 before = await deployments.before(session, asked.scope, live.deployment_id)
                 instead = [] if before is None else [before]
             if tenant.fallback is Fallback.base:
-                instead.append(live._replace(model_version_id=None, adapter=BASE_NAME))
+                base = live._replace(model_version_id=None, adapter=BASE_NAME, calibration=NOT_FITTED)
+                instead.append(base)
         pages = [await self._codebook.page(one.version) for one in (live, *instead)]
         return tuple(
             Serving(one, page, tenant.abstain_below, one is not live)

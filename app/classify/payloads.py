@@ -5,6 +5,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from app.classify.service import Answered
 from app.datasets.payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
+from app.gates.confidence import Fitted
 from app.payload import Answer, Name, Payload
 from app.problems import ProblemDocument, document
 from evaluation.contract import record
@@ -125,14 +126,24 @@ class ProbabilityOut(Answer):
 
 class CalibrationOut(Answer):
     method: str = Field(
-        description="How confidences were made to match how often the model is right; `none`: they are the "
-        "model's own.",
-        examples=["none"],
+        description="How confidences were made to match how often the model is right: `temperature`, fitted by the "
+        "gate on this model and schema version; `none`: they are the model's own.",
+        examples=["temperature"],
     )
-    n: int = Field(description="Conversations that it was fitted on.", examples=[0])
+    n: int = Field(
+        description="Answers of the calibration split that the gate fitted it on; with `none`, how many there were: "
+        "too few, or without a mistake.",
+        examples=[240],
+    )
     ece: float | None = Field(
-        description="Expected calibration error on them; null: not measured.", examples=[None]
+        description="Expected calibration error of the confidences shown, on other held-out conversations; null: not "
+        "measured.",
+        examples=[0.03],
     )
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> "CalibrationOut":
+        return cls(method=fitted.method, n=fitted.n, ece=fitted.ece)
 
 
 class TokensOut(Answer):
@@ -155,10 +166,11 @@ class AnswerOut(Answer):
         description="The condition that decided; null where the reasoning quotes none of the category's own."
     )
     confidence: float | None = Field(
-        description="Probability of the model's answer; null: unknown.", examples=[0.93]
+        description="Probability of the model's answer, see `calibration`; null: unknown.", examples=[0.93]
     )
     probabilities: list[ProbabilityOut] | None = Field(
-        description="Over all answers, the likeliest first; null: unknown.", examples=[_PROBABILITIES]
+        description="Over all answers, the likeliest first, see `calibration`; null: unknown.",
+        examples=[_PROBABILITIES],
     )
     label_mass: float | None = Field(
         description="Of the model's probability, what lay on answers of the schema at all; null: unknown.",
@@ -205,7 +217,7 @@ class AnswerOut(Answer):
             confidence=found.confidence,
             probabilities=_sorted(found.probabilities),
             label_mass=found.label_mass,
-            calibration=CalibrationOut(method="none", n=0, ece=None),
+            calibration=CalibrationOut.of(live.calibration),
             abstained=answered.abstained,
             failure=found.failure,
             forced_read=found.forced_read,

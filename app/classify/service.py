@@ -58,7 +58,10 @@ class Errand(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """latency_s: from the moment it was taken up, the model's time included."""
+    """prediction: as it is shown, its confidences calibrated.
+
+    latency_s: from the moment it was taken up, the model's time included.
+    """
 
     id: UUID
     serving: Serving
@@ -184,7 +187,8 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
 
 
 def _done(at: Desk, errand: Errand, serving: Serving, prediction: Prediction, start: float) -> Answered:
-    answered = Answered(uuid4(), serving, prediction, time.perf_counter() - start)
+    shown = serving.live.calibration.applied(prediction)
+    answered = Answered(uuid4(), serving, shown, time.perf_counter() - start)
     metrics.DEGRADED.inc(serving.degraded)
     at.meter.count(errand.scope, prediction.prompt_tokens, prediction.completion_tokens)
     outcome = "unparsable" if prediction.failure else "abstained" if answered.abstained else "answered"

@@ -25,10 +25,14 @@ from evaluation.report import Verdict
 
 
 class Served(NamedTuple):
-    """version: the one to answer with. edit: the newest of the live deployment, decided or not."""
+    """version: the one to answer with. edit: the newest of the live deployment, decided or not.
+
+    gate_id: of the gate on the live model and that version; None before there is one.
+    """
 
     version: SchemaVersion
     provisional: bool
+    gate_id: UUID | None
     edit: Edited | None
 
 
@@ -37,11 +41,14 @@ async def served(session: AsyncSession, scope: TenantScope, serving: Serving) ->
     newest = await repository.newest_edit(session, scope, serving.row)
     edits = await repository.edits_of(session, scope, serving.row.id)
     shown = edits[0] if edits else None
-    passed = next((one.version for one in edits if one.row.state is EditState.confirmed), serving.version)
+    passed = next((one for one in edits if one.row.state is EditState.confirmed), None)
     undecided = not _is_of(shown, newest) or (shown is not None and shown.row.state in UNDECIDED)
     if newest is not None and undecided and await _wish(session, scope) is ServeEdits.at_once:
-        return Served(newest, True, shown)
-    return Served(passed, False, shown)
+        gate_id = shown.row.gate_result_id if shown is not None and _is_of(shown, newest) else None
+        return Served(newest, True, gate_id, shown)
+    if passed is None:
+        return Served(serving.version, False, serving.row.gate_result_id, shown)
+    return Served(passed.version, False, passed.row.gate_result_id, shown)
 
 
 async def last_gate(session: AsyncSession, scope: TenantScope, deployment: Deployment) -> UUID:

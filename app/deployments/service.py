@@ -14,6 +14,7 @@ from app.deployments.editing import Served
 from app.deployments.repository import OPEN, Found, Serving
 from app.errors import Conflict, existing
 from app.gates import service as gates
+from app.gates.confidence import NOT_FITTED, Fitted
 from app.jobs import service as jobs
 from app.models.deployments import Deployment, DeploymentState
 from app.models.gates import GateResult
@@ -41,7 +42,8 @@ class NothingBefore(Conflict):
 class Live(NamedTuple):
     """adapter: the name under which vLLM knows the model. version: the one to answer with.
 
-    model_version_id: None for the base, which is no model of the tenant's.
+    model_version_id: None for the base, which is no model of the tenant's. calibration: found by the gate on the pair
+    of model and version.
     """
 
     deployment_id: UUID
@@ -50,6 +52,7 @@ class Live(NamedTuple):
     adapter: str
     version: SchemaVersion
     provisional: bool
+    calibration: Fitted
 
 
 class State(NamedTuple):
@@ -67,7 +70,10 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
         return None
     served = await editing.served(session, scope, serving)
     model = serving.model
-    return Live(serving.row.id, schema_id, model.id, model.adapter_sha256, served.version, served.provisional)
+    fitted = NOT_FITTED if served.gate_id is None else await gates.calibration(session, scope, served.gate_id)
+    return Live(
+        serving.row.id, schema_id, model.id, model.adapter_sha256, served.version, served.provisional, fitted
+    )
 
 
 async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Live | None:
@@ -76,7 +82,8 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     if found is None:
         return None
     row, model, version = found
-    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False)
+    fitted = await gates.calibration(session, scope, row.gate_result_id)
+    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False, fitted)
 
 
 async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> State | None:

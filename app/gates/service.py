@@ -11,6 +11,7 @@ from app.db.base import utc_now
 from app.db.scope import TenantScope
 from app.errors import Conflict, NotFound, existing
 from app.gates import repository
+from app.gates.confidence import NOT_FITTED, Fitted
 from app.gates.repository import FINAL, OPEN, Found
 from app.jobs import service as jobs
 from app.models.gates import GateResult, GateState
@@ -32,12 +33,13 @@ class NotMeasured(Conflict):
 
 
 class Decision(NamedTuple):
-    """report_key: of the JSON in the storage; None where nothing could be measured."""
+    """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured."""
 
     verdict: Verdict
     reasons: list[str]
     policy_sha256: str
     report_key: str | None
+    calibration: Fitted | None = None
 
 
 async def request(
@@ -103,6 +105,12 @@ async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Fou
     return existing(await repository.found(session, scope, gate_id), "gate")
 
 
+async def calibration(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Fitted:
+    """For answers of its pair. Raises: NotFound."""
+    kept = (await result(session, scope, gate_id)).calibration
+    return NOT_FITTED if kept is None else Fitted.model_validate(kept)
+
+
 async def newest_of_pair(
     session: AsyncSession, scope: TenantScope, model_version_id: UUID, schema_version_id: UUID
 ) -> GateResult | None:
@@ -146,6 +154,7 @@ async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decis
     row.state, row.finished_at = GateState.done, utc_now()
     row.verdict, row.reasons = decision.verdict, decision.reasons
     row.policy_sha256, row.report_key = decision.policy_sha256, decision.report_key
+    row.calibration = None if decision.calibration is None else decision.calibration.model_dump(mode="json")
     await session.flush()
     detail = {"verdict": decision.verdict.value, "policy_sha256": decision.policy_sha256}
     audit.record(session, None, scope.tenant_id, Act("gate.decided", f"gate:{gate_id}", detail))

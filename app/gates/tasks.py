@@ -13,6 +13,7 @@ from app.db.engine import Database
 from app.db.session import transaction
 from app.errors import InputError
 from app.gates import exam, repository, service
+from app.gates.confidence import Fitted
 from app.gates.exam import Material, Room
 from app.gates.placing import place, served_base
 from app.gates.repository import Pair
@@ -209,7 +210,9 @@ async def _stored(context: JobContext, work: Work, report: Report) -> Decision:
     await context.in_thread(benchmark.write, report, local, page)
     await context.in_thread(context.storage.put_file, page, service.page_key(key))
     await context.in_thread(context.storage.put_file, local, key)
-    return Decision(report.gate.verdict, report.gate.reasons, report.gate.policy_sha256, key)
+    gate, found = report.gate, report.stages[-1].companions
+    fitted = Fitted.of(found.calibration) if found and found.calibration else None
+    return Decision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted)
 
 
 # -------------------------------------------------------------------------------------------------------- the sweep

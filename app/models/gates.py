@@ -1,5 +1,6 @@
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
@@ -19,6 +20,8 @@ class GateState(StrEnum):
 
 
 class GateResult(TenantOwned, Base):
+    """calibration: of the measured model's confidences (`app.gates.confidence`), where they were measured."""
+
     __tablename__ = "gate_results"
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
@@ -48,5 +51,6 @@ class GateResult(TenantOwned, Base):
     verdict: Mapped[Verdict | None] = mapped_column(choice(Verdict))
     reasons: Mapped[list[str]] = mapped_column(default=list)
     report_key: Mapped[str | None]
+    calibration: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]

@@ -19,6 +19,7 @@ from app.serving.base import Base, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import Endpoint, serving
 from app.settings import Settings
+from evaluation.calibrator import applied
 from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes
@@ -31,6 +32,11 @@ class Asked(NamedTuple):
     codes: Codes
     schema: CategorySchema
     conversations: Sequence[Conversation]
+
+    @property
+    def temperature(self) -> float | None:
+        """Under another schema than the one that it was fitted under, nothing is known of confidences."""
+        return self.note.temperature if self.schema.sha256 == self.note.schema_sha256 else None
 
 
 def read(model: Path, schema_file: Path, text: str | None, conversation_file: Path | None) -> Asked:
@@ -69,7 +75,8 @@ def show(answered: Sequence[Answered], schema: CategorySchema, console: Console,
 
 
 def _ask(endpoint: Endpoint, model: str, asked: Asked) -> list[Answered]:
-    return asyncio.run(answer(endpoint, model, asked.codes, asked.schema, asked.conversations))
+    answered = asyncio.run(answer(endpoint, model, asked.codes, asked.schema, asked.conversations))
+    return [one._replace(prediction=applied(one.prediction, asked.temperature)) for one in answered]
 
 
 def _conversations(text: str | None, file: Path | None) -> Sequence[Conversation]:

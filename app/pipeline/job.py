@@ -26,6 +26,7 @@ from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from evaluation import report
 from evaluation.asking import Served
+from evaluation.companions import temperature_of
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
@@ -169,7 +170,7 @@ def _starting(progress: Progress) -> Callable[[float], None]:
 
 def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
     assert made.gate is not None
-    schema = prepared.job.inputs.schema
+    schema, beside = prepared.job.inputs.schema, made.stages[-1].companions
     return ModelNote(
         model_version=output.key_of(prepared.base_sha256, last.version),
         base=prepared.job.base.name,
@@ -179,6 +180,7 @@ def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
         schema_sha256=schema.sha256,
         verdict=made.gate.verdict.value,
         reasons=tuple(made.gate.reasons),
+        temperature=temperature_of(beside.calibration) if beside else None,
     )
 
 

@@ -14,7 +14,10 @@ NOTE, ADAPTER = "model.json", "adapter"
 
 
 class ModelNote(BaseModel):
-    """base: `starter`, a Hugging Face name, or the path of a folder; codes: aligned with the schema's answers."""
+    """base: `starter`, a Hugging Face name, or the path of a folder; codes: aligned with the schema's answers.
+
+    temperature: of calibrated confidences under that schema; None where the examination has fitted none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +31,7 @@ class ModelNote(BaseModel):
     schema_sha256: str
     verdict: str
     reasons: tuple[str, ...] = ()
+    temperature: float | None = Field(None, gt=0)
 
 
 def write(folder: Path, note: ModelNote, adapter: Adapter) -> None:

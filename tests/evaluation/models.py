@@ -111,11 +111,33 @@ def name_reader() -> Model:
 @cache
 def dice() -> Model:
     def answer(asked: Asked) -> Reply:
-        codes = [o.code for o in asked.options] + ([asked.none_code] if asked.none_code else [])
-        seen = repr((asked.customer, asked.options)).encode()
-        return says(codes[int(hashlib.sha256(seen).hexdigest(), 16) % len(codes)])
+        codes = _codes(asked)
+        return says(codes[_number(asked) % len(codes)])
 
     return answer
+
+
+@cache
+def overconfident() -> Model:
+    """As the oracle six times in ten, and always just as sure."""
+    right = oracle()
+
+    def answer(asked: Asked) -> Reply:
+        (code,) = right(asked).probabilities
+        others = [one for one in _codes(asked) if one != code]
+        if _number(asked) % 10 >= 6:
+            code, others = others[0], [code, *others[1:]]
+        return Reply(f"Because.\nAnswer: {code}", {code: 0.98} | dict.fromkeys(others, 0.02 / len(others)))
+
+    return answer
+
+
+def _codes(asked: Asked) -> list[str]:
+    return [o.code for o in asked.options] + ([asked.none_code] if asked.none_code else [])
+
+
+def _number(asked: Asked) -> int:
+    return int(hashlib.sha256(repr((asked.customer, asked.options)).encode()).hexdigest(), 16)
 
 
 def _classifier() -> Pipeline:

@@ -17,6 +17,7 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.gates import service as gates
+from app.gates.confidence import Fitted
 from app.gates.service import Decision
 from app.jobs import service as jobs
 from app.jobs.ends import JobOutcome, Succeeded
@@ -130,9 +131,11 @@ async def edited(database: Database, told: Trained, schema: CategorySchema) -> S
         return (await schemas.publish(session, told.scope, told.key_id, told.schema_id)).version
 
 
-async def decided(database: Database, told: Trained, gate_id: UUID | str, verdict: Verdict) -> None:
+async def decided(
+    database: Database, told: Trained, gate_id: UUID | str, verdict: Verdict, fitted: Fitted | None = None
+) -> None:
     """As the gate's job does it, had it measured."""
-    decision = Decision(verdict, [f"it is {verdict}"], load_policy().sha256, None)
+    decision = Decision(verdict, [f"it is {verdict}"], load_policy().sha256, None, fitted)
     async with transaction(database, told.scope) as session:
         job = await jobs.newest_of(session, told.scope, JobKind.gate, UUID(str(gate_id)))
         assert job is not None

@@ -4,10 +4,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from app.db.base import utc_now
 from app.db.session import transaction
+from app.gates.confidence import Fitted
 from app.models.deployments import Deployment, DeploymentState
+from app.models.gates import GateResult
 from app.models.runs import ModelVersion
 from app.models.tenants import Fallback
 from app.serving.vllm import BASE_NAME
@@ -113,6 +116,24 @@ async def test_at_last_the_base_answers_with_the_schema_that_is_served(
     assert (answer["category"], answer["degraded"], answer["model_version"]) == ("delivery", True, None)
     assert answer["deployment_id"] == two.now_id
     assert {body["model"] for body in server.bodies} == {BASE_NAME}
+
+
+async def test_confidences_are_those_of_what_answered(live: Live, two: Two, callers: Callers) -> None:
+    """Each deployment's by its own gate, and the base's by none."""
+    async with transaction(callers.database, live.told.scope) as session:
+        for gate in await session.scalars(select(GateResult)):
+            n = 100 if gate.model_version_id == two.now.id else 200
+            fitted = Fitted(method="temperature", temperature=2.0, n=n, ece=0.1, ece_n=90)
+            gate.calibration = fitted.model_dump(mode="json")
+    server = await forgetting(callers, live, Fallback.base)
+    for lost, method, n in (
+        (None, "temperature", 100),
+        (two.now, "temperature", 200),
+        (two.before, "none", 0),
+    ):
+        server.lost += () if lost is None else (lost.adapter_sha256,)
+        answer = (await asked(live)).json()
+        assert (answer["calibration"]["method"], answer["calibration"]["n"]) == (method, n)
 
 
 async def test_who_wants_the_deployment_before_gets_nothing_from_the_base(

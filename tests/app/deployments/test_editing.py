@@ -11,6 +11,7 @@ from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.deployments import service, tasks
 from app.gates import service as gates
+from app.gates.confidence import Fitted
 from app.models.gates import GateState
 from app.models.schemas import SchemaVersion
 from app.models.tenants import ServeEdits, Tenant
@@ -62,9 +63,10 @@ async def served(database: Database, told: Trained) -> tuple[int, bool]:
 
 
 async def judge(
-    database: Database, settings: Settings, told: Trained, version: SchemaVersion, verdict: Verdict
-) -> None:
-    await decided(database, told, (await gate_on(database, told, version.id)).id, verdict)
+    database: Database, settings: Settings, told: Trained, version: SchemaVersion, verdict: Verdict,
+    fitted: Fitted | None = None,
+) -> None:  # fmt: skip
+    await decided(database, told, (await gate_on(database, told, version.id)).id, verdict, fitted)
     await sweep(database, settings)
 
 

@@ -96,7 +96,7 @@ async def test_the_model_that_answers_the_tenant_now_is_asked_the_same_questions
     assert [stage.stage for stage in made.stages] == ["base", "live", "rl"]
     assert made.stages[1].model == told.adapters["rl"][:12]
     assert gate.verdict is Verdict.failed
-    assert any("compared with the live" in reason for reason in gate.reasons)
+    assert any("compared with what is live" in reason for reason in gate.reasons)
 
 
 @on_sqlite
@@ -118,6 +118,7 @@ async def test_too_few_questions_decide_nothing_and_may_be_asked_again(
     vllm.models[told.adapters["rl"]] = oracle()
     gate = await measured(database, worker, told, await requested(database, told))
     assert gate.verdict is Verdict.incomplete and gate.report_key is not None
+    assert gate.calibration is None, "nothing is in the calibration split"
     again = await requested(database, told)
     assert again.id != gate.id and again.state is GateState.queued
 
@@ -150,7 +151,7 @@ async def test_where_no_label_is_left_the_gate_says_so(
     other = SCHEMA.model_copy(update={"categories": tuple(renamed), "none_of_these": False})
     version = await factory.edited(database, told, other)
     gate = await measured(database, worker, told, await requested(database, told, version.id))
-    assert gate.verdict is Verdict.incomplete and gate.report_key is None
+    assert gate.verdict is Verdict.incomplete and gate.report_key is None and gate.calibration is None
     assert "no held-out conversation" in gate.reasons[0] and "left out" in gate.reasons[1]
     answer = await client.get(f"/v1/gates/{gate.id}/report")
     assert (answer.status_code, answer.json()["code"]) == (409, "not_measured")

@@ -1,0 +1,52 @@
+"""Conversations answered by a model folder: its confidences are those that its examination has calibrated."""
+
+from pathlib import Path
+
+import pytest
+
+from app.pipeline.classify import Asked, _ask
+from app.serving.base import Base
+from app.serving.model_folder import ModelNote
+from app.serving.vllm import BASE_NAME, endpoint_at
+from evaluation.calibrator import scaled
+from evaluation.contract.record import conversation_from_text
+from evaluation.contract.schema import CategorySchema
+from tests.evaluation.fake_server import CODES, Reply
+from tests.evaluation.shop import SCHEMA
+from tests.factories.trained import reworded
+from tests.servers.vllm import FakeVllm, listening, socket_path
+
+RAW = {"refund": 0.9, "tracking": 0.1}
+EDITED = reworded("The customer wants money back, whatever for.")
+
+
+def asked(schema: CategorySchema, temperature: float | None) -> Asked:
+    note = ModelNote(
+        model_version="0" * 64,
+        base="starter",
+        base_sha256="1",
+        stage="rl",
+        codes=CODES.texts[:7],
+        schema_sha256=SCHEMA.sha256,
+        verdict="passed",
+        temperature=temperature,
+    )
+    said = [conversation_from_text("refund my lamp")]
+    return Asked(Path(), note, Base("starter", Path()), CODES, schema, said)
+
+
+@pytest.mark.parametrize(
+    ("schema", "temperature", "sure"),
+    [(SCHEMA, 2.0, scaled(RAW, 2.0)["refund"]), (SCHEMA, None, 0.9), (EDITED, 2.0, 0.9)],
+    ids=["calibrated", "nothing was fitted", "fitted under another schema"],
+)
+def test_confidences_are_calibrated_where_the_examination_was_of_this_schema(
+    schema: CategorySchema, temperature: float | None, sure: float
+) -> None:
+    server = FakeVllm({BASE_NAME: lambda _: Reply("Because.\nAnswer: A", {"A": 0.9, "B": 0.1})})
+    with socket_path() as path, listening(server, path) as url:
+        (answered,) = _ask(endpoint_at(url), BASE_NAME, asked(schema, temperature))
+    assert (answered.prediction.category, answered.prediction.confidence) == (
+        "refund",
+        pytest.approx(sure, abs=1e-6),
+    )
