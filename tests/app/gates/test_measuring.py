@@ -76,8 +76,9 @@ async def test_a_model_that_follows_definitions_passes_and_every_stage_is_in_the
     shown = (await client.get(f"/v1/gates/{gate.id}")).json()
     assert (shown["verdict"], shown["schema_version"]) == ("passed", 1)
     progress = shown["progress"]
-    asked = sum(stage.items for stage in made.stages)
-    assert (progress["done"], progress["total"], progress["state"]) == (asked, asked, "succeeded")
+    of_the_suite = sum(stage.items for stage in made.stages)
+    assert progress["done"] == progress["total"] > of_the_suite  # with what is asked beside it
+    assert progress["state"] == "succeeded"
     assert Report.model_validate((await client.get(f"/v1/gates/{gate.id}/report")).json()) == made
     page = await client.get(f"/v1/gates/{gate.id}/report.html")
     assert "Passed" in page.text and "default-src 'none'" in page.headers["content-security-policy"]
