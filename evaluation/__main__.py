@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation import asking, assembly, companions, examination, explain, gate, page, report
+from evaluation import asking, assembly, examination, explain, gate, report
 from evaluation.asking import Served, VllmAsker
+from evaluation.beside import companions
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.examination import Examination
+from evaluation.page import page
 from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.predictor import connect, load_codes
 from evaluation.report import Report, Verdict

@@ -7,8 +7,9 @@ from typing import NamedTuple, Protocol
 
 import httpx
 
-from evaluation import divergence, runner
-from evaluation.divergence import Divergence
+from evaluation import runner
+from evaluation.beside import divergence
+from evaluation.beside.divergence import Divergence
 from evaluation.predictor import Codes, VllmPredictor
 from evaluation.runner import Measured, Questions
 

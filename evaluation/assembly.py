@@ -7,12 +7,12 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from evaluation import marks, measures
-from evaluation.companions import Companions, temperature_of
+from evaluation.beside.companions import Companions, temperature_of
+from evaluation.beside.foreign import ForeignReport
 from evaluation.comparison import compare
 from evaluation.contract import score
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE
-from evaluation.foreign import ForeignReport
 from evaluation.marks import Mark
 from evaluation.measures import Judgement, Measure, Row, mean, rate
 from evaluation.report import (

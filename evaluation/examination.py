@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from evaluation import companions, gate
+from evaluation import gate
 from evaluation.asking import Asker
 from evaluation.assembly import BASE, COMPARED_WITH, Choices, Side, StageRun, assemble
-from evaluation.companions import Beside, Found
+from evaluation.beside import companions
+from evaluation.beside.companions import Beside, Found
 from evaluation.growing import Sample
 from evaluation.measures import Measure
 from evaluation.policy import Policy

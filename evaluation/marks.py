@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from evaluation.calibrator import applied
+from evaluation.beside.calibrator import applied
 from evaluation.contract.perturb import Apart, Perturbed
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE, Given

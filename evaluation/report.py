@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from evaluation.companions import Companions
+from evaluation.beside.companions import Companions
+from evaluation.beside.foreign import ForeignReport
 from evaluation.comparison import Compared
-from evaluation.foreign import ForeignReport
 from evaluation.marks import KeptSuite, Mark
 from evaluation.measures import Measure
 

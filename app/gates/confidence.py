@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation import calibrator
-from evaluation.calibration import Calibration
+from evaluation.beside import calibrator
+from evaluation.beside.calibration import Calibration
 from evaluation.predictor import Prediction
 
 

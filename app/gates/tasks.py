@@ -36,9 +36,9 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
-from evaluation import foreign
 from evaluation.asking import Served
 from evaluation.assembly import LIVE
+from evaluation.beside import foreign
 from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
 from evaluation.policy import load_policy

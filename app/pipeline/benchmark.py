@@ -11,11 +11,13 @@ from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
 from app.studies import baselines
-from evaluation import asking, companions, examination, page, report
+from evaluation import asking, examination, report
 from evaluation.asking import Served, VllmAsker
-from evaluation.companions import Beside
+from evaluation.beside import companions
+from evaluation.beside.companions import Beside
 from evaluation.contract.record import Split
 from evaluation.examination import Examination
+from evaluation.page import page
 from evaluation.policy import Policy
 from evaluation.predictor import Codes
 from evaluation.report import Report

@@ -19,7 +19,7 @@ from app.serving.base import Base, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import Endpoint, serving
 from app.settings import Settings
-from evaluation.calibrator import applied
+from evaluation.beside.calibrator import applied
 from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes

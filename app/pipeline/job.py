@@ -26,7 +26,7 @@ from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from evaluation import report
 from evaluation.asking import Served
-from evaluation.companions import temperature_of
+from evaluation.beside.companions import temperature_of
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest

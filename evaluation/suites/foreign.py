@@ -1,7 +1,7 @@
 """Conversations under schemas that the model was not trained for: what it must still be able to classify.
 
 In a service of many tenants, another tenant's schema and conversations are private. Only what anybody may see belongs
-in here: the caller decides, and `evaluation.foreign.shipped` has examples that come with the product.
+in here: the caller decides, and `evaluation.beside.foreign.shipped` has examples that come with the product.
 """
 
 import hashlib

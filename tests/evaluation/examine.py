@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from functools import cache
 
-from evaluation import companions, runner
+from evaluation import runner
 from evaluation.asking import Served
+from evaluation.beside import companions
+from evaluation.beside.divergence import Divergence
 from evaluation.contract.record import Split
-from evaluation.divergence import Divergence
 from evaluation.examination import Examination, examine
 from evaluation.policy import Policy, load_policy
 from evaluation.report import Report

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from evaluation import calibrator, companions, marks
-from evaluation.companions import temperature_of
+from evaluation import marks
+from evaluation.beside import calibrator, companions
+from evaluation.beside.companions import temperature_of
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import Conversation, Message, Role, Split
 from evaluation.examination import Examination, examine

@@ -11,10 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from evaluation import calibration_plots, calibrator, page, runner
-from evaluation.calibration import Calibration, measure
-from evaluation.calibrator import ALPHA, WANTED, Gold, Read, conformal_set, equal_mass, fit, reads, scaled
+from evaluation import runner
+from evaluation.beside import calibrator
+from evaluation.beside.calibration import Calibration, measure
+from evaluation.beside.calibrator import (
+    ALPHA,
+    WANTED,
+    Gold,
+    Read,
+    conformal_set,
+    equal_mass,
+    fit,
+    reads,
+    scaled,
+)
 from evaluation.contract.score import UNPARSABLE
+from evaluation.page import calibration_plots, page
 from evaluation.runner import Question, Questions
 from evaluation.statistics import Floats
 from tests.evaluation.fake_server import FakeServer, Reply, predictor, says

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from evaluation.beside.divergence import Divergence, Prompted, divergence, prompted
 from evaluation.contract.render import candidate_codes
-from evaluation.divergence import Divergence, Prompted, divergence, prompted
 from evaluation.runner import Question, Questions
 from tests.evaluation.shop import SCHEMA, conversations
 

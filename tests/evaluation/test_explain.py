@@ -1,8 +1,9 @@
 """A verdict is explained to somebody who has to do something about it."""
 
-from evaluation import explain, page
+from evaluation import explain
 from evaluation.contract.record import Split
 from evaluation.explain import _WORDS
+from evaluation.page import page
 from evaluation.policy import Named
 from evaluation.report import Verdict
 from evaluation.suites import steerability

@@ -5,11 +5,12 @@ from collections import Counter
 
 import pytest
 
-from evaluation import foreign, runner
+from evaluation import runner
+from evaluation.beside import foreign
+from evaluation.beside.foreign import ForeignReport
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import condition_text, plain
 from evaluation.contract.schema import CategorySchema
-from evaluation.foreign import ForeignReport
 from evaluation.runner import Measured, Outcome
 from evaluation.suites.families import SuiteError
 from evaluation.suites.foreign import ForeignSuite, build

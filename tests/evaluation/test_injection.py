@@ -7,12 +7,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
-from evaluation import injection as scoring
 from evaluation import runner
+from evaluation.beside import injection as scoring
+from evaluation.beside.injection import LEVELS, InjectionReport
 from evaluation.contract.record import MAX_MESSAGES, Conversation, Message, Role, Split
 from evaluation.contract.render import plain, render
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.injection import LEVELS, InjectionReport
 from evaluation.suites import injection
 from evaluation.suites.injection import Attack, Encoding, InjectionSuite, Kind, Language, Naming, Place, Way
 from tests.evaluation.answering import FAILS, NO_ANSWER, Answer, Answering

@@ -5,8 +5,8 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-from evaluation import page
 from evaluation.measures import Measure
+from evaluation.page import page
 from evaluation.report import GateResult, Report, Verdict
 from tests.evaluation.whole_report import bare, judged, of_last, redefined, section, whole
 

@@ -3,10 +3,10 @@
 import re
 from html import unescape
 
-from evaluation import page
-from evaluation.divergence import Divergence
+from evaluation.beside.divergence import Divergence
+from evaluation.beside.turns import TurnsReport
 from evaluation.measures import Measure, rate
-from evaluation.turns import TurnsReport
+from evaluation.page import page
 from tests.evaluation.whole_report import of_companions, section, whole
 
 

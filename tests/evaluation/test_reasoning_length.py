@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from evaluation.reasoning_length import Answer, ReasoningLength, against_accuracy
+from evaluation.beside.reasoning_length import Answer, ReasoningLength, against_accuracy
 
 
 def answers(rng: np.random.Generator, n: int, slope: float) -> list[Answer]:

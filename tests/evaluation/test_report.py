@@ -1,7 +1,7 @@
 """What a report says of its stages, and what it leaves open."""
 
-from evaluation import page
 from evaluation.assembly import StageRun, assemble
+from evaluation.page import page
 from tests.evaluation import models
 from tests.evaluation.examine import run, suite
 from tests.evaluation.fake_server import FakeServer

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from evaluation import runner
-from evaluation import turns as scoring
+from evaluation.beside import turns as scoring
+from evaluation.beside.turns import TurnsReport
 from evaluation.contract.record import Conversation, Message, Role
 from evaluation.suites import turns
 from evaluation.suites.turns import TurnsSuite
-from evaluation.turns import TurnsReport
 from tests.evaluation.answering import FAILS, NO_ANSWER, Answering
 from tests.evaluation.shop import SCHEMA, conversations
 

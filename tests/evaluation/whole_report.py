@@ -5,18 +5,19 @@ from functools import cache
 
 import numpy as np
 
-from evaluation import calibration, calibrator, gate, reasoning_length
-from evaluation.calibration import Calibration
-from evaluation.calibrator import Read
+from evaluation import gate
+from evaluation.beside import calibration, calibrator, reasoning_length
+from evaluation.beside.calibration import Calibration
+from evaluation.beside.calibrator import Read
+from evaluation.beside.divergence import Divergence
+from evaluation.beside.injection import SuccessfulAttack
+from evaluation.beside.reasoning_length import Answer
+from evaluation.beside.turns import AtTurn, FlippingConversation, Turn, TurnsReport
 from evaluation.contract.schema import Category
-from evaluation.divergence import Divergence
-from evaluation.injection import SuccessfulAttack
 from evaluation.measures import Measure, rate
 from evaluation.policy import Policy, load_policy
-from evaluation.reasoning_length import Answer
 from evaluation.report import Looks, Report
 from evaluation.suites.injection import Encoding, Kind, Language, Naming, Place, Way, write
-from evaluation.turns import AtTurn, FlippingConversation, Turn, TurnsReport
 from tests.evaluation import models
 from tests.evaluation.examine import examined, suite
 

@@ -7,7 +7,7 @@ import pytest
 from app.db.session import transaction
 from app.gates.confidence import Fitted
 from app.models.gates import GateResult
-from evaluation.calibrator import scaled
+from evaluation.beside.calibrator import scaled
 from tests.app.classify.desks import SAID, Live, asked, model_server, plug_in, set_tenant
 from tests.app.classify.test_stream import events
 from tests.callers import Callers

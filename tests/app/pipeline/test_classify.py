@@ -8,7 +8,7 @@ from app.pipeline.classify import Asked, _ask
 from app.serving.base import Base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, endpoint_at
-from evaluation.calibrator import scaled
+from evaluation.beside.calibrator import scaled
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from tests.evaluation.fake_server import CODES, Reply

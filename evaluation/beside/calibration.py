@@ -1,6 +1,7 @@
 """What confidences are worth on held-out data, and whether thresholds and sets chosen before keep their promise.
 
-Of raw answers, before a tenant's threshold, and of those alone that have a confidence: see `evaluation.calibrator`.
+Of raw answers, before a tenant's threshold, and of those alone that have a confidence: see
+`evaluation.beside.calibrator`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from evaluation import statistics
-from evaluation.calibrator import (
+from evaluation.beside.calibrator import (
     ALPHA,
     LEVELS,
     WANTED,

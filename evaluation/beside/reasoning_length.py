@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.calibration import of_sums, share
-from evaluation.calibrator import equal_mass
+from evaluation.beside.calibration import of_sums, share
+from evaluation.beside.calibrator import equal_mass
 from evaluation.measures import Measure
 from evaluation.statistics import Floats
 

@@ -1,6 +1,6 @@
 """A report as one HTML page that needs nothing else: verdict and reasons first, then why.
 
-What it looks like is in page.html.jinja, section by section in page_parts, where everything that comes from a tenant
+What it looks like is in page.html.jinja, section by section in parts, where everything that comes from a tenant
 is escaped.
 """
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation import calibration_plots, page_tables, plots
 from evaluation.explain import to_change
-from evaluation.page_flips import flips
-from evaluation.page_tables import EDITS, ROWS, Columns
-from evaluation.plots import Apart, Series
+from evaluation.page import calibration_plots, plots, tables
+from evaluation.page.flips import flips
+from evaluation.page.plots import Apart, Series
+from evaluation.page.tables import EDITS, ROWS, Columns
 from evaluation.report import Report, Verdict
 
 SAID = {
@@ -24,7 +24,7 @@ SAID = {
 
 def render(report: Report) -> str:
     last, gate = report.stages[-1], report.gate
-    columns, attacked = page_tables.columns(report), page_tables.attacked(report)
+    columns, attacked = tables.columns(report), tables.attacked(report)
     return _TEMPLATE.render(
         report=report,
         last=last,
@@ -35,13 +35,13 @@ def render(report: Report) -> str:
         by_family=_by_family(report),
         columns=columns,
         rows=ROWS,
-        differences=page_tables.differences(last),
+        differences=tables.differences(last),
         edits=EDITS,
         matrix=plots.confusion(last.confusion, [_name(a) for a in last.confusion.answers]),
         flips=flips(report),
         calibration=last.companions and last.companions.calibration,
         attacked=attacked,
-        attack_groups=list(page_tables.groups(list(attacked.values()))) if attacked else [],
+        attack_groups=list(tables.groups(list(attacked.values()))) if attacked else [],
         turns=last.companions and last.companions.turns,
     )
 
@@ -88,11 +88,11 @@ def _template_environment() -> Environment:
     )
     made.filters |= {
         "name": _name,
-        "in_words": page_tables.in_words,
+        "in_words": tables.in_words,
         "reliability": calibration_plots.reliability,
         "risk_coverage": calibration_plots.risk_coverage,
     }
-    made.globals["titled"] = page_tables.titled
+    made.globals["titled"] = tables.titled
     return made
 
 

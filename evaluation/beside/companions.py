@@ -8,16 +8,18 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation import calibration, calibrator, foreign, injection, marks, reasoning_length, turns
+from evaluation import marks
 from evaluation.asking import Asker
-from evaluation.calibration import Calibration
-from evaluation.calibrator import Gold
+from evaluation.beside import calibration, calibrator, foreign, injection, reasoning_length, turns
+from evaluation.beside.calibration import Calibration
+from evaluation.beside.calibrator import Gold
+from evaluation.beside.divergence import Divergence
+from evaluation.beside.foreign import ForeignReport
+from evaluation.beside.injection import InjectionReport
+from evaluation.beside.reasoning_length import Answer, ReasoningLength
+from evaluation.beside.turns import TurnsReport
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.divergence import Divergence
-from evaluation.foreign import ForeignReport
-from evaluation.injection import InjectionReport
-from evaluation.reasoning_length import Answer, ReasoningLength
 from evaluation.runner import Measured, Outcome, Question, Questions
 from evaluation.suites import foreign as foreign_suite
 from evaluation.suites import injection as injection_suite
@@ -26,7 +28,6 @@ from evaluation.suites.foreign import ForeignSuite
 from evaluation.suites.injection import InjectionSuite
 from evaluation.suites.steerability import Suite
 from evaluation.suites.turns import TurnsSuite
-from evaluation.turns import TurnsReport
 
 INJECTION_SHARE: Final = 0.25  # all of them: of the suite's budget, in requests
 TURNS_SHARE: Final = 0.125

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from evaluation.assembly import BASE, LIVE
-from evaluation.injection import LEVELS, InjectionReport, Rates
+from evaluation.beside.injection import LEVELS, InjectionReport, Rates
 from evaluation.measures import Measure
 from evaluation.report import Report, StageReport
 

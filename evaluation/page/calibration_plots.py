@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from evaluation.calibration import Bin, Calibration, Threshold
-from evaluation.plots import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, tell
+from evaluation.beside.calibration import Bin, Calibration, Threshold
+from evaluation.page.plots import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, tell
 
 RIGHT = 12  # room for half of the last number under the axis
 TICKS = 4
