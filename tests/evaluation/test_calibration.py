@@ -14,17 +14,7 @@ import pytest
 from evaluation import runner
 from evaluation.beside import calibrator
 from evaluation.beside.calibration import Calibration, measure
-from evaluation.beside.calibrator import (
-    ALPHA,
-    WANTED,
-    Gold,
-    Read,
-    conformal_set,
-    equal_mass,
-    fit,
-    reads,
-    scaled,
-)
+from evaluation.beside.calibrator import ALPHA, WANTED, Gold, Read, conformal_set, fit
 from evaluation.contract.score import UNPARSABLE
 from evaluation.page import calibration_plots, page
 from evaluation.runner import Question, Questions
@@ -157,7 +147,11 @@ def test_the_threshold_reported_is_the_chosen_one_with_what_it_does_to_held_out_
     first, *_, last = measure(fitted, held_out).thresholds
     assert (first.wanted, first.threshold) == (WANTED[0], fitted.thresholds[0])
     assert first.threshold is not None
-    kept = [r for r in held_out if scaled(r.probabilities, fitted.temperature)[r.given] >= first.threshold]
+    kept = [
+        r
+        for r in held_out
+        if calibrator.scaled(r.probabilities, fitted.temperature)[r.given] >= first.threshold
+    ]
     assert first.coverage.value == len(kept) / 500
     assert first.precision.value == sum(r.given == r.gold for r in kept) / len(kept)
     assert last.threshold is None and last.coverage.value is None and last.precision.value is None
@@ -179,7 +173,7 @@ def test_reads_come_from_what_a_server_answered_and_errors_are_counted() -> None
     server = FakeServer(lambda _: next(replies, Reply("no code")), failing=(400,))
     questions = Questions("x", [Question(SCHEMA, c) for c in asked[:4]])
     measured = asyncio.run(runner.run(questions, predictor(server), model="fake", concurrency=1))
-    found, errored = reads([Gold(c.id, c.category) for c in asked], measured)
+    found, errored = calibrator.reads([Gold(c.id, c.category) for c in asked], measured)
     assert errored == 1
     assert [r.conversation_id for r in found] == [c.id for c in asked[1:4]]
     assert [r.gold for r in found] == [c.category for c in asked[1:4]]
@@ -213,7 +207,7 @@ def test_losses_are_those_computed_by_hand() -> None:
     assert made.nll.before.value == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
     assert made.brier.before.value == pytest.approx((2 * 0.2**2 + 2 * 0.6**2) / 2)
     assert made.ece.before.value == pytest.approx(abs((0.8 - 1 + 0.6 - 0) / 2))
-    assert scaled({"a": 0.8, None: 0.2}, 2)["a"] == pytest.approx(0.8**0.5 / (0.8**0.5 + 0.2**0.5))
+    assert calibrator.scaled({"a": 0.8, None: 0.2}, 2)["a"] == pytest.approx(0.8**0.5 / (0.8**0.5 + 0.2**0.5))
 
 
 def test_a_right_answer_that_the_server_did_not_report_is_a_loss_and_not_covered() -> None:
@@ -230,12 +224,12 @@ def test_a_right_answer_that_the_server_did_not_report_is_a_loss_and_not_covered
 def test_equal_confidences_are_never_parted_whatever_their_order() -> None:
     values = np.array([0.2, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1, 0.5])
     for bins in (1, 2, 4, 8):
-        number = equal_mass(values, bins)
+        number = calibrator.equal_mass(values, bins)
         assert len({int(i) for i in number[1:6]}) == 1
         assert sorted(set(number.tolist())) == list(range(number.max() + 1))
-        assert (equal_mass(values[::-1], bins) == number[::-1]).all()
-    assert equal_mass(np.full(5, 0.7), 4).tolist() == [0] * 5
-    assert np.bincount(equal_mass(np.arange(40.0), 4)).tolist() == [10] * 4
+        assert (calibrator.equal_mass(values[::-1], bins) == number[::-1]).all()
+    assert calibrator.equal_mass(np.full(5, 0.7), 4).tolist() == [0] * 5
+    assert np.bincount(calibrator.equal_mass(np.arange(40.0), 4)).tolist() == [10] * 4
     one = measure(
         fit([]), [Read(str(i), "a", "a" if i < 45 else "b", {"a": 0.5, "b": 0.5}) for i in range(60)]
     )

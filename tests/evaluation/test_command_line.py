@@ -38,7 +38,7 @@ def inputs(tmp_path: Path) -> list[str]:
             "--page",
             str(tmp_path / "page.html"),
         ),
-        *("--max-items", "450", "--model", "base=fake", "--model", "rl=fake"),
+        *("--max-items", "720", "--model", "base=fake", "--model", "rl=fake"),
     ]
 
 

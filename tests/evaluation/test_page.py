@@ -135,20 +135,20 @@ def test_kinds_of_edit_say_whether_they_count_and_why_one_was_left_out() -> None
     text = page.render(judged())
     table = unescape(section(text, "Kinds of edit"))
     assert re.search(r">novel<small>.*?<span class=\"soft\">no</span>", table, re.DOTALL)
-    assert re.search(r">merge<small>(?:(?!</tr>).)*<td>yes</td>", table, re.DOTALL)
+    assert re.search(r">swap<small>(?:(?!</tr>).)*<td>yes</td>", table, re.DOTALL)
     assert judged().left_out
     assert all(f"left out, though it counts: {why}" in table for why in judged().left_out.values())
     plot = text.split("<svg")[2].split("</svg>")[0]
     labels = re.findall(r">([a-z]+)\*?<title>\w+\*?</title></text>", plot)
-    assert labels[-2:] == ["novel", "split"]  # right of the border
+    assert labels[-3:] == ["novel", "split", "merge"]  # right of the border
     assert 'class="border"' in plot
 
 
 def test_an_interval_below_0_is_drawn_and_not_cut() -> None:
-    text = page.render(of_last(steerability=Measure(value=-0.1, n=40, ci95=(-0.3, 0.1))))
+    text = page.render(of_last(steerability=Measure(value=-0.1, n=40, ci95=(-0.9, 0.1))))
     plot = text[text.index("<svg") : text.index("</svg>")]
     ticks = re.findall(r'dy="4">([-\d.]+)<', plot)
-    assert ticks[0] == "-0.5"
+    assert ticks[0] == "-1"
     heights = [float(y) for y in re.findall(r'y[12]="([\d.]+)"', plot)]
     assert max(heights) == 218  # the lowest tick; nothing is drawn below it
 
