@@ -37,15 +37,23 @@ class Served(NamedTuple):
 
 
 async def served(session: AsyncSession, scope: TenantScope, serving: Serving) -> Served:
-    """Holds from the moment of publishing: where no row tells of an edit yet, the tenant's wish decides."""
+    """Holds from the moment of publishing, and from that of a verdict: where no row tells of an edit yet, the tenant's
+    wish decides, and where a row is in the balance, its gate if that has just ended."""
     newest = await repository.newest_edit(session, scope, serving.row)
     edits = await repository.edits_of(session, scope, serving.row.id)
     shown = edits[0] if edits else None
-    passed = next((one for one in edits if one.row.state is EditState.confirmed), None)
-    undecided = not _is_of(shown, newest) or (shown is not None and shown.row.state in UNDECIDED)
+    balance = shown if shown is not None and shown.row.state in UNDECIDED and _is_of(shown, newest) else None
+    gate = None
+    if balance is not None:
+        gate = await gates.newest_of_pair(session, scope, serving.model.id, balance.version.id)
+    verdict = None if gate is None else gate.verdict
+    if balance is not None and gate is not None and verdict is Verdict.passed:
+        return Served(balance.version, False, gate.id, shown)
+    undecided = not _is_of(shown, newest) or (balance is not None and verdict is not Verdict.failed)
     if newest is not None and undecided and await _wish(session, scope) is ServeEdits.at_once:
         gate_id = shown.row.gate_result_id if shown is not None and _is_of(shown, newest) else None
         return Served(newest, True, gate_id, shown)
+    passed = next((one for one in edits if one.row.state is EditState.confirmed), None)
     if passed is None:
         return Served(serving.version, False, serving.row.gate_result_id, shown)
     return Served(passed.version, False, passed.row.gate_result_id, shown)

@@ -82,7 +82,9 @@ async def test_an_edit_waits_for_its_gate_and_is_served_when_it_passes(
     assert (shown["schema_version"], shown["provisional"]) == (1, False)
     assert (shown["edit"]["state"], shown["edit"]["schema_version"]) == ("waiting", 2)
     assert shown["edit"]["gate_id"] == str(gate.id) and shown["edit"]["gate_state"] == "queued"
-    await judge(database, settings, told, version, Verdict.passed)
+    await decided(database, told, gate.id, Verdict.passed)
+    assert await served(database, told) == (2, False)  # from the verdict on, before a sweep has seen it
+    await sweep(database, settings)
     assert await served(database, told) == (2, False)
     shown = await serving(client, told)
     assert (shown["schema_version"], shown["edit"]["state"], shown["edit"]["verdict"]) == (
@@ -147,8 +149,9 @@ async def test_at_once_is_taken_back_by_a_failed_gate(
     await put_live(database, told)
     version = await edit(database, told)
     await sweep(database, settings)
-    await judge(database, settings, told, version, Verdict.failed)
-    assert await served(database, told) == (1, False)
+    gate = await gate_on(database, told, version.id)
+    await decided(database, told, gate.id, Verdict.failed)
+    assert await served(database, told) == (1, False)  # by the verdict, not by the sweep
 
 
 async def test_a_later_edit_takes_the_place_of_one_in_the_balance(

@@ -13,14 +13,17 @@ from app.client.profile import Place
 from app.main import create_app
 from app.serve.redis import embedded_redis
 from app.settings import Settings
+from evaluation.contract.render import plain
 from tests.app.serve import story_work
 from tests.evaluation.fake_server import Asked, Model, Reply, says
 from tests.evaluation.models import oracle
+from tests.evaluation.shop import conversations
 from tests.servers import databases
 from tests.servers.s3 import serving
 from tests.servers.vllm import FakeVllm, listening, socket_path
 
 ROOT = Path(__file__).parents[3]
+KNOWN = {plain(one.said[-1]) for one in conversations()}
 
 
 class Product(NamedTuple):
@@ -33,10 +36,9 @@ class Product(NamedTuple):
 
 def reader(asked: Asked) -> Reply:
     """Follows the test shop's definitions; whatever else is said is the second category."""
-    try:
+    if any(known in asked.customer for known in KNOWN):
         return oracle()(asked)
-    except KeyError:
-        return says(asked.options[1].code, f'The customer says "{asked.customer}".')
+    return says(asked.options[1].code, f'The customer says "{asked.customer}".')
 
 
 @contextmanager
