@@ -3,7 +3,7 @@ from uuid import UUID
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from app.classify.service import Answered
-from app.datasets.payloads import MessageIn
+from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
 from app.payload import Answer, Name, Payload

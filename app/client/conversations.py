@@ -79,12 +79,16 @@ def label_conversation(
         bool,
         typer.Option("--correction", help="It mends an answer; left out, somebody read the conversation."),
     ] = False,
+    criterion: Annotated[
+        str | None, typer.Option(help="The include or exclude that decides it, word for word.")
+    ] = None,
 ) -> None:
     """Say which category a conversation is. The newest label counts."""
     body = {
         "category_key": None if category == "none" else category,
         "schema_version_id": version_id,
         "source": "correction" if correction else "reviewer",
+        "criterion": criterion,
     }
     _show(call, dict(call.api.send("PUT", f"/v1/conversations/{conversation}/label", json=body).json()))
 
@@ -110,6 +114,7 @@ def _shown(found: Json) -> Any:
             "external id": found["external_id"],
             "split": found["split"],
             "category": told,
+            "decided by": None if label is None else label["criterion"],
             "messages": [f"{message['role']}: {message['text']}" for message in found["messages"]],
         }
     )

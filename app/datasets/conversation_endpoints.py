@@ -4,9 +4,9 @@ from fastapi import APIRouter, Query, Response
 
 from app.auth.dependencies import AnyTenant, Caller
 from app.datasets import conversations, repository, service
+from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.conversations import ConversationDiffers, Decision
 from app.datasets.dependencies import ConversationId, DatasetId, Writer
-from app.datasets.payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.repository import Labelled
 from app.datasets.service import DatasetBusy
 from app.db.session import Session
@@ -92,7 +92,7 @@ async def put_label(
     conversation_id: ConversationId, body: LabelIn, caller: Caller, scope: Writer, session: Session
 ) -> ConversationOut:
     """Say which category it is. The newest label counts, and older ones stay on record."""
-    decision = Decision(body.category_key, body.schema_version_id, body.source)
+    decision = Decision(body.category_key, body.schema_version_id, body.source, body.criterion)
     return ConversationOut.of(
         await conversations.decide(session, scope, caller.key_id, conversation_id, decision)
     )

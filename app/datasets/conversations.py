@@ -21,7 +21,7 @@ from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from evaluation.contract import record
 from evaluation.contract.record import unknown_label
-from evaluation.contract.schema import CategorySchema
+from evaluation.contract.schema import CategorySchema, conditions
 
 
 class ConversationDiffers(Conflict):
@@ -52,6 +52,7 @@ class Decision(NamedTuple):
     category_key: str | None
     schema_version_id: UUID | None
     source: LabelSource
+    criterion: str | None = None
 
 
 async def append(
@@ -74,7 +75,7 @@ async def append(
     row = await _insert(session, scope, dataset, given)
     label = None
     if given.labelled:
-        decided = Decision(given.category, version_id, LabelSource.import_)
+        decided = Decision(given.category, version_id, LabelSource.import_, given.criterion)
         label = await _label(session, scope, dataset, row, decided, actor_key_id)
     come = Cell(row.split, given.labelled, given.category if given.labelled else None)
     dataset.counts = counts.from_stored(dataset.counts).changed(come=[come]).stored
@@ -113,8 +114,9 @@ async def decide(
     dataset, found = await _locked(session, scope, conversation_id)
     version = await _version(session, scope, dataset, decision.schema_version_id)
     _check_known(decision.category_key, schemas.content_of(version), "body.category_key")
+    _check_criterion(decision.criterion, schemas.content_of(version))
     was = found.label
-    if was is not None and (was.category_key, was.schema_version_id, was.source) == decision:
+    if was is not None and _says(was) == decision:
         return found
     label = await _label(session, scope, dataset, found.conversation, decision, actor_key_id, was)
     after = Labelled(found.conversation, label)
@@ -151,7 +153,8 @@ async def _same(
     first = await repository.first_label(session, scope, there.id)
     came_with = None if first is None or first.source is not LabelSource.import_ else first
     differs = there.messages != messages_of(given) or given.labelled != (came_with is not None)
-    if differs or (came_with is not None and came_with.category_key != given.category):
+    said = (given.category, given.criterion)
+    if differs or (came_with is not None and (came_with.category_key, came_with.criterion) != said):
         raise ConversationDiffers(f"the dataset has another conversation with the id {given.id!r}")
     return Appended(Labelled(there, newest), new=False)
 
@@ -188,6 +191,16 @@ async def _version(
 def _check_known(category: str | None, schema: CategorySchema, where: str) -> None:
     if category not in schema.answers:
         raise _invalid(where, unknown_label(category, schema))
+
+
+def _check_criterion(criterion: str | None, schema: CategorySchema) -> None:
+    """Of what comes in with a file it is not asked: the next edit may take a condition away, and the label stays."""
+    if criterion is not None and criterion not in _criteria(schema):
+        raise _invalid("body.criterion", "is not an include or exclude of that schema version, word for word")
+
+
+def _criteria(schema: CategorySchema) -> set[str]:
+    return {one.text for one in conditions(schema) if one.kind in ("include", "exclude")}
 
 
 def _invalid(where: str, message: str) -> InvalidRequest:
@@ -235,6 +248,7 @@ async def _label(
         schema_id=dataset.schema_id,
         schema_version_id=decided.schema_version_id,
         category_key=decided.category_key,
+        criterion=decided.criterion,
         source=decided.source,
         created_by=actor_key_id,
         created_at=now if was is None else max(now, was.created_at + timedelta(microseconds=1)),
@@ -247,6 +261,10 @@ async def _label(
 def messages_of(given: record.Conversation) -> list[dict[str, Any]]:
     """As they are stored."""
     return [{"role": m.role.value, "text": m.text} for m in given.messages]
+
+
+def _says(label: Label) -> Decision:
+    return Decision(label.category_key, label.schema_version_id, label.source, label.criterion)
 
 
 def _cell(found: Labelled) -> Cell:

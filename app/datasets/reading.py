@@ -35,7 +35,7 @@ _STRANGE = {
     b"\xff\xfe": "is UTF-16; save it as UTF-8",
     b"\xfe\xff": "is UTF-16; save it as UTF-8",
 }
-_KNOWN_PLACE = re.compile(r"'(id|messages|category|split)'(\[\d+\])?")
+_KNOWN_PLACE = re.compile(r"'(id|messages|category|criterion|split)'(\[\d+\])?")
 
 
 class Form(StrEnum):

@@ -27,6 +27,14 @@ class Labelled(NamedTuple):
     label: Label | None
 
 
+class Sealed(NamedTuple):
+    """With what its newest label says."""
+
+    conversation: Conversation
+    category: str | None
+    criterion: str | None
+
+
 async def dataset(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, *, lock: bool = False
 ) -> Dataset | None:
@@ -125,15 +133,13 @@ async def first_label(session: AsyncSession, scope: TenantScope, conversation_id
     return await session.scalar(query.order_by(Label.created_at, Label.id).limit(1))
 
 
-async def all_labelled(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID
-) -> AsyncIterator[tuple[Conversation, str | None]]:
-    """Every conversation that has a label, with the category of its newest, in the order of the bytes of its id."""
+async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> AsyncIterator[Sealed]:
+    """Every conversation that has a label, with what its newest says, in the order of the bytes of its id."""
     name: ColumnElement[str] = Conversation.external_id.expression
     if session.get_bind().dialect.name == "postgresql":
         name = name.collate("C")  # its own order depends on the locale that the database was made with
     query = (
-        select(Conversation, _of_newest(scope, Label.category_key))
+        select(Conversation, _of_newest(scope, Label.category_key), _of_newest(scope, Label.criterion))
         .where(
             Conversation.tenant_id == scope.tenant_id,
             Conversation.dataset_id == dataset_id,
@@ -143,7 +149,7 @@ async def all_labelled(
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
     async for row in await session.stream(query):
-        yield row[0], row[1]
+        yield Sealed(*row)
 
 
 async def cells(

@@ -15,10 +15,11 @@ from app import audit
 from app.audit import Act
 from app.datasets import counts, repository
 from app.datasets.counts import Cell
+from app.datasets.repository import Sealed
 from app.db.scope import TenantScope
 from app.errors import Conflict, existing
 from app.jobs import service as jobs
-from app.models.datasets import Conversation, Dataset, DatasetState
+from app.models.datasets import Dataset, DatasetState
 from app.models.jobs import Job, JobKind
 from app.models.schemas import SchemaVersion
 from app.pipeline.files import too_few
@@ -169,8 +170,8 @@ async def freeze(
         path = Path(folder) / "snapshot.jsonl"
         with path.open("wb") as file:
             writer = _Writer(file)
-            async for conversation, category in repository.all_labelled(session, scope, row.id):
-                writer.write(conversation, category, known=category in answers)
+            async for sealed in repository.all_labelled(session, scope, row.id):
+                writer.write(sealed, known=sealed.category in answers)
         snapshot = writer.snapshot(scope)
         await asyncio.to_thread(storage.put_file, path, snapshot.key)
     return snapshot
@@ -183,14 +184,14 @@ class _Writer:
         self._counts: Counter[Cell] = Counter()
         self._left_out = 0
 
-    def write(self, row: Conversation, category: str | None, known: bool) -> None:
+    def write(self, sealed: Sealed, known: bool) -> None:
         if not known:
             self._left_out += 1
             return
-        line = _canonical(row, category)
+        line = _canonical(sealed)
         self._file.write(line)
         self._digest.update(line)
-        self._counts[Cell(row.split, True, category)] += 1
+        self._counts[Cell(sealed.conversation.split, True, sealed.category)] += 1
 
     def snapshot(self, scope: TenantScope) -> Snapshot:
         sha256 = self._digest.hexdigest()
@@ -198,11 +199,14 @@ class _Writer:
         return Snapshot(key, sha256, dict(self._counts), self._left_out)
 
 
-def _canonical(row: Conversation, category: str | None) -> bytes:
+def _canonical(sealed: Sealed) -> bytes:
+    row = sealed.conversation
     shown: dict[str, Any] = {
         "id": row.external_id,
         "messages": [{"role": m["role"], "text": m["text"]} for m in row.messages],
-        "category": category,
+        "category": sealed.category,
         "split": row.split.value,
     }
+    if sealed.criterion is not None:
+        shown["criterion"] = sealed.criterion
     return json.dumps(shown, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

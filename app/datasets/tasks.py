@@ -225,6 +225,7 @@ def _label(work: Work, row: dict[str, Any], given: record.Conversation) -> dict[
         "schema_id": work.schema_id,
         "schema_version_id": work.labels.version_id,
         "category_key": given.category,
+        "criterion": given.criterion,
         "source": LabelSource.import_,
         "created_at": row["created_at"],
     }

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstra
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import SHA256_LENGTH, Base, CreatedAt, Id, Sha256, TenantOwned, choice, within_tenant
-from evaluation.contract.record import Split
+from evaluation.contract.record import MAX_CRITERION_CHARS, Split
 
 
 class DatasetState(StrEnum):
@@ -110,7 +110,10 @@ class ConversationBand(TenantOwned, Base):
 
 
 class Label(TenantOwned, Base):
-    """category_key NULL: none of these. The newest label of a conversation counts; older ones stay."""
+    """category_key NULL: none of these. The newest label of a conversation counts; older ones stay.
+
+    criterion: the include or exclude that decides it, word for word, where that is known.
+    """
 
     __tablename__ = "labels"
     __table_args__ = (
@@ -126,6 +129,7 @@ class Label(TenantOwned, Base):
     schema_id: Mapped[UUID]
     schema_version_id: Mapped[UUID | None]
     category_key: Mapped[str | None] = mapped_column(String(128))
+    criterion: Mapped[str | None] = mapped_column(String(MAX_CRITERION_CHARS))
     source: Mapped[LabelSource] = mapped_column(choice(LabelSource))
     created_by: Mapped[UUID | None]
     created_at: Mapped[CreatedAt]

@@ -13,6 +13,7 @@ from evaluation.contract.schema import CategorySchema
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
+MAX_CRITERION_CHARS = 2000
 MAX_SHOWN = 60  # characters of a value that a reason repeats
 
 
@@ -47,7 +48,7 @@ class Conversation(BaseModel):
     id: str = Field(min_length=1, max_length=256)
     messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     category: str | None = None
-    criterion: str | None = None
+    criterion: str | None = Field(None, max_length=MAX_CRITERION_CHARS)
     split: Split | None = None
 
     @model_validator(mode="after")
@@ -102,7 +103,10 @@ def parse_jsonl(content: bytes, schema: CategorySchema | None = None) -> Parsed:
 
 
 def parse_csv(content: bytes, schema: CategorySchema | None = None) -> Parsed:
-    """Columns `id, role, text, category` (a row per message) or `text, category` (a row per conversation)."""
+    """Columns `id, role, text, category` (a row per message) or `text, category` (a row per conversation).
+
+    Both may have `criterion` and `split` as well.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,8 +150,9 @@ def csv_rows(lines: Iterable[str]) -> Iterator[Row | Reject]:
             entry.raw["messages"].append({"role": row.get("role") or "customer", "text": row["text"] or ""})
             if "category" in columns and row["category"] is not None:
                 entry.raw["category"] = row["category"] or None
-            if row.get("split"):
-                entry.raw["split"] = row["split"]
+            for column in ("criterion", "split"):
+                if row.get(column):
+                    entry.raw[column] = row[column]
     except csv.Error as error:
         # What was read so far may be halves of conversations, and after an open quotation mark nothing is certain.
         yield Reject(reader.line_num, f"not CSV: {error}; nothing of the file was used")

@@ -35,7 +35,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "later", "2026_11_23_calibration"
+revision, down_revision = "later", "2026_11_23_criterion"
 
 
 def upgrade():

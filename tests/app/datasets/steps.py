@@ -45,7 +45,7 @@ async def check_counts(product: Product, dataset_id: str) -> None:
             session, product.scope, UUID(dataset_id)
         )
         where: dict[str, set[str]] = {}
-        async for one, _ in repository.all_labelled(session, product.scope, UUID(dataset_id)):
+        async for one, *_ in repository.all_labelled(session, product.scope, UUID(dataset_id)):
             where.setdefault(one.group_id, set()).add(one.split)
     assert all(len(splits) == 1 for splits in where.values())
 

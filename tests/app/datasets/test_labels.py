@@ -9,7 +9,7 @@ from app.datasets import repository
 from app.db.base import utc_now
 from app.db.session import transaction
 from app.schemas import service as schemas
-from tests.app.datasets.conftest import Product, row
+from tests.app.datasets.conftest import DRAFT, Product, row
 from tests.app.datasets.steps import added, label
 
 pytestmark = pytest.mark.anyio
@@ -72,3 +72,21 @@ async def test_a_label_of_another_schema_is_refused(product: Product) -> None:
         version = (await schemas.publish(session, product.scope, product.key_id, other.id)).version
     refused = await label(product, made["id"], "refund", schema_version_id=str(version.id))
     assert (refused.status_code, refused.json()["problems"][0]["where"]) == (422, "body.schema_version_id")
+
+
+async def test_a_label_may_say_what_decides_it(product: Product) -> None:
+    made = await added(product, await product.dataset(), row("a", "give it back"))
+    async with transaction(product.database, product.scope) as session:
+        schema = await schemas.get(session, product.scope, product.schema_id, lock=True)
+        refund, delivery = DRAFT["categories"]
+        schema.draft = DRAFT | {"categories": [refund | {"includes": ["it broke"]}, delivery]}
+        await session.flush()
+        version = (await schemas.publish(session, product.scope, product.key_id, product.schema_id)).version
+    under = {"schema_version_id": str(version.id)}
+    refused = await label(product, made["id"], "refund", criterion="Wants money back.", **under)
+    assert (refused.status_code, refused.json()["problems"][0]["where"]) == (422, "body.criterion")
+    assert "include or exclude" in refused.json()["problems"][0]["message"]
+    told = await label(product, made["id"], "refund", criterion="it broke", **under)
+    assert told.json()["label"]["criterion"] == "it broke"
+    without = await label(product, made["id"], "refund", **under)
+    assert without.json()["label"]["criterion"] is None  # another label, though of the same category

@@ -113,6 +113,18 @@ async def test_the_newest_label_is_frozen(product: Product) -> None:
     assert json.loads(content(product, await freeze(product, dataset_id)))["category"] is None
 
 
+async def test_what_decided_a_label_is_frozen_with_it(product: Product) -> None:
+    """However it came in; a label that does not say leaves the bytes as they were before there was such a thing."""
+    decided = {"criterion": "the parcel is late"}
+    dataset_id = await product.filled(row("a", "give it back"), row("b", "so late", "delivery") | decided)
+    third = row("c", "where is it all", "delivery") | decided
+    assert (await product.client.post(f"/v1/datasets/{dataset_id}/conversations", json=third)).is_success
+    lines = content(product, await freeze(product, dataset_id)).splitlines()
+    assert [json.loads(line).get("criterion") for line in lines] == [None, *[decided["criterion"]] * 2]
+    assert b"criterion" not in lines[0]
+    assert [c.criterion for c in parse_jsonl(b"\n".join(lines)).conversations][2] == decided["criterion"]
+
+
 async def test_labels_that_a_version_does_not_have_are_left_out_and_counted(product: Product) -> None:
     dataset_id = await product.filled(*many(10, "train"), row("n", "neither of these", None))
     renamed = [DRAFT["categories"][0], {**DRAFT["categories"][1], "key": "shipping"}]

@@ -131,7 +131,7 @@ async def test_no_group_straddles_a_split_in_a_large_file(product: Product) -> N
     where = defaultdict(set)
     sizes: dict[str, int] = defaultdict(int)
     async with transaction(product.database, product.scope, read_only=True) as session:
-        async for one, _ in repository.all_labelled(session, product.scope, UUID(dataset_id)):
+        async for one, *_ in repository.all_labelled(session, product.scope, UUID(dataset_id)):
             where[one.group_id].add(one.split)
             sizes[one.group_id] += 1
     assert sum(sizes.values()) == 1200 and max(sizes.values()) > 2
