@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation import asking, assembly, examination, explain, gate, report
+from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
@@ -26,6 +26,7 @@ from evaluation.report import Report, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
+from evaluation.suites.steerability import Suite
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
@@ -58,14 +59,7 @@ def _run(given: argparse.Namespace) -> Report:
         )
     conversations = _conversations(given.conversations, schema)
     held_out = _of_split(conversations, given.split)
-    suite = steerability.build(
-        schema,
-        held_out,
-        seed=given.seed,
-        max_items=given.max_items,
-        families=given.families,
-        rewordings=dict(map(_rewording, given.reworded)),
-    )
+    suite = _suite(given, schema, held_out)
     beside = companions.build(
         schema,
         held_out,
@@ -75,6 +69,23 @@ def _run(given: argparse.Namespace) -> Report:
     )
     exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold)
     return _kept(asyncio.run(_examine(given, exam)), given)
+
+
+def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
+    if given.suite is not None and given.suite.exists():
+        print(f"asking the suite in {given.suite}, whatever options of building one say", file=sys.stderr)
+        return suite_file.read(given.suite, schema, held_out)
+    suite = steerability.build(
+        schema,
+        held_out,
+        seed=given.seed,
+        max_items=given.max_items,
+        families=given.families,
+        rewordings=dict(map(_rewording, given.reworded)),
+    )
+    if given.suite is not None:
+        suite_file.write(suite, given.suite)
+    return suite
 
 
 def _decide(given: argparse.Namespace) -> Report:
@@ -94,6 +105,7 @@ def _explain(given: argparse.Namespace) -> Report:
 
 
 def _kept(made: Report, given: argparse.Namespace) -> Report:
+    made = report.without_words(made) if given.without_words else made
     if given.out is not None:
         report.write(made, given.out)
     if given.page is not None:
@@ -176,6 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--tokenizer", type=Path, required=True, help="folder with the base model's tokenizer.json"
     )
+    run.add_argument(
+        "--suite",
+        type=Path,
+        help="a file with what is asked, the same for every model; where it does not exist it is built and written",
+    )
     run.add_argument("--tenant", help="default: the schema's name")
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--max-items", type=int, default=1200, help="requests per model")
@@ -210,6 +227,11 @@ def _parser() -> argparse.ArgumentParser:
     for command in (run, decide, explained):
         command.add_argument("--policy", type=Path, default=DEFAULT_POLICY)
         command.add_argument("--page", type=Path, help="where to write the report as one HTML page")
+        command.add_argument(
+            "--without-words",
+            action="store_true",
+            help="leave out what customers wrote, of a report that is to be passed on",
+        )
     return parser
 
 

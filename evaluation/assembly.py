@@ -234,6 +234,8 @@ def _example(suite: Suite, before: Measured, after: Measured) -> Example:
         gold_after=item.gold_after,
         answer_before=before.prediction.category,
         answer_after=after.prediction.category,
+        unreadable_before=before.prediction.failure is not None,
+        unreadable_after=after.prediction.failure is not None,
         right=after.prediction.failure is None and after.prediction.category == item.gold_after,
         reasoning_before=before.prediction.reasoning,
         reasoning_after=after.prediction.reasoning,

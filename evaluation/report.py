@@ -76,6 +76,8 @@ class StageReport(BaseModel):
 
 
 class Example(BaseModel):
+    """unreadable: an answer that could not be parsed, which is not that it is none of these."""
+
     family: str
     detail: str
     conversation_id: str
@@ -86,6 +88,8 @@ class Example(BaseModel):
     gold_after: str | None
     answer_before: str | None
     answer_after: str | None
+    unreadable_before: bool = False
+    unreadable_after: bool = False
     right: bool
     reasoning_before: str
     reasoning_after: str
@@ -134,6 +138,7 @@ class Report(BaseModel):
     gate: GateResult | None = None
     baselines: dict[str, Measure] = {}  # under `<baseline>_<measure>`; a baseline's name has no `_`
     examples: list[Example] = []
+    wordless: bool = False  # examples were left out; see `without_words`
     foreign: ForeignReport | None = None  # on schemas that no stage was trained for
     suite: KeptSuite
 
@@ -143,12 +148,33 @@ class Report(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def without_words(report: Report) -> Report:
+    """Nothing that a customer wrote or that was said about it, so that it may be passed on. Every measure stays.
+
+    The edits keep the tenant's definitions, which re-scoring needs; a page shows none of them without examples.
+    """
+    stages = [_wordless(stage) for stage in report.stages]
+    return report.model_copy(update={"stages": stages, "examples": [], "wordless": True})
+
+
+def _wordless(stage: StageReport) -> StageReport:
+    beside = stage.companions
+    if beside is None or beside.turns is None:
+        return stage
+    turns = beside.turns.model_copy(update={"examples": []})
+    return stage.model_copy(update={"companions": beside.model_copy(update={"turns": turns})})
+
+
 def write(report: Report, path: Path) -> None:
-    """Whole or not at all."""
+    write_whole(path, report.model_dump_json(indent=1) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
-        file.write(report.model_dump_json(indent=1) + "\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

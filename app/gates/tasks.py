@@ -12,7 +12,7 @@ from typing import NamedTuple
 from app.db.engine import Database
 from app.db.session import transaction
 from app.errors import InputError
-from app.gates import exam, repository, service
+from app.gates import exam, repository, service, suites
 from app.gates.confidence import Fitted
 from app.gates.exam import Material, Room
 from app.gates.placing import place, served_base
@@ -168,7 +168,10 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
         return _nothing(work, ["the schema version allows one answer only: there is nothing to decide"])
     material = prepared.material
     try:
-        suite = benchmark.suite_of(material.inputs, exam.benchmark_of(work.run))
+        settings, local = exam.benchmark_of(work.run), context.workdir / "suite.json"
+        suite = await context.in_thread(
+            suites.stored, context.storage, context.scope, material.inputs, settings, local
+        )
     except InputError as error:
         return _nothing(work, [str(error), *material.left_out])
     for one in prepared.candidates:
@@ -177,7 +180,7 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     served += [Served(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
     baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
-    beside = benchmark.beside_of(material.inputs, exam.benchmark_of(work.run))
+    beside = benchmark.beside_of(material.inputs, settings)
     asked = Exam(
         material.inputs, suite, beside, load_policy(), prepared.codes, kept, baselines, work.threshold
     )

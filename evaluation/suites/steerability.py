@@ -20,6 +20,7 @@ from evaluation.runner import Question, Questions
 from evaluation.suites.drawing import WHY_NONE, ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
+VERSION = 1  # raised when the same schema and conversations would give another suite
 MUST_MOVE_SHARE = 2 / 3
 IDENTITY_SHARE = 0.35  # of the budget
 _ONE = "the schema has one category"

@@ -77,6 +77,18 @@ def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], 
     assert {"novel", "split", "merge", "reword"} < per_family.keys()
 
 
+def test_a_suite_is_written_once_and_then_asked_of_every_model(inputs: list[str], tmp_path: Path) -> None:
+    suites = []
+    for model, seed in ((models.oracle(), "0"), (models.habit(), "1")):
+        asked = [*inputs, "--suite", str(tmp_path / "suite.json"), "--seed", seed, "--max-items", "120"]
+        with listening(FakeServer(model)) as address:
+            assert main(["run", *asked, "--base-url", address]) in (3, 4)
+        suites.append(json.loads((tmp_path / "report.json").read_text())["suite_sha256"])
+    assert suites[0] == suites[1] == json.loads((tmp_path / "suite.json").read_text())["sha256"]
+    (tmp_path / "suite.json").write_text("{}")
+    assert main(["run", *inputs, "--suite", str(tmp_path / "suite.json")]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -5,9 +5,10 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+from evaluation import assembly
 from evaluation.measures import Measure
 from evaluation.page import page
-from evaluation.report import GateResult, Report, Verdict
+from evaluation.report import GateResult, Report, Verdict, without_words
 from tests.evaluation.whole_report import bare, judged, of_last, redefined, section, whole
 
 VOID = {"meta", "br"}
@@ -191,6 +192,28 @@ def test_an_example_of_an_edit_that_was_not_kept_still_has_its_definition() -> N
     shown = section(page.render(judged().model_copy(update={"examples": [lost]})), "What answers did")
     assert unescape(shown).count(str(lost.definition_before)) == 1
     assert "no such category" in shown
+
+
+def test_an_answer_that_could_not_be_read_is_not_shown_as_none_of_these() -> None:
+    one = judged().examples[0].model_copy(update={"answer_after": None, "right": False})
+    for unreadable in (True, False):
+        example = one.model_copy(update={"unreadable_after": unreadable})
+        shown = section(page.render(judged().model_copy(update={"examples": [example]})), "What answers did")
+        assert shown.count("unreadable") == unreadable
+
+
+def test_what_customers_wrote_can_be_left_out_and_every_figure_stays() -> None:
+    passed_on = without_words(whole())
+    text = page.render(passed_on)
+    turns = whole().stages[-1].companions.turns  # type: ignore[union-attr]
+    assert whole().examples and turns is not None and turns.examples
+    written = [e.customer for e in whole().examples] + [t.said for e in turns.examples for t in e.turns]
+    assert not any(
+        said in text or said in passed_on.model_dump_json() for said in map(str.strip, written) if said
+    )
+    assert "Left out of this copy" in section(text, "What answers did")
+    again = assembly.rescore(passed_on, passed_on.counted)
+    assert again.stages[-1].steerability == whole().stages[-1].steerability
 
 
 def test_includes_and_excludes_are_shown_with_a_definition() -> None:

@@ -1,0 +1,35 @@
+"""The suite of a schema version and a held-out split: built for the first gate that asks it, then the same for all."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from app.db.scope import TenantScope
+from app.pipeline import benchmark
+from app.pipeline.files import Inputs
+from app.pipeline.presets import Benchmark
+from app.storage import Storage
+from evaluation import suite_file
+from evaluation.contract.record import Split
+from evaluation.suites import steerability
+from evaluation.suites.steerability import Suite
+
+
+def stored(storage: Storage, scope: TenantScope, inputs: Inputs, settings: Benchmark, local: Path) -> Suite:
+    """local: where the file may lie. Raises: InputError."""
+    key = f"tenants/{scope.tenant_id}/suites/{_identity(inputs, settings)}.json"
+    held_out = inputs.splits[Split.test]
+    if storage.exists(key):
+        storage.get_file(key, local)
+        return suite_file.read(local, inputs.schema, held_out)
+    suite = benchmark.suite_of(inputs, settings)
+    suite_file.write(suite, local)
+    storage.put_file(local, key)
+    return suite
+
+
+def _identity(inputs: Inputs, settings: Benchmark) -> str:
+    """Of all that a suite is built of."""
+    held_out = [c.model_dump(mode="json", exclude={"split"}) for c in inputs.splits[Split.test]]
+    made_of = [steerability.VERSION, inputs.schema.sha256, settings.model_dump(mode="json"), held_out]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
