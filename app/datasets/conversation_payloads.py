@@ -8,7 +8,8 @@ from app.datasets.repository import Labelled
 from app.models.datasets import Label, LabelSource
 from app.payload import Answer, Payload
 from evaluation.contract import record
-from evaluation.contract.record import MAX_CRITERION_CHARS, MAX_MESSAGES, Role, Split
+from evaluation.contract.record import MAX_MESSAGES, Role, Split
+from evaluation.contract.schema import MAX_CONDITION_CHARS
 
 _DATASET = "5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"
 _CONVERSATION = "c8b1b3e4-0f0d-4e6a-8a52-6f2f9b7d1e33"
@@ -45,7 +46,7 @@ class ConversationIn(Payload):
         None, description=f"{_CATEGORY} Left out: no label.", max_length=128, examples=["refund"]
     )
     criterion: str | None = Field(
-        None, description=_CRITERION, max_length=MAX_CRITERION_CHARS, examples=[_INCLUDE]
+        None, description=_CRITERION, max_length=MAX_CONDITION_CHARS, examples=[_INCLUDE]
     )
     schema_version_id: UUID | None = Field(
         None,
@@ -82,7 +83,7 @@ class LabelIn(Payload):
         examples=["reviewer"],
     )
     criterion: str | None = Field(
-        None, description=_CRITERION, max_length=MAX_CRITERION_CHARS, examples=[_INCLUDE]
+        None, description=_CRITERION, max_length=MAX_CONDITION_CHARS, examples=[_INCLUDE]
     )
 
     @model_validator(mode="after")

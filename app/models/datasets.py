@@ -7,7 +7,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstra
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import SHA256_LENGTH, Base, CreatedAt, Id, Sha256, TenantOwned, choice, within_tenant
-from evaluation.contract.record import MAX_CRITERION_CHARS, Split
+from evaluation.contract.record import Split
+from evaluation.contract.schema import MAX_CONDITION_CHARS
 
 
 class DatasetState(StrEnum):
@@ -129,7 +130,7 @@ class Label(TenantOwned, Base):
     schema_id: Mapped[UUID]
     schema_version_id: Mapped[UUID | None]
     category_key: Mapped[str | None] = mapped_column(String(128))
-    criterion: Mapped[str | None] = mapped_column(String(MAX_CRITERION_CHARS))
+    criterion: Mapped[str | None] = mapped_column(String(MAX_CONDITION_CHARS))
     source: Mapped[LabelSource] = mapped_column(choice(LabelSource))
     created_by: Mapped[UUID | None]
     created_at: Mapped[CreatedAt]

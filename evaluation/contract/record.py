@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evaluation.contract.schema import CategorySchema
+from evaluation.contract.schema import MAX_CONDITION_CHARS, CategorySchema
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
-MAX_CRITERION_CHARS = 2000
 MAX_SHOWN = 60  # characters of a value that a reason repeats
 
 
@@ -48,7 +47,7 @@ class Conversation(BaseModel):
     id: str = Field(min_length=1, max_length=256)
     messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     category: str | None = None
-    criterion: str | None = Field(None, max_length=MAX_CRITERION_CHARS)
+    criterion: str | None = Field(None, max_length=MAX_CONDITION_CHARS)
     split: Split | None = None
 
     @model_validator(mode="after")

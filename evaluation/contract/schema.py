@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_CATEGORIES = 100
 MAX_KEY_CHARS = 128
+MAX_CONDITION_CHARS = 2000
 _PLAIN = {  # Pydantic's own words are for programmers
     "missing": "is missing",
     "string_too_short": "is empty; write one sentence",
@@ -24,14 +25,17 @@ class SchemaError(ValueError):
         self.problems = problems
 
 
+OneCondition = Annotated[str, Field(max_length=MAX_CONDITION_CHARS)]
+
+
 class Category(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     key: str = Field(pattern=rf"^[^\s\x00-\x1f]{{1,{MAX_KEY_CHARS}}}$")
     name: str = Field(min_length=1, max_length=200)
-    definition: str = Field(min_length=1, max_length=2000)
-    includes: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
+    definition: str = Field(min_length=1, max_length=MAX_CONDITION_CHARS)
+    includes: tuple[OneCondition, ...] = ()
+    excludes: tuple[OneCondition, ...] = ()
 
 
 class CategorySchema(BaseModel):

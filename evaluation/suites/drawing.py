@@ -102,11 +102,13 @@ def _merge(at: Drawing) -> list[Perturbed]:
 
 def _boundary(at: Drawing) -> list[Perturbed]:
     """Every second include becomes an exclude, where what it decides can then be none of these."""
-    known = families.decided(at.schema, at.pool)
-    usable = sorted(pair for pair, count in known.items() if count >= LEAST_APART)
+    by_label, known = (families.decided(at.schema, at.pool, by_label=only) for only in (True, False))
+    movable = {pair for pair, count in by_label.items() if count >= LEAST_APART}
+    excludable = {pair for pair, count in known.items() if count >= LEAST_APART and at.schema.none_of_these}
+    usable = sorted(movable | excludable)
     made = []
     for number, (key, include) in enumerate(at.rng.sample(usable, min(len(usable), at.per_family))):
-        excluded = at.schema.none_of_these and number % 2 == 1
+        excluded = (key, include) in excludable and (number % 2 == 1 or (key, include) not in movable)
         target = None if excluded else at.rng.choice([other for other in at.schema.keys if other != key])
         made.append(families.boundary(at.schema, key, include, target, at.pool))
     return made
@@ -123,7 +125,7 @@ WHY_NONE: Final[Mapping[str, str]] = {
     "novel": "no criterion that can be checked tells enough of the conversations apart",
     "split": "no criterion that can be checked tells enough conversations of a category apart",
     "boundary": f"no include is known to decide {LEAST_APART} held-out conversations; labels can name theirs as "
-    "`criterion`",
+    "`criterion`, and `python -m evaluation.deciders` has a teacher find them",
     "reword": "no rewording of the schema was given",
 }
 """Why `Drawing.of` may return nothing for a schema of two categories or more."""

@@ -11,6 +11,7 @@ from evaluation.contract import perturb
 from evaluation.contract.perturb import Apart, Perturbed
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import Category, CategorySchema
+from evaluation.suites.deciders import decider
 from evaluation.suites.predicates import Predicate
 
 SEEN: Final[Mapping[str, bool]] = {
@@ -118,7 +119,7 @@ def boundary(
 ) -> Perturbed:
     """An include moves to the category `target`, or, where that is None, becomes an exclude of its own category.
 
-    Conversations that it decides (`criterion`) move with it. Raises: SuiteError where they would have no answer.
+    Conversations that it decides (`decider`) move with it. Raises: SuiteError where they would have no answer.
     """
     if target is None and not schema.none_of_these:
         raise SuiteError("what is excluded here must be none of these, which the schema does not allow")
@@ -130,7 +131,8 @@ def boundary(
     if target is not None:
         there = schema.category(target)
         changes[target] = (there.model_copy(update={"includes": (*there.includes, include)}),)
-    ids = frozenset(c.id for c in conversations if c.category == source and c.criterion == include)
+    own = [c for c in conversations if c.category == source]
+    ids = frozenset(c.id for c in own if decider(schema, c, by_label=target is not None) == include)
     where = "excluded" if target is None else f"-> {target}"
     return Perturbed(
         "boundary",
@@ -150,10 +152,12 @@ def reword(schema: CategorySchema, reworded: CategorySchema, detail: str) -> Per
     return Perturbed("reword", detail, reworded, {})
 
 
-def decided(schema: CategorySchema, conversations: Iterable[Conversation]) -> Counter[tuple[str, str]]:
+def decided(
+    schema: CategorySchema, conversations: Iterable[Conversation], *, by_label: bool = False
+) -> Counter[tuple[str, str]]:
     """By category and include: how many conversations are known to be decided by it."""
     includes = {(category.key, text) for category in schema.categories for text in category.includes}
-    pairs = ((c.category or "", c.criterion or "") for c in conversations)
+    pairs = ((c.category or "", decider(schema, c, by_label=by_label) or "") for c in conversations)
     return Counter(pair for pair in pairs if pair in includes)
 
 

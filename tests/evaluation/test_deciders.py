@@ -80,17 +80,19 @@ def test_what_a_label_says_itself_comes_first() -> None:
     assert not families.decided(schema(PLEASE, AMOUNT), [by_definition])
 
 
-def test_boundary_moves_what_a_predicate_decides() -> None:
+def test_boundary_excludes_what_a_predicate_decides_and_moves_only_what_a_label_says() -> None:
     texts = ("please help", "it was $ 20", "please, it was $ 20", "help")
     pool = [told(f"{texts[n % 4]} {'a' * n}", number=n) for n in range(32)]
     pool += [told(f"please, where is it {'a' * n}", "parcel", n) for n in range(8)]
     both = schema(PLEASE, AMOUNT)
     assert families.decided(both, pool) == {("refund", PLEASE): 8, ("refund", AMOUNT): 8}
-    edit = families.boundary(both, "refund", PLEASE, "parcel", pool)
-    assert edit.apart.ids == {f"refund-{n}" for n in range(0, 32, 4)}
+    decided = {f"refund-{n}" for n in range(0, 32, 4)}
+    assert families.boundary(both, "refund", PLEASE, None, pool).apart.ids == decided
+    assert not families.boundary(both, "refund", PLEASE, "parcel", pool).apart.ids
     exam = steerability.build(both, pool, max_items=200, families=("boundary",))
     moved = [item.conversation_id for item in exam.items if item.must_move]
     assert moved and {int(one.removeprefix("refund-")) % 4 for one in moved} == {0, 1}
+    assert {item.gold_after for item in exam.items if item.must_move} == {None}
 
 
 # ------------------------------------------------------------------------------------------------------- the teacher
@@ -253,6 +255,7 @@ def test_what_can_be_checked_is_not_asked_about(files: Path, capsys: pytest.Capt
 def test_a_server_that_is_away_exits_4_and_nothing_is_written(
     failing: tuple[int, ...] | None, said: str, files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write(files, ROWS[:1])  # others would be given up half-way, of which the server's thread complains
     with listening(FakeServer(teacher(Look()), failing=failing or ())) as address:
         assert command(files, "http://127.0.0.1:1" if failing is None else address) == 4
     shown = capsys.readouterr()
@@ -280,7 +283,9 @@ def test_bad_input_is_named_before_anybody_is_asked(
     change: list[str], said: str, files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = (files / "conversations.jsonl").read_text().splitlines()[0]
-    (files / "wrong.jsonl").write_text("\n".join([good, good.replace("parcel", "lamp"), "{oops"]))
+    (files / "wrong.jsonl").write_text(
+        "\n".join([good, good.replace("parcel", "lamp").replace("p0", "p1"), "{oops"])
+    )
     (files / "more.csv").write_text("text,category,note\nhe swore,parcel,x\n")
     (files / "other.csv").write_text("text;category\nhe swore;parcel\n")
     (files / "latin.csv").write_bytes("text,category\nspät,parcel\n".encode("latin-1"))
