@@ -61,7 +61,7 @@ def _run(given: argparse.Namespace) -> Report:
     held_out = _of_split(conversations, given.split)
     suite = _suite(given, schema, held_out)
     beside = companions.build(
-        schema,
+        suite,
         held_out,
         _of_split(conversations, Split.calibration),
         seed=given.seed,

@@ -131,7 +131,7 @@ class CalibrationOut(Answer):
         examples=["temperature"],
     )
     n: int = Field(
-        description="Answers of the calibration split that the gate fitted it on; with `none`, how many there were: "
+        description="Answers to held-out conversations that the gate fitted it on; with `none`, how many there were: "
         "too few, or without a mistake.",
         examples=[240],
     )

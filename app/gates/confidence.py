@@ -10,7 +10,7 @@ from evaluation.predictor import Prediction
 
 
 class Fitted(BaseModel):
-    """As it is kept with the gate. n: answers of the calibration split, whether they sufficed for a temperature or not.
+    """As it is kept with the gate. n: answers to calibrate on, whether they sufficed for a temperature or not.
 
     ece: of the confidences that are shown, on `ece_n` held-out answers.
     """

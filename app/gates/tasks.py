@@ -180,7 +180,7 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     served += [Served(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
     baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
-    beside = benchmark.beside_of(material.inputs, settings)
+    beside = benchmark.beside_of(suite, material.inputs, settings)
     asked = Exam(
         material.inputs, suite, beside, load_policy(), prepared.codes, kept, baselines, work.threshold
     )

@@ -55,9 +55,9 @@ def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
         raise InputError(str(error)) from None
 
 
-def beside_of(inputs: Inputs, settings: Benchmark) -> Beside:
-    held_out, unseen = inputs.splits[Split.test], inputs.splits[Split.calibration]
-    return companions.build(inputs.schema, held_out, unseen, seed=settings.seed, max_items=settings.max_items)
+def beside_of(suite: Suite, inputs: Inputs, settings: Benchmark) -> Beside:
+    held_out, calibration = inputs.splits[Split.test], inputs.splits[Split.calibration]
+    return companions.build(suite, held_out, calibration, seed=settings.seed, max_items=settings.max_items)
 
 
 async def examine(

@@ -59,16 +59,16 @@ class Prepared(NamedTuple):
     def key(self) -> str:
         """Of everything that the report depends on."""
         stages = [manifest.sha256 for manifest in self.manifests]
-        return output.key_of(
-            self.exam.suite.sha256, str(self.job.baselines), self.exam.policy.sha256, *stages
-        )
+        exam = self.exam
+        beside = exam.beside.sha256 if exam.beside else ""
+        return output.key_of(exam.suite.sha256, beside, str(self.job.baselines), exam.policy.sha256, *stages)
 
 
 def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
-    beside = benchmark.beside_of(job.inputs, job.plan.benchmark)
+    suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
+    beside = benchmark.beside_of(suite, job.inputs, job.plan.benchmark)
     codes = codes_for(job.base.folder, job.inputs.schema, *beside.foreign.schemas)
     check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
-    suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
     with output.opened(job.out, settings.min_free_mib) as place:
         base_sha256 = digest(job.base)
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))

@@ -56,7 +56,7 @@ class Selected(_Result):
 
 
 class Threshold(_Result):
-    """threshold: chosen on the calibration split; what follows was found on held-out data."""
+    """threshold: chosen where the calibrator was fitted; what follows was found on other data."""
 
     wanted: float
     threshold: float | None

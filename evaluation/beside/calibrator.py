@@ -1,4 +1,4 @@
-"""What is fitted on the calibration split, so that confidences may be believed, and how it is applied to an answer.
+"""What is fitted so that confidences may be believed, on conversations that nothing else has seen, and its use.
 
 It is about raw answers, before a tenant's threshold turns the unsure ones into none of these. An unparsable answer has
 no confidence, so it is left out here and counted: coverage is of the answers that could be read.
@@ -155,7 +155,7 @@ def fit(calibration: Sequence[Read]) -> Calibrator:
     """
     read = usable(calibration).read
     if len({r.conversation_id for r in read}) < len(read):
-        raise ValueError("a conversation comes twice in the calibration split; hand in one answer of each")
+        raise ValueError("a conversation comes twice among those to calibrate on; hand in one answer of each")
     reason = _too_little(read)
     temperature = 1.0 if reason else _temperature(read)
     seen = see(read, temperature)
@@ -213,7 +213,7 @@ def _too_little(read: Sequence[Known]) -> str | None:
     if len(read) < LEAST_TO_FIT:
         return f"{len(read)} answers with probabilities; a temperature needs {LEAST_TO_FIT}"
     if all(r.gold == max(r.probabilities, key=r.probabilities.__getitem__) for r in read):
-        return "no mistake on the calibration split, so nothing says how sure is too sure"
+        return "no mistake among those to calibrate on, so nothing says how sure is too sure"
     return None
 
 

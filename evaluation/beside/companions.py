@@ -57,6 +57,16 @@ class Beside(NamedTuple):
     foreign: ForeignSuite
     calibration: CalibrationSet
 
+    @property
+    def sha256(self) -> str:
+        asked = (
+            self.injection.sha256,
+            self.turns.sha256,
+            self.foreign.sha256,
+            self.calibration.questions.sha256,
+        )
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
 
 class Found(NamedTuple):
     """A stage's answers. divergence: from the base."""
@@ -81,14 +91,19 @@ class Companions(BaseModel):
 
 
 def build(
-    schema: CategorySchema,
+    suite: Suite,
     held_out: Sequence[Conversation],
-    unseen: Sequence[Conversation],
+    calibration_split: Sequence[Conversation],
     *,
     seed: int = 0,
     max_items: int = 1200,
 ) -> Beside:
-    """unseen: of the calibration split. max_items: of the suite."""
+    """held_out: those that the suite was drawn from; what it left of them is for calibration too.
+
+    max_items: of the suite.
+    """
+    schema = suite.schema
+    unseen = [*calibration_split, *(c for c in held_out if c.id not in suite.conversations)]
     known = sorted((c for c in unseen if c.labelled and c.category in schema.answers), key=lambda c: c.id)
     drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
     return Beside(

@@ -28,7 +28,7 @@ def suite(max_items: int = 600) -> Suite:
 
 @cache
 def beside() -> companions.Beside:
-    return companions.build(SCHEMA, of_split(Split.test), of_split(Split.train), max_items=BESIDE)
+    return companions.build(suite(), of_split(Split.test), of_split(Split.train), max_items=BESIDE)
 
 
 @cache

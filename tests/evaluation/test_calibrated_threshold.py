@@ -16,7 +16,7 @@ from evaluation.runner import Measured, Outcome
 from tests.evaluation import models
 from tests.evaluation.examine import BESIDE, Models, measured, run, suite
 from tests.evaluation.fake_server import FakeServer, says
-from tests.evaluation.shop import SCHEMA, of_split
+from tests.evaluation.shop import of_split
 
 THRESHOLD = 0.9  # below the 0.98 that the model says, above the six times in ten that it is right
 
@@ -24,7 +24,7 @@ THRESHOLD = 0.9  # below the 0.98 that the model says, above the six times in te
 def examined(threshold: float | None) -> Report:
     policy = load_policy().model_copy(update={"looks": (1.0,)})
     chats = [_greeted(c) for c in of_split(Split.test)]
-    beside = companions.build(SCHEMA, chats, of_split(Split.train), max_items=BESIDE)
+    beside = companions.build(suite(), chats, of_split(Split.train), max_items=BESIDE)
     exam = Examination("shop", suite(), policy, beside, threshold)
     return asyncio.run(examine(exam, Models({"base": models.overconfident(), "rl": models.overconfident()})))
 

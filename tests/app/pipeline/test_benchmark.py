@@ -47,7 +47,19 @@ def test_what_is_asked_beside_the_suite_is_a_share_of_it(tmp_path: Path) -> None
     schema, rows, _ = handed_in(tmp_path, SCHEMA)
     inputs = read_inputs(schema, rows)
     inputs = inputs._replace(splits={**inputs.splits, Split.calibration: inputs.splits[Split.train]})
-    beside = benchmark.beside_of(inputs, Benchmark(max_items=400))
+    settings = Benchmark(max_items=400)
+    beside = benchmark.beside_of(benchmark.suite_of(inputs, settings), inputs, settings)
     asked = (len(beside.injection.items), len(beside.foreign.items), len(beside.calibration.conversations))
     assert asked == (100, 50, 100)
     assert not beside.turns.items, "the shop's conversations are of one message"
+
+
+def test_what_the_suite_leaves_of_the_held_out_is_calibrated_on(tmp_path: Path) -> None:
+    """Many files name no calibration split, and no conversation may be in both."""
+    schema, rows, _ = handed_in(tmp_path, SCHEMA)
+    inputs, settings = read_inputs(schema, rows), Benchmark(max_items=200)
+    assert not inputs.splits[Split.calibration]
+    suite = benchmark.suite_of(inputs, settings)
+    conversations = benchmark.beside_of(suite, inputs, settings).calibration.conversations
+    assert len(conversations) == 50 and {c.split for c in conversations} == {Split.test}
+    assert not suite.conversations.keys() & {c.id for c in conversations}
