@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
+from evaluation.command import InputError
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
@@ -30,10 +31,6 @@ from evaluation.suites.steerability import Suite
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
-
-
-class InputError(ValueError):
-    """What was given on the command line cannot be used."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

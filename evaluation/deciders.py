@@ -12,7 +12,6 @@ import asyncio
 import io
 import itertools
 import json
-import os
 import random
 import sys
 from collections import Counter
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from evaluation.command import InputError, api_key, check_out
 from evaluation.contract import perturb, record
 from evaluation.contract.record import Conversation, Reject, Row, Split
 from evaluation.contract.render import CodesError
@@ -40,10 +40,6 @@ from evaluation.suites.deciders import decider
 ENOUGH = 3  # looks that agree; all of them, where there are fewer
 DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
 CSV_COLUMNS = frozenset({"id", "role", "text", "category", "criterion", "split"})  # that the contract reads
-
-
-class InputError(ValueError):
-    """What was given on the command line cannot be used."""
 
 
 class Told(NamedTuple):
@@ -117,13 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(given: argparse.Namespace) -> str:
     schema = parse_schema(given.schema.read_bytes())
-    if given.out.is_dir() or not given.out.resolve().parent.is_dir():
-        raise InputError(f"--out {given.out}: name a file in a folder that exists")
+    check_out(given.out)
     if given.samples < 1:
         raise InputError("--samples: 1 at least")
-    key = os.environ.get(given.api_key_env) if given.api_key_env else None
-    if given.api_key_env and not key:
-        raise InputError(f"the environment variable {given.api_key_env} is empty; put the key into it")
+    key = api_key(given.api_key_env)
     if not (given.tokenizer / "tokenizer.json").is_file():
         raise InputError(f"{given.tokenizer} has no tokenizer.json")
     codes = load_codes(given.tokenizer, len(schema.answers))

@@ -10,7 +10,6 @@ answer, or the judge cannot tell. Nothing is written but with 0.
 import argparse
 import asyncio
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation import completions
+from evaluation.command import InputError, api_key, check_out
 from evaluation.contract.record import Conversation, first_problem, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
@@ -36,10 +36,6 @@ condition anew, as another author would have put them: other verbs, another orde
 must stay exactly the same, nothing wider and nothing narrower; numbers and quoted phrases stay as they are.
 Answer with one JSON object and nothing else: {"definition": "…", "includes": ["…"], "excludes": ["…"]}, with as many \
 includes and excludes as are given, in their order."""
-
-
-class InputError(ValueError):
-    """What was given on the command line cannot be used."""
 
 
 class NotReworded(Exception):
@@ -175,11 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _run(given: argparse.Namespace) -> str:
     schema = parse_schema(given.schema.read_bytes())
-    if given.out.is_dir() or not given.out.resolve().parent.is_dir():
-        raise InputError(f"--out {given.out}: name a file in a folder that exists")
-    key = os.environ.get(given.api_key_env) if given.api_key_env else None
-    if given.api_key_env and not key:
-        raise InputError(f"the environment variable {given.api_key_env} is empty; put the key into it")
+    check_out(given.out)
+    key = api_key(given.api_key_env)
     judge_url = given.judge_url or given.base_url
     async with (
         connect(given.base_url, api_key=key) as client,

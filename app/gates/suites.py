@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from app.db.scope import TenantScope
+from app.errors import InputError
 from app.pipeline import benchmark
 from app.pipeline.files import Inputs
 from app.pipeline.presets import Benchmark
@@ -12,6 +13,7 @@ from app.storage import Storage
 from evaluation import suite_file
 from evaluation.contract.record import Split
 from evaluation.suites import steerability
+from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
 
@@ -21,7 +23,10 @@ def stored(storage: Storage, scope: TenantScope, inputs: Inputs, settings: Bench
     held_out = inputs.splits[Split.test]
     if storage.exists(key):
         storage.get_file(key, local)
-        return suite_file.read(local, inputs.schema, held_out)
+        try:
+            return suite_file.read(local, inputs.schema, held_out)
+        except SuiteError as error:
+            raise InputError(f"what is kept in the storage as {key} cannot be used: {error}") from None
     suite = benchmark.suite_of(inputs, settings)
     suite_file.write(suite, local)
     storage.put_file(local, key)

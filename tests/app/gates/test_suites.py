@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from app.db.scope import TenantScope
+from app.errors import InputError
 from app.gates import suites
 from app.pipeline import benchmark
 from app.pipeline.files import Inputs
@@ -63,3 +64,14 @@ def test_other_labels_texts_settings_or_tenants_have_another(
     suites.stored(storage, scope, inputs(), Benchmark(max_items=100, seed=1), local)
     suites.stored(storage, TenantScope(uuid4()), inputs(), SETTINGS, local)
     assert len(built) == 5
+
+
+def test_what_is_kept_and_cannot_be_used_is_named_and_not_silently_replaced(
+    storage: Storage, tmp_path: Path
+) -> None:
+    scope, local = TenantScope(uuid4()), tmp_path / "suite.json"
+    suites.stored(storage, scope, inputs(), SETTINGS, local)
+    (kept,) = (tmp_path / "storage").rglob("suites/*.json")
+    kept.write_text("{}")
+    with pytest.raises(InputError, match=r"suites/\w+\.json cannot be used: .* not a suite of this version"):
+        suites.stored(storage, scope, inputs(), SETTINGS, local)
