@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from evaluation import gate
 from evaluation.asking import Asker
-from evaluation.assembly import BASE, COMPARED_WITH, Choices, Side, StageRun, assemble
+from evaluation.assembly import BASE, COMPARED_WITH, LIVE, Choices, Side, StageRun, assemble
 from evaluation.beside import companions
 from evaluation.beside.companions import Beside, Found
 from evaluation.growing import Sample
@@ -43,11 +43,15 @@ async def examine(exam: Examination, asker: Asker) -> Report:
 
 
 async def _beside(exam: Examination, asker: Asker, deciding: Sequence[str]) -> dict[str, Found]:
+    """Where a threshold decides which answers count, the live model's are calibrated too, as those of both are in
+    traffic. The base's are not, there either.
+    """
     if exam.beside is None:
         return {}
     base = BASE if BASE in deciding[:-1] else None
+    calibrated = {deciding[-1]} if exam.threshold is None else {deciding[-1], LIVE}
     return {
-        stage: await companions.ask(exam.beside, asker, stage, base, whole=stage == deciding[-1])
+        stage: await companions.ask(exam.beside, asker, stage, base, whole=stage in calibrated)
         for stage in deciding
     }
 

@@ -21,12 +21,13 @@ from tests.evaluation.shop import of_split
 THRESHOLD = 0.9  # below the 0.98 that the model says, above the six times in ten that it is right
 
 
-def examined(threshold: float | None) -> Report:
+def examined(threshold: float | None, *between: str) -> Report:
     policy = load_policy().model_copy(update={"looks": (1.0,)})
     chats = [_greeted(c) for c in of_split(Split.test)]
     beside = companions.build(suite(), chats, of_split(Split.train), max_items=BESIDE)
     exam = Examination("shop", suite(), policy, beside, threshold)
-    return asyncio.run(examine(exam, Models({"base": models.overconfident(), "rl": models.overconfident()})))
+    stages = dict.fromkeys(("base", *between, "rl"), models.overconfident())
+    return asyncio.run(examine(exam, Models(stages)))
 
 
 def _greeted(conversation: Conversation) -> Conversation:
@@ -74,6 +75,14 @@ def test_the_threshold_is_of_the_calibrated_confidence_in_the_suite_and_beside_i
     assert candidate.companions.turns is not None and candidate.companions.turns.flips.value == 0
     assert candidate.companions.injection.disturbed.value == 0
     assert base.companions.injection.disturbed.value != 0
+
+
+def test_the_live_model_is_calibrated_too_where_a_threshold_decides_which_answers_count() -> None:
+    """As its answers are in traffic; without a threshold nothing depends on it, and it is asked less."""
+    base, live, _ = examined(THRESHOLD, "live").stages
+    assert given(live) == {None} and given(base) != {None}
+    _, live, _ = examined(None, "live").stages
+    assert live.companions is not None and live.companions.calibration is None
 
 
 def test_the_calibration_is_of_raw_answers_whatever_the_threshold() -> None:
