@@ -124,10 +124,12 @@ def _words(measure: str) -> _Words:
 def _more(check: Check, report: Report) -> str:
     if check.needed is None:
         return "what is missing, as said here, has to be measured"
-    growing = "" if report.looks.used == len(report.looks.planned) else " (the sample was not used up)"
+    needed = f"about {check.needed} examples are needed"
+    if report.looks.used < len(report.looks.planned):
+        return f"{needed}; no more were asked once the verdict was clear, so measure again when what failed is mended"
     return (
-        f"about {check.needed} examples are needed{growing}: label more held-out conversations, or let the gate ask "
-        f"more than {report.items} questions (`benchmark.max_items`)"
+        f"{needed}: label more held-out conversations, or let the gate ask more than {report.items} questions "
+        "(`benchmark.max_items`)"
     )
 
 

@@ -5,7 +5,7 @@ from evaluation.contract.record import Split
 from evaluation.explain import _WORDS
 from evaluation.page import page
 from evaluation.policy import Named
-from evaluation.report import Verdict
+from evaluation.report import Looks, Verdict
 from evaluation.suites import steerability
 from tests.evaluation import models
 from tests.evaluation.examine import examined
@@ -32,6 +32,15 @@ def test_too_few_examples_say_how_many_and_where_they_come_from() -> None:
     told = explain.explain(examined({"base": models.oracle(), "rl": models.oracle()}, small))
     needed = [one.change for one in told if "about 200 examples are needed" in one.change]
     assert needed and "`benchmark.max_items`" in needed[0]
+
+
+def test_what_was_not_asked_to_the_end_is_not_blamed_on_the_conversations() -> None:
+    """The verdict was clear before: more labels would not be asked either."""
+    small = steerability.build(SCHEMA, of_split(Split.test)[::12], max_items=60)
+    made = examined({"base": models.oracle(), "rl": models.oracle()}, small)
+    stopped = made.model_copy(update={"looks": Looks(planned=(0.4, 1.0), used=1)})
+    needed = [one.change for one in explain.explain(stopped) if "about 200 examples are needed" in one.change]
+    assert needed and "once the verdict was clear" in needed[0] and "label more" not in needed[0]
 
 
 def test_every_measure_that_a_policy_can_name_has_words() -> None:
