@@ -10,9 +10,10 @@ import torch
 
 from evaluation.contract.render import ANSWER_MARK
 from training.model import prompt_tokens
+from training.padding import left_padded, right_padded
 from training.progress import Events
 from training.projection import Compared, terms_of
-from training.rollouts import left_padded, right_padded, sample
+from training.rollouts import sample
 
 if TYPE_CHECKING:
     from training.stages.distill import Trainer

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from training.model import in_bf16, merged, whole_of
+from training.prefill import read
 
 
 class Sampling(NamedTuple):
@@ -36,14 +37,16 @@ def sample(
 ) -> list[list[int]]:
     """`copies` completions of every prompt, next to each other. One without an end-of-turn token was cut off."""
     per_batch = max(1, sampling.rows // copies)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    sorted_prompts = sorted(
+        range(len(prompts)), key=prompts.__getitem__
+    )  # those that begin alike are read together
     completions: dict[int, list[list[int]]] = {}
     was_training = model.training
     model.eval()
     # Not inference_mode: tensors made there may not enter autograd, and a model caches some (rotary tables).
     with torch.no_grad(), merged(model), _precision(model, sampling):
-        for start in range(0, len(by_length), per_batch):
-            chosen = by_length[start : start + per_batch]
+        for start in range(0, len(sorted_prompts), per_batch):
+            chosen = sorted_prompts[start : start + per_batch]
             written = _sample_batch(model, [prompts[i] for i in chosen], copies, sampling, eos, pad)
             completions |= {i: written[n * copies : (n + 1) * copies] for n, i in enumerate(chosen)}
     model.train(was_training)
@@ -69,14 +72,12 @@ def _sample_batch(
     eos: list[int],
     pad: int,
 ) -> list[list[int]]:
-    causal_lm, where = whole_of(model), next(model.parameters()).device
-    ids_PL, mask_PL = left_padded(prompts, pad, where)
-    out = causal_lm(input_ids=ids_PL, attention_mask=mask_PL, use_cache=True, logits_to_keep=1)
-    cache = out.past_key_values
+    causal_lm = whole_of(model)
+    logits_UV, mask_UL, cache = read(causal_lm, prompts, pad)
     cache.layers = [Roomy(layer, copies, sampling.max_new_tokens) for layer in cache.layers]
-    logits_RV = out.logits[:, -1].repeat_interleave(copies, dim=0)
-    mask_RL = mask_PL.repeat_interleave(copies, dim=0)
-    rows_R = torch.arange(len(prompts) * copies, device=where)
+    logits_RV = logits_UV.repeat_interleave(copies, dim=0)
+    mask_RL = mask_UL.repeat_interleave(copies, dim=0)
+    rows_R = torch.arange(len(prompts) * copies, device=mask_RL.device)
     written: list[list[int]] = [[] for _ in range(len(rows_R))]
     for _ in range(sampling.max_new_tokens):
         next_R = draw(logits_RV, sampling.temperature)
@@ -94,7 +95,11 @@ def _sample_batch(
             rows_R, next_R, mask_RL = rows_R[kept], next_R[kept], mask_RL[kept]
         mask_RL = torch.cat([mask_RL, mask_RL.new_ones(len(rows_R), 1)], dim=1)
         out = causal_lm(
-            input_ids=next_R[:, None], attention_mask=mask_RL, past_key_values=cache, use_cache=True
+            input_ids=next_R[:, None],
+            attention_mask=mask_RL,
+            position_ids=mask_RL.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
         )
         logits_RV = out.logits[:, -1]
     return written
@@ -146,22 +151,6 @@ class Roomy(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         self._keys_RKLD, self._values_RKLD = self._keys_RKLD[indices], self._values_RKLD[indices]
         self._show()
-
-
-def left_padded(sequences: list[list[int]], pad: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, aligned on the right."""
-    length = max(map(len, sequences))
-    ids = [[pad] * (length - len(s)) + s for s in sequences]
-    mask = [[0] * (length - len(s)) + [1] * len(s) for s in sequences]
-    return torch.tensor(ids, device=where), torch.tensor(mask, device=where)
-
-
-def right_padded(sequences: list[list[int]], pad: int, where: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, aligned on the left."""
-    length = max(map(len, sequences))
-    ids = [s + [pad] * (length - len(s)) for s in sequences]
-    mask = [[1] * len(s) + [0] * (length - len(s)) for s in sequences]
-    return torch.tensor(ids, device=where), torch.tensor(mask, device=where)
 
 
 @contextmanager

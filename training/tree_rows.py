@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from training.model import backbone_of, whole_of
-from training.rollouts import left_padded
+from training.padding import left_padded, positions
 
 IGNORED = -100
 
@@ -88,17 +88,13 @@ def read_trunks(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) ->
     """What the model takes for the branches of a Collator's batch."""
     mask_RP, of_B = batch["trunk_mask"], batch["trunk_of"]
     trunks = backbone_of(model)(
-        input_ids=batch["trunk_ids"], attention_mask=mask_RP, position_ids=_positions(mask_RP), use_cache=True
+        input_ids=batch["trunk_ids"], attention_mask=mask_RP, position_ids=positions(mask_RP), use_cache=True
     )
     trunks.past_key_values.batch_select_indices(of_B)
     return {
         "input_ids": batch["input_ids"],
         "labels": batch["labels"],
         "attention_mask": batch["attention_mask"],
-        "position_ids": _positions(batch["attention_mask"])[:, mask_RP.size(1) :],
+        "position_ids": positions(batch["attention_mask"])[:, mask_RP.size(1) :],
         "past_key_values": trunks.past_key_values,
     }
-
-
-def _positions(mask_BL: Tensor) -> Tensor:
-    return (mask_BL.cumsum(1) - 1).clamp(min=0)

@@ -17,8 +17,8 @@ from training.artifacts import StageFailed, read_result, write_json
 from training.config import Distill, Rl, StageManifest
 from training.losses import IMPORTANCE_CAP, importance_weights
 from training.model import Loaded, load, prompt_tokens
+from training.padding import left_padded, right_padded
 from training.progress import Events
-from training.rollouts import left_padded, right_padded
 from training.samplers import Drawn, Vllm
 from training.shared_prefix import score
 from training.stages import distill, rl

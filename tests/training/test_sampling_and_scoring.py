@@ -9,7 +9,8 @@ from tests.training.shop import Tenant
 from training.config import Rl, StageManifest
 from training.data import make_example
 from training.model import Loaded, load, merged, prompt_tokens
-from training.rollouts import Sampling, draw, left_padded, sample, sample_repeated
+from training.padding import left_padded
+from training.rollouts import Sampling, draw, sample, sample_repeated
 from training.settings import Lora
 from training.shared_prefix import score
 

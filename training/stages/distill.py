@@ -63,10 +63,10 @@ from training.model import (
     load_tokenizer,
     prompt_tokens,
 )
+from training.padding import left_padded
 from training.preflight import preflight
 from training.progress import Events
 from training.projection import Compared, States, terms_of
-from training.rollouts import left_padded
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
 from training.teachers.ema import TEACHER, Follow, add_teacher

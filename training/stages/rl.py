@@ -39,9 +39,9 @@ from training.data import Example, balanced, hint_for, make_example, read_labell
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import importance_weights
 from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
+from training.padding import left_padded
 from training.progress import Events
 from training.rewards import Reward, paired_bonus, reward
-from training.rollouts import left_padded
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.shared_prefix import score
 from training.teachers.privileged import with_hint
