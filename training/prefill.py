@@ -27,6 +27,14 @@ class Read(NamedTuple):
     cache: Cache
 
 
+class _Begun(NamedTuple):
+    """What is read already, and what each prompt has of its own; without a cache that is all of it."""
+
+    mask_UP: Tensor
+    cache: Cache | None
+    own: list[list[int]]
+
+
 class Group(NamedTuple):
     """How many tokens its prompts share, and how many prompts it has."""
 
@@ -36,27 +44,11 @@ class Group(NamedTuple):
 
 def read(causal_lm: PreTrainedModel, prompts: list[list[int]], pad: int) -> Read:
     """prompts: sorted, so that those that begin alike stand together."""
-    where = next(causal_lm.parameters()).device
-    groups = grouped(prompts)
-    if len(groups) == len(prompts) or not all(group.shared for group in groups):
-        ids_UL, mask_UL = left_padded(prompts, pad, where)
-        cache, mask_UP = None, mask_UL[:, :0]
-    else:
-        starts = [sum(group.size for group in groups[:number]) for number in range(len(groups))]
-        trunks = [prompts[start][: group.shared] for start, group in zip(starts, groups, strict=True)]
-        ids_GP, mask_GP = left_padded(trunks, pad, where)
-        out = causal_lm.base_model(
-            input_ids=ids_GP, attention_mask=mask_GP, position_ids=positions(mask_GP), use_cache=True
-        )
-        sizes_G = torch.tensor([group.size for group in groups], device=where)
-        of_U = torch.repeat_interleave(torch.arange(len(groups), device=where), sizes_G)
-        cache, mask_UP = out.past_key_values, mask_GP[of_U]
-        cache.batch_select_indices(of_U)
-        own = [prompt[groups[g].shared :] for g, prompt in zip(of_U.tolist(), prompts, strict=True)]
-        ids_UL, mask_UT = left_padded(own, pad, where)
-        mask_UL = torch.cat([mask_UP, mask_UT], dim=1)
+    mask_UP, cache, own = _begun(causal_lm, prompts, pad)
+    ids_UT, mask_UT = left_padded(own, pad, mask_UP.device)
+    mask_UL = torch.cat([mask_UP, mask_UT], dim=1)
     out = causal_lm(
-        input_ids=ids_UL,
+        input_ids=ids_UT,
         attention_mask=mask_UL,
         position_ids=positions(mask_UL)[:, mask_UP.size(1) :],
         past_key_values=cache,
@@ -64,6 +56,23 @@ def read(causal_lm: PreTrainedModel, prompts: list[list[int]], pad: int) -> Read
         logits_to_keep=1,
     )
     return Read(out.logits[:, -1], mask_UL, out.past_key_values)
+
+
+def _begun(causal_lm: PreTrainedModel, prompts: list[list[int]], pad: int) -> _Begun:
+    where, groups = next(causal_lm.parameters()).device, grouped(prompts)
+    # A beginning of no tokens would be a row of nothing but padding, for which attention has no answer.
+    if len(groups) == len(prompts) or not all(group.shared for group in groups):
+        return _Begun(torch.ones(len(prompts), 0, dtype=torch.long, device=where), None, prompts)
+    of_U = [number for number, group in enumerate(groups) for _ in range(group.size)]
+    trunks = [prompts[of_U.index(number)][: group.shared] for number, group in enumerate(groups)]
+    ids_GP, mask_GP = left_padded(trunks, pad, where)
+    out = causal_lm.base_model(
+        input_ids=ids_GP, attention_mask=mask_GP, position_ids=positions(mask_GP), use_cache=True
+    )
+    indices_U = torch.tensor(of_U, device=where)
+    out.past_key_values.batch_select_indices(indices_U)
+    own = [prompt[groups[number].shared :] for number, prompt in zip(of_U, prompts, strict=True)]
+    return _Begun(mask_GP[indices_U], out.past_key_values, own)
 
 
 def grouped(prompts: list[list[int]]) -> list[Group]:
