@@ -14,7 +14,7 @@ from app.client.commands import commands as asking
 from app.endings import FAILED, INCOMPLETE, PASSED
 from app.endings import session as _session
 from app.pipeline.console import stage_table, verdict_lines
-from app.pipeline.presets import Preset
+from app.runs.presets import Preset
 from app.serve.commands import commands as serving
 from evaluation.report import Report, Verdict
 
@@ -53,7 +53,7 @@ def run(
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
     from app.pipeline import job
     from app.pipeline.files import read_inputs
-    from app.pipeline.presets import plan
+    from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
@@ -214,7 +214,7 @@ def explain(
     ] = False,
 ) -> None:
     """Every setting that a run with this preset would have, and where its value comes from."""
-    from app.pipeline.presets import explain as explained
+    from app.runs.presets import explain as explained
 
     with _session():
         found = explained(preset, assign or ())

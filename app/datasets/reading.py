@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from app.errors import Problem
-from app.gunzip import BLOCK_BYTES, MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
+from app.gunzip import BLOCK_BYTES, MAGIC, MAX_FILE_BYTES, Limits, NotWhole, UnpacksTooLarge, unpacked
 from app.payload import unstorable
-from app.pipeline.files import MAX_FILE_BYTES
 from evaluation.contract.record import (
     MAX_LINE_BYTES,
     Conversation,

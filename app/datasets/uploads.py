@@ -32,10 +32,10 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.errors import AppError, Conflict, InvalidRequest, Problem, Refused, Unavailable
+from app.gunzip import MAX_FILE_BYTES
 from app.jobs import service as jobs
 from app.models.datasets import Dataset, DatasetState, Upload
 from app.models.jobs import JobKind
-from app.pipeline.files import MAX_FILE_BYTES
 from app.storage import Storage
 
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import InputError
-from app.pipeline.presets import Preset, explain, plan
+from app.runs.presets import Preset, explain, plan
 
 
 @pytest.mark.parametrize("preset", list(Preset))

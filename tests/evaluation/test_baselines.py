@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from app.studies.baselines import TfidfPredictor, measure
+from evaluation.baselines import TfidfPredictor, measure
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema, parse_schema
 from evaluation.suites import steerability

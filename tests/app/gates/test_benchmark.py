@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import InputError
-from app.pipeline import benchmark
+from app.gates import benchmark
 from app.pipeline.files import read_inputs
-from app.pipeline.presets import Benchmark
+from app.runs.presets import Benchmark
 from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
 from tests.evaluation.shop import SCHEMA, conversations

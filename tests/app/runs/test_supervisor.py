@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import NoSpace, StageFailed
-from app.pipeline.supervisor import Event, Events, StageStopped, read_result, run_stage, supervise
+from app.runs.supervisor import Event, Events, StageStopped, read_result, run_stage, supervise
 from app.settings import Settings
 
 RESULT = {
@@ -137,7 +137,7 @@ def test_an_interrupted_supervisor_takes_its_stage_along(number: signal.Signals,
     )
     body = (
         "import signal, sys\nfrom pathlib import Path\n"
-        "from app.cli import _session\nfrom app.pipeline.supervisor import supervise\n"
+        "from app.cli import _session\nfrom app.runs.supervisor import supervise\n"
         # Tests started in the background of a shell inherit that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with _session() as (settings, progress):\n"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InputError, NoSpace, OutputBusy
-from app.pipeline.files import Inputs, jsonl
-from app.pipeline.supervisor import read_result
+from app.runs.inputs import Inputs, jsonl
+from app.runs.supervisor import read_result
 from app.serving.adapters import FILES
 from app.serving.model_folder import write_whole
 from evaluation.contract.record import Split

@@ -84,7 +84,7 @@ def explain(preset: Preset, assignments: Sequence[str] = ()) -> list[Setting]:
 
 
 def _preset_tables(preset: Preset) -> dict[str, Any]:
-    return tomllib.loads((files("app.pipeline") / "presets" / f"{preset}.toml").read_text())
+    return tomllib.loads((files("app.runs") / "presets" / f"{preset}.toml").read_text())
 
 
 def _assigned(assignments: Sequence[str]) -> dict[str, Any]:

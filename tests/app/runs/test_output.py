@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import InputError, NoSpace, OutputBusy
-from app.pipeline import output
-from app.pipeline.files import Inputs, checked
+from app.runs import output
+from app.runs.inputs import Inputs, checked
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import parse_schema
 from training.config import Distill, Rl, Sft, StageManifest, Traces

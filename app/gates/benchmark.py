@@ -1,17 +1,16 @@
 """The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from app.errors import InputError
-from app.pipeline.console import Progress
-from app.pipeline.files import Inputs
-from app.pipeline.presets import Benchmark
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
 from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
-from app.studies import baselines
-from evaluation import asking, examination, report
+from evaluation import asking, baselines, examination, report
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
 from evaluation.beside.companions import Beside
@@ -24,6 +23,8 @@ from evaluation.report import Report
 from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
+
+Show: TypeAlias = Callable[[str, int, int], None]
 
 
 class Exam(NamedTuple):
@@ -61,19 +62,14 @@ def beside_of(suite: Suite, inputs: Inputs, settings: Benchmark) -> Beside:
 
 
 async def examine(
-    exam: Exam, endpoint: Endpoint, served: list[Served], settings: Settings, progress: Progress
+    exam: Exam, endpoint: Endpoint, served: list[Served], settings: Settings, show: Show
 ) -> Report:
-    """served: in the order of the stages; the verdict is on the last."""
+    """served: in the order of the stages; the verdict is on the last. show: of what, answers so far, of how many."""
     train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
     measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
     asked = Examination(
         exam.inputs.schema.name, exam.suite, exam.policy, exam.beside, exam.threshold, measured
     )
-
-    def show(what: str, done: int, total: int) -> None:
-        progress.update(f"examine {what}", done, total)
-        if done == total:
-            progress.end(f"examine {what}")
 
     async with endpoint.async_client() as client:
         how = asking.Settings(exam.kept, show, settings.concurrency)
