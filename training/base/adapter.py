@@ -31,7 +31,13 @@ def save(network: Network, folder: Path, rank: int, alpha: int) -> None:
         temporary = folder / f"part-{number}.tmp"
         save_file(part, temporary)
         temporary.replace(folder / f"part-{number}.safetensors")
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": alpha, "parts": len(parts)}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": alpha,
+        "parts": len(parts),
+    }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 

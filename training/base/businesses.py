@@ -1,4 +1,4 @@
-"""Problems from businesses that were written for this project: real conditions that decide, and messages as people type.
+"""Problems from businesses that were written for this project: conditions that decide, messages as people type them.
 
 Each conversation names its category, the condition that decides word for word, the excludes that took neighbours away,
 and the customer's deciding words. So every draw below has a known answer and a reasoning for it.
@@ -38,7 +38,11 @@ QUESTIONS: Final = (
     "Where does this belong?",
     "Who has to look at this?",
 )
-NONE_SHARE = 0.15  # of the conversations of categories that a schema leaves out, where it allows none of these
+YES: Final = ("it is right", "this holds", "the answer is yes")
+NO: Final = ("it is not right", "anything else", "the answer is no")
+NONE_SHARE = (
+    0.15  # of the conversations of categories that a schema leaves out, where it allows none of these
+)
 
 
 class Business(NamedTuple):
@@ -115,7 +119,9 @@ def sample_problem(businesses: list[Business], rng: random.Random, draw: Draw, e
         categories = categories[: max(1, rng.randint(*draw.sizes))]
     keys = [c["key"] for c in categories]
     partial = len(categories) < len(business.categories)
-    allow_none = len(keys) == 1 or (business.none_of_these and rng.random() < 0.9) or (partial and rng.random() < 0.5)
+    allow_none = (
+        len(keys) == 1 or (business.none_of_these and rng.random() < 0.9) or (partial and rng.random() < 0.5)
+    )
     rows = [row for row in business.conversations if _usable(row, keys, allow_none, rng)]
     rows = rng.sample(rows, min(examples, len(rows)))
     if not rows:
@@ -145,13 +151,23 @@ def yes_or_no(businesses: list[Business], rng: random.Random, examples: int) -> 
         name="question",
         question=question,
         categories=(
-            Category(key="yes", name="yes", definition=rng.choice(("it is right", "this holds", "the answer is yes"))),
-            Category(key="no", name="no", definition=rng.choice(("it is not right", "anything else", "the answer is no"))),
+            Category(
+                key="yes",
+                name="yes",
+                definition=rng.choice(YES),
+            ),
+            Category(
+                key="no",
+                name="no",
+                definition=rng.choice(NO),
+            ),
         ),
     )
     of_it = [row for row in business.conversations if row["category"] == asked["key"]]
     others = [row for row in business.conversations if row["category"] != asked["key"]]
-    rows = rng.sample(of_it, min(len(of_it), examples // 2)) + rng.sample(others, min(len(others), examples // 2))
+    rows = rng.sample(of_it, min(len(of_it), examples // 2)) + rng.sample(
+        others, min(len(others), examples // 2)
+    )
     rng.shuffle(rows)
     found = []
     for number, row in enumerate(rows):
@@ -175,7 +191,9 @@ def _usable(row: dict[str, Any], keys: list[str], allow_none: bool, rng: random.
 
 
 def _needed(rows: list[dict[str, Any]]) -> set[str]:
-    return {row["criterion"] for row in rows} | {s["exclude"] for row in rows for s in row.get("set_aside", ())}
+    return {row["criterion"] for row in rows} | {
+        s["exclude"] for row in rows for s in row.get("set_aside", ())
+    }
 
 
 def _schema(
@@ -219,7 +237,9 @@ def _moved_include(schema: CategorySchema, rows: list[dict[str, Any]], rng: rand
 
     def changed(category: Category) -> Category:
         if category.key == source.key:
-            return category.model_copy(update={"includes": tuple(t for t in category.includes if t != include)})
+            return category.model_copy(
+                update={"includes": tuple(t for t in category.includes if t != include)}
+            )
         if category.key == target.key:
             return category.model_copy(update={"includes": (*category.includes, include)})
         return category

@@ -28,10 +28,10 @@ class Paper(NamedTuple):
 class Exam:
     def __init__(self, planter: Planter, shops: dict[str, Business], corpus: utterances.Corpus | None):
         self.planter = planter
-        self.papers = [Paper("businesses", [_whole(shops[name], 14) for name in businesses.FOR_BENCH])]
+        self.papers = [Paper("businesses", [_whole(shops[name], 10) for name in businesses.FOR_BENCH])]
         if corpus is not None:
             rng = random.Random(5)
-            held = [utterances.sample_problem(corpus, rng, 5, 8, held=True) for _ in range(20)]
+            held = [utterances.sample_problem(corpus, rng, 5, 8, held=True) for _ in range(12)]
             self.papers.append(Paper("unseen_intents", held))
 
     @torch.inference_mode()

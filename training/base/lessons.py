@@ -41,7 +41,10 @@ PHASES: Final = (
     Phase(0.45, Shares(0.33, 0.55, 0.05, 0.07), Draw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1),
     Phase(1.01, Shares(0.30, 0.60, 0.05, 0.05), Draw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2),
 )
-CORPUS_SIZES: Final = (1, 20)  # a schema is larger than its phase's sizes at times, so that long ones are known
+CORPUS_SIZES: Final = (
+    1,
+    20,
+)  # a schema is larger than its phase's sizes at times, so that long ones are known
 FAR: Final = 0.3  # of the conversations under none of these: said to quite another business
 
 

@@ -1,4 +1,4 @@
-"""The base's layers as its training reads them: Llama's arithmetic over one tree, with low-rank changes to every matrix.
+"""The base's layers as its training reads them: Llama's arithmetic over one tree, with low-rank changes to each matrix.
 
 transformers' own layers do the same (a test compares them); here only what a tree needs is computed, which on two cores
 is twice as fast. What is read is the merged matrix W + s·BA, rounded as serving rounds it, made anew from fp32 after
@@ -78,7 +78,7 @@ class _Projected(torch.autograd.Function):
         return F.linear(x_TC, merged)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x_TC, merged, *factors = ctx.saved_tensors
         gradients: list[Tensor] = []
         widths = [b.size(0) for b in factors[1::2]]
@@ -102,14 +102,16 @@ class _TreeAttention(torch.autograd.Function):
             within = scores.view(q.size(0), groups, part.end - part.begin, -1)[..., part.trunk :]
             within.masked_fill_(part.hidden_LL, float("-inf"))
             probs = torch.softmax(scores, dim=-1)
-            out[:, :, part.begin : part.end] = (probs @ _keys(v, part)).view_as(out[:, :, part.begin : part.end])
+            out[:, :, part.begin : part.end] = (probs @ _keys(v, part)).view_as(
+                out[:, :, part.begin : part.end]
+            )
             probabilities.append(probs)
         ctx.save_for_backward(q, k, v, *probabilities)
         ctx.parts, ctx.scale = parts, scale
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *probabilities = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for part, probs in zip(ctx.parts, probabilities, strict=True):
@@ -153,7 +155,7 @@ class _Normed(torch.autograd.Function):
         return unit * weight_C
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         unit, weight_C, inverse_T1 = ctx.saved_tensors
         down = (grad * weight_C).float()
         along = (down * unit).mean(-1, keepdim=True)
@@ -178,7 +180,9 @@ class Network(nn.Module):
         self._base = dict(base.state_dict())
         self.changes = nn.ModuleDict(
             {
-                name.removesuffix(".weight").replace(".", "/"): Change(*weight.shape, rank, alpha)
+                name.removesuffix(".weight").replace(".", "/"): Change(
+                    weight.size(0), weight.size(1), rank, alpha
+                )
                 for name, weight in self._base.items()
                 if name.endswith("_proj.weight")
             }
@@ -195,7 +199,9 @@ class Network(nn.Module):
     def merge(self) -> None:
         """Make the matrices that are read anew. To be called after every step."""
         self._merged = [
-            _Layer(*(self._stacked(layer, names) for names in (ATTENTION, ("o_proj",), GATED, ("down_proj",))))
+            _Layer(
+                *(self._stacked(layer, names) for names in (ATTENTION, ("o_proj",), GATED, ("down_proj",)))
+            )
             for layer in range(self.config.num_hidden_layers)
         ]
 

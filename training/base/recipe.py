@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from evaluation.contract.render import choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.base import adapter, businesses
+from training.base.build import build
 from training.base.exam import Exam
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
@@ -35,7 +36,7 @@ from training.starter import corpus as utterances
 WEIGHTS = {Kind.copied: 0.15, Kind.quoted: 0.5, Kind.opening: 0.3, Kind.chosen: 1.0, Kind.at_once: 1.0}
 WARM_UP = 30  # steps, from the start and after every restart
 LEAST_RATE = 0.04
-EVERY_S = {"line": 30, "exam": 600, "checkpoint": 180}
+EVERY_S = {"line": 30, "exam": 1500, "checkpoint": 180}
 
 
 class Counts(NamedTuple):
@@ -65,7 +66,11 @@ class Run:
         self.exam = Exam(self.planter, shops, corpus)
         self.network = self._network()
         self.optimizer = torch.optim.AdamW(
-            self.network.changes.parameters(), lr=options.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+            self.network.changes.parameters(),
+            lr=options.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=True,
         )
         self.counts = self._resumed()
         self.restarted_at = self.counts.step
@@ -108,7 +113,7 @@ class Run:
         while len(rows) < phase.trees * self.options.trees:
             tree = self.planter.tree(self.source.problem(phase, self.rng), self.rng, phase.mix)
             row = lay_out(tree, phase.room)
-            if len(row.spans) > 2:  # noqa: PLR2004 - a schema with a single conversation is not worth reading
+            if len(row.spans) > 2:
                 rows.append(row)
         return rows
 
@@ -131,7 +136,9 @@ class Run:
         return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.share))))
 
     def line(self, norm: float) -> str:
-        shares = " ".join(f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in Kind if self.seen[kind])
+        shares = " ".join(
+            f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in Kind if self.seen[kind]
+        )
         counts = self.counts
         return (
             f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
@@ -178,7 +185,10 @@ class Run:
                 adapter.load_into(self.network, self.options.start)
             return Counts(spent_s=60 * self.options.minutes * self.options.begin)
         state = json.loads((self.out / "state.json").read_text())
-        saved, moments = load_file(self.out / "factors.safetensors"), load_file(self.out / "moments.safetensors")
+        saved, moments = (
+            load_file(self.out / "factors.safetensors"),
+            load_file(self.out / "moments.safetensors"),
+        )
         for name, parameter in self.network.changes.named_parameters():
             parameter.data.copy_(saved[name])
             if f"{name}.exp_avg" in moments:
@@ -226,13 +236,19 @@ def _mean(values: Iterable[float]) -> float:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Train the adapter of the base that ships.")
-    parser.add_argument("--base", type=Path, required=True, help="folder of the package's model")
+    parser.add_argument(
+        "--base", type=Path, help="folder of the package's model; without it OUT/base is built"
+    )
     parser.add_argument("--out", type=Path, required=True, help="checkpoint and adapter; resumes from there")
     parser.add_argument("--corpus", type=Path, help="folder with utterances.jsonl.gz and dialogues.jsonl.gz")
     parser.add_argument("--minutes", type=float, default=100, help="training time; phases and rate follow it")
     parser.add_argument("--start", type=Path, help="folder of an adapter to go on from")
-    parser.add_argument("--begin", type=float, default=0.0, help="share of the time to begin at, 0..1, with --start")
-    parser.add_argument("--trees", type=int, default=1, help="multiple of the trees in a step; 4 on a large GPU")
+    parser.add_argument(
+        "--begin", type=float, default=0.0, help="share of the time to begin at, 0..1, with --start"
+    )
+    parser.add_argument(
+        "--trees", type=int, default=1, help="multiple of the trees in a step; 4 on a large GPU"
+    )
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--alpha", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
@@ -241,7 +257,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    train(parser().parse_args())
+    options = parser().parse_args()
+    if options.base is None:
+        options.base = options.out / "base"
+        if not options.base.is_dir():
+            build(options.base.absolute(), with_adapter=False)
+    train(options)
 
 
 if __name__ == "__main__":

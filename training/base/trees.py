@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, condition_text, render, render_schema
+from evaluation.contract.render import (
+    ANSWER_MARK,
+    FAST_PREFIX,
+    ChatMessage,
+    Prompt,
+    condition_text,
+    render,
+    render_schema,
+)
 from evaluation.contract.schema import CategorySchema
 from training.base.answers import CHOICE, reasoned
 from training.starter.problems import Example, Problem
@@ -33,11 +41,6 @@ class Kind(IntEnum):
     opening = 2  # the first tokens of the condition that decides
     chosen = 3  # the code, chosen after the quotation
     at_once = 4  # the code, chosen without a word before it
-
-
-class Target(NamedTuple):
-    token: int
-    kind: Kind
 
 
 class Answer(NamedTuple):
@@ -107,7 +110,9 @@ class Planter:
     def at_once(self, code: str) -> Answer:
         prefix = self._ids(FAST_PREFIX)
         whole = self._ids(f"{FAST_PREFIX} {code}{self.end}")
-        kinds: list[Kind | None] = [None] * len(prefix) + [Kind.at_once] + [Kind.copied] * (len(whole) - len(prefix) - 1)
+        kinds: list[Kind | None] = (
+            [None] * len(prefix) + [Kind.at_once] + [Kind.copied] * (len(whole) - len(prefix) - 1)
+        )
         return Answer(whole, kinds)
 
     def with_reasons(self, example: Example, schema: CategorySchema, codes: tuple[str, ...]) -> Answer:
@@ -138,8 +143,9 @@ class Planter:
 
     def _hint(self, example: Example, prompt: Prompt, code: str, rng: random.Random) -> Hint:
         kind = rng.choice((HintKind.answer, HintKind.criterion, HintKind.demonstration))
-        shown = f'The customer says "{example.quotes[0]}". This fits {code} "{condition_text(example.verdict.decider)}".'
-        return Hint(kind, code, condition_text(example.verdict.decider), f"{shown}\nAnswer: {code}")
+        condition = condition_text(example.verdict.decider)
+        shown = f'The customer says "{example.quotes[0]}".{CHOICE} {code} "{condition}".{ANSWER_MARK} {code}'
+        return Hint(kind, code, condition, shown)
 
     def _draw_codes(self, count: int, rng: random.Random) -> tuple[str, ...]:
         """Serving uses the first codes; training mostly draws from the alphabet, sometimes from the whole pool."""
@@ -176,7 +182,9 @@ def lay_out(tree: Tree, room: int) -> Row:
             owner += [number] * len(answer.tokens)
         spans.append((begin, len(ids)))
         masks.append(_mask(torch.tensor(owner)))
-    where, targets, kinds = torch.tensor(learned).unbind(1) if learned else [torch.zeros(0, dtype=torch.long)] * 3
+    where, targets, kinds = (
+        torch.tensor(learned).unbind(1) if learned else [torch.zeros(0, dtype=torch.long)] * 3
+    )
     return Row(torch.tensor(ids), torch.tensor(positions), spans, masks, where, targets, kinds)
 
 
