@@ -39,7 +39,10 @@ def run(
     conversations: Annotated[Path, typer.Option(help="Labelled conversations, JSONL or CSV, gzip allowed.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
-    base: Annotated[str, typer.Option(help="starter, a model folder, or a Hugging Face name.")] = "starter",
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
     baselines: Annotated[
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
@@ -58,7 +61,8 @@ def run(
 
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
-        asked = job.Job(inputs, find_base(base), plan(preset, assign or ()), out, baselines, seed)
+        found = find_base(base or settings.base, settings.home, progress.note)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 

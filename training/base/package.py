@@ -36,7 +36,7 @@ def weights_file() -> Path:
 
 
 def adapter_folder() -> Path:
-    return Path(str(files("training.base"))) / "adapter"
+    return Path(str(files("training.base"))) / "weights"
 
 
 def identity() -> str:
