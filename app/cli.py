@@ -133,6 +133,33 @@ def demo(
     raise typer.Exit(_VERDICTS[verdict])
 
 
+@bench.command(name="base")
+def bench_base(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    base: Annotated[
+        str | None, typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships.")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path("../shared/data"),
+    items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
+    of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
+    seed: int = 0,
+) -> None:
+    """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
+    from app.serving.base import find_base
+    from app.studies import base as study
+    from app.studies.base_items import paper
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        measured = study.measure(paper(data, items, of_tenant, seed), found, settings, progress)
+    if as_json:
+        print(study.as_json(measured))
+    else:
+        Console().print(study.table(measured))
+
+
 @bench.command()
 def starter(
     as_json: Annotated[
@@ -141,7 +168,7 @@ def starter(
     items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
     seed: int = 0,
 ) -> None:
-    """What the base model that ships can do before any training, asked through vLLM."""
+    """What the starter, the model of the tests, can do, asked through vLLM."""
     from app.studies import starter as study
 
     with _session() as (settings, progress):
