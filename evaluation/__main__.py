@@ -16,6 +16,7 @@ from evaluation import asking, assembly, examination, explain, gate, report, sui
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
 from evaluation.command import InputError
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
@@ -37,7 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         made: Report = given.command(given)
-    except (InputError, SchemaError, SuiteError, RunnerError, PolicyError, CodesError, OSError) as error:
+    except (
+        InputError,
+        SchemaError,
+        SuiteError,
+        RunnerError,
+        PolicyError,
+        CodesError,
+        ChatFormError,
+        OSError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     assert made.gate is not None

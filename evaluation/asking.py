@@ -67,7 +67,7 @@ class VllmAsker:
         predictor = VllmPredictor(
             self._client,
             one.model,
-            *self._codes,
+            self._codes,
             max_tokens=settings.max_tokens,
             concurrency=settings.concurrency,
         )
@@ -85,7 +85,7 @@ class VllmAsker:
 
     async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
         asked = divergence.prompted(
-            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts
+            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts, self._codes.form
         )
         return await divergence.divergence(
             self._client, self._served[stage].model, self._served[other].model, asked

@@ -24,7 +24,7 @@ async def answer(
     conversations: Sequence[Conversation],
 ) -> list[Answered]:
     async with endpoint.async_client() as client:
-        predictor = VllmPredictor(client, model, codes.texts, codes.token_ids)
+        predictor = VllmPredictor(client, model, codes)
         try:
             predictions = await asyncio.gather(*(predictor.predict(schema, c) for c in conversations))
         except PredictorError as error:

@@ -20,7 +20,7 @@ from app.pipeline.presets import Plan
 from app.pipeline.supervisor import Event, run_stage
 from app.serving import adapters, model_folder
 from app.serving.adapters import Adapter
-from app.serving.base import Base, codes_for, digest, token_counter
+from app.serving.base import Base, codes_for, context_of, digest, token_counter
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
@@ -68,7 +68,8 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
     suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
     beside = benchmark.beside_of(suite, job.inputs, job.plan.benchmark)
     codes = codes_for(job.base.folder, job.inputs.schema, *beside.foreign.schemas)
-    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
+    room = context_of(job.base.folder, settings)
+    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), room)
     with output.opened(job.out, settings.min_free_mib) as place:
         base_sha256 = digest(job.base)
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))

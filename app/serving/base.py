@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,14 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from app.errors import InputError
+from app.settings import Settings
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, load_codes
+from evaluation.tokenizer_files import Codes, check_template, load_codes
 
 STARTER = "starter"
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")  # by family
 _HASHED_WHOLE_BYTES = 64 << 20
 
 
@@ -41,10 +45,33 @@ def codes_for(folder: Path, schema: CategorySchema, *others: CategorySchema) -> 
 
     Raises: InputError.
     """
+    return tried(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+
+
+def tried(folder: Path, count: int = 2) -> Codes:
+    """The base is tried before it is relied on: its chat template, its control tokens, and that it has `count` codes.
+
+    Raises: InputError.
+    """
     try:
-        return load_codes(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+        check_template(folder)
+        return load_codes(folder, count)
+    except ChatFormError as error:
+        raise InputError(f"the base model in {folder} cannot be used: {error}") from None
     except CodesError as error:
         raise InputError(str(error)) from None
+
+
+def context_of(folder: Path, settings: Settings) -> int:
+    """Tokens of a prompt and its answer, as they are served: what the settings say, or what the base was made for."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the config.json of the base model in {folder} cannot be read: {error}") from None
+    text = config.get("text_config") or config
+    made_for = next((text[name] for name in _CONTEXT if isinstance(text.get(name), int)), None)
+    longest = settings.vllm_max_model_len
+    return longest if made_for is None else min(longest, made_for)
 
 
 def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:

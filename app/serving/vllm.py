@@ -23,6 +23,7 @@ from httpx_aiohttp import AiohttpTransport
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AdapterRefused, InputError, ServingError
 from app.serving import adapters
+from app.serving.base import context_of
 from app.settings import Settings
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def command(model: Path, endpoint: Endpoint, settings: Settings) -> list[str]:
     argv += ["--served-model-name", BASE_NAME, "--dtype", settings.vllm_dtype, "--generation-config", "vllm"]
     argv += [
         "--max-model-len",
-        str(settings.vllm_max_model_len),
+        str(context_of(model, settings)),
         "--max-num-seqs",
         str(settings.vllm_max_num_seqs),
     ]
