@@ -53,7 +53,9 @@ class Told(NamedTuple):
 def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
     """The include that enough looks name, with true quotes; None also where any other that is right names another."""
     right = [look for look in looks if look.failure is None and look.category == label]
-    named = [(c.text, look.evidence) for look in right if (c := look.decided_by) and c.kind == "include"]
+    named = [
+        (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
+    ]
     quoted = [text for text, evidence in named if evidence]
     if len({text for text, _ in named}) != 1 or len(quoted) < min(ENOUGH, len(looks)):
         return None

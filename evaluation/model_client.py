@@ -45,6 +45,31 @@ def connect(
     return httpx.AsyncClient(base_url=root, transport=transport, headers=headers, timeout=wait, limits=limits)
 
 
+async def check_continues(client: httpx.AsyncClient, model: str) -> None:
+    """Whether a server goes on with a message that was begun for it, as reading a code at once needs.
+
+    It is asked for what no server can do, to go on with a message and to begin one: a server that knows of the former
+    refuses, and one that answers did not look. Raises: PredictorError.
+    """
+    impossible = {
+        "model": model,
+        "messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Answer:"}],
+        "max_tokens": 1,
+        "continue_final_message": True,
+        "add_generation_prompt": True,
+    }
+    try:
+        response = await client.post(ROUTE, json=impossible)
+    except httpx.TransportError as error:
+        raise _unreachable(error) from error
+    if response.status_code in (400, 422) and "continue_final_message" in response.text:
+        return
+    raise PredictorError(
+        f"the server of {model} does not go on with a message that was begun for it (vLLM does: "
+        "`continue_final_message`), and without that there is no mode fast; ask it in mode reasoned"
+    )
+
+
 class ModelClient:
     """A server that turns out to refuse a system message is sent none from then on."""
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 from evaluation.completions import Completion, Growing
 from evaluation.completions import PredictorError as PredictorError
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
+from evaluation.contract.mode import Mode
 from evaluation.contract.parse import (
     Answer,
     Evidence,
@@ -28,7 +29,7 @@ from evaluation.contract.parse import (
     settled,
 )
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import ChatMessage, Prompt, render
+from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.logprobs import Reading, read_answer, read_code
 from evaluation.model_client import DEFAULT_SENDING, ModelClient
@@ -46,9 +47,10 @@ class Prediction(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     category: str | None  # None: none of these, or unparsable where `failure` is set
-    reasoning: str
+    mode: Mode = Mode.reasoned
+    reasoning: str | None  # None, here and below, where none was asked for
     failure: ParseFailure | None
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Evidence, ...] | None
     decided_by: Condition | None
     confidence: float | None  # of `category`; None where the server gave no log-probs
     probabilities: dict[str | None, float] | None  # renormalised over the answers that the server reported
@@ -85,16 +87,18 @@ class VllmPredictor:
         max_tokens: int = 160,
         concurrency: int = 32,
         sending: Sending = DEFAULT_SENDING,
+        mode: Mode = Mode.reasoned,
     ):
         """client: its base_url is the server's root, over TCP or a Unix socket (`connect` makes one).
 
-        codes: the pool, of which a schema with n answers uses the first n.
+        codes: the pool, of which a schema with n answers uses the first n. mode: fast needs a server that goes on with
+        a message that was begun for it (`check_continues`).
         """
         if len(codes.texts) != len(codes.token_ids):
             raise ValueError(f"{len(codes.texts)} codes and {len(codes.token_ids)} token ids were given")
         self.client, self.model = client, model
         self.codes, self._token_ids, self.form = codes
-        self.max_tokens, self._sending = max_tokens, sending
+        self.max_tokens, self._sending, self._mode = max_tokens, sending, mode
         self._asking = ModelClient(client, sending, system_role=self.form.system_role)
         self._places = asyncio.Semaphore(concurrency)
 
@@ -102,16 +106,22 @@ class VllmPredictor:
         asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
         async with self._places:
             start = time.perf_counter()
+            if self._mode is Mode.fast:
+                return await self._at_once(asked, start)
             first = await self._asking.complete(self._body(asked.prompt, self.max_tokens))
             return await self._read(asked, first, start)
 
     async def stream(
         self, schema: CategorySchema, conversation: Conversation
     ) -> AsyncGenerator[str | Prediction, None]:
-        """The reasoning in pieces as it is written, then the prediction. Asked once, without a second attempt.
+        """The reasoning in pieces as it is written, where there is one, then the prediction. Asked once, without a
+        second attempt.
 
         Close it (`contextlib.aclosing`) where it may be left early: that ends the server's work too.
         """
+        if self._mode is Mode.fast:
+            yield await self.predict(schema, conversation)
+            return
         asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
         body = self._body(asked.prompt, self.max_tokens) | {
             "stream": True,
@@ -131,7 +141,33 @@ class VllmPredictor:
 
     def request(self, schema: CategorySchema, conversation: Conversation) -> dict[str, Any]:
         """The body of the first request of `predict`, for whoever wants to send it himself."""
-        return self._body(render(schema, conversation, self.codes), self.max_tokens)
+        prompt = render(schema, conversation, self.codes)
+        if self._mode is Mode.fast:
+            return self._continued(prompt, FAST_PREFIX)
+        return self._body(prompt, self.max_tokens)
+
+    async def _at_once(self, asked: "_Asked", start: float) -> Prediction:
+        """start: of the request, by the performance counter."""
+        prompt, schema, _ = asked
+        none = Answer(None, "", ParseFailure.no_label)
+        completion, answer, reading = await self._force(prompt, schema, FAST_PREFIX, none)
+        probabilities = _by_answer(reading, schema, prompt.codes)
+        return Prediction(
+            mode=Mode.fast,
+            category=answer.category,
+            reasoning=None,
+            failure=answer.failure,
+            evidence=None,
+            decided_by=None,
+            confidence=None if answer.failure or not probabilities else probabilities.get(answer.category),
+            probabilities=probabilities,
+            label_mass=reading.label_mass if reading else None,
+            forced_read=False,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            cached_tokens=completion.cached_tokens,
+            latency_s=time.perf_counter() - start,
+        )
 
     async def _read(self, asked: "_Asked", first: Completion, start: float) -> Prediction:
         """start: of the first request, by the performance counter."""
@@ -140,7 +176,7 @@ class VllmPredictor:
         reading = read_answer(first.tokens, prompt.codes)
         forced = None
         if answer.failure is not None:
-            forced, answer, reading = await self._force(prompt, schema, first.text, answer)
+            forced, answer, reading = await self._force(prompt, schema, forced_prefix(first.text), answer)
         made = [first] if forced is None else [first, forced]
         probabilities = _by_answer(reading, schema, prompt.codes)
         return Prediction(
@@ -160,21 +196,21 @@ class VllmPredictor:
         )
 
     async def _force(
-        self, prompt: Prompt, schema: CategorySchema, text: str, failed: Answer
+        self, prompt: Prompt, schema: CategorySchema, prefix: str, failed: Answer
     ) -> tuple[Completion, Answer, Reading | None]:
-        """One token more, where the code must come: the likeliest code is the answer."""
-        prefix = forced_prefix(text)
-        partial: ChatMessage = {"role": "assistant", "content": prefix}
-        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), 1)
-        completion = await self._asking.complete(
-            body | {"add_generation_prompt": False, "continue_final_message": True}
-        )
+        """One token more, where the code must come: the likeliest code is the answer. prefix: up to there."""
+        completion = await self._asking.complete(self._continued(prompt, prefix))
         reading = read_code(completion.tokens[0], prompt.codes) if completion.tokens else None
         code = completion.text.strip()
         if code not in prompt.codes and reading and reading.label_mass is not None:
             code = max(prompt.codes, key=lambda c: reading.probabilities[c])
         answer = parse(f"{prefix} {code}", schema, prompt.codes)
         return completion, answer if answer.failure is None else failed, reading
+
+    def _continued(self, prompt: Prompt, prefix: str) -> dict[str, Any]:
+        partial: ChatMessage = {"role": "assistant", "content": prefix}
+        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), 1)
+        return body | {"add_generation_prompt": False, "continue_final_message": True}
 
     def _body(self, prompt: Prompt, max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {

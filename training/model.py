@@ -170,9 +170,13 @@ def device() -> torch.device:
 
 
 def uses_bf16(precision: Precision) -> bool:
-    """auto: CUDA, and processors with matrix tiles for bf16; without tiles a small model is slower in bf16."""
+    """auto: CUDA, and processors that multiply in bf16; others only convert, and are ten times slower in it.
+
+    With avx512_bf16 a LoRA step of a model of 135 M parameters takes 0.68 of its time in fp32 (768 tokens, one thread).
+    """
     if precision is Precision.auto:
-        return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+        in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.cuda.is_available() or bool(in_hardware)
     return precision is Precision.bf16
 
 

@@ -27,6 +27,7 @@ from app.settings import Settings
 from evaluation import report
 from evaluation.asking import Served
 from evaluation.beside.companions import temperature_of
+from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
@@ -39,6 +40,7 @@ class Job(NamedTuple):
     out: Path
     baselines: bool = True
     seed: int = 0
+    mode: Mode = Mode.reasoned
 
 
 class Outcome(NamedTuple):
@@ -61,7 +63,8 @@ class Prepared(NamedTuple):
         stages = [manifest.sha256 for manifest in self.manifests]
         exam = self.exam
         beside = exam.beside.sha256 if exam.beside else ""
-        return output.key_of(exam.suite.sha256, beside, str(self.job.baselines), exam.policy.sha256, *stages)
+        asked = (exam.suite.sha256, beside, str(self.job.baselines), exam.policy.sha256, exam.mode)
+        return output.key_of(*asked, *stages)
 
 
 def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
@@ -76,7 +79,8 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
         for notice in job.inputs.notices:
             progress.note(f"note: {notice}")
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
-        exam = Exam(job.inputs, suite, beside, load_policy(), codes, place.root / "benchmark", job.baselines)
+        kept = place.root / "benchmark"
+        exam = Exam(job.inputs, suite, beside, load_policy(), codes, kept, job.baselines, mode=job.mode)
         prepared = Prepared(job, exam, place, base_sha256, manifests)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)
@@ -179,6 +183,7 @@ def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
         stage=last.stage,
         codes=prepared.exam.codes.texts[: len(schema.answers)],
         schema_sha256=schema.sha256,
+        mode=prepared.exam.mode,
         verdict=made.gate.verdict.value,
         reasons=tuple(made.gate.reasons),
         temperature=temperature_of(beside.calibration) if beside else None,
