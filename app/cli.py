@@ -16,6 +16,7 @@ from app.endings import session as _session
 from app.pipeline.console import stage_table, verdict_lines
 from app.runs.presets import Preset
 from app.serve.commands import commands as serving
+from evaluation.contract.mode import Mode
 from evaluation.report import Report, Verdict
 
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
@@ -48,6 +49,9 @@ def run(
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
     ] = True,
     seed: int = 0,
+    mode: Annotated[
+        Mode, typer.Option(help="In which the stages are examined and the model answers.")
+    ] = Mode.reasoned,
     reworded: Annotated[
         list[Path] | None,
         typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
@@ -62,7 +66,7 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed, mode)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 
@@ -86,6 +90,12 @@ def classify(
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -98,12 +108,12 @@ def classify(
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, text, conversation, stream=stream)
+            client.run(call, schema, client.Question(text, conversation, mode), stream=stream)
         return
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation)
+        asked = classification.read(model, Path(schema), text, conversation, mode)
         answered = classification.run(asked, base_url, settings, progress)
     classification.show(answered, asked.schema, Console(highlight=False, soft_wrap=True), as_json=as_json)
 
@@ -139,9 +149,12 @@ def bench_base(
         bool, typer.Option("--json", help="Only the JSON object, on standard output.")
     ] = False,
     base: Annotated[
-        str | None, typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships.")
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
     ] = None,
-    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path("../shared/data"),
+    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
+        "../shared/data"
+    ),
     items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
     of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
     seed: int = 0,

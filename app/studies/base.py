@@ -49,7 +49,7 @@ def measure(asked: Paper, base: Base, settings: Settings, progress: Progress) ->
 
 
 def table(measured: Measured) -> Table:
-    shown = Table("asked of the base", *(mode.value for mode in measured), "n")
+    shown = Table("asked of the base", *measured, "n")
     for name in next(iter(measured.values())):
         cells = [_cell(of_mode[name]) for of_mode in measured.values()]
         shown.add_row(name, *cells, str(next(iter(measured.values()))[name].n))
