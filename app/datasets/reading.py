@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from app.errors import Problem
-from app.gunzip import BLOCK_BYTES, MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.formats.gunzip import BLOCK_BYTES, MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from app.payload import unstorable
 from app.pipeline.files import MAX_FILE_BYTES
 from evaluation.contract.record import (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from app.errors import InputError
-from app.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.formats.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from evaluation.contract import overlap
 from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
 from evaluation.contract.render import render
