@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from app.client.call import ApiKey, Profile, Tenant, Url, calling
@@ -16,7 +15,9 @@ from app.endings import session as _session
 from app.pipeline.console import stage_table, verdict_lines
 from app.pipeline.presets import Preset
 from app.serve.commands import commands as serving
+from app.terminal import Terminal
 from evaluation.report import Report, Verdict
+from evaluation.terminal import say, steady
 
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
 
@@ -101,7 +102,7 @@ def classify(
     with _session() as (settings, progress):
         asked = classification.read(model, Path(schema), text, conversation)
         answered = classification.run(asked, base_url, settings, progress)
-    classification.show(answered, asked.schema, Console(highlight=False, soft_wrap=True), as_json=as_json)
+    classification.show(answered, asked.schema, Terminal(), as_json=as_json)
 
 
 @cli.command()
@@ -121,11 +122,11 @@ def demo(
         told = story.Demo(demo_tenant(seed), preset, seed)
         verdict = story.tell(place, told, out, progress)
     home = out / "home"
-    print(f"report: {out / 'report.html'} and {out / 'report.json'}")
-    print(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
-    print(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
+    say(f"report: {out / 'report.html'} and {out / 'report.json'}")
+    say(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
+    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
     if verdict is Verdict.passed:
-        print(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
+        say(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
     raise typer.Exit(_VERDICTS[verdict])
 
 
@@ -145,7 +146,7 @@ def starter(
     if as_json:
         print(json.dumps({name: one.model_dump() for name, one in measured.items()}, indent=2))
     else:
-        Console().print(study.table(measured))
+        Terminal(soft_wrap=False).print(study.table(measured))
 
 
 @bench.command()
@@ -163,7 +164,7 @@ def api(
     if as_json:
         print(speed.model_dump_json(indent=2))
     else:
-        Console().print(study.table(speed))
+        Terminal(soft_wrap=False).print(study.table(speed))
 
 
 @bench.command(name="training")
@@ -184,7 +185,7 @@ def bench_training(
     if as_json:
         print(speed.model_dump_json(indent=2))
     else:
-        Console().print(study.table(speed))
+        Terminal(soft_wrap=False).print(study.table(speed))
 
 
 @bench.command(name="gate")
@@ -202,7 +203,7 @@ def bench_gate(
     if as_json:
         print(speed.model_dump_json(indent=2))
     else:
-        Console().print(study.table(speed))
+        Terminal(soft_wrap=False).print(study.table(speed))
 
 
 @training.command()
@@ -224,7 +225,7 @@ def explain(
     shown = Table("setting", "value", "from")
     for one in found:
         shown.add_row(one.path, "–" if one.value is None else str(one.value), one.origin)
-    Console().print(shown)
+    Terminal(soft_wrap=False).print(shown)
 
 
 @studies.command(name="list")
@@ -233,7 +234,7 @@ def list_studies() -> None:
     from app.studies import matrix
 
     for name in matrix.names():
-        print(f"{name:<14} {matrix.read(name).title}")
+        say(f"{name:<14} {matrix.read(name).title}")
 
 
 @studies.command(name="run")
@@ -251,8 +252,8 @@ def run_study(
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]
-    print(table.read_text())
-    print(f"written: {', '.join(map(str, written))}")
+    say(table.read_text())
+    say(f"written: {', '.join(map(str, written))}")
 
 
 @admin.command()
@@ -269,7 +270,7 @@ def bootstrap(
 
 
 def show_outcome(report: Report, out: Path) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     if not console.is_terminal:  # 80 columns would cut the intervals off
         console.width = max(console.width, 110)
     console.print(stage_table(report))
@@ -283,6 +284,7 @@ def show_outcome(report: Report, out: Path) -> int:
 
 
 def main() -> None:
+    steady()
     cli()
 
 

@@ -15,11 +15,13 @@ from tempfile import TemporaryDirectory
 from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
-from evaluation.command import InputError
-from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
+from evaluation.command import InputError, read_conversations
+from evaluation.contract.overlap import contradictions
+from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.examination import Examination
+from evaluation.formats.reader import Reader
 from evaluation.page import page
 from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.predictor import connect, load_codes
@@ -28,22 +30,24 @@ from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
 from evaluation.suites.steerability import Suite
+from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         made: Report = given.command(given)
     except (InputError, SchemaError, SuiteError, RunnerError, PolicyError, CodesError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return BAD_INPUT
     assert made.gate is not None
-    print(made.gate.verdict.value)
+    say(made.gate.verdict.value)
     for reason in made.gate.reasons:
-        print(f"- {reason}")
+        say(f"- {reason}")
     return EXIT[made.gate.verdict]
 
 
@@ -70,7 +74,7 @@ def _run(given: argparse.Namespace) -> Report:
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
     if given.suite is not None and given.suite.exists():
-        print(f"asking the suite in {given.suite}, whatever options of building one say", file=sys.stderr)
+        complain(f"asking the suite in {given.suite}, whatever options of building one say")
         return suite_file.read(given.suite, schema, held_out)
     suite = steerability.build(
         schema,
@@ -97,7 +101,7 @@ def _decide(given: argparse.Namespace) -> Report:
 
 def _explain(given: argparse.Namespace) -> Report:
     made = _decide(given)
-    print("\n".join(explain.lines(made)), end="\n\n")
+    say(*explain.lines(made), end="\n\n")
     return made
 
 
@@ -151,16 +155,16 @@ def _stage(text: str) -> tuple[str, str]:
 
 def _progress(stage: str, done: int, total: int) -> None:
     if done == total or done % 100 == 0:
-        print(f"{stage}: {done} of {total}", file=sys.stderr)
+        complain(f"{stage}: {done} of {total}")
 
 
 def _conversations(path: Path, schema: CategorySchema) -> list[Conversation]:
-    parse = parse_csv if path.suffix == ".csv" else parse_jsonl
-    parsed = parse(path.read_bytes(), schema)
-    if parsed.rejects:
-        first = parsed.rejects[0]
-        print(f"{len(parsed.rejects)} rows left out; line {first.line}: {first.reason}", file=sys.stderr)
-    return parsed.conversations
+    """Without those that are labelled in more than one way: no answer to them is right."""
+    found = read_conversations(Reader(path, schema), path, rejects=True)
+    disputed = {c.id for one in contradictions(c for c in found if c.labelled) for c in one.conversations}
+    if disputed:
+        complain(f"{len(disputed)} conversations left out: their like has another label")
+    return [c for c in found if c.id not in disputed]
 
 
 def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conversation]:

@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+from evaluation.contract.record import Conversation, Reject
+from evaluation.formats.incoming import Unreadable
+from evaluation.formats.reader import Reader
+from evaluation.terminal import complain
+
 
 class InputError(ValueError):
     """What was given on the command line cannot be used."""
@@ -20,3 +25,23 @@ def check_out(path: Path) -> None:
     """Before anybody is asked, whose answers would be lost. Raises: InputError."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise InputError(f"--out {path}: name a file in a folder that exists")
+
+
+def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> list[Conversation]:
+    """rejects: rows that cannot be used are said on standard error and left out; otherwise they end it.
+
+    Raises: InputError.
+    """
+    try:
+        read = list(reader)
+    except Unreadable as error:
+        raise InputError(f"{path} {error}") from None
+    refused = sorted(one for one in read if isinstance(one, Reject))
+    if refused and not rejects:
+        line, reason = refused[0]
+        raise InputError(f"{path}: {len(refused)} rows cannot be used; line {line}: {reason}")
+    if refused:
+        complain(f"{len(refused)} rows left out; line {refused[0].line}: {refused[0].reason}")
+    for sentence in reader.unread.sentences():
+        complain(f"{path.name}: {sentence}")
+    return [one for one in read if isinstance(one, Conversation)]

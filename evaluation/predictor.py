@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 from pydantic_core import from_json
 from tokenizers import Tokenizer
 
-from evaluation import completions
+from evaluation import completions, event_stream
 from evaluation.completions import Completion, Growing
 from evaluation.completions import PredictorError as PredictorError
 from evaluation.contract.parse import (
@@ -212,7 +212,7 @@ class VllmPredictor:
             async with sending as response:
                 if response.status_code != 200:
                     raise _refused(response.status_code, (await response.aread()).decode(errors="replace"))
-                async for chunk in completions.chunks(response.aiter_lines()):
+                async for chunk in completions.chunks(event_stream.async_lines(response.aiter_bytes())):
                     yield chunk
         except httpx.TransportError as error:
             raise _unreachable(error) from error

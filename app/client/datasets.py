@@ -1,6 +1,6 @@
 """`steerwise datasets`: files of labelled conversations, sent and checked."""
 
-import sys
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,7 +87,9 @@ def show_dataset(call: Call, dataset: Named) -> None:
 @asks
 def show_rejects(call: Call, dataset: Named) -> None:
     """The lines of the file that hold no usable conversation, and why: one JSON object a line."""
-    sys.stdout.write(call.api.send("GET", f"{_PATH}/{_id(call, dataset)}/rejects").text)
+    found = call.api.send("GET", f"{_PATH}/{_id(call, dataset)}/rejects").text
+    for line in filter(None, found.split("\n")):
+        call.line(json.loads(line))
 
 
 @datasets.command("delete")

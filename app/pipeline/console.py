@@ -5,10 +5,10 @@ import time
 from typing import Protocol, TextIO
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.terminal import Terminal
 from evaluation.measures import Measure
 from evaluation.report import Report
 
@@ -34,7 +34,7 @@ class Reporter:
     """`update` starts a stage's clock at its first call; `end` writes the line that stays."""
 
     def __init__(self, stream: TextIO | None = None):
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Terminal(stream or sys.stderr)
         self._status = self.console.status("") if self.console.is_terminal else None
         self._started: dict[str, float] = {}
         self._shown_at = 0.0

@@ -1,23 +1,22 @@
 """What the person hands in: a schema and conversations, read, checked and split before anything is written."""
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
 from app.errors import InputError
-from evaluation.formats.gunzip import MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
 from evaluation.contract import overlap
-from evaluation.contract.record import Conversation, Reject, Split, parse_csv, parse_jsonl
+from evaluation.contract.overlap import Contradiction, normalised
+from evaluation.contract.record import Conversation, Reject, Split
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.formats.incoming import Incoming, Unreadable
+from evaluation.formats.reader import Reader
 
-MAX_FILE_BYTES = 1 << 30
+MAX_SCHEMA_BYTES = 16 << 20
 MIN_LABELLED = {Split.train: 20, Split.test: 20}
 ANSWER_TOKENS = 200
 _SHARES = ((0.70, Split.train), (0.80, Split.validation), (0.85, Split.calibration), (1.0, Split.test))
@@ -44,19 +43,28 @@ class Inputs(NamedTuple):
 def read_inputs(schema_file: Path, conversations_file: Path, reworded: Sequence[Path] = ()) -> Inputs:
     """Raises: InputError with every problem found, line numbers included."""
     schema = read_schema(schema_file)
-    inputs = checked(schema, read_conversations(conversations_file, schema))
-    return inputs._replace(rewordings={path.name: read_schema(path) for path in reworded})
+    given = read_file(conversations_file, schema)
+    try:
+        inputs = checked(schema, given.conversations)
+    except InputError as error:
+        lost = [f"{conversations_file.name} is {given.form}", *given.lost]
+        raise InputError(str(error), [*error.details, *lost]) from None
+    return inputs._replace(
+        notices=(*inputs.notices, *given.lost),
+        rewordings={path.name: read_schema(path) for path in reworded},
+    )
 
 
 def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> Inputs:
-    """What says the same as a held-out conversation is not learned from. Raises: InputError."""
+    """What says the same as a held-out conversation is not learned from, and what two people label differently is not
+    asked. Raises: InputError.
+    """
     labelled = [c for c in conversations if c.labelled]
-    splits: dict[Split, list[Conversation]] = {split: [] for split in Split}
-    for conversation in labelled:
-        split = conversation.split or split_of(conversation.id)
-        splits[split].append(conversation.model_copy(update={"split": split}))
+    contradictions = overlap.contradictions(labelled)
+    splits, unjudgeable = overlap.judgeable(placed(labelled))
     splits, refused = overlap.parted(splits)
     left_out = [_refusal(split, those) for split, those in refused.items() if those]
+    left_out += list(_disputed(contradictions, sum(map(len, unjudgeable.values()))))
     problems = list(too_few({split: Counter(c.category for c in have) for split, have in splits.items()}))
     if problems:
         problems += left_out
@@ -65,9 +73,26 @@ def checked(schema: CategorySchema, conversations: Sequence[Conversation]) -> In
     return Inputs(schema, splits, (*left_out, *_notices(schema, unlabelled, splits)))
 
 
+def placed(conversations: Iterable[Conversation]) -> dict[Split, list[Conversation]]:
+    """By the split that the file names; else by what the customer says, so that copies stand on one side, and a row
+    that is put in elsewhere moves no other. A copy of one whose split the file names goes with it.
+    """
+    texts = [(c, hashlib.sha256(normalised(c).encode()).hexdigest()) for c in conversations]
+    named: dict[str, Split] = {}
+    for conversation, text in texts:
+        if conversation.split is not None:
+            others = [named[text]] if text in named else []
+            named[text] = overlap.most_held_out([conversation.split, *others])
+    splits: dict[Split, list[Conversation]] = {split: [] for split in Split}
+    for conversation, text in texts:
+        split = conversation.split or named.get(text) or split_of(text)
+        splits[split].append(conversation.model_copy(update={"split": split}))
+    return splits
+
+
 def read_schema(path: Path) -> CategorySchema:
     try:
-        schema = parse_schema(_content(path))
+        schema = parse_schema(_content(path, "the schema"))
     except SchemaError as error:
         raise InputError(f"the schema {path} cannot be used", error.problems) from None
     if len(schema.answers) < 2:
@@ -77,30 +102,36 @@ def read_schema(path: Path) -> CategorySchema:
     return schema
 
 
-def read_conversations(path: Path, schema: CategorySchema | None) -> list[Conversation]:
-    parse = parse_csv if path.name.removesuffix(".gz").endswith(".csv") else parse_jsonl
-    parsed = parse(_content(path), schema)
-    if parsed.rejects:
-        raise InputError(
-            f"{path} has {_count(parsed.rejects)} that cannot be used", _lines(path, parsed.rejects)
-        )
-    if not parsed.conversations:
-        raise InputError(f"{path} holds no conversations")
-    return parsed.conversations
+class Given(NamedTuple):
+    """A file of conversations. form: what it was taken for. lost: sentences about what of it nobody reads."""
+
+    conversations: list[Conversation]
+    form: str
+    lost: tuple[str, ...]
 
 
-def read_conversation(path: Path) -> Conversation:
-    """A file that holds one JSON object, over as many lines as it likes; its id may be left out."""
+def read_file(path: Path, schema: CategorySchema | None) -> Given:
+    """Raises: InputError, also where a single row cannot be used."""
     try:
-        raw = json.loads(_content(path))
-        return Conversation.model_validate({"id": path.stem, **raw})
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path} is not a conversation: {reason}") from None
-    except (ValueError, TypeError, RecursionError):
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty")
+        reader = Reader(path, schema)
+        read = list(reader)
+    except Unreadable as error:
+        raise InputError(f"{path} {error}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    rejects = sorted(one for one in read if isinstance(one, Reject))
+    lost = tuple(reader.unread.sentences())
+    if rejects:
+        taken = f"{path.name} was taken for {reader.form}"
         raise InputError(
-            f"{path} is not one JSON object in UTF-8; for several conversations use JSONL"
-        ) from None
+            f"{path} has {_count(rejects)} that cannot be used", [*_lines(path, rejects), taken, *lost]
+        )
+    conversations = [one for one in read if isinstance(one, Conversation)]
+    if not conversations:
+        raise InputError(f"{path} holds no conversations", [f"it was taken for {reader.form}", *lost])
+    return Given(conversations, reader.form, lost)
 
 
 def split_of(identity: str, shares: Sequence[tuple[float, Split]] = _SHARES) -> Split:
@@ -135,27 +166,20 @@ def jsonl(conversations: Iterable[Conversation]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, what: str) -> bytes:
+    found = bytearray()
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
-        content = path.read_bytes()
+        for block in Incoming(path).blocks():
+            found += block
+            if len(found) > MAX_SCHEMA_BYTES:
+                raise InputError(f"{what} {path} is larger than {MAX_SCHEMA_BYTES >> 20} MiB")
+    except Unreadable as error:
+        raise InputError(f"{what} {path} {error}") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if content[:2] == MAGIC:
-        content = _gunzip(path, content)
-    if not content.strip():
-        raise InputError(f"{path} is empty")
-    return content
-
-
-def _gunzip(path: Path, packed: bytes) -> bytes:
-    try:
-        return b"".join(unpacked(io.BytesIO(packed), Limits(len(packed), MAX_FILE_BYTES)))
-    except NotWhole as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}") from None
-    except UnpacksTooLarge as error:
-        raise InputError(f"{path} {error}") from None
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
+    if not found.strip():
+        raise InputError(f"{what} {path} is empty")
+    return bytes(found)
 
 
 def too_few(counts: Mapping[Split, Mapping[str | None, int]]) -> Iterable[str]:
@@ -183,6 +207,22 @@ def _refusal(split: Split, refused: Sequence[Conversation]) -> str:
     what = "training" if split is Split.train else split.value
     ids = ", ".join(repr(c.id) for c in refused[:_IDS_SHOWN]) + (", …" if len(refused) > _IDS_SHOWN else "")
     return f"{len(refused)} {what} conversations are left out: they say what a held-out one says (ids {ids})"
+
+
+def _disputed(found: Sequence[Contradiction], not_asked: int) -> Iterable[str]:
+    if found:
+        count = sum(len(one.conversations) for one in found)
+        yield (
+            f"{len(found)} texts have several labels ({count} conversations), such as {_dispute(found[0])}; "
+            f"{not_asked} of them are held out and not asked"
+        )
+
+
+def _dispute(one: Contradiction) -> str:
+    text = " ".join(one.conversations[0].said[-1].split())
+    ids = ", ".join(repr(c.id) for c in one.conversations[:_IDS_SHOWN])
+    labels = " and ".join(str(category or "none of these") for category in one.categories)
+    return f"{text[:60]!r} (ids {ids}: {labels})"
 
 
 def _lines(path: Path, rejects: Sequence[Reject]) -> list[str]:

@@ -218,6 +218,8 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_too_long":
+        reason = f"has {len(first['input'])} characters, and {first['ctx']['max_length']} are the most"
     return f"{where}: {reason}" if where else reason
 
 

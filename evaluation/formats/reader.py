@@ -40,16 +40,25 @@ class Reader:
 
     name: of the file as people know it; only exports that say there what they hold are read by it.
     form, meaning: what it was taken for, and what its columns or keys are, once reading has begun.
-    unread: what is lost, once it has ended.
+    unread: what is lost, once it has ended. originals: where they are kept, our own objects as they came, in order.
     """
 
-    def __init__(self, path: Path, schema: CategorySchema | None, name: str | None = None):
+    def __init__(
+        self,
+        path: Path,
+        schema: CategorySchema | None,
+        name: str | None = None,
+        *,
+        keep_originals: bool = False,
+    ):
         self._incoming, self._schema = Incoming(path), schema
         self._name = (name or path.name).removesuffix(".gz")
         self._product: Product | None = None
         self.form = ""
         self.meaning: list[str] = []
         self.unread = Unread()
+        self.originals: list[dict[str, Any]] = []
+        self._keeps, self._grouped = keep_originals, False
 
     @property
     def progress(self) -> Progress:
@@ -155,6 +164,8 @@ class Reader:
             return
         if not self.meaning:
             self.meaning = ["each object is a conversation, with `messages` or with the `text` of one"]
+        if self._keeps:
+            self.originals.append(row.raw)
         try:
             yield Row(row.line, self._ours(row.raw))
         except ValueError as error:
@@ -177,8 +188,6 @@ class Reader:
                 for one in messages
             ]
         return made
-
-    _grouped = False
 
 
 def _parsed(piece: Piece) -> Row | Reject:
