@@ -20,7 +20,7 @@ from evaluation.contract.schema import (
     is_none_word,
 )
 from evaluation.contract.strict_json import NotJson
-from evaluation.contract.text import blank, folded, revealed
+from evaluation.contract.text import blank, folded, unmistakable
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
@@ -231,4 +231,4 @@ def unknown_label(category: str | None, schema: CategorySchema) -> str:
         )
     keys = ", ".join(schema.keys[:8]) + (" …" if len(schema.keys) > 8 else "")
     shown = category if len(category) <= MAX_SHOWN else f"{category[:MAX_SHOWN]}…"
-    return f"category {revealed(shown)!r} is not in the schema; it has {keys}"
+    return f"category {unmistakable(shown)!r} is not in the schema; it has {keys}"

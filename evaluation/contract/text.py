@@ -28,6 +28,12 @@ def revealed(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
+def unmistakable(text: str) -> str:
+    """As it is, unless it looks like what it is not: then with its code points."""
+    plain = unicodedata.normalize("NFC", text) == text and not any(map(_unseen, text))
+    return text if plain else revealed(text)
+
+
 def harmless(text: str) -> str:
     """For a terminal or a page: nothing in it moves the cursor, turns the line round, or breaks it where it should not.
 

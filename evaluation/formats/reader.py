@@ -5,6 +5,7 @@ Memory is bounded by one row; by a limit where the rows of a conversation may li
 in pieces (Rasa's YAML, workbooks). Time is bounded because reading stops at MAX_REJECTS.
 """
 
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,13 +20,13 @@ from evaluation.formats.exports import LISTS, Context, Product, product_of
 from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
 from evaluation.formats.incoming import Incoming, Text, Unreadable, lines_of, not_text, text_of
 from evaluation.formats.pieces import Piece
-from evaluation.formats.unread import Unread, known
+from evaluation.formats.unread import Unread, known, shortened
 
 MAX_CONVERSATIONS: Final = 250_000
 MAX_REJECTS: Final = 100_000
 _FIELDS: Final = {name: name for name in (*tables.COLUMNS, "messages")}
 _MESSAGE: Final = {"role": "role", "text": "text"}
-_PLACES: Final = frozenset({"id", "messages", "category", "criterion", "split"})
+_KNOWN_PLACE: Final = re.compile(r"'(id|messages|category|criterion|split)'(\[\d+\])?")
 
 
 class Progress(NamedTuple):
@@ -65,7 +66,7 @@ class Reader:
         return Progress(self._incoming.read_bytes, self._incoming.total_bytes)
 
     def __iter__(self) -> Iterator[Conversation | Reject]:
-        return _bounded(conversations(map(_usable, self._rows()), self._schema))
+        return _bounded(conversations(self._rows(), self._schema))
 
     def _rows(self) -> Iterator[Row | Reject]:
         blocks = self._incoming.blocks()
@@ -116,9 +117,10 @@ class Reader:
             else:
                 for _ in blocks:
                     pass
-            sheet = workbook.sheet_of(path, self.unread)
-            self._describe(f"an Excel workbook (XLSX), its sheet `{sheet.name}`")
-            yield from self._below(sheet.header, sheet.records)
+            with path.open("rb") as file:
+                sheet = workbook.sheet_of(file, self.unread)
+                self._describe(f"an Excel workbook (XLSX), its sheet `{shortened(sheet.name)}`")
+                yield from self._below(sheet.header, sheet.records)
 
     def _table(self, form: Table, text: Text) -> Iterator[Row | Reject]:
         found = records(behind(lines_of(text.blocks, form.line_end), form.skip), form.dialect)
@@ -194,20 +196,19 @@ def _parsed(piece: Piece) -> Row | Reject:
     problem = not_text(piece.text)
     if problem is not None and "NUL" not in problem:
         return Reject(piece.line, problem)
-    return json_row(piece.line, piece.text)
+    row = json_row(piece.line, piece.text)
+    return row if isinstance(row, Reject) else _usable(row)
 
 
-def _usable(row: Row | Reject) -> Row | Reject:
+def _usable(row: Row) -> Row | Reject:
     """Names of fields that are not ours are text of the file, which a reason must not repeat."""
-    if isinstance(row, Reject):
-        return row
     found = next(unusable(row.raw), None)
     if found is None:
         return row
     if "surrogate" in found.message:
         return Reject(row.line, "not UTF-8, or half of a surrogate pair; save the file as UTF-8")
-    place = found.where.split(".")[0]
-    return Reject(row.line, f"{place} {found.message}" if place.split("[")[0] in _PLACES else found.message)
+    place = _KNOWN_PLACE.match(found.where)
+    return Reject(row.line, f"{place[1]}{place[2] or ''} {found.message}" if place else found.message)
 
 
 def _bounded(read: Iterable[Conversation | Reject]) -> Iterator[Conversation | Reject]:

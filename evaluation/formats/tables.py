@@ -87,7 +87,7 @@ class _Rows:
     def __init__(self, header: Header, unread: Unread, schema: CategorySchema | None):
         self._header, self._unread = header, unread
         self._keys = {folded(key) for key in schema.keys} | {NONE_WORD} if schema else set[str]()
-        unread.columns.update({name or f"number {place + 1}": 0 for place, name in header.others.items()})
+        unread.columns.update({name: 0 for name in header.others.values() if name})
 
     def single(self, records: Iterable[Record | Reject]) -> Iterator[Row | Reject]:
         for record in records:

@@ -1,10 +1,10 @@
 """XLSX: the one archive that is read, and only as far as its size, its entries and their ratio allow."""
 
 import datetime
+import os
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import openpyxl
 from openpyxl.utils.escape import unescape
@@ -36,11 +36,14 @@ class Sheet(NamedTuple):
     records: Iterator[Record | Reject]
 
 
-def sheet_of(path: Path, unread: Unread) -> Sheet:
-    """The first sheet that has a column `text`, or the first. The others are named. Raises: Unreadable."""
-    _check(path)
+def sheet_of(file: BinaryIO, unread: Unread) -> Sheet:
+    """The first sheet that has a column `text`, or the first. The others are named. file: open as long as it is read.
+
+    Raises: Unreadable.
+    """
+    _check(file)
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     except Exception as error:  # noqa: BLE001 (whatever the XML of strangers makes the library stumble over)
         raise _broken(error) from None
     found = [(sheet, _rows(sheet)) for sheet in book.worksheets]
@@ -55,10 +58,10 @@ def sheet_of(path: Path, unread: Unread) -> Sheet:
     return chosen
 
 
-def _check(path: Path) -> None:
+def _check(file: BinaryIO) -> None:
     """Before anything is unpacked, and then by unpacking it once: what an archive says of itself may be untrue."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             names = {entry.filename for entry in entries}
             for name, reason in _FOREIGN.items():
@@ -70,15 +73,15 @@ def _check(path: Path) -> None:
                 )
             if len(entries) > MAX_ENTRIES:
                 raise Unreadable("unpacks_too_large", f"is a workbook of more than {MAX_ENTRIES} parts")
-            _check_sizes(path, archive)
+            _check_sizes(file.seek(0, os.SEEK_END), archive)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, Unreadable):
             raise
         raise _broken(error) from None
 
 
-def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    passed, most = 0, min(MAX_UNPACKED_BYTES, path.stat().st_size * MAX_RATIO)
+def _check_sizes(packed_bytes: int, archive: zipfile.ZipFile) -> None:
+    passed, most = 0, min(MAX_UNPACKED_BYTES, packed_bytes * MAX_RATIO)
     for entry in archive.infolist():
         with archive.open(entry) as part:
             tail = b""
