@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
-from evaluation.command import InputError, read_conversations
+from evaluation.command import InputError, read_conversations, seed
 from evaluation.contract.overlap import contradictions
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a file with what is asked, the same for every model; where it does not exist it is built and written",
     )
     run.add_argument("--tenant", help="default: the schema's name")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=seed, default=0)
     run.add_argument("--max-items", type=int, default=1200, help="requests per model")
     run.add_argument(
         "--families",

@@ -1,9 +1,11 @@
 """What the commands of this package read alike from their command lines."""
 
+import argparse
 import os
 from pathlib import Path
 
 from evaluation.contract.record import Conversation, Reject
+from evaluation.contract.seeds import MAX_SEED
 from evaluation.formats.incoming import Unreadable
 from evaluation.formats.reader import Reader
 from evaluation.terminal import complain
@@ -45,3 +47,11 @@ def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> 
     for sentence in reader.unread.sentences():
         complain(f"{path.name}: {sentence}")
     return [one for one in read if isinstance(one, Conversation)]
+
+
+def seed(text: str) -> int:
+    """Raises: ValueError, of which argparse makes a sentence."""
+    found = int(text)
+    if not 0 <= found <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"a seed is a number from 0 to {MAX_SEED}")
+    return found

@@ -5,14 +5,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.errors import InputError
-from evaluation.contract import overlap
+from evaluation.contract import overlap, strict_json
 from evaluation.contract.overlap import Contradiction, normalised
 from evaluation.contract.record import Conversation, Reject, Split
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.contract.strict_json import NotJson
 from evaluation.formats.incoming import Incoming, Unreadable
 from evaluation.formats.reader import Reader
 
@@ -100,6 +101,25 @@ def read_schema(path: Path) -> CategorySchema:
             f"the schema {path} has one category and no none-of-these: there is nothing to decide"
         )
     return schema
+
+
+def read_json(path: Path) -> Any:
+    """Of a file that is no schema and holds no conversations, but is a person's too. Raises: InputError."""
+    try:
+        found = strict_json.parse(strict_json.decoded(_content(path, "the file")))
+    except NotJson as error:
+        raise InputError(f"{path} cannot be used: {error}") from None
+    for problem in strict_json.unusable(found):
+        raise InputError(f"{path} cannot be used: {problem.where} {problem.message}")
+    return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Raises: InputError."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold one JSON object")
+    return found
 
 
 class Given(NamedTuple):

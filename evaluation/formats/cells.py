@@ -19,6 +19,7 @@ class Delimiter(StrEnum):
     semicolon = ";"
     tab = "\t"
     bar = "|"
+    none = "\0"  # of one column: nothing has to stand between its cells
 
 
 class Dialect(NamedTuple):

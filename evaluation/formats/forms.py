@@ -20,6 +20,7 @@ _NAMES: Final = {
     Delimiter.semicolon: "semicolons",
     Delimiter.tab: "tabs",
     Delimiter.bar: "bars",
+    Delimiter.none: "nothing",
 }
 
 
@@ -154,11 +155,15 @@ def _table(head: str, end: str) -> Table:
     skip, given = filled[0], None
     if said := _SEP.fullmatch(lines[skip].rstrip("\r")):
         skip, given = skip + 1, said[1]
-    if given is not None and given not in list(Delimiter):
+    if given is not None and given not in list(Delimiter)[:-1]:
         raise Unreadable("unknown_form", f"says that {given!r} stands between its cells; use , ; | or a tab")
-    found = [Table(end, Dialect(d, line_end=end), skip) for d in Delimiter if given in (None, d)]
-    best = max(found, key=lambda table: _fits(head, table))
+    chosen = [d for d in Delimiter if given in (None, d) and d is not Delimiter.none]
+    best = max(
+        (Table(end, Dialect(d, line_end=end), skip) for d in chosen), key=lambda table: _fits(head, table)
+    )
     cells = header_cells(head, best)
+    if len(cells) == 1 and given is None:
+        return best._replace(dialect=best.dialect._replace(delimiter=Delimiter.none))
     blanks = len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
     return best._replace(dialect=best.dialect._replace(skip_blanks=blanks))
 

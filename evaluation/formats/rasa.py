@@ -17,12 +17,15 @@ MEANING: Final = (
 )
 HEAD: Final = re.compile(r"(?m)^(?:version|nlu)\s*:")
 _ENTITY = re.compile(r"\[([^\[\]]+)\](?:\([^()]*\)|\{[^{}]*\})")
+# YAML 1.1, which the library reads, ends lines at these; nobody who writes a customer's words does.
+_HIDDEN: Final = {0x85: 0xFFF85, 0x2028: 0xFFF28, 0x2029: 0xFFF29}
+_SEEN: Final = {hidden: shown for shown, hidden in _HIDDEN.items()}
 _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar is text: no `no` becomes false
 
 
 def rows(text: str, unread: Unread) -> Iterator[Row | Reject]:
     """Raises: Unreadable where it is not YAML, or not Rasa's."""
-    root = _composed(text)
+    root = _composed(text.translate(_HIDDEN))
     sections = _mapping(root)
     if "nlu" not in sections:
         named = ", ".join(f"`{name[:60]}`" for name in list(sections)[:12])
@@ -93,7 +96,7 @@ def _examples(intent: str, node: Any, unread: Unread) -> Iterator[Row | Reject]:
             unread.key(name)
         text = fields.get("text")
         if isinstance(text, yaml.ScalarNode):
-            yield _row(text.start_mark.line + 1, intent, text.value.removeprefix("- ").rstrip("\n"))
+            yield _row(text.start_mark.line + 1, intent, text.value.strip("\r\n "))
         else:
             yield Reject(line, "an example without `text`")
 
@@ -109,7 +112,7 @@ def _written(intent: str, node: Any) -> Iterator[Row | Reject]:
 
 
 def _row(line: int, intent: str, text: str) -> Row:
-    said = _ENTITY.sub(r"\1", text)
+    said = _ENTITY.sub(r"\1", text).translate(_SEEN)
     return Row(line, {"messages": [{"role": Role.customer, "text": said}], "category": intent})
 
 
