@@ -14,7 +14,7 @@ from app.endings import FAILED, INCOMPLETE, PASSED
 from app.endings import session as _session
 from app.errors import InputError
 from app.pipeline.console import stage_table, verdict_lines
-from app.pipeline.presets import Preset
+from app.runs.presets import Preset
 from app.serve.commands import commands as serving
 from app.terminal import Terminal
 from evaluation.contract.seeds import MAX_SEED
@@ -44,7 +44,10 @@ def run(
     conversations: Annotated[Path, typer.Option(help="Labelled conversations; its bytes say in which form.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
-    base: Annotated[str, typer.Option(help="starter, a model folder, or a Hugging Face name.")] = "starter",
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
     baselines: Annotated[
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
@@ -58,12 +61,13 @@ def run(
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
     from app.pipeline import job
     from app.pipeline.files import read_inputs
-    from app.pipeline.presets import plan
+    from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
-        asked = job.Job(inputs, find_base(base), plan(preset, assign or ()), out, baselines, seed)
+        found = find_base(base or settings.base, settings.home, progress.note)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 
@@ -238,7 +242,7 @@ def explain(
     ] = False,
 ) -> None:
     """Every setting that a run with this preset would have, and where its value comes from."""
-    from app.pipeline.presets import explain as explained
+    from app.runs.presets import explain as explained
 
     with _session():
         found = explained(preset, assign or ())

@@ -16,6 +16,7 @@ from evaluation import asking, assembly, examination, explain, gate, report, sui
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
 from evaluation.command import InputError, read_conversations, seed
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.overlap import contradictions
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
@@ -211,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SCHEMA",
         help="the schema in other words, for the family `reword`; repeatable",
     )
-    run.add_argument("--max-tokens", type=int, default=160)
+    run.add_argument("--max-tokens", type=int, default=ANSWER_TOKENS)
     run.add_argument("--concurrency", type=int, default=32)
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")

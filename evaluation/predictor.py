@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from evaluation import completions, event_stream
 from evaluation.completions import Completion, Growing
 from evaluation.completions import PredictorError as PredictorError
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.parse import (
     Answer,
     Evidence,
@@ -97,7 +98,7 @@ class VllmPredictor:
         codes: tuple[str, ...],
         code_token_ids: tuple[int, ...] | None = None,
         *,
-        max_tokens: int = 160,
+        max_tokens: int = ANSWER_TOKENS,
         concurrency: int = 32,
         sending: Sending = DEFAULT_SENDING,
     ):

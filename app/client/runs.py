@@ -18,7 +18,7 @@ from app.client.refusal import ApiAway
 from app.client.table import Columns, at, details, measures, steps, table, when
 from app.errors import AppError, InputError
 from app.pipeline.files import read_json
-from app.pipeline.presets import Preset
+from app.runs.presets import Preset
 from evaluation.terminal import say
 
 runs = typer.Typer(no_args_is_help=True, help="Training runs.")

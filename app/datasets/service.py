@@ -23,12 +23,12 @@ from app.jobs import service as jobs
 from app.models.datasets import Dataset, DatasetState
 from app.models.jobs import Job, JobKind
 from app.models.schemas import SchemaVersion
-from app.pipeline.files import too_few
 from app.schemas import drafts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.storage import Storage
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.splits import too_few
 
 BUSY = (DatasetState.uploaded, DatasetState.validating)
 

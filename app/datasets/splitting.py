@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from app.pipeline.files import split_of
 from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
-
-SHARES = ((0.70, Split.train), (0.80, Split.validation), (0.90, Split.calibration), (1.0, Split.test))
+from evaluation.contract.splits import split_of
 
 
 class Assigned(NamedTuple):
@@ -24,8 +22,7 @@ def assign(groups: Sequence[str], asked: Sequence[Split | None]) -> Assigned:
         if split is not None:
             wanted.setdefault(group, set()).add(split)
     of_group = {
-        group: most_held_out(wanted[group]) if group in wanted else split_of(group, SHARES)
-        for group in set(groups)
+        group: most_held_out(wanted[group]) if group in wanted else split_of(group) for group in set(groups)
     }
     splits = [of_group[group] for group in groups]
     moved = sum(want is not None and want != got for want, got in zip(asked, splits, strict=True))

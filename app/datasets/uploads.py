@@ -36,7 +36,7 @@ from app.jobs import service as jobs
 from app.models.datasets import Dataset, DatasetState, Upload
 from app.models.jobs import JobKind
 from app.storage import Storage
-from evaluation.formats.incoming import MAX_FILE_BYTES
+from evaluation.formats.gunzip import MAX_FILE_BYTES
 
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)
 log = structlog.get_logger()

@@ -1,19 +1,15 @@
 """What a gate asks: the frozen conversations of the run, under the schema version that is to be judged."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import AppError
 from app.models.runs import Run
-from app.pipeline.files import ANSWER_TOKENS, Inputs
-from app.pipeline.presets import Benchmark
-from evaluation.contract import overlap
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
+from evaluation.contract import budget, overlap
 from evaluation.contract.record import Conversation, Split, parse_jsonl
-from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
-
-Count = Callable[[list[str]], list[int]]
 
 
 class SnapshotBroken(AppError):
@@ -29,7 +25,7 @@ class Room(NamedTuple):
     """
 
     codes: tuple[str, ...]
-    tokens: Count
+    tokens: budget.Count
     limit: int
 
 
@@ -79,9 +75,8 @@ def _sentences(strange: int, too_long: int, disputed: int) -> list[str]:
 
 def _fitting(conversations: list[Conversation], schema: CategorySchema, room: Room) -> list[Conversation]:
     """One that does not fit would be a failed request for each of its edits, and leave the gate incomplete for ever."""
-    texts = ["\n".join(m["content"] for m in render(schema, c, room.codes).messages) for c in conversations]
-    lengths = room.tokens(texts) if texts else []
-    most = room.limit - ANSWER_TOKENS
+    lengths = budget.lengths(schema, conversations, room.codes, room.tokens)
+    most = budget.room(room.limit)
     return [c for c, tokens in zip(conversations, lengths, strict=True) if tokens <= most]
 
 

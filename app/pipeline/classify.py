@@ -19,6 +19,7 @@ from app.serving.model_folder import ModelNote
 from app.serving.vllm import Endpoint, serving
 from app.settings import Settings
 from evaluation.beside.calibrator import applied
+from evaluation.contract import budget
 from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.text import blank
@@ -50,6 +51,9 @@ def read(model: Path, schema_file: Path, text: str | None, conversation_file: Pa
         raise InputError(
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
+    problem = budget.misfit(note.answer_tokens)
+    if problem is not None:
+        raise InputError(f"the model in {folder} cannot be served: {problem}")
     return Asked(folder, note, base, codes_for(base.folder, schema), schema, conversations)
 
 

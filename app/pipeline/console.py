@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from rich import box
@@ -28,6 +29,17 @@ class Progress(Protocol):
     def note(self, text: str) -> None: ...
     def update(self, stage: str, done: int, total: int | None, message: str = "") -> None: ...
     def end(self, stage: str, message: str = "") -> None: ...
+
+
+def examining(progress: Progress) -> Callable[[str, int, int], None]:
+    """What an examination tells: of what, answers so far, and of how many."""
+
+    def show(what: str, done: int, total: int) -> None:
+        progress.update(f"examine {what}", done, total)
+        if done == total:
+            progress.end(f"examine {what}")
+
+    return show
 
 
 class Reporter:

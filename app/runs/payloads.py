@@ -8,10 +8,10 @@ from app.db.base import utc_now
 from app.models.jobs import Job, JobEvent, JobState
 from app.models.runs import RunState
 from app.payload import Answer, Payload
-from app.pipeline.presets import Preset
 from app.runs import orders
 from app.runs.kinds import StageKind
 from app.runs.orders import Order
+from app.runs.presets import Preset
 from app.runs.repository import Model
 from app.runs.service import View
 from app.schemas.payloads import MAX_NUMBER
@@ -216,6 +216,10 @@ class ModelOut(Answer):
     base_sha256: str = Field(description="Of the base model's files.", examples=["1c" * 32])
     adapter_sha256: str = Field(description="Of the adapter that is served.", examples=["9f" * 32])
     stages: list[ModelStageOut] = Field(description="What each stage made, in their order.")
+    answer_tokens: int | None = Field(
+        description="The longest answer that it was trained for; null: it is older than this number.",
+        examples=[160],
+    )
     created_at: datetime = Field(description="When it was made.", examples=[_TIME])
 
     @classmethod
@@ -230,6 +234,7 @@ class ModelOut(Answer):
             base_sha256=row.base_sha256,
             adapter_sha256=row.adapter_sha256,
             stages=[ModelStageOut.model_validate(stage) for stage in row.stages],
+            answer_tokens=row.answer_tokens,
             created_at=row.created_at,
         )
 

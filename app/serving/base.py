@@ -1,20 +1,33 @@
-"""The base model on disk, and the answer codes that its tokenizer allows."""
+"""The base model on disk, and the answer codes that its tokenizer allows.
 
+The base that ships is built by the first command that needs it, once, in seconds; every other command that comes
+meanwhile waits for it.
+"""
+
+import fcntl
+import functools
 import hashlib
 import importlib.util
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
 
+import app
 from app.errors import InputError
+from app.settings import load_settings
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes, load_codes
+from training.base import package
 
-STARTER = "starter"
-_HASHED_WHOLE_BYTES = 64 << 20
+SHIPPED: Final = package.NAME
+STARTER: Final = "starter"  # tiny, and of use in tests alone
 
 
 class Base(NamedTuple):
@@ -22,15 +35,24 @@ class Base(NamedTuple):
     folder: Path
 
 
-def find_base(name: str) -> Base:
-    """`starter`, a folder, or a Hugging Face name (from the local cache; downloaded where that is allowed)."""
+def find_base(name: str, home: Path | None = None, told: Callable[[str], None] = lambda _line: None) -> Base:
+    """The base that ships, `starter`, a folder, or a Hugging Face name (downloaded where that is allowed).
+
+    home: below which the base that ships is kept; the environment's where it is not said. told: what is being done,
+    where that base has to be built first. Raises: InputError.
+    """
+    if name == SHIPPED:
+        built = _shipped(home or load_settings().home, told)
+        return Base(name, _complete(built, "delete that folder and try again"))
     if name == STARTER:
         return Base(name, _complete(_starter_folder(), "reinstall the project or train it: training/starter"))
     if Path(name).is_dir():
         folder = _complete(Path(name).resolve(), "name the folder that holds the model")
         return Base(str(folder), folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"there is no base model {name!r}: neither `starter`, nor a folder, nor owner/name")
+        raise InputError(
+            f"there is no base model {name!r}: neither `{SHIPPED}`, nor a folder, nor owner/name"
+        )
     return Base(
         name, _complete(_from_hub(name), "choose a model with safetensors weights and a tokenizer.json")
     )
@@ -57,14 +79,82 @@ def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
 
 
 def digest(base: Base) -> str:
-    """Changes whenever the model does: file names and sizes, and the content of every file up to 64 MiB."""
+    """Changes whenever the model does. Of the base that ships it is the same on every machine."""
+    known = package.identity_of(base.folder)
+    if known is not None:
+        return known
+    files = sorted(path for path in base.folder.iterdir() if path.is_file())
+    stats = [path.stat() for path in files]
+    return _content_digest(
+        tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(files, stats, strict=True))
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _content_digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    """Over the names and the whole contents. Sizes and times are only there so that it is counted once."""
     total = hashlib.sha256()
-    for path in sorted(p for p in base.folder.iterdir() if p.is_file()):
-        size = path.stat().st_size
-        total.update(f"{path.name}\0{size}\0".encode())
-        if size <= _HASHED_WHOLE_BYTES:
-            total.update(hashlib.sha256(path.read_bytes()).digest())
+    for path, size, _ in files:
+        with Path(path).open("rb") as file:
+            total.update(f"{Path(path).name}\0{size}\0".encode())
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def _shipped(home: Path, told: Callable[[str], None]) -> Path:
+    try:
+        identity = package.identity()
+        folder = home / "bases" / f"{SHIPPED}-{identity[:12]}"
+        if package.identity_of(folder) == identity:
+            return folder
+        package.weights_file()
+        with _alone(home / "bases", told):
+            if package.identity_of(folder) != identity:
+                told(f"building the base {SHIPPED} in {folder}, once")
+                _build(folder, told)
+    except package.PackageMissing as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(f"the base cannot be kept below {home}: {error.strerror}") from None
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path, told: Callable[[str], None]) -> Iterator[None]:
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told("waiting for another command that builds the base")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(folder: Path, told: Callable[[str], None]) -> None:
+    """In a process of its own: it needs torch, which nothing here does. Raises: InputError."""
+    root = str(Path(next(iter(app.__path__))).parent)
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    argv = [sys.executable, "-m", "training.base.build", "--out", str(folder)]
+    child = subprocess.Popen(
+        argv,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    said, complaint = child.communicate()
+    for line in said.splitlines():
+        told(line)
+    if child.returncode == 0:
+        return
+    if "No module named" in complaint:
+        raise InputError(
+            f"the base {SHIPPED} is not built yet, and this installation has no torch to build it with; start it where "
+            "the models run first, with the same STEERWISE_HOME, or set STEERWISE_BASE to a folder"
+        )
+    raise InputError(f"the base {SHIPPED} could not be built", complaint.strip().splitlines()[-3:])
 
 
 def _starter_folder() -> Path:

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from app.pipeline import output
 from app.pipeline.console import Progress
-from app.pipeline.supervisor import EVENTS, Event, read_result, run_stage
+from app.runs import output
+from app.runs.supervisor import EVENTS, Event, read_result, run_stage
 from app.serving.base import Base
 from app.serving.model_folder import write_whole
 from app.settings import Settings

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation import statistics
 from evaluation.completions import PredictorError
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.render import ChatMessage, render
 from evaluation.measures import Measure, rate
 from evaluation.predictor import RETRIED_STATUS, ROUTE
@@ -84,7 +85,7 @@ async def divergence(
     prompts: Sequence[Prompted],
     seed: int = 0,
     *,
-    max_tokens: int = 160,
+    max_tokens: int = ANSWER_TOKENS,
     concurrency: int = 16,
 ) -> Divergence:
     """client: as `evaluation.predictor.connect` makes it. candidate, base: their names on that server."""

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from evaluation.contract.record import MAX_LINE_BYTES
-from evaluation.formats.gunzip import BLOCK_BYTES, MAGIC, Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.formats.gunzip import (
+    BLOCK_BYTES,
+    MAGIC,
+    MAX_FILE_BYTES,
+    Limits,
+    NotWhole,
+    UnpacksTooLarge,
+    unpacked,
+)
 
 T = TypeVar("T", str, bytes)
 
-MAX_FILE_BYTES = 1 << 30
 HEAD_CHARS = 64 << 10  # what a file is decided by
 _STRANGE = {
     b"PK\x05\x06": "is an empty zip archive",

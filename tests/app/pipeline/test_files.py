@@ -8,15 +8,9 @@ from typing import Any
 import pytest
 
 from app.errors import InputError
-from app.pipeline.files import (
-    check_lengths,
-    checked,
-    read_file,
-    read_inputs,
-    read_schema,
-    split_of,
-)
-from app.pipeline.output import Output, write_inputs
+from app.pipeline.files import read_file, read_inputs, read_schema
+from app.runs.inputs import check_lengths, checked
+from app.runs.output import Output, write_inputs
 from evaluation.contract.record import Conversation, Message, Role, Split
 from evaluation.contract.schema import CategorySchema, parse_schema
 
@@ -186,7 +180,6 @@ def test_without_splits_the_text_decides_and_keeps_deciding_when_the_file_grows(
     for split in Split:
         assert {c.id for c in before.splits[split]} <= {c.id for c in after.splits[split]}
         assert before.splits[split]
-    assert split_of("c1") == split_of("c1")
 
 
 def test_unlabelled_conversations_are_counted_and_not_used(tmp_path: Path) -> None:

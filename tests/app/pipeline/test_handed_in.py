@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from app.errors import InputError
-from app.pipeline.files import checked, placed, read_inputs
+from app.pipeline.files import read_inputs
+from app.runs.inputs import checked, placed
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import parse_schema
 
