@@ -1,11 +1,11 @@
 """One command line: the job on files, the product on this machine, and its API from anywhere."""
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 from rich.table import Table
 
 from app.client.call import ApiKey, Profile, Tenant, Url, calling
@@ -19,10 +19,11 @@ from app.serve.commands import commands as serving
 from app.terminal import Terminal
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.report import Report, Verdict
-from evaluation.terminal import json_text, say, steady
+from evaluation.terminal import complain, json_text, say, steady
 
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
 
+AsJson = Annotated[bool, typer.Option("--json", help="Only the JSON object, on standard output.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", min=0, max=MAX_SEED)]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -54,8 +55,7 @@ def run(
     ] = True,
     seed: Seed = 0,
     reworded: Annotated[
-        list[Path] | None,
-        typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
+        list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
     ] = None,
 ) -> None:
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
@@ -75,22 +75,16 @@ def run(
 @cli.command(name="check-file")
 def check_file(
     file: Annotated[Path, typer.Argument(help="Of conversations, in any form that is read; gzip allowed.")],
-    schema: Annotated[
-        Path | None, typer.Option(help="The category schema, JSON: labels are checked against it.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    schema: Annotated[Path | None, typer.Option(help="JSON; labels are checked against it.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """What a file was taken for, what is in it, and what of it would be lost. Nothing is taken. Exit 0 every row can be
-    used, 2 some cannot."""
+    """What a file was taken for, what it holds, and what would be lost. Exit 0 every row can be used, 2 not every."""
     from app.pipeline import check
 
     with _session():
-        found = check.check(file, schema)
-    content = found.model_dump(mode="json")
-    say(*([json_text(content, indent=2)] if as_json else check.lines(content)))
-    raise typer.Exit(PASSED if found.problem is None and not found.rejected else InputError.exit_code)
+        found = check.check(file, schema).model_dump(mode="json")
+    say(*([json_text(found, indent=2)] if as_json else check.lines(found)))
+    raise typer.Exit(InputError.exit_code if found["problem"] or found["rejected"] else PASSED)
 
 
 @cli.command()
@@ -104,9 +98,7 @@ def classify(
     ] = None,
     text: Annotated[str | None, typer.Option(help="One customer message.")] = None,
     conversation: Annotated[Path | None, typer.Option(help="A file of one conversation or of many.")] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="With --model: a vLLM that already serves its base model.")
-    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="With --model: a vLLM that serves its base.")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
@@ -159,9 +151,7 @@ def demo(
 
 @bench.command()
 def starter(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
     seed: Seed = 0,
 ) -> None:
@@ -171,16 +161,14 @@ def starter(
     with _session() as (settings, progress):
         measured = study.measure(items, seed, settings, progress)
     if as_json:
-        print(json.dumps({name: one.model_dump() for name, one in measured.items()}, indent=2))
+        say(json_text({name: one.model_dump() for name, one in measured.items()}, indent=2))
     else:
         Terminal(soft_wrap=False).print(study.table(measured))
 
 
 @bench.command()
 def api(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=2, help="Both ways take turns in each, about a minute.")] = 10,
 ) -> None:
     """What the service costs: the same prompts sent to vLLM directly, and through POST /v1/classify."""
@@ -188,17 +176,12 @@ def api(
 
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Terminal(soft_wrap=False).print(study.table(speed))
+    _measured(speed, study.table, as_json)
 
 
 @bench.command(name="training")
 def bench_training(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     steps: Annotated[
         int, typer.Option(min=2, help="Of each stage in each round; the first is not timed.")
     ] = 5,
@@ -209,17 +192,12 @@ def bench_training(
 
     with _session() as (settings, progress):
         speed = study.measure(steps, rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Terminal(soft_wrap=False).print(study.table(speed))
+    _measured(speed, study.table, as_json)
 
 
 @bench.command(name="gate")
 def bench_gate(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=2, help="The ways take turns in each, about two minutes.")] = 5,
 ) -> None:
     """What the gate costs: its questions asked as an examination does, and as fast as the same vLLM answers them."""
@@ -227,19 +205,14 @@ def bench_gate(
 
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Terminal(soft_wrap=False).print(study.table(speed))
+    _measured(speed, study.table, as_json)
 
 
 @training.command()
 def explain(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Every setting that a run with this preset would have, and where its value comes from."""
     from app.runs.presets import explain as explained
@@ -247,7 +220,7 @@ def explain(
     with _session():
         found = explained(preset, assign or ())
     if as_json:
-        print(json.dumps({one.path: {"value": one.value, "from": one.origin} for one in found}, indent=2))
+        say(json_text({one.path: {"value": one.value, "from": one.origin} for one in found}, indent=2))
         return
     shown = Table("setting", "value", "from")
     for one in found:
@@ -292,8 +265,15 @@ def bootstrap(
 
     with _session() as (settings, _progress):
         made = first_key.run(settings, another=new)
-    print(made.text)
-    print("This key is shown once and stored nowhere; keep it safe.", file=sys.stderr)
+    say(made.text)
+    complain("This key is shown once and stored nowhere; keep it safe.")
+
+
+def _measured(speed: BaseModel, shown: Callable[[Any], Table], as_json: bool) -> None:
+    if as_json:
+        say(speed.model_dump_json(indent=2))
+    else:
+        Terminal(soft_wrap=False).print(shown(speed))
 
 
 def show_outcome(report: Report, out: Path) -> int:

@@ -12,7 +12,7 @@ from app.client import profile
 from app.client.api import Api
 from app.endings import ending
 from app.terminal import Terminal
-from evaluation.terminal import json_text
+from evaluation.terminal import json_text, say
 
 PANEL = "The product: asking its API"
 _CONNECTION = "Where and who"
@@ -66,7 +66,7 @@ class Call(NamedTuple):
     def answer(self, content: Any, shown: Callable[[], Any]) -> None:
         """content: for programs. shown: makes what people see, a text or something that Rich prints."""
         if self.as_json:
-            print(json_text(content, indent=2))
+            say(json_text(content, indent=2))
         else:
             self.say(shown())
 
@@ -75,7 +75,7 @@ class Call(NamedTuple):
 
     def line(self, content: Any) -> None:
         """For programs that read along."""
-        print(json_text(content), flush=True)
+        say(json_text(content))
 
 
 def asks(function: Callable[Concatenate[Call, P], None]) -> Callable[P, None]:

@@ -63,7 +63,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     for one in found["contradicting"]:
         labels = " and ".join(category or "none of these" for category in one["categories"])
         yield f"  {one['text']} (ids {', '.join(one['ids'])}): {labels}"
-    yield from _listed("not read:", found["not_read"] or ["nothing is lost"])
+    yield from _listed("not read:", found["not_read"] or ["nothing"])
 
 
 def _labels(split: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.text import blank
 from evaluation.predictor import Codes
-from evaluation.terminal import json_text
+from evaluation.terminal import json_text, say
 
 
 class Asked(NamedTuple):
@@ -74,7 +74,7 @@ def run(asked: Asked, base_url: str | None, settings: Settings, progress: Progre
 def show(answered: Sequence[Answered], schema: CategorySchema, console: Console, *, as_json: bool) -> None:
     for one in answered:
         if as_json:
-            print(json_text(answer_json(one)))
+            say(json_text(answer_json(one)))
         else:
             console.print("\n".join([*answer_lines(one, schema), ""]), markup=False)
 

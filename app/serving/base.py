@@ -145,7 +145,7 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
         env={**os.environ, "PYTHONPATH": paths},
     )
     said, complaint = child.communicate()
-    for line in said.splitlines():
+    for line in filter(None, said.split("\n")):
         told(line)
     if child.returncode == 0:
         return
@@ -154,7 +154,7 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
             f"the base {SHIPPED} is not built yet, and this installation has no torch to build it with; start it where "
             "the models run first, with the same STEERWISE_HOME, or set STEERWISE_BASE to a folder"
         )
-    raise InputError(f"the base {SHIPPED} could not be built", complaint.strip().splitlines()[-3:])
+    raise InputError(f"the base {SHIPPED} could not be built", complaint.strip().split("\n")[-3:])
 
 
 def _starter_folder() -> Path:
@@ -180,4 +180,5 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"the base model {name!r} could not be had: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the base model {name!r} could not be had: {reason}") from None

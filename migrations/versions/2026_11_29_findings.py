@@ -1,7 +1,7 @@
 """What was found in a dataset's file, and files that are only checked. Files of before were all taken.
 
 Revision: 2026_11_29_findings
-Follows: 2026_11_23_criterion
+Follows: 2026_11_29_answer_tokens
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 from migrations.tables import JSON, may
 
 revision = "2026_11_29_findings"
-down_revision = "2026_11_23_criterion"
+down_revision = "2026_11_29_answer_tokens"
 branch_labels = None
 depends_on = None
 
