@@ -80,7 +80,7 @@ def upload_dataset(
 @datasets.command("check")
 @asks
 def check_dataset(call: Call, dataset: Named, file: File) -> None:
-    """Send a file and say what is in it; no row is taken. `upload` with the same file then takes them."""
+    """Send a file and say what is in it; no row is taken. `take` then takes them, without sending it again."""
     dataset_id, source = _id(call, dataset), uploading.source(file)
     with bar(quiet=call.as_json) as shown:
         uploading.send(
@@ -94,6 +94,18 @@ def check_dataset(call: Call, dataset: Named, file: File) -> None:
     told = found["findings"]
     call.answer(told, lambda: "\n".join(check.lines(told)))
     usable(found)
+
+
+@datasets.command("take")
+@asks
+def take_dataset(call: Call, dataset: Named, wait: Wait = True) -> None:
+    """Take the rows of the file that was sent with `check`."""
+    dataset_id = _id(call, dataset)
+    made = call.api.post(f"{_PATH}/{dataset_id}/content")
+    if wait:
+        with bar(quiet=call.as_json) as shown:
+            made = _settled(call.api, dataset_id, shown)
+    _show(call, made)
 
 
 @datasets.command("show")

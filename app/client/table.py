@@ -12,6 +12,7 @@ from rich.text import Text
 
 from app.client.api import Json
 from app.pipeline.console import duration
+from evaluation.contract.text import harmless
 
 Cell: TypeAlias = str | Callable[[Json], Any]
 Columns: TypeAlias = Mapping[str, Cell]  # heading to a field, or to what makes the cell of a row
@@ -40,9 +41,10 @@ class Fitting:
 
     def _table(self) -> Table:
         made = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for heading in self._headings:
+        for place, heading in enumerate(self._headings):
             whole = heading in ("id", "state", "verdict", "version", "created") or heading.endswith(" id")
-            made.add_column(heading, no_wrap=whole, overflow="fold")
+            least = max((row[place].cell_len for row in self._rows), default=0) if whole else None
+            made.add_column(heading, no_wrap=whole, overflow="fold", min_width=least)
         for row in self._rows:
             made.add_row(*row)
         return made
@@ -77,8 +79,8 @@ def text(value: Any) -> Text:
     if isinstance(value, float):
         return Text(f"{value:.3g}")
     if isinstance(value, list):
-        return Text("\n".join(str(item) for item in value))
-    return Text(str(value), style=_COLOURS.get(str(value), ""))
+        return Text(harmless("\n".join(str(item) for item in value)))
+    return Text(harmless(str(value)), style=_COLOURS.get(str(value), ""))
 
 
 def at(moment: str | None) -> str | None:
