@@ -136,7 +136,7 @@ class Events:
             block = source.read()
         whole = block[: block.rfind(b"\n") + 1]
         self.offset += len(whole)
-        for line in whole.splitlines():
+        for line in whole.split(b"\n"):
             if line.strip():
                 on_event(json.loads(line))
 

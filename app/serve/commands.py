@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from app.endings import session
 from app.errors import InputError
 from app.settings import Settings
+from app.terminal import Terminal
 
 if TYPE_CHECKING:
     from app.jobs.handlers import Queue  # takes a while, and most commands here do not need it
@@ -157,4 +157,4 @@ def _queues(names: str) -> "list[Queue]":
 
 
 def _tell(name: str, what: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")
+    Terminal().print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")

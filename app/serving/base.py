@@ -141,4 +141,5 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"the base model {name!r} could not be had: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the base model {name!r} could not be had: {reason}") from None

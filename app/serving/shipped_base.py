@@ -61,7 +61,7 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
         env={**os.environ, "PYTHONPATH": paths},
     )
     said, complaint = child.communicate()
-    for line in said.splitlines():
+    for line in filter(None, said.split("\n")):
         told(line)
     if child.returncode == 0:
         return
@@ -70,4 +70,4 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
             f"the base {package.NAME} is not built yet, and this installation has no torch to build it with; start it "
             "where the models run first, with the same STEERWISE_HOME, or set STEERWISE_BASE to a folder"
         )
-    raise InputError(f"the base {package.NAME} could not be built", complaint.strip().splitlines()[-3:])
+    raise InputError(f"the base {package.NAME} could not be built", complaint.strip().split("\n")[-3:])

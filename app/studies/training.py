@@ -152,7 +152,7 @@ class _Place:
 
 def _step_times(events: Path) -> Iterator[float]:
     """When each step ended, in seconds."""
-    for line in events.read_text().splitlines():
+    for line in filter(None, events.read_text().split("\n")):
         event = json.loads(line)
         if event["event"] == "metric" and "loss" in event:
             yield datetime.fromisoformat(event["at"]).timestamp()
