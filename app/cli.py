@@ -169,18 +169,20 @@ def bench_base(
     data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
         "../shared/data"
     ),
-    items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
-    of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
+    items: Annotated[int, typer.Option(min=4, help="Utterances under intents never trained.")] = 500,
+    of_business: Annotated[int, typer.Option(min=1, help="Conversations of each business.")] = 100,
+    of_tenant: Annotated[int, typer.Option(min=1, help="Test conversations of each tenant.")] = 150,
     seed: Seed = 0,
 ) -> None:
     """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
     from app.serving.base import find_base
     from app.studies import base as study
-    from app.studies.base_items import paper
+    from app.studies.base_items import Counts, paper
 
     with _session() as (settings, progress):
         found = find_base(base or settings.base, settings.home, progress.note)
-        measured = study.measure(paper(data, items, of_tenant, seed), found, settings, progress)
+        asked = paper(data, Counts(items, of_business, of_tenant), seed)
+        measured = study.measure(asked, found, settings, progress)
     if as_json:
         say(json_text(study.as_json(measured), indent=2))
     else:

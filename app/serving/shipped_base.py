@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,17 +54,21 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
     root = str(Path(next(iter(app.__path__))).parent)
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     argv = [sys.executable, "-m", "training.base.build", "--out", str(folder)]
-    child = subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    said, complaint = child.communicate()
-    for line in filter(None, said.split("\n")):
-        told(line)
-    if child.returncode == 0:
+    with tempfile.TemporaryFile("w+") as complaints:  # a pipe that nobody reads would stop it
+        child = subprocess.Popen(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            told(line.rstrip("\n"))
+        ended = child.wait()
+        complaints.seek(0)
+        complaint = complaints.read()
+    if ended == 0:
         return
     if "No module named" in complaint:
         raise InputError(
