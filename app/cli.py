@@ -95,14 +95,17 @@ def check_file(
 def classify(
     schema: Annotated[
         str,
-        typer.Option(help="With --model: a file, which may have been edited since. Without: id or name."),
+        typer.Option(help="A file, which may have been edited since; or id or name, of the product's."),
     ],
     model: Annotated[
         Path | None, typer.Option(help="The output directory of a run on files, or its folder `model`.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="One customer message.")] = None,
     conversation: Annotated[Path | None, typer.Option(help="A file of one conversation or of many.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="With --model: a vLLM that serves its base.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A schema file without --model: a base in place of the one that ships.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="A schema file: a vLLM that serves the base.")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
@@ -118,9 +121,9 @@ def classify(
     tenant: Tenant = None,
     profile: Profile = None,
 ) -> None:
-    """Answer conversations: with what is deployed for a schema, asking the API; or, with --model, with a model on
-    this disk, through a vLLM of its own."""
-    if model is None:
+    """Answer conversations: with what is deployed for a schema, asking the API; or, under a schema file, through a vLLM
+    of its own, with --model and a model on this disk, or without one label by the base as it stands."""
+    if model is None and not Path(schema).is_file():
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
@@ -129,9 +132,14 @@ def classify(
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation, mode)
+        question = classification.Question(Path(schema), text, conversation, mode)
+        if model is None:
+            name = base or settings.base
+            asked = classification.read_untrained(name, question, settings, progress)
+        else:
+            asked = classification.read(model, question)
         answered = classification.run(asked, base_url, settings, progress)
-    classification.show(answered, asked.schema, Terminal(), as_json=as_json)
+    classification.show(answered, asked, Terminal(), as_json=as_json)
 
 
 @cli.command()
