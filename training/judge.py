@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from training.data import Example
+from training.mentions import Shown, contradicts
 
 
 class Quality(StrEnum):
@@ -16,14 +17,10 @@ class Quality(StrEnum):
 
 def judge(text: str, example: Example) -> Quality | None:
     """None where the response is not to be learned from."""
-    answer = parse(text, example.schema, example.prompt.codes)
-    stripped = text.rstrip()
-    if (
-        answer.failure is not None
-        or answer.category != example.gold
-        or not stripped.endswith(example.gold_code)
-    ):
+    shown = Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])
+    if contradicts(text, shown, example.gold) or not text.rstrip().endswith(example.gold_code):
         return None
+    answer = parse(text, example.schema, example.prompt.codes)
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))
     if decided and quoted:

@@ -12,7 +12,8 @@ other estimators of `losses.py` can be had. The first tokens are masked, because
 begins by copying its first words.
 
 Half of the prompts show a perturbed schema, so that what the student learns is to read definitions: there the
-trace's codes are moved along with their meanings, or, where there is no trace, the hint is the condition. A few
+trace's codes are moved along with their meanings (a trace whose prose does not allow that is shown with the prompt that
+it was written for), or, where there is no trace, the hint is the condition. A few
 examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
 
 On the traces instead of its own words (`on_policy` false) this is offline distillation; on general prompts with the
@@ -48,7 +49,7 @@ from training.data import (
     read_general,
     read_labelled,
     read_traces,
-    retarget,
+    taught,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import estimated, importance_weights
@@ -70,7 +71,7 @@ from training.projection import Compared, States, terms_of
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
 from training.teachers.ema import TEACHER, Follow, add_teacher
-from training.teachers.privileged import with_hint
+from training.teachers.privileged import HintKind, with_hint
 from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
 _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
@@ -118,7 +119,7 @@ def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
 def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[str, Any]]:
     """As many as the steps take, each prompt as often as it has rollouts, next to each other."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
-    traces = {t.id: t for t in read_traces(manifest.traces, schema)} if manifest.traces else {}
+    traces = {t.id: t for t in read_traces(manifest.traces, schema).traces} if manifest.traces else {}
     labelled = read_labelled(manifest.conversations, schema).conversations
     if not stage.on_policy:
         labelled = [conversation for conversation in labelled if conversation.id in traces]
@@ -129,8 +130,7 @@ def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[
         perturb = stage.perturb and rng.random() < stage.perturbed_share
         rendering = draw_rendering(schema, pool, rng, perturb)
         for conversation in islice(chosen, sharing // stage.rollouts):
-            example = rendering.example(conversation)
-            row = _row(example, stage, _demonstration(example, traces, schema))
+            row = _row(rendering.example(conversation), stage, traces.get(conversation.id), schema)
             rows += [row] * stage.rollouts
     return rows
 
@@ -161,20 +161,18 @@ def sharing_of(stage: Distill) -> int:
     return math.gcd(stage.examples_per_schema * stage.rollouts, stage.micro_batch_size)
 
 
-def _demonstration(example: Example, traces: dict[str, Trace], schema: CategorySchema) -> str | None:
-    trace = traces.get(example.conversation.id)
-    return retarget(trace, schema, example) if trace else None
-
-
-def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[str, Any]:
-    hint = hint_for(example, stage.hint, demonstration)
+def _row(example: Example, stage: Distill, trace: Trace | None, schema: CategorySchema) -> dict[str, Any]:
+    text = None
+    if trace is not None and (stage.hint is HintKind.demonstration or not stage.on_policy):
+        example, text, _ = taught(trace, schema, example)
+    hint = hint_for(example, stage.hint, text)
     row = {
         "prompt": example.prompt.messages,
         "teacher_prompt": with_hint(example.prompt, hint),
         "gold_code": example.gold_code,
-        "traced": demonstration is not None,
+        "traced": text is not None,
     }
-    return row if stage.on_policy else row | {"completion": demonstration}
+    return row if stage.on_policy else row | {"completion": text}
 
 
 class Trainer(Writes, KeepsAdapters, DistillationTrainer):
