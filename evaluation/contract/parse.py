@@ -5,10 +5,20 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from evaluation.contract.record import Conversation, Role
-from evaluation.contract.render import ANSWER_MARK, condition_text, plain
+from evaluation.contract.render import ANSWER_MARK, FAST_PREFIX, NONE_TEXT, condition_text, plain
 from evaluation.contract.schema import CategorySchema, Condition, conditions
 
-_ANSWER = re.compile(r"(?:^|\n)Answer:[ \t]*(\S*)")
+_DECORATION = r"[ \t*_`#>~]*"
+_ANSWER = re.compile(
+    rf"(?:^|\n){_DECORATION}(?:(?:so|the|my|final)[ \t]+)*answer(?:[ \t]+is)?{_DECORATION}[:=]([^\n]*)",
+    re.IGNORECASE,
+)
+_OPENING = r"[\s*_`\"'“”‘’(\[{<$\\]*"
+_BEFORE_CODE = re.compile(
+    rf"{_OPENING}(?:(?:code|category|option|letter|boxed)[\s:*_`{{]+)?{_OPENING}", re.IGNORECASE
+)
+_WORD = re.compile(r"[A-Za-z]+")
+_EXPLANATION = re.compile(r"[\s*_`\"'”)\]}>]*(?:[-–—:;,.(=]|because\b|since\b|as\b)", re.IGNORECASE)
 _QUOTE = re.compile(r'["“]([^"“”]{2,400})["”]')
 _THINK = re.compile(r"\s*</?think>\s*")
 _TAGS = ("<think>", "</think>")
@@ -32,17 +42,45 @@ class Evidence(NamedTuple):
 
 
 def parse(text: str, schema: CategorySchema, codes: tuple[str, ...], *, truncated: bool = False) -> Answer:
-    """The last `Answer:` line counts. codes: aligned with schema.answers, as in the prompt."""
+    """The last `Answer:` line counts, in whatever form it is written, if it names exactly one code of the schema.
+
+    codes: aligned with schema.answers, as in the prompt.
+    """
     text = _THINK.sub("\n", text)
     found = list(_ANSWER.finditer(text))
     if not found:
         return Answer(None, text.strip(), ParseFailure.truncated if truncated else ParseFailure.no_label)
     reasoning = text[: found[-1].start()].strip()
-    code = found[-1].group(1).rstrip(".")
-    by_code = dict(zip(codes, schema.answers, strict=False))
-    if code not in by_code:
-        return Answer(None, reasoning, ParseFailure.unknown_label if code else ParseFailure.no_label)
-    return Answer(by_code[code], reasoning, None)
+    line = found[-1].group(1) if _WORD.search(found[-1].group(1)) else _next_line(text[found[-1].end() :])
+    code = code_in(line, schema, codes)
+    if code is None:
+        failure = ParseFailure.unknown_label if _WORD.search(line) else ParseFailure.no_label
+        return Answer(None, reasoning, failure)
+    return Answer(schema.answers[codes.index(code)], reasoning, None)
+
+
+def code_in(line: str, schema: CategorySchema, codes: tuple[str, ...]) -> str | None:
+    """The code that a line names: alone, marked up, with its own category's name or an explanation behind it.
+
+    None where it names no code, or might mean another: a second code, an alternative, another category's name.
+    """
+    start = _BEFORE_CODE.match(line)
+    found = _WORD.match(line, start.end() if start else 0)
+    usable = codes[: len(schema.answers)]
+    if found is None or found.group() not in usable:
+        return None
+    code, rest = found.group(), line[found.end() :]
+    answer = schema.answers[usable.index(code)]
+    own = {NONE_TEXT} if answer is None else {_normal(schema.category(answer).name), _normal(answer)}
+    if _normal(rest) in {"", *own}:
+        return code
+    others = {_normal(c.name) for c in schema.categories} - own
+    explained = _EXPLANATION.match(rest) and _normal(rest) not in others
+    return code if explained and not set(_WORD.findall(rest)) & (set(usable) - {code}) else None
+
+
+def _next_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def settled(text: str) -> str:
@@ -55,12 +93,22 @@ def settled(text: str) -> str:
     if found:
         return text[: found.start()].strip()
     before, line = text.rpartition("\n")[::2]
-    return (before if "Answer:".startswith(line) else text).strip()
+    return (before if _may_become_answer(line) else text).strip()
+
+
+def _may_become_answer(line: str) -> bool:
+    """Whether a line that is still being written can end as one that answers."""
+    words = re.sub(r"[^a-z ]", "", line.casefold()).split()
+    openings = ("so", "the", "my", "final", "answer", "is")
+    return all(word in openings for word in words[:-1]) and (
+        not words or any(opening.startswith(words[-1]) for opening in openings)
+    )
 
 
 def forced_prefix(text: str) -> str:
     """What a model wrote without an answer, continued up to the place where the code must come."""
-    return text.split(ANSWER_MARK)[0].rstrip() + ANSWER_MARK
+    before = _ANSWER.split(text)[0].rstrip()
+    return before + ANSWER_MARK if before else FAST_PREFIX
 
 
 def quotes(reasoning: str) -> list[str]:

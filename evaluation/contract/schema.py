@@ -42,6 +42,12 @@ class CategorySchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     name: str = "schema"
+    question: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_CONDITION_CHARS,
+        description="asked in place of the category of the request",
+    )
     none_of_these: bool = False
     categories: tuple[Category, ...] = Field(min_length=1, max_length=MAX_CATEGORIES)
 
@@ -77,7 +83,8 @@ class CategorySchema(BaseModel):
 
     @property
     def sha256(self) -> str:
-        canonical = json.dumps(self.model_dump(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        stated = self.model_dump(exclude_none=True)
+        canonical = json.dumps(stated, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

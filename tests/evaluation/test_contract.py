@@ -8,7 +8,15 @@ import pytest
 from evaluation.contract import perturb
 from evaluation.contract.parse import Evidence, ParseFailure, decided_by, evidence, forced_prefix, parse
 from evaluation.contract.record import Conversation, Message, Role, conversation_from_text
-from evaluation.contract.render import CodesError, candidate_codes, choose_codes, render
+from evaluation.contract.render import (
+    FAST_PREFIX,
+    INSTRUCTION,
+    CodesError,
+    candidate_codes,
+    choose_codes,
+    render,
+    render_schema,
+)
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -107,7 +115,26 @@ def test_there_are_more_candidates_than_categories_and_none_twice() -> None:
         ("It fits.\nAnswer: E", None, ParseFailure.unknown_label),
         ("It fits.\nAnswer: a", None, ParseFailure.unknown_label),
         ("It fits.\nAnswer:", None, ParseFailure.no_label),
-        ("The Answer: A", None, ParseFailure.no_label),
+        ("**Answer:** B", "track", None),
+        ("**Answer: (B)**", "track", None),
+        ("## Final answer: `B`", "track", None),
+        ("The answer is: [B].", "track", None),
+        ("answer: B", "track", None),
+        ("Answer:\nB", "track", None),
+        ("Answer:\n\n**B**\nThank you.", "track", None),
+        ("Answer: CODE B", "track", None),
+        ("Answer: $\\boxed{B}$", "track", None),
+        ("Answer: B (Where is it)", "track", None),
+        ("Answer: D - none of these", None, None),
+        ("Answer: B, because a parcel is missing", "track", None),
+        ("Answer: B. Or C?", None, ParseFailure.unknown_label),
+        ("Answer: A or B", None, ParseFailure.unknown_label),
+        ("Answer: A, B", None, ParseFailure.unknown_label),
+        ("Answer: A where is it question", None, ParseFailure.unknown_label),
+        ("Answer: A - Where is it", None, ParseFailure.unknown_label),
+        ("Answer: Where is it", None, ParseFailure.unknown_label),
+        ("Answer: B is not right", None, ParseFailure.unknown_label),
+        ("It fits the Answer: A", None, ParseFailure.no_label),
         ("", None, ParseFailure.no_label),
     ],
 )
@@ -124,6 +151,15 @@ def test_an_answer_cut_off_is_told_from_one_that_was_never_given() -> None:
 def test_a_forced_read_goes_on_where_the_code_must_come() -> None:
     assert forced_prefix("It is\nAnswer: unsure") == "It is\nAnswer:"
     assert forced_prefix("It is ") == "It is\nAnswer:"
+    assert forced_prefix("It is\n**Answer**: unsure") == "It is\nAnswer:"
+    assert forced_prefix("") == FAST_PREFIX
+
+
+def test_a_question_of_its_own_stands_before_the_categories() -> None:
+    assert "question" not in render_schema(SCHEMA, CODES)
+    asked = SCHEMA.model_copy(update={"question": "Is it\nurgent?"})
+    assert render_schema(asked, CODES).split("\n\n")[:2] == [INSTRUCTION, "question: Is it urgent?"]
+    assert asked.sha256 != SCHEMA.sha256
 
 
 def test_evidence_is_what_the_customer_really_said() -> None:

@@ -141,7 +141,7 @@ def test_without_a_code_one_forced_read_takes_the_likeliest_code(text: str) -> N
         1,
     )
     assert body["messages"][-1]["role"] == "assistant"
-    assert body["messages"][-1]["content"].endswith("\nAnswer:")
+    assert body["messages"][-1]["content"].endswith("Answer:")
     assert len(server.bodies) == 2
 
 
