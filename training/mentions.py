@@ -19,10 +19,12 @@ _QUOTED = re.compile(r'"([^"\n]*)"|“([^“”\n]*)”|«([^«»\n]*)»')
 _WORD = re.compile(r"(?<!\w)[A-Za-z]{1,2}(?!\w)")
 _NOUN = (
     r"(?:options?|codes?|categor(?:y|ies)|labels?|choices?|answers?|letters?|definitions?|conditions?|includes?|"
-    r"excludes?|criteri(?:on|a))"
+    r"excludes?|criteri(?:on|a)|boxed)"
 )
-_NAMED = re.compile(rf"\b{_NOUN}\s+(?:(?:is|was|must be|should be|would be|code)\s+)?[:=(\[*_`'\"]*$", re.I)
-_MARKED = re.compile(r"(?:^|\n)[\s*_#>-]*answer[*_]*:[\s*_`]*$|=\s+(?:not\s+)?$|\bfits\s+$", re.I)
+_NAMED = re.compile(
+    rf"\b{_NOUN}[*_]*(?:\s+(?:is|was|must be|should be|would be|code))?[\s:=(\[{{$\\*_`'\"]*$", re.I
+)
+_MARKED = re.compile(r"=\s+(?:not\s+)?$|\bfits\s+$", re.I)
 _BEFORE_QUOTE = re.compile(r'^[)\]`*]{0,3}[:,]?\s+["“«]')
 _BEFORE_VERB = re.compile(
     r"^[)\]`*]{0,3}\s+(?:fits|matches|applies|covers|describes|requires|says|does(?:n't)?|would|"
@@ -103,13 +105,12 @@ def contradicts(text: str, shown: Shown, gold: str | None) -> bool:
     answer = parse(text, schema, codes)
     if answer.failure is not None or answer.category != gold:
         return True
-    *reasoning, last = find(text, shown).mentions or [None]
-    code = codes[schema.answers.index(gold)]
-    named = {m.code for m in reasoning if m is not None}
-    chosen = {m.code for m in reasoning if m is not None and not _is_negated(text, m)}
-    if last is None or last.code != code or (chosen and code not in named):
+    code, reasoning = codes[schema.answers.index(gold)], answer.reasoning
+    named = find(reasoning, shown).mentions
+    chosen = [mention for mention in named if not _is_negated(reasoning, mention)]
+    if chosen and code not in {mention.code for mention in named}:
         return True
-    return any(_is_misplaced(text, m, shown) for m in reasoning if m is not None)
+    return any(_is_misplaced(reasoning, mention, shown) for mention in named)
 
 
 def names_categories(text: str, shown: Shown) -> bool:

@@ -63,6 +63,8 @@ CLEAR = {
         "Answer: <parcel>"
     ),
     "an abbreviation": "The order, i.e. the parcel, is missing, so this is <parcel>.\nAnswer: <parcel>",
+    "other answer lines": "The parcel is meant, not money (<refund>).\n\n**Final answer:** \\boxed{<parcel>}",
+    "a name": "It is about the whereabouts.\nAnswer: <parcel> (Lost parcel)",
     "nothing but the answer's": "The order is missing.\nAnswer: <parcel>",
 }
 # A place of these may be a code or not.
