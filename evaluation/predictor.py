@@ -32,7 +32,14 @@ from evaluation.contract.parse import (
     settled,
 )
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, choose_codes, render
+from evaluation.contract.render import (
+    ANSWER_MARK,
+    TEMPLATE_SWITCHES,
+    ChatMessage,
+    Prompt,
+    choose_codes,
+    render,
+)
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.logprobs import Reading, read_answer, read_code
 
@@ -197,7 +204,7 @@ class VllmPredictor:
             "max_tokens": max_tokens,
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
-            "chat_template_kwargs": {"enable_thinking": False},
+            "chat_template_kwargs": TEMPLATE_SWITCHES,
         }
         if self.code_token_ids is not None:
             body["logprob_token_ids"] = list(self.code_token_ids[: len(prompt.codes)])

@@ -21,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from evaluation.contract.render import ChatMessage, CodesError, choose_codes
+from evaluation.contract.render import TEMPLATE_SWITCHES, ChatMessage, CodesError, choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.artifacts import FailureCode, StageFailed
 from training.config import StageManifest
@@ -183,7 +183,11 @@ def code_pool(tokenizer: PreTrainedTokenizerBase, needed: int) -> tuple[str, ...
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[ChatMessage]) -> list[int]:
     """Exactly what the serving engine makes of the same messages."""
     rendered = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=True
+        [dict(message) for message in messages],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        **TEMPLATE_SWITCHES,
     )
     return list(rendered["input_ids"])
 

@@ -17,7 +17,7 @@ from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
 from app.settings import Settings
 from app.studies.exam import Mark, longest, marks_of, plain
 from evaluation.contract.parse import Answer, parse
-from evaluation.contract.render import condition_text, render
+from evaluation.contract.render import TEMPLATE_SWITCHES, condition_text, render
 from evaluation.measures import Measure, rate
 from evaluation.predictor import VllmPredictor, load_codes
 from training.starter.world import BenchItem, BenchKind, bench_items
@@ -83,7 +83,7 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
         "messages": with_hint(prompt, hint),
         "temperature": 0,
         "max_tokens": _MAX_TOKENS,
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": TEMPLATE_SWITCHES,
     }
     response = await predictor.client.post("/v1/chat/completions", json=body)
     answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation import statistics
 from evaluation.completions import PredictorError
-from evaluation.contract.render import ChatMessage, render
+from evaluation.contract.render import TEMPLATE_SWITCHES, ChatMessage, render
 from evaluation.measures import Measure, rate
 from evaluation.predictor import RETRIED_STATUS, ROUTE
 from evaluation.runner import Questions
@@ -145,7 +145,7 @@ async def _sample(
         "max_tokens": max_tokens,
         "logprobs": True,
         "return_token_ids": True,
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": TEMPLATE_SWITCHES,
     }
     raw = await _post(client, ROUTE, body)
     try:
