@@ -16,6 +16,7 @@ from training.settings import (
     Learning,
     Settings,
     TeacherKind,
+    Weighting,
     Writing,
 )
 from training.teachers.privileged import HintKind
@@ -123,6 +124,10 @@ class Distill(Writing):
     estimator: Estimator = Estimator.analytic
     discount: float = Field(
         default=0.0, ge=0, le=1, description="of what follows, in what `token` credits a token with"
+    )
+    weighting: Weighting = Field(
+        default=Weighting.prefix,
+        description="of tokens that a vLLM drew by probabilities that are not quite the student's",
     )
     top_k: int | None = Field(
         default=None, ge=1, description="compare the teacher's likeliest tokens, and all others as one"

@@ -19,7 +19,7 @@ CHUNK = 512
 
 
 class States(NamedTuple):
-    """What a model saw before each token of the loss, and the head that makes logits of it."""
+    """What a model saw before each token, and the head that makes logits of it."""
 
     hidden_NH: Tensor
     head_VH: Tensor

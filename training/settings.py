@@ -31,6 +31,14 @@ class Estimator(StrEnum):
     constant = "constant"  # every token counts alike: a control that learns nothing from the teacher
 
 
+class Weighting(StrEnum):
+    """By what a token counts where the response was drawn by other probabilities than the student's."""
+
+    none = "none"  # as if it had been the student's own
+    token = "token"  # the ratio of the two probabilities of the token
+    prefix = "prefix"  # their product over the response so far, truncated
+
+
 class TeacherKind(StrEnum):
     ema = "ema"  # the student's exponential moving average
     live = "live"  # the student as it is

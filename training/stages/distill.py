@@ -52,7 +52,7 @@ from training.data import (
     taught,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import estimated, importance_weights
+from training.losses import Estimation, Written, estimated
 from training.model import (
     Loaded,
     backbone_of,
@@ -176,7 +176,7 @@ def _row(example: Example, stage: Distill, trace: Trace | None, schema: Category
 
 
 class Trainer(Writes, KeepsAdapters, DistillationTrainer):
-    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N tokens of the loss."""
+    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N completion tokens in a row."""
 
     def __init__(
         self, stage: Distill, external: PreTrainedModel | None = None, vllm: Vllm | None = None, **kwargs: Any
@@ -221,16 +221,17 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         states = self.states(student, student, inputs, "")
         with torch.no_grad(), self.teaching(student) as teacher:
             teacher_states = self.states(student, teacher, inputs, "teacher_")
-        written_N = inputs["completion_ids"][inputs["loss_mask"].bool()]
-        compared = Compared(stage.divergence, stage.top_k, stage.clip)
-        terms = terms_of(states, teacher_states, written_N, compared)
-        loss_N = estimated(stage.estimator, terms, inputs["loss_mask"], stage.discount)
-        if "drawn_logps" in inputs:
-            drawn_N = inputs["drawn_logps"][inputs["loss_mask"].bool()]
-            self._metrics["train"]["sampler_gap"].append((terms.logps_N - drawn_N).abs().mean().item())
-            loss_N = loss_N * importance_weights(terms.logps_N, drawn_N)
-        count = torch.tensor(len(written_N), device=loss_N.device)
-        return loss_N.sum() / num_items_in_batch, terms.entropies_N.sum(), count
+        written_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
+        terms = terms_of(states, teacher_states, written_N, Compared(stage.divergence, stage.top_k, stage.clip))
+        drawn_BT = inputs.get("drawn_logps")
+        if drawn_BT is not None:
+            gap_N = terms.logps_N - drawn_BT[inputs["completion_mask"].bool()]
+            self._metrics["train"]["sampler_gap"].append(gap_N.abs().mean().item())
+        how = Estimation(stage.estimator, stage.discount, stage.weighting)
+        written = Written(inputs["completion_mask"], inputs["loss_mask"], drawn_BT)
+        loss = estimated(how, terms, written).sum() / num_items_in_batch
+        count = torch.tensor(len(written_N), device=loss.device)
+        return loss, terms.entropies_N.sum(), count
 
     @contextmanager
     def teaching(self, student: PeftModel) -> Iterator[PreTrainedModel | PeftModel]:
@@ -256,11 +257,11 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         return States(hidden_NH, model.get_output_embeddings().weight)
 
     def _hidden(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
-        """The states before the tokens of the loss, (N, H)."""
+        """The states before the completion tokens, (N, H)."""
         ids_BL = torch.cat([inputs[f"{who}prompt_ids"], inputs["completion_ids"]], dim=1)
         mask_BL = torch.cat([inputs[f"{who}prompt_mask"], inputs["completion_mask"]], dim=1)
         hidden_BTH = self._get_last_hidden_state(model, ids_BL, mask_BL, inputs["completion_ids"].size(1))
-        hidden_NH: Tensor = hidden_BTH[inputs["loss_mask"].bool()]
+        hidden_NH: Tensor = hidden_BTH[inputs["completion_mask"].bool()]
         return hidden_NH
 
     def _hidden_in_rows(
@@ -277,8 +278,8 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         branches = read_trunks(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         labels_BT = branches.pop("labels")
         hidden_BTH = backbone_of(model)(**branches).last_hidden_state
-        hidden_MH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]  # M: of all completion tokens
-        return hidden_MH[inputs["loss_mask"][inputs["completion_mask"].bool()].bool()]
+        hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
+        return hidden_NH
 
 
 def _row_by_row(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
