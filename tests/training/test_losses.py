@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training import losses, projection
+from training.head import Head
 from training.losses import (
     IMPORTANCE_CAP,
     Estimation,
@@ -86,7 +87,7 @@ def test_our_losses_and_gradients_are_those_of_trl(
     )
     their_gradients = torch.autograd.grad(theirs, (hidden, head))
     chosen, written = mask.bool(), torch.tensor([3, 1, 4, 1])
-    student, teacher = States(hidden[chosen], head), States(teacher_hidden[chosen], head)
+    student, teacher = States(hidden[chosen], Head(head)), States(teacher_hidden[chosen], Head(head))
     terms = terms_of(student, teacher, written, Compared(divergence))
     learned = Written(mask, mask)
     ours = estimated(Estimation(Estimator.analytic), terms, learned).sum() / count

@@ -51,6 +51,7 @@ from training.data import (
     read_traces,
     taught,
 )
+from training.head import check_head, head_of
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import Estimation, Written, estimated
 from training.model import (
@@ -83,6 +84,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     external = None if stage.teacher_model is None else _external(stage.teacher_model, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
     for model in (loaded.model, *filter(None, [external])):
+        check_head(model)
         check_fits(model, longest, stage.max_new_tokens, _REMEDY)
     callbacks = []
     if stage.teacher is TeacherKind.ema:
@@ -254,7 +256,7 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
     ) -> States:
         shared = can_share(student) and can_share(model)
         hidden_NH = (self._hidden_in_rows if shared else self._hidden)(model, inputs, who)
-        return States(hidden_NH, model.get_output_embeddings().weight)
+        return States(hidden_NH, head_of(model))
 
     def _hidden(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
         """The states before the completion tokens, (N, H)."""

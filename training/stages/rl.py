@@ -37,6 +37,7 @@ from training.artifacts import FailureCode, Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
 from training.data import Example, balanced, hint_for, make_example, read_labelled
+from training.head import check_head
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import drawn_as_sequences, importance_weights
 from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
@@ -54,6 +55,7 @@ _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     _check_share(stage)
     loaded = load(manifest, stage)
+    check_head(loaded.model)
     curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
