@@ -154,7 +154,9 @@ def paired_difference(differences: Sequence[int]) -> Measure:
     """Of independent pairs, each won (1), lost (-1) or neither (0)."""
     won, lost, n = differences.count(1), differences.count(-1), len(differences)
     interval = paired_interval(won, lost, n)
-    return Measure(value=(won - lost) / n if n else None, n=n, ci95=interval, paired=(won, lost) if n else None)
+    return Measure(
+        value=(won - lost) / n if n else None, n=n, ci95=interval, paired=(won, lost) if n else None
+    )
 
 
 def mean_difference(conversations: Sequence[str], differences: Sequence[float]) -> Measure:

@@ -51,7 +51,9 @@ def head_of(model: PreTrainedModel | PeftModel) -> Head:
     last, config = model.get_output_embeddings(), whole_of(model).config.get_text_config()
     divided, multiplied = (getattr(config, name, None) for name in ("logits_scaling", "logit_scale"))
     scale = (1.0 if multiplied is None else float(multiplied)) / (1.0 if divided is None else float(divided))
-    return Head(last.weight, getattr(last, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+    return Head(
+        last.weight, getattr(last, "bias", None), scale, getattr(config, "final_logit_softcapping", None)
+    )
 
 
 def check_head(model: PreTrainedModel | PeftModel) -> None:

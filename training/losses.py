@@ -158,7 +158,9 @@ def weights_of(weighting: Weighting, logps_BT: Tensor, drawn_logps_BT: Tensor) -
             return Weights(alone_BT, alone_BT)
         case Weighting.prefix:
             sums_BT = ratios_BT.cumsum(1)
-            before_BT, through_BT = (x.exp().clamp(max=IMPORTANCE_CAP) for x in (sums_BT - ratios_BT, sums_BT))
+            before_BT, through_BT = (
+                x.exp().clamp(max=IMPORTANCE_CAP) for x in (sums_BT - ratios_BT, sums_BT)
+            )
             return Weights(before_BT, through_BT)
 
 

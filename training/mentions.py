@@ -22,9 +22,9 @@ _NOUN = (
     r"excludes?|criteri(?:on|a)|boxed)"
 )
 _NAMED = re.compile(
-    rf"\b{_NOUN}[*_]*(?:\s+(?:is|was|must be|should be|would be|code))?[\s:=(\[{{$\\*_`'\"]*$", re.I
+    rf"\b{_NOUN}[*_]*(?:\s+(?:is|was|must be|should be|would be|code))?[\s:=(\[{{$\\*_`'\"]*$", re.IGNORECASE
 )
-_MARKED = re.compile(r"=\s+(?:not\s+)?$|\bfits\s+$", re.I)
+_MARKED = re.compile(r"=\s+(?:not\s+)?$|\bfits\s+$", re.IGNORECASE)
 _BEFORE_QUOTE = re.compile(r'^[)\]`*]{0,3}[:,]?\s+["“«]')
 _BEFORE_VERB = re.compile(
     r"^[)\]`*]{0,3}\s+(?:fits|matches|applies|covers|describes|requires|says|does(?:n't)?|would|"
@@ -35,12 +35,12 @@ _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?:;]\s+|\n\s*|[\"“«(]\s*)$")
 _OTHER_LETTER = re.compile(
     r"\b(?:plan|size|vitamin|grade|type|model|class|series|zone|gate|terminal|row|level|tier|section|group|point|"
     r"version|appendix|hepatitis|room|platform|building|block|unit|street|part|side|mr|mrs|ms|dr)\.?\s+$",
-    re.I,
+    re.IGNORECASE,
 )
 _NEGATED = re.compile(
     r"(?:\b(?:not|no|nor|neither|than|instead of|unlike|without|excludes?|excluding|ruled? out|rejects?)|n't)"
     r"\b[^.;\n]{0,25}$",
-    re.I,
+    re.IGNORECASE,
 )
 _DENIED = re.compile(
     r"^\W{0,3}\s*(?:(?:does|do|is|are|was|would|can|could)(?:n't| not)\b|(?:is|are|was) (?:out|excluded|ruled out|"
@@ -49,7 +49,7 @@ _DENIED = re.compile(
 _PLACE = re.compile(
     r"\b(?:first|second|third|fourth|fifth|sixth|last|\d+(?:st|nd|rd|th))\s+"
     rf"(?:{_NOUN}|entry|line)\b|\b(?:option|category|choice)\s+(?:number\s+|no\.?\s*)?\d",
-    re.I,
+    re.IGNORECASE,
 )
 _NEAR = 60  # characters beside a place that are looked at
 
@@ -152,7 +152,7 @@ def _read(prose: str, match: re.Match[str], codes: tuple[str, ...]) -> _Is:
     named = _NAMED.search(before) is not None
     if word not in codes:
         # "option b" and "option Z": somebody's code, but nobody knows whose.
-        meant = word.isupper() and word != "I" or len(word) == 1 and word.upper() in codes
+        meant = (word.isupper() and word != "I") or (len(word) == 1 and word.upper() in codes)
         return _Is.doubtful if named and meant else _Is.word
     if re.match(r"\.\w", after) or re.search(r"\w\.$", before):
         return _Is.word  # of an abbreviation

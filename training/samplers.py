@@ -62,7 +62,9 @@ class Writes:
             model, prompts, self.sampling, self.eos_token_ids, self.processing_class.pad_token_id
         )
 
-    def _tokenize_prompts(self, prompts: list[list[ChatMessage]]) -> tuple[list[list[int]], None, dict[str, Any]]:
+    def _tokenize_prompts(
+        self, prompts: list[list[ChatMessage]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
         """trl's, with the one rendering that serving and every other stage has. Neither images nor other fields."""
         return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}
 

@@ -46,6 +46,13 @@ class TeacherKind(StrEnum):
     external = "external"  # another model with the same tokenizer
 
 
+class Schedule(StrEnum):
+    """How the learning rate goes on after it has warmed up."""
+
+    constant = "constant"
+    cosine = "cosine"  # down to nothing: half as much is learned in the same steps
+
+
 class Tuning(StrEnum):
     lora = "lora"
     full = "full"  # every weight; the base stays beside them, for teachers and for the distance to it
@@ -71,6 +78,7 @@ class Learning(Settings):
     batch_size: int = Field(default=32, ge=1)
     micro_batch_size: int = Field(default=32, ge=1)
     warmup_steps: int = Field(default=10, ge=0)
+    schedule: Schedule = Schedule.constant
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_seconds: float | None = Field(default=None, gt=0)
     checkpoint_every: int = Field(default=50, ge=1)

@@ -71,7 +71,9 @@ def test_a_model_as_accurate_as_the_base_still_passes_most_gates() -> None:
 RIGHT, WRONG = (Moved(1, "a", "b", "a", after, "b") for after in ("b", "a"))
 
 
-def answers(rng: np.random.Generator, together: float, levels: Sequence[int], chances: Sequence[float]) -> list[list[int]]:
+def answers(
+    rng: np.random.Generator, together: float, levels: Sequence[int], chances: Sequence[float]
+) -> list[list[int]]:
     """Of 90 conversations one to five answers each; together: how often those of one are all alike."""
     made = []
     for _ in range(90):
@@ -102,12 +104,16 @@ def test_flip_accuracy_below_its_floor_by_the_slack_passes_one_gate_in_forty_at_
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0.0, 0.1), (0.01, 0.11), (0.06, 0.16)])
-def test_flip_accuracy_lost_by_margin_and_slack_passes_one_gate_in_forty_at_most(won: float, lost: float) -> None:
+def test_flip_accuracy_lost_by_margin_and_slack_passes_one_gate_in_forty_at_most(
+    won: float, lost: float
+) -> None:
     limit, runs = not_worse("flip_accuracy"), 500
 
     def one(rng: np.random.Generator) -> bool:
         found = answers(rng, 0.6, (1, -1, 0), (won, lost, 1 - won - lost))
-        return passes(limit, (36, 63, 90), lambda n: measures.mean_difference(*zip(*named(found[:n]), strict=True)))  # type: ignore[arg-type]
+        return passes(
+            limit, (36, 63, 90), lambda n: measures.mean_difference(*zip(*named(found[:n]), strict=True))
+        )  # type: ignore[arg-type]
 
     assert at_most_promised(share(runs, one), runs)
 
@@ -126,8 +132,11 @@ def test_the_ends_of_a_paired_interval_are_as_far_from_the_counts_as_the_test_al
             return sum(count * log(max(chance, 1e-300)) for count, chance in cells if count)
 
         grid = np.linspace(max(0.0, -end), (1 - end) / 2, 200_001)
-        losing = max(grid[:: 200], key=likelihood)
-        losing = max(np.linspace(max(0.0, -end, losing - 0.01), min((1 - end) / 2, losing + 0.01), 4001), key=likelihood)
+        losing = max(grid[::200], key=likelihood)
+        losing = max(
+            np.linspace(max(0.0, -end, losing - 0.01), min((1 - end) / 2, losing + 0.01), 4001),
+            key=likelihood,
+        )
         distance = abs(won - lost - n * end) / sqrt(n * (2 * losing + end * (1 - end)))
         assert distance == pytest.approx(1.96, rel=2e-3)
 
@@ -143,6 +152,8 @@ def test_pairs_that_never_differ_are_not_certain_to_be_alike() -> None:
 
 def test_values_are_those_of_the_contract() -> None:
     rng = np.random.default_rng(0)
-    judged = {str(i): Judged(str(rng.choice(["a", "a", "b"])), str(rng.choice(["a", "b"]))) for i in range(60)}
+    judged = {
+        str(i): Judged(str(rng.choice(["a", "a", "b"])), str(rng.choice(["a", "b"]))) for i in range(60)
+    }
     assert measures.accuracy(judged).value == pytest.approx(score.accuracy(list(judged.values())))
     assert measures.over_selection(judged).value == pytest.approx(score.over_selection(list(judged.values())))

@@ -243,7 +243,12 @@ def analytic_as_printed(toy: Toy, sequence: tuple[int, ...]) -> Tensor:
 
 TOKEN, ANALYTIC = Estimation(Estimator.token), Estimation(Estimator.analytic)
 REWARD_TO_GO, RAO_BLACKWELL = Estimation(Estimator.token, 1.0), Estimation(Estimator.rao_blackwellized)
-NAMES = {"token": TOKEN, "reward to go": REWARD_TO_GO, "analytic": ANALYTIC, "Rao-Blackwellized": RAO_BLACKWELL}
+NAMES = {
+    "token": TOKEN,
+    "reward to go": REWARD_TO_GO,
+    "analytic": ANALYTIC,
+    "Rao-Blackwellized": RAO_BLACKWELL,
+}
 
 
 @pytest.mark.parametrize(
@@ -294,7 +299,9 @@ def test_a_product_over_the_prefix_makes_up_for_another_sampler_and_a_tokens_rat
 
     assert bias(Weighting.prefix) < 0.3 * min(bias(Weighting.none), bias(Weighting.token))
     monkeypatch.setattr(losses, "IMPORTANCE_CAP", float("inf"))
-    none, token, prefix = (bias(weighting) for weighting in (Weighting.none, Weighting.token, Weighting.prefix))
+    none, token, prefix = (
+        bias(weighting) for weighting in (Weighting.none, Weighting.token, Weighting.prefix)
+    )
     if how.estimator is Estimator.token:
         assert token < none  # it makes up for the token itself, and not for what it stands after
     else:

@@ -97,10 +97,15 @@ def moved(completion: str, old: tuple[str, ...], new: tuple[str, ...]) -> str | 
 
 
 @pytest.mark.parametrize("style", CLEAR)
-@pytest.mark.parametrize("old", [("A", "B", "C", "D"), ("B", "A", "D", "C"), ("Q", "X", "I", "U"), ("AB", "K", "ZZ", "M")])
+@pytest.mark.parametrize(
+    "old", [("A", "B", "C", "D"), ("B", "A", "D", "C"), ("Q", "X", "I", "U"), ("AB", "K", "ZZ", "M")]
+)
 def test_every_code_of_clear_prose_follows_its_meaning(style: str, old: tuple[str, ...]) -> None:
     """A letter that could be a word keeps its codes; what is moved at all is moved whole."""
-    certain = not {"A", "I"} & set(old) and max(map(len, old)) == 1 or style in ("the base's", "with what excludes")
+    certain = (not {"A", "I"} & set(old) and max(map(len, old)) == 1) or style in (
+        "the base's",
+        "with what excludes",
+    )
     for new in [("C", "D", "A", "B"), ("I", "J", "K", "L"), ("B", "C", "D", "A"), ("AC", "AD", "OK", "E")]:
         text = moved(filled(CLEAR[style], old), old, new)
         if text is not None or certain:
@@ -190,7 +195,9 @@ def test_prose_that_counts_categories_is_not_moved_to_another_order() -> None:
     new = ("W", "X", "Y", "Z")
     assert retarget(trace, SCHEMA, Rendering(identity(SCHEMA), new).example(TALK)) is not None
     shuffled = next(
-        p for p in (shuffle(SCHEMA, random.Random(seed)) for seed in range(20)) if p.schema.keys[1] != "parcel"
+        p
+        for p in (shuffle(SCHEMA, random.Random(seed)) for seed in range(20))
+        if p.schema.keys[1] != "parcel"
     )
     assert retarget(trace, SCHEMA, Rendering(shuffled, new).example(TALK)) is None
 

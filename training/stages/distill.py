@@ -16,7 +16,8 @@ trace's codes are moved along with their meanings (a trace whose prose does not 
 it was written for), or, where there is no trace, the hint is the condition. A few
 examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
 
-On the traces instead of its own words (`on_policy` false) this is offline distillation; on general prompts with the
+On the traces instead of its own words (`on_policy` false) this is offline distillation, by a teacher that is shown the
+answer and never the trace that is being read, which it would copy; on general prompts with the
 base as the teacher it is re-invocation, which gives back what earlier stages took.
 
 Built on trl 1.16.0's DistillationTrainer through three private methods; tests hold what they must do.
@@ -111,7 +112,6 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
 def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
     return DistillationConfig(
         **trainer_arguments(manifest, stage, stage.steps),
-        lr_scheduler_type="constant_with_warmup",
         temperature=1.0,
         max_completion_length=stage.max_new_tokens,
         shuffle_dataset=False,
@@ -224,7 +224,9 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         with torch.no_grad(), self.teaching(student) as teacher:
             teacher_states = self.states(student, teacher, inputs, "teacher_")
         written_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
-        terms = terms_of(states, teacher_states, written_N, Compared(stage.divergence, stage.top_k, stage.clip))
+        terms = terms_of(
+            states, teacher_states, written_N, Compared(stage.divergence, stage.top_k, stage.clip)
+        )
         drawn_BT = inputs.get("drawn_logps")
         if drawn_BT is not None:
             gap_N = terms.logps_N - drawn_BT[inputs["completion_mask"].bool()]

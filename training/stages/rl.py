@@ -118,7 +118,6 @@ def config_of(manifest: StageManifest, stage: Rl) -> GRPOConfig:
     arguments = trainer_arguments(manifest, stage, stage.steps)
     return GRPOConfig(
         **arguments,
-        lr_scheduler_type="constant_with_warmup",
         num_generations=stage.generations,
         steps_per_generation=arguments["gradient_accumulation_steps"] * stage.updates_per_generation,
         max_completion_length=stage.max_new_tokens,

@@ -121,7 +121,6 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     arguments = trainer_arguments(manifest, stage, lesson.steps)
     return SFTConfig(
         **arguments | {"per_device_train_batch_size": stage.micro_batch_size // lesson.sharing},
-        lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
         packing=False,
