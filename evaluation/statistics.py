@@ -1,9 +1,9 @@
 """Intervals. Items of one conversation are not independent, so whole conversations are resampled.
 
 Percentiles of few resampled conversations are too narrow, most of all where what is counted is rare: a resample never
-holds an event that the sample does not. So a share, or a difference of shares, is resampled with one conversation more at
-each end of what it can be, and the interval is as much wider as Student's t is wider than the normal distribution. Where
-items are independent no resampling is needed, and shares and paired differences have score intervals.
+holds an event that the sample does not. So a share, or a difference of shares, is resampled with one conversation more
+at each end of what it can be, and the interval is as much wider as Student's t is wider than the normal distribution.
+Where items are independent no resampling is needed, and shares and paired differences have score intervals.
 
 Every measure of ours is a function of sums over items. So a resample is a vector of weights over conversations, all
 resamples together are one matrix product, and a statistic maps sums_RM (R resamples, M sums) to values_R, nan where
@@ -46,8 +46,8 @@ def clustered_interval(
 ) -> Interval | None:
     """95 % percentile interval; None with fewer than two clusters or where most resamples leave no value.
 
-    terms_IM: what each item adds to each sum. clusters: the conversation of each item. ends: of a `ratio`, the least and
-    the most that an item can add to its numerator.
+    terms_IM: what each item adds to each sum. clusters: the conversation of each item. ends: of a `ratio`, the least
+    and the most that an item can add to its numerator.
     """
     names, cluster_I = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
     if len(names) < 2:

@@ -72,7 +72,7 @@ class Found(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a response is read with. codes: aligned with schema.answers. customer: what may be quoted besides conditions."""
+    """What a response is read with. codes: aligned with schema.answers. customer: what else may be quoted."""
 
     schema: CategorySchema
     codes: tuple[str, ...]

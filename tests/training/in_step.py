@@ -1,5 +1,7 @@
-"""`python -m tests.training.in_step run MANIFEST`: a stage that checks after every step that all processes agree, and says
-how many responses each of them writes at once."""
+"""`python -m tests.training.in_step run MANIFEST`: a stage that checks after every step that all processes agree.
+
+It says how many responses each of them writes at once.
+"""
 
 import sys
 from typing import Any

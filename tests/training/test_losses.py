@@ -134,7 +134,7 @@ def test_a_clip_bounds_what_one_token_adds_and_nothing_else() -> None:
 
 
 def test_estimators_see_their_own_sequence_and_no_padding() -> None:
-    """Two sequences, of which the first token of one is written and not learned, and the last of the other is padding."""
+    """Two sequences, of which the first token of one is not learned, and the last of the other is padding."""
     written = Written(torch.tensor([[1, 1, 1], [1, 1, 0]]), torch.tensor([[0, 1, 1], [1, 1, 0]]))
     ours, teachers = torch.tensor([-1.0, -2, -3, -4, -5]), torch.tensor([-3.0, -2, -1, -4, -6])
     ours.requires_grad_()

@@ -1,4 +1,4 @@
-"""Responses in the prose of several models under other codes: every code follows its meaning, or the text keeps them."""
+"""Responses in the prose of several models under other codes: each follows its meaning, or the text keeps its own."""
 
 import json
 import random

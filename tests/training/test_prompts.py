@@ -18,7 +18,8 @@ from training.samplers import Writes
 from training.stages import distill, rl
 
 # As Qwen3's: without the switch the model opens the block itself.
-_HYBRID = "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+_SWITCHED_OFF = "enable_thinking is defined and enable_thinking is false"
+_HYBRID = "{% if " + _SWITCHED_OFF + " %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
 
 
 @pytest.fixture
