@@ -16,7 +16,8 @@ from evaluation.contract.record import Conversation, parse_jsonl
 from evaluation.contract.render import ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
 from training import mentions
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
+from training.protocol import FailureCode
 from training.teachers.privileged import (
     Hint,
     HintKind,

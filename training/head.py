@@ -14,8 +14,9 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.model import backbone_of, whole_of
+from training.protocol import FailureCode
 
 _PROBE = 8  # tokens
 _CLOSE = 1e-2  # of the largest logit; bf16 keeps three digits

@@ -5,6 +5,7 @@ from enum import StrEnum
 from evaluation.contract.parse import decided_by, evidence, parse
 from training.data import Example
 from training.mentions import Shown, contradicts
+from training.rewards import is_in_form
 
 
 class Quality(StrEnum):
@@ -17,10 +18,12 @@ class Quality(StrEnum):
 
 def judge(text: str, example: Example) -> Quality | None:
     """None where the response is not to be learned from."""
-    shown = Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])
-    if contradicts(text, shown, example.gold) or not text.rstrip().endswith(example.gold_code):
-        return None
     answer = parse(text, example.schema, example.prompt.codes)
+    if answer.category != example.gold or not is_in_form(text, answer, example.schema, example.prompt.codes):
+        return None
+    shown = Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])
+    if contradicts(text, shown, example.gold):
+        return None
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))
     if decided and quoted:

@@ -21,10 +21,11 @@ from peft import PeftModel
 from torch import Tensor
 
 from evaluation.contract.render import ChatMessage
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.config import StageManifest
-from training.model import STUDENT, prompt_tokens, uses_bf16
+from training.model import STUDENT, load_tokenizer, prompt_tokens, uses_bf16
 from training.progress import Events
+from training.protocol import FailureCode
 from training.rollouts import Sampling, sample_repeated
 from training.settings import Sampler, Tuning, Writing
 
@@ -90,6 +91,7 @@ class Vllm:
         Raises: StageFailed where it does not start.
         """
         self._sampling, self._loads = sampling, 0
+        self._ends = [load_tokenizer(base).eos_token_id]
         self._folder = tempfile.TemporaryDirectory(prefix="steerwise-sampler-")
         on_gpu = torch.cuda.is_available()
         try:
@@ -128,6 +130,7 @@ class Vllm:
                 max_tokens=self._sampling.max_new_tokens,
                 logprobs=0,
                 seed=seed,
+                stop_token_ids=self._ends,
                 detokenize=False,
             )
             for seed in seeds

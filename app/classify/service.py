@@ -20,11 +20,11 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.errors import AppError, Problem, ServingAway
 from app.limits import Limits
-from app.pipeline.files import ANSWER_TOKENS
 from app.serving.replicas import ONCE_MORE, Replicas
 from app.settings import Settings
 from app.tracing import HEADER, Trace
 from app.usage.service import Meter
+from evaluation.contract import budget
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
 from evaluation.predictor import Prediction, PredictorError, Sending, VllmPredictor
@@ -146,7 +146,7 @@ async def _stream(
     schema, codes = serving.page
     name = serving.live.adapter
     with _failures(), at.replicas.borrowed(name) as replica:
-        predictor = VllmPredictor(replica.client, name, *codes, sending=errand.sending())
+        predictor = VllmPredictor(replica.client, name, codes, sending=errand.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -155,8 +155,8 @@ async def _stream(
 async def check_length(at: Desk, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
     schema, codes = serving.page
-    prompt = "\n".join(m["content"] for m in render(schema, conversation, codes.texts).messages)
-    room = at.settings.vllm_max_model_len - ANSWER_TOKENS
+    prompt = budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
+    room = budget.room(await at.codebook.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
     tokens = await at.codebook.tokens(prompt)

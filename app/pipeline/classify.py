@@ -1,7 +1,6 @@
 """`steerwise classify`: a trained model, a schema that may have been edited since, and conversations."""
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +12,19 @@ from rich.console import Console
 from app.errors import InputError, ServingError
 from app.pipeline.answers import Answered, answer, answer_json, answer_lines
 from app.pipeline.console import Progress
-from app.pipeline.files import read_conversation, read_conversations, read_schema
+from app.pipeline.files import read_file, read_schema
 from app.serving import adapters, model_folder
 from app.serving.base import Base, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import Endpoint, serving
 from app.settings import Settings
 from evaluation.beside.calibrator import applied
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.text import blank
 from evaluation.predictor import Codes
+from evaluation.terminal import json_text, say
 
 
 class Asked(NamedTuple):
@@ -32,15 +34,23 @@ class Asked(NamedTuple):
     codes: Codes
     schema: CategorySchema
     conversations: Sequence[Conversation]
+    mode: Mode
 
     @property
     def temperature(self) -> float | None:
-        """Under another schema than the one that it was fitted under, nothing is known of confidences."""
-        return self.note.temperature if self.schema.sha256 == self.note.schema_sha256 else None
+        """Under another schema or in another mode than it was fitted for, nothing is known of confidences."""
+        fitted = self.schema.sha256 == self.note.schema_sha256 and self.mode is self.note.mode
+        return self.note.temperature if fitted else None
 
 
-def read(model: Path, schema_file: Path, text: str | None, conversation_file: Path | None) -> Asked:
-    """Raises: InputError, before anything is started."""
+def read(
+    model: Path,
+    schema_file: Path,
+    text: str | None,
+    conversation_file: Path | None,
+    mode: Mode | None = None,
+) -> Asked:
+    """mode: None: the one that the model was examined in. Raises: InputError, before anything is started."""
     folder, note = model_folder.read(model)
     schema = read_schema(schema_file)
     conversations = _conversations(text, conversation_file)
@@ -49,12 +59,16 @@ def read(model: Path, schema_file: Path, text: str | None, conversation_file: Pa
         raise InputError(
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
-    return Asked(folder, note, base, codes_for(base.folder, schema), schema, conversations)
+    return Asked(folder, note, base, codes_for(base.folder, schema), schema, conversations, mode or note.mode)
 
 
 def run(asked: Asked, base_url: str | None, settings: Settings, progress: Progress) -> list[Answered]:
     if asked.note.verdict != "passed":
         progress.note(f"warning: the gate's verdict on this model is {asked.note.verdict}")
+    if asked.mode is not asked.note.mode:
+        progress.note(
+            f"warning: the gate has examined this model in mode {asked.note.mode}, not in {asked.mode}"
+        )
     if base_url is not None:
         return _ask(_there(base_url), _model_there(base_url, asked, settings), asked)
     beside = asked.folder.parent
@@ -69,13 +83,15 @@ def run(asked: Asked, base_url: str | None, settings: Settings, progress: Progre
 def show(answered: Sequence[Answered], schema: CategorySchema, console: Console, *, as_json: bool) -> None:
     for one in answered:
         if as_json:
-            print(json.dumps(answer_json(one), ensure_ascii=False))
+            say(json_text(answer_json(one)))
         else:
             console.print("\n".join([*answer_lines(one, schema), ""]), markup=False)
 
 
 def _ask(endpoint: Endpoint, model: str, asked: Asked) -> list[Answered]:
-    answered = asyncio.run(answer(endpoint, model, asked.codes, asked.schema, asked.conversations))
+    answered = asyncio.run(
+        answer(endpoint, model, asked.codes, asked.schema, asked.conversations, asked.mode)
+    )
     return [one._replace(prediction=applied(one.prediction, asked.temperature)) for one in answered]
 
 
@@ -83,9 +99,9 @@ def _conversations(text: str | None, file: Path | None) -> Sequence[Conversation
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
     if file is not None:
-        return [read_conversation(file)] if file.suffix == ".json" else read_conversations(file, None)
+        return read_file(file, None).conversations
     assert text is not None
-    if not text.strip():
+    if blank(text):
         raise InputError("--text is empty")
     return [conversation_from_text(text)]
 

@@ -26,8 +26,6 @@ INSTRUCTION = (
 ANSWER_MARK = "\nAnswer:"
 FAST_PREFIX = "Answer:"  # written for the model where it is to answer without reasoning
 NONE_TEXT = "none of these"
-# A hybrid model's template opens a block for thinking otherwise, in serving or in training alone where one forgets it.
-TEMPLATE_SWITCHES = {"enable_thinking": False}
 
 
 class ChatMessage(TypedDict):

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
+from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.perturb import identity
-from evaluation.contract.render import TEMPLATE_SWITCHES, candidate_codes
+from evaluation.contract.render import candidate_codes
 from tests.training.shop import Tenant
 from training.config import Distill, Rl, StageManifest
 from training.data import Rendering
@@ -40,7 +41,7 @@ def test_messages_are_rendered_with_the_switches_that_serving_sends(hybrid: Path
     codes = tuple(code for code, _ in zip(candidate_codes(), tenant.schema.answers, strict=False))
     messages = Rendering(identity(tenant.schema), codes).example(tenant.conversations[0]).prompt.messages
     served = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True, **TEMPLATE_SWITCHES
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, **TEMPLATE_ARGUMENTS
     )
     tokens = prompt_tokens(tokenizer, messages)
     assert tokens == served["input_ids"]
