@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from training.data import Example
+from training.mentions import Shown, contradicts
 from training.rewards import is_in_form
 
 
@@ -19,6 +20,9 @@ def judge(text: str, example: Example) -> Quality | None:
     """None where the response is not to be learned from."""
     answer = parse(text, example.schema, example.prompt.codes)
     if answer.category != example.gold or not is_in_form(text, answer, example.schema, example.prompt.codes):
+        return None
+    shown = Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])
+    if contradicts(text, shown, example.gold):
         return None
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))

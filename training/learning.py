@@ -32,7 +32,7 @@ from training.config import StageManifest
 from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
 from training.protocol import FailureCode
-from training.settings import Learning
+from training.settings import Learning, Schedule
 from training.validation import Validation
 
 _SHOWN = (
@@ -58,6 +58,8 @@ _SHOWN = (
     "step_time",
 )
 
+_SCHEDULES = {Schedule.constant: "constant_with_warmup", Schedule.cosine: "cosine"}
+
 
 def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> dict[str, Any]:
     """Keyword arguments that every TRL configuration takes.
@@ -78,6 +80,7 @@ def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> d
         "data_seed": manifest.seed,
         "max_steps": steps,
         "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": _SCHEDULES[stage.schedule],
         "warmup_steps": min(stage.warmup_steps, steps // 4),
         "max_grad_norm": stage.max_grad_norm,
         "per_device_train_batch_size": stage.micro_batch_size,

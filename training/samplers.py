@@ -20,9 +20,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import StageManifest
-from training.model import STUDENT, load_tokenizer, uses_bf16
+from training.model import STUDENT, load_tokenizer, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.protocol import FailureCode
 from training.rollouts import Sampling, sample_repeated
@@ -61,6 +62,12 @@ class Writes:
         return sample_repeated(
             model, prompts, self.sampling, self.eos_token_ids, self.processing_class.pad_token_id
         )
+
+    def _tokenize_prompts(
+        self, prompts: list[list[ChatMessage]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """trl's, with the one rendering that serving and every other stage has. Neither images nor other fields."""
+        return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}
 
     def drawn_logps(self, completion_ids_BT: Tensor) -> Tensor | None:
         """Those that the last responses were drawn by, (B, T); None where the model itself drew them."""

@@ -48,7 +48,7 @@ def prepare(study: Study, place: Place) -> Prepared:
     inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
     answers = max(len(one.schema.answers) for one in inputs.values())
     pool = load_codes(place.base.folder, max(len(ascii_uppercase), answers)).texts
-    general = _lines(general_prompts(_GENERAL_PROMPTS, pool, place.seed))
+    general = _lines(general_prompts(_GENERAL_PROMPTS, place.seed))
     grounds = {}
     for number, tenant in made.items():
         data = output.write_inputs(Output(place.folder), inputs[number]).resolve()

@@ -70,8 +70,8 @@ def changed(manifest: StageManifest) -> Loaded:
 
 def drawn(manifest: StageManifest, loaded: Loaded, count: int, sharing: int) -> list[Row]:
     assert manifest.traces is not None
-    traces = read_traces(manifest.traces, manifest.category_schema)
-    return sft._rows(manifest, settings_of(manifest), traces, loaded, count, sharing)
+    traces = read_traces(manifest.traces, manifest.category_schema).traces
+    return sft._rows(manifest, settings_of(manifest), traces, loaded, count, sharing)[0]
 
 
 def alone(row: Row) -> list[Row]:

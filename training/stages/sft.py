@@ -32,13 +32,14 @@ from training.artifacts import Finished, StageFailed
 from training.config import Sft, StageManifest
 from training.data import (
     Example,
+    Taught,
     Trace,
     balanced,
     draw_rendering,
     read_labelled,
     read_texts,
     read_traces,
-    retarget,
+    taught,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
@@ -91,11 +92,17 @@ def _steps(stage: Sft, examples: int) -> int:
 
 def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
     assert manifest.traces is not None  # the manifest's validator requires it
-    traces = read_traces(manifest.traces, manifest.category_schema)
+    traces, contradictory = read_traces(manifest.traces, manifest.category_schema)
     steps = _steps(stage, len(traces))
     sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
-    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
-    counts = {"traces": len(traces), "sequences": len(rows) * sharing, "examples_per_schema": sharing}
+    rows, kept_codes = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
+    counts = {
+        "traces": len(traces),
+        "contradictory_traces": contradictory,
+        "sequences": len(rows) * sharing,
+        "sequences_under_own_codes": kept_codes,
+        "examples_per_schema": sharing,
+    }
     return Lesson(rows, steps, sharing, counts)
 
 
@@ -115,7 +122,6 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     arguments = trainer_arguments(manifest, stage, lesson.steps)
     return SFTConfig(
         **arguments | {"per_device_train_batch_size": stage.micro_batch_size // lesson.sharing},
-        lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
         packing=False,
@@ -125,8 +131,9 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
 
 def _rows(
     manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, wanted: int, sharing: int
-) -> list[Row]:
-    """wanted: examples, a multiple of the micro-batch; as many as the steps take, going round the traces."""
+) -> tuple[list[Row], int]:
+    """wanted: examples, a multiple of the micro-batch; as many as the steps take, going round the traces. Returns how
+    many of them kept the codes that their trace was written under, too."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     by_id = {trace.id: trace for trace in traces}
@@ -135,22 +142,19 @@ def _rows(
     def length(conversation: Conversation) -> int:  # characters stand for tokens
         return len(render_conversation(conversation)) + len(by_id[conversation.id].completion)
 
-    rows = []
+    rows, kept_codes = [], 0
     for members in by_length(chosen, stage.micro_batch_size, sharing, length, rng):
         rendering = draw_rendering(schema, pool, rng, stage.perturb)
-        examples = [rendering.example(member) for member in members]
-        texts = [_target(stage, by_id, schema, e) for e in examples]
-        sequences = [
-            tokenise(loaded, e.prompt.messages, text) for e, text in zip(examples, texts, strict=True)
-        ]
-        rows.append(row_of(sequences))
-    return rows
+        targets = [_target(stage, by_id, schema, rendering.example(member)) for member in members]
+        rows.append(row_of([tokenise(loaded, t.example.prompt.messages, t.text) for t in targets]))
+        kept_codes += sum(not target.moved for target in targets)
+    return rows, kept_codes
 
 
-def _target(stage: Sft, by_id: dict[str, Trace], schema: CategorySchema, example: Example) -> str:
+def _target(stage: Sft, by_id: dict[str, Trace], schema: CategorySchema, example: Example) -> Taught:
     if stage.reasoning:
-        return retarget(by_id[example.conversation.id], schema, example)
-    return f"{ANSWER_MARK} {example.gold_code}".lstrip()
+        return taught(by_id[example.conversation.id], schema, example)
+    return Taught(example, f"{ANSWER_MARK} {example.gold_code}".lstrip(), True)
 
 
 def _traced(manifest: StageManifest, by_id: dict[str, Trace]) -> list[Conversation]:
