@@ -35,7 +35,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "later", "2026_11_23_criterion"
+revision, down_revision = "later", "2026_11_29_mode"
 
 
 def upgrade():
