@@ -193,16 +193,19 @@ def _threads(settings: Settings, cores: int) -> dict[str, str]:
     cores half of the machine. Where the engine computes itself, on all cores, that is gained; with many cores one is
     not missed, and vLLM's own binding of threads to cores is worth more.
     """
-    in_process = (
-        cores <= FEW_CORES if settings.vllm_cpu_engine == "auto" else settings.vllm_cpu_engine == "in_process"
-    )
-    if not in_process:
+    if cpu_engine(settings, cores) == "separate":
         return {}
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(cores),
     }
+
+
+def cpu_engine(settings: Settings, cores: int) -> str:
+    if settings.vllm_cpu_engine != "auto":
+        return settings.vllm_cpu_engine
+    return "in_process" if cores <= FEW_CORES else "separate"
 
 
 def dtype(settings: Settings) -> str:
