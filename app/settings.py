@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     vllm_urls: Words = ()  # replicas that run already; none: `steerwise serve` starts one
     base: str = Field(
-        "starter", max_length=500
-    )  # that every replica serves: `starter`, a folder, or owner/name
+        "steerwise-135m", max_length=500
+    )  # that every replica serves: the one that ships, a folder, or owner/name
     teacher_urls: Words = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit

@@ -15,13 +15,16 @@ from tempfile import TemporaryDirectory
 from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
-from evaluation.command import InputError
+from evaluation.command import InputError, read_conversations, seed
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
-from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
+from evaluation.contract.overlap import contradictions
+from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.examination import Examination
+from evaluation.formats.reader import Reader
 from evaluation.model_client import check_continues
 from evaluation.page import page
 from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
@@ -31,12 +34,14 @@ from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
 from evaluation.suites.steerability import Suite
+from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         made: Report = given.command(given)
@@ -51,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         PredictorError,
         OSError,
     ) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return BAD_INPUT
     assert made.gate is not None
-    print(made.gate.verdict.value)
+    say(made.gate.verdict.value)
     for reason in made.gate.reasons:
-        print(f"- {reason}")
+        say(f"- {reason}")
     return EXIT[made.gate.verdict]
 
 
@@ -83,7 +88,7 @@ def _run(given: argparse.Namespace) -> Report:
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
     if given.suite is not None and given.suite.exists():
-        print(f"asking the suite in {given.suite}, whatever options of building one say", file=sys.stderr)
+        complain(f"asking the suite in {given.suite}, whatever options of building one say")
         return suite_file.read(given.suite, schema, held_out)
     suite = steerability.build(
         schema,
@@ -110,7 +115,7 @@ def _decide(given: argparse.Namespace) -> Report:
 
 def _explain(given: argparse.Namespace) -> Report:
     made = _decide(given)
-    print("\n".join(explain.lines(made)), end="\n\n")
+    say(*explain.lines(made), end="\n\n")
     return made
 
 
@@ -167,16 +172,16 @@ def _stage(text: str) -> tuple[str, str]:
 
 def _progress(stage: str, done: int, total: int) -> None:
     if done == total or done % 100 == 0:
-        print(f"{stage}: {done} of {total}", file=sys.stderr)
+        complain(f"{stage}: {done} of {total}")
 
 
 def _conversations(path: Path, schema: CategorySchema) -> list[Conversation]:
-    parse = parse_csv if path.suffix == ".csv" else parse_jsonl
-    parsed = parse(path.read_bytes(), schema)
-    if parsed.rejects:
-        first = parsed.rejects[0]
-        print(f"{len(parsed.rejects)} rows left out; line {first.line}: {first.reason}", file=sys.stderr)
-    return parsed.conversations
+    """Without those that are labelled in more than one way: no answer to them is right."""
+    found = read_conversations(Reader(path, schema), path, rejects=True)
+    disputed = {c.id for one in contradictions(c for c in found if c.labelled) for c in one.conversations}
+    if disputed:
+        complain(f"{len(disputed)} conversations left out: their like has another label")
+    return [c for c in found if c.id not in disputed]
 
 
 def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conversation]:
@@ -207,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a file with what is asked, the same for every model; where it does not exist it is built and written",
     )
     run.add_argument("--tenant", help="default: the schema's name")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=seed, default=0)
     run.add_argument("--max-items", type=int, default=1200, help="requests per model")
     run.add_argument(
         "--families",
@@ -223,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SCHEMA",
         help="the schema in other words, for the family `reword`; repeatable",
     )
-    run.add_argument("--max-tokens", type=int, default=160)
+    run.add_argument("--max-tokens", type=int, default=ANSWER_TOKENS)
     run.add_argument("--concurrency", type=int, default=32)
     run.add_argument(
         "--mode",

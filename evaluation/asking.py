@@ -10,6 +10,7 @@ import httpx
 from evaluation import runner
 from evaluation.beside import divergence
 from evaluation.beside.divergence import Divergence
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
 from evaluation.predictor import Codes, VllmPredictor
 from evaluation.runner import Measured, Questions
@@ -48,7 +49,7 @@ class Settings(NamedTuple):
     kept: Path
     progress: Callable[[str, int, int], None]
     concurrency: int = 32
-    max_tokens: int = 160
+    max_tokens: int = ANSWER_TOKENS
     mode: Mode = Mode.reasoned
 
 

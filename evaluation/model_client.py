@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import httpx
 from pydantic_core import from_json
 
-from evaluation import completions
+from evaluation import completions, event_stream
 from evaluation.completions import Completion, PredictorError
 from evaluation.contract.chat import folded, is_about_roles
 
@@ -113,7 +113,7 @@ class ModelClient:
             async with sending as response:
                 if response.status_code != 200:
                     raise _refused(response.status_code, (await response.aread()).decode(errors="replace"))
-                async for chunk in completions.chunks(response.aiter_lines()):
+                async for chunk in completions.chunks(event_stream.async_lines(response.aiter_bytes())):
                     yield chunk
         except httpx.TransportError as error:
             raise _unreachable(error) from error

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from evaluation.completions import Completion, Growing
 from evaluation.completions import PredictorError as PredictorError
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.mode import Mode
 from evaluation.contract.parse import (
@@ -84,7 +85,7 @@ class VllmPredictor:
         model: str,
         codes: Codes,
         *,
-        max_tokens: int = 160,
+        max_tokens: int = ANSWER_TOKENS,
         concurrency: int = 32,
         sending: Sending = DEFAULT_SENDING,
         mode: Mode = Mode.reasoned,
@@ -103,7 +104,11 @@ class VllmPredictor:
         self._places = asyncio.Semaphore(concurrency)
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
-        asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
+        return await self.answer(render(schema, conversation, self.codes), schema, conversation)
+
+    async def answer(self, prompt: Prompt, schema: CategorySchema, conversation: Conversation) -> Prediction:
+        """To a prompt that says more than schema and conversation do, such as a hint. Raises: PredictorError."""
+        asked = _Asked(prompt, schema, conversation)
         async with self._places:
             start = time.perf_counter()
             if self._mode is Mode.fast:

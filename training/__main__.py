@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from training.artifacts import (
     RESULT,
     Cancelled,
-    FailureCode,
     Finished,
     StageFailed,
     drop_checkpoints,
@@ -30,6 +29,7 @@ from training.artifacts import (
 )
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.progress import Events
+from training.protocol import FailureCode
 
 _COMMANDS = {
     "run": "run the stage that a manifest describes",

@@ -4,30 +4,14 @@ import errno
 import json
 import os
 import shutil
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from training.protocol import FailureCode
 
 RESULT = "result.json"
 CHECKPOINTS = "checkpoints"
 _COMPLETE = "complete.json"
-
-
-class FailureCode(StrEnum):
-    non_finite_loss = "non_finite_loss"
-    no_traces = "no_traces"
-    no_examples = "no_examples"
-    prompt_too_long = "prompt_too_long"
-    out_of_memory = "out_of_memory"
-    disk_full = "disk_full"
-    cancelled = "cancelled"
-    base_not_found = "base_not_found"
-    adapter_not_found = "adapter_not_found"
-    input_not_found = "input_not_found"
-    no_single_token_codes = "no_single_token_codes"
-    teacher_unavailable = "teacher_unavailable"
-    unfit_settings = "unfit_settings"
-    unexpected_error = "unexpected_error"
 
 
 class StageFailed(Exception):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 from evaluation.contract.schema import CategorySchema
 from training.settings import (
     EXAMPLES_PER_SCHEMA,
+    NEW_TOKENS,
     Divergence,
     Estimator,
     Learning,
@@ -64,7 +65,7 @@ class Traces(Settings):
     samples: int = Field(default=4, ge=1, le=64, description="responses of each teacher to a conversation")
     limit: int | None = Field(default=None, ge=1, description="conversations used, balanced over categories")
     temperature: float = Field(default=0.8, gt=0)
-    max_new_tokens: int = Field(default=192, ge=8)
+    max_new_tokens: int = NEW_TOKENS
     batch_size: int = Field(default=128, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
     max_usd: float | None = Field(default=None, gt=0, description="no request is sent once so much was spent")

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from evaluation.contract.perturb import Perturbed, for_training, identity
 from evaluation.contract.record import Conversation, parse_jsonl
-from evaluation.contract.render import ChatMessage, Prompt, render
+from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
+from training.protocol import FailureCode
 from training.teachers.privileged import (
     Hint,
     HintKind,
@@ -29,7 +30,9 @@ from training.teachers.privileged import (
 T = TypeVar("T")
 
 NO_CATEGORY = "none_of_these"  # the answer that no category fits, where counts are named
-_CODE = re.compile(r'(?P<before>" = (?:not )?|\bfits |(?:^|\n)Answer:[ \t]*)(?P<code>[A-Z]{1,2})\b')
+_CODE = re.compile(
+    rf'(?P<before>" = (?:not )?|\bfits |(?:^|\n){ANSWER_MARK.strip()}[ \t]*)(?P<code>[A-Z]{{1,2}})\b'
+)
 
 
 class Example(NamedTuple):

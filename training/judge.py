@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from training.data import Example
+from training.rewards import is_in_form
 
 
 class Quality(StrEnum):
@@ -17,12 +18,7 @@ class Quality(StrEnum):
 def judge(text: str, example: Example) -> Quality | None:
     """None where the response is not to be learned from."""
     answer = parse(text, example.schema, example.prompt.codes)
-    stripped = text.rstrip()
-    if (
-        answer.failure is not None
-        or answer.category != example.gold
-        or not stripped.endswith(example.gold_code)
-    ):
+    if answer.category != example.gold or not is_in_form(text, answer, example.schema, example.prompt.codes):
         return None
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))

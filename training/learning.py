@@ -22,7 +22,6 @@ from transformers import (
 from training import processes
 from training.artifacts import (
     CHECKPOINTS,
-    FailureCode,
     Finished,
     StageFailed,
     latest_checkpoint,
@@ -32,6 +31,7 @@ from training.artifacts import (
 from training.config import StageManifest
 from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
+from training.protocol import FailureCode
 from training.settings import Learning
 from training.validation import Validation
 

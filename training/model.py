@@ -33,8 +33,9 @@ from evaluation.contract.chat import (
 )
 from evaluation.contract.render import ChatMessage, CodesError, choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.config import StageManifest
+from training.protocol import FailureCode
 from training.settings import Learning, Lora, Precision, Tuning
 
 STUDENT = "default"

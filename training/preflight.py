@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from evaluation.contract.render import ANSWER_MARK
 from training.model import prompt_tokens
 from training.padding import left_padded, right_padded
 from training.progress import Events
 from training.projection import Compared, terms_of
+from training.rewards import is_right
 from training.rollouts import sample
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def preflight(trainer: "Trainer", rows: list[dict[str, Any]], count: int, events
 
     The random numbers of the training are left as they are.
     """
-    chosen = list({str(row["teacher_prompt"]): row for row in rows if "gold_code" in row}.values())[:count]
+    chosen = list({str(row["teacher_prompt"]): row for row in rows if "example" in row}.values())[:count]
     if not chosen:
         return {}
     student = trainer.accelerator.unwrap_model(trainer.model)
@@ -67,8 +67,7 @@ def _written(trainer: "Trainer", model: Any, prompts: list[Any]) -> list[list[in
 
 def _right(trainer: "Trainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:
     texts = trainer.processing_class.batch_decode(written, skip_special_tokens=True)
-    answers = [text.rpartition(ANSWER_MARK.strip())[2].strip() for text in texts]
-    return sum(a == row["gold_code"] for a, row in zip(answers, rows, strict=True)) / len(rows)
+    return sum(is_right(text, row["example"]) for text, row in zip(texts, rows, strict=True)) / len(rows)
 
 
 def _distance_to_base(

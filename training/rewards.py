@@ -7,9 +7,11 @@ label is what it is for. The bonus of a pair is larger: who follows the definiti
 from collections import defaultdict
 from typing import NamedTuple
 
-from evaluation.contract.parse import decided_by, evidence, parse
+from evaluation.contract.parse import Answer, decided_by, evidence, parse, settled
 from evaluation.contract.record import Conversation
+from evaluation.contract.render import ANSWER_MARK
 from evaluation.contract.schema import CategorySchema
+from training.data import Example
 
 LABEL, FORMAT, EVIDENCE, PAIR = 1.0, 0.1, 0.1, 0.3
 
@@ -41,16 +43,29 @@ def reward(
     answer = parse(text, schema, codes, truncated=truncated)
     if answer.failure is not None:
         return Reward(0.0, 0.0, 0.0)
-    well_formed = (
-        text.count("Answer:") == 1 and bool(answer.reasoning) and text.rstrip().endswith(tuple(codes))
-    )
     quoted = bool(evidence(answer.reasoning, conversation))
     decided = decided_by(answer.reasoning, schema, answer.category) is not None
     return Reward(
         LABEL if answer.category == gold else 0.0,
-        FORMAT if well_formed else 0.0,
+        FORMAT if is_in_form(text, answer, schema, codes) else 0.0,
         EVIDENCE * (quoted + decided) / 2,
     )
+
+
+def is_right(text: str, example: Example) -> bool:
+    answer = parse(text, example.schema, example.prompt.codes)
+    return answer.failure is None and answer.category == example.gold
+
+
+def is_in_form(text: str, answer: Answer, schema: CategorySchema, codes: tuple[str, ...]) -> bool:
+    """Reasoning, one answer behind it, and nothing else: reading is lenient about the form, what is taught is not.
+
+    answer: what `parse` has read in the text.
+    """
+    if answer.failure is not None or not answer.reasoning or settled(text) != answer.reasoning:
+        return False
+    code = codes[schema.answers.index(answer.category)]
+    return text.split() == f"{answer.reasoning}{ANSWER_MARK} {code}".split()
 
 
 def paired_bonus(examples: list[int], right: list[bool]) -> list[float]:

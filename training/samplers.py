@@ -20,10 +20,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.config import StageManifest
 from training.model import STUDENT, load_tokenizer, uses_bf16
 from training.progress import Events
+from training.protocol import FailureCode
 from training.rollouts import Sampling, sample_repeated
 from training.settings import Sampler, Tuning, Writing
 

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from evaluation.contract.budget import ANSWER_TOKENS
+
 
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,10 +115,18 @@ class Sampler(StrEnum):
     vllm = "vllm"  # a vLLM beside it, which is handed the adapter before each batch
 
 
+NEW_TOKENS = Field(
+    default=ANSWER_TOKENS,
+    ge=8,
+    le=ANSWER_TOKENS,
+    description="of a response; one that is longer than what serving reads would be cut off there",
+)
+
+
 class Writing(Learning):
     """Of stages in which the student writes."""
 
-    max_new_tokens: int = Field(default=192, ge=8)
+    max_new_tokens: int = NEW_TOKENS
     sampler: Sampler = Sampler.auto
     sampler_memory: float = Field(default=0.3, gt=0, lt=1, description="share of the GPU that its vLLM takes")
 

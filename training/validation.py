@@ -15,17 +15,18 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from evaluation.contract.parse import parse
+from evaluation.contract.budget import ANSWER_TOKENS
 from training import processes
 from training.artifacts import write_json
 from training.config import StageManifest
 from training.data import Example, balanced_choice, make_example, read_labelled
 from training.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.progress import Events
+from training.rewards import is_right
 from training.rollouts import Sampling, sample
 from training.settings import Learning
 
-_GREEDY, _TOKENS, _ROWS = 1e-4, 192, 64
+_GREEDY, _ROWS = 1e-4, 64
 
 
 class Mark(NamedTuple):
@@ -113,11 +114,11 @@ class Validation(TrainerCallback):
     def _shares(self, model: PeftModel) -> tuple[float, float]:
         tokenizer = self._loaded.tokenizer
         prompts = [prompt_tokens(tokenizer, example.prompt.messages) for example in self._asked]
-        sampling = Sampling(_GREEDY, _TOKENS, _ROWS, self._bf16)
+        sampling = Sampling(_GREEDY, ANSWER_TOKENS, _ROWS, self._bf16)
         with torch.random.fork_rng():
             written = sample(model, prompts, 1, sampling, [tokenizer.eos_token_id], tokenizer.pad_token_id)
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-        right = [_is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
+        right = [is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
         return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])
 
 
@@ -129,8 +130,3 @@ def _questions(manifest: StageManifest, stage: Learning, loaded: Loaded) -> list
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     chosen = balanced_choice(labelled, stage.validation_items, rng)
     return [make_example(c, schema, pool, rng, perturb) for c in chosen for perturb in (False, True)]
-
-
-def _is_right(text: str, example: Example) -> bool:
-    answer = parse(text, example.schema, example.prompt.codes)
-    return answer.failure is None and answer.category == example.gold

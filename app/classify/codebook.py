@@ -66,4 +66,4 @@ class Codebook:
             raise ServingError(str(error), error.details) from None
 
     def _folder(self) -> Path:
-        return find_base(self._settings.base).folder
+        return find_base(self._settings.base, self._settings.home).folder

@@ -4,7 +4,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from app.classify import service
@@ -25,6 +24,7 @@ from app.classify.service import Answered, Desk, Errand
 from app.db.scope import TenantScope
 from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
 from app.problems import document, request_id_of, responses
+from evaluation import event_stream
 from evaluation.contract.record import Conversation
 
 router = APIRouter(prefix="/v1/classify", tags=["classify"])
@@ -130,7 +130,7 @@ def _event(piece: str | Answered) -> bytes:
 
 
 def _sse(event: str, content: BaseModel) -> bytes:
-    return format_sse_event(data_str=content.model_dump_json(), event=event)
+    return event_stream.written(content.model_dump_json(), event)
 
 
 def _desk(request: Request) -> Desk:

@@ -20,11 +20,11 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.errors import AppError, Problem, ServingAway
 from app.limits import Limits
-from app.pipeline.files import ANSWER_TOKENS
 from app.serving.replicas import ONCE_MORE, Asking, Replicas
 from app.settings import Settings
 from app.tracing import HEADER, Trace
 from app.usage.service import Meter
+from evaluation.contract import budget
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
@@ -165,10 +165,8 @@ async def _stream(
 async def check_length(at: Desk, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
     schema, codes = serving.page
-    prompt = "\n".join(
-        m["content"] for m in codes.form.messages(render(schema, conversation, codes.texts).messages)
-    )
-    room = await at.codebook.context() - ANSWER_TOKENS
+    prompt = budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
+    room = budget.room(await at.codebook.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
     tokens = await at.codebook.tokens(prompt)

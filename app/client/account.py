@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from app.client import profile
-from app.client.api import Api, Json
+from app.client.api import Api, Json, identity
 from app.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, calling
 from app.client.lists import All, Limit, listed
 from app.client.table import Columns, at, details, table, when
@@ -216,7 +216,7 @@ def create_key(
 
 @keys.command("revoke")
 @asks
-def revoke_key(call: Call, key_id: str) -> None:
+def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
     """From now on the key is refused."""
     gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.client.api import PAGE, Json
+from app.client.api import PAGE, Json, identity
 from app.client.bar import bar
 from app.client.call import Call, asks
 from app.client.lists import All, Limit, OfSchema, listed, schema_id
@@ -20,9 +20,11 @@ from evaluation.contract.mode import Mode
 gates = typer.Typer(no_args_is_help=True, help="Verdicts on a model under a schema version.")
 deployments = typer.Typer(no_args_is_help=True, help="Which model answers for a schema.")
 _GATES, _DEPLOYMENTS = "/v1/gates", "/v1/deployments"
-Gate = Annotated[str, typer.Argument(metavar="GATE", help="Its id.")]
-Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.")]
-GateOrNewest = Annotated[str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)")]
+Gate = Annotated[str, typer.Argument(metavar="GATE", help="Its id.", parser=identity)]
+Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.", parser=identity)]
+GateOrNewest = Annotated[
+    str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)", parser=identity)
+]
 NewestOf = Annotated[
     str | None,
     typer.Option("--schema", help="Id or name: the gate of its newest model under its current version."),
@@ -68,7 +70,7 @@ def list_gates(
 @asks
 def create_gate(
     call: Call,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model version.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model version.", parser=identity)],
     version: Annotated[
         int | None, typer.Option(help="Number of the schema version. (default: the model's own)", min=1)
     ] = None,

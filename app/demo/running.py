@@ -66,7 +66,7 @@ def _key(home: Path, environment: Mapping[str, str]) -> str:
                 _command("admin", "bootstrap", "--new"), env=environment, capture_output=True, text=True
             )
             if made.returncode != 0:
-                raise InputError(f"{home} cannot be used", made.stderr.splitlines())
+                raise InputError(f"{home} cannot be used", made.stderr.rstrip().split("\n"))
             file.touch(mode=0o600)
             file.write_text(made.stdout)
         return file.read_text().strip()

@@ -15,8 +15,8 @@ from app.client.upload import source
 from app.errors import AppError, InputError
 from app.pipeline.answers import customer_line
 from app.pipeline.console import Reporter, stage_table, verdict_lines
-from app.pipeline.files import jsonl
-from app.pipeline.presets import Preset
+from app.runs.inputs import jsonl
+from app.runs.presets import Preset
 from evaluation.contract.perturb import swap
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema

@@ -1,19 +1,15 @@
 """What a gate asks: the frozen conversations of the run, under the schema version that is to be judged."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import AppError
 from app.models.runs import Run
-from app.pipeline.files import ANSWER_TOKENS, Inputs
-from app.pipeline.presets import Benchmark
-from evaluation.contract import overlap
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
+from evaluation.contract import budget, overlap
 from evaluation.contract.record import Conversation, Split, parse_jsonl
-from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
-
-Count = Callable[[list[str]], list[int]]
 
 
 class SnapshotBroken(AppError):
@@ -29,7 +25,7 @@ class Room(NamedTuple):
     """
 
     codes: tuple[str, ...]
-    tokens: Count
+    tokens: budget.Count
     limit: int
 
 
@@ -51,17 +47,23 @@ def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
         raise SnapshotBroken(f"line {line} of the run's frozen dataset cannot be read: {reason}")
     labelled = [c for c in parsed.conversations if c.labelled]
     known = [c for c in labelled if c.category in schema.answers]
+    splits, disputed = overlap.judgeable({split: [c for c in known if c.split is split] for split in Split})
     # What is trained here for comparison learns from the same conversations as the model did.
-    splits = overlap.parted({split: [c for c in known if c.split is split] for split in Split}).splits
+    splits = overlap.parted(splits).splits
     held_out = splits[Split.test]
     splits[Split.test] = _fitting(held_out, schema, room)
-    strange = sum(c.split is Split.test for c in labelled) - len(held_out)
+    strange = sum(c.split is Split.test for c in labelled) - sum(c.split is Split.test for c in known)
     too_long = len(held_out) - len(splits[Split.test])
-    return Material(Inputs(schema, splits, ()), tuple(_sentences(strange, too_long)))
+    left_out = _sentences(strange, too_long, len(disputed[Split.test]))
+    return Material(Inputs(schema, splits, ()), tuple(left_out))
 
 
-def _sentences(strange: int, too_long: int) -> list[str]:
+def _sentences(strange: int, too_long: int, disputed: int) -> list[str]:
     said = []
+    if disputed:
+        said.append(
+            f"{disputed} held-out conversations were left out: another conversation of the same words has another label"
+        )
     if strange:
         said.append(
             f"{strange} held-out conversations were left out: this schema version no longer has their category"
@@ -73,9 +75,8 @@ def _sentences(strange: int, too_long: int) -> list[str]:
 
 def _fitting(conversations: list[Conversation], schema: CategorySchema, room: Room) -> list[Conversation]:
     """One that does not fit would be a failed request for each of its edits, and leave the gate incomplete for ever."""
-    texts = ["\n".join(m["content"] for m in render(schema, c, room.codes).messages) for c in conversations]
-    lengths = room.tokens(texts) if texts else []
-    most = room.limit - ANSWER_TOKENS
+    lengths = budget.lengths(schema, conversations, room.codes, room.tokens)
+    most = budget.room(room.limit)
     return [c for c, tokens in zip(conversations, lengths, strict=True) if tokens <= most]
 
 

@@ -8,13 +8,20 @@ from app.runs import artifacts
 from app.serving.base import Base, digest, find_base
 from app.settings import Settings
 from app.storage import Storage
+from evaluation.contract import budget
 
 
 def served_base(settings: Settings, model: ModelVersion) -> Base:
-    """The base that the replicas serve. Raises: InputError where the model was trained on another."""
-    base = find_base(settings.base)
+    """The base that the replicas serve.
+
+    Raises: InputError where the model was trained on another, or for longer answers than are read here.
+    """
+    base = find_base(settings.base, settings.home)
     if digest(base) != model.base_sha256:
         raise InputError(f"the model was trained on another base than {base.name} as it is served now")
+    problem = budget.misfit(model.answer_tokens)
+    if problem is not None:
+        raise InputError(f"the model cannot be served here: {problem}")
     return base
 
 

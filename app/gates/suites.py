@@ -6,9 +6,9 @@ from pathlib import Path
 
 from app.db.scope import TenantScope
 from app.errors import InputError
-from app.pipeline import benchmark
-from app.pipeline.files import Inputs
-from app.pipeline.presets import Benchmark
+from app.gates import benchmark
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
 from app.storage import Storage
 from evaluation import suite_file
 from evaluation.contract.record import Split

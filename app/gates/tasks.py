@@ -12,7 +12,8 @@ from typing import NamedTuple
 from app.db.engine import Database
 from app.db.session import transaction
 from app.errors import InputError
-from app.gates import exam, repository, service, suites
+from app.gates import benchmark, exam, repository, service, suites
+from app.gates.benchmark import Exam
 from app.gates.confidence import Fitted
 from app.gates.exam import Material, Room
 from app.gates.placing import place, served_base
@@ -25,8 +26,6 @@ from app.jobs.sweeping import each
 from app.models.gates import GateResult
 from app.models.jobs import JobKind
 from app.models.runs import ModelVersion, Run
-from app.pipeline import benchmark
-from app.pipeline.benchmark import Exam
 from app.runs import artifacts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
@@ -88,17 +87,9 @@ class Steps:
         self._context, self._stages = context, stages
         self._seen: dict[str, tuple[int, int]] = {}
 
-    def note(self, text: str) -> None:
-        self._context.event({"event": "note", "message": text})
-
-    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
-        self._seen[stage] = (done, max(done, total or 0))
-        self._tell(message or stage)
-
-    def end(self, stage: str, message: str = "") -> None:
-        self._tell(message or f"{stage}: done")
-
-    def _tell(self, message: str) -> None:
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._seen[what] = (done, max(done, total))
+        message = f"examine {what}{': done' if done == total else ''}"
         totals = [total for _, total in self._seen.values()]
         waiting = max(0, self._stages - len(totals)) * max(totals, default=0)
         self._context.progress(sum(done for done, _ in self._seen.values()), sum(totals) + waiting, message)

@@ -52,7 +52,10 @@ class Run(TenantOwned, Base):
 
 
 class ModelVersion(TenantOwned, Base):
-    """stages: of each stage, in order, its kind, artifact key, sha256 and metrics."""
+    """stages: of each stage, in order, its kind, artifact key, sha256 and metrics.
+
+    answer_tokens: how long its answers may be by `evaluation.contract.budget` as it was trained.
+    """
 
     __tablename__ = "model_versions"
     __table_args__ = (
@@ -70,4 +73,5 @@ class ModelVersion(TenantOwned, Base):
     adapter_sha256: Mapped[Sha256]
     adapter_key: Mapped[str]
     stages: Mapped[list[dict[str, Any]]]
+    answer_tokens: Mapped[int | None]
     created_at: Mapped[CreatedAt]

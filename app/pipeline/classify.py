@@ -1,7 +1,6 @@
 """`steerwise classify`: a trained model, a schema that may have been edited since, and conversations."""
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from app.errors import InputError, ServingError
 from app.pipeline.answers import Answered, answer, answer_json, answer_lines
 from app.pipeline.console import Progress
-from app.pipeline.files import read_conversation, read_conversations, read_schema
+from app.pipeline.files import read_file, read_schema
 from app.serving import adapters, model_folder
 from app.serving.base import Base, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
@@ -23,7 +22,9 @@ from evaluation.beside.calibrator import applied
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation, conversation_from_text
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.text import blank
 from evaluation.predictor import Codes
+from evaluation.terminal import json_text, say
 
 
 class Asked(NamedTuple):
@@ -82,7 +83,7 @@ def run(asked: Asked, base_url: str | None, settings: Settings, progress: Progre
 def show(answered: Sequence[Answered], schema: CategorySchema, console: Console, *, as_json: bool) -> None:
     for one in answered:
         if as_json:
-            print(json.dumps(answer_json(one), ensure_ascii=False))
+            say(json_text(answer_json(one)))
         else:
             console.print("\n".join([*answer_lines(one, schema), ""]), markup=False)
 
@@ -98,9 +99,9 @@ def _conversations(text: str | None, file: Path | None) -> Sequence[Conversation
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
     if file is not None:
-        return [read_conversation(file)] if file.suffix == ".json" else read_conversations(file, None)
+        return read_file(file, None).conversations
     assert text is not None
-    if not text.strip():
+    if blank(text):
         raise InputError("--text is empty")
     return [conversation_from_text(text)]
 

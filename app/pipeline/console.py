@@ -2,13 +2,14 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.terminal import Terminal
 from evaluation.measures import Measure
 from evaluation.report import Report
 
@@ -30,11 +31,22 @@ class Progress(Protocol):
     def end(self, stage: str, message: str = "") -> None: ...
 
 
+def examining(progress: Progress) -> Callable[[str, int, int], None]:
+    """What an examination tells: of what, answers so far, and of how many."""
+
+    def show(what: str, done: int, total: int) -> None:
+        progress.update(f"examine {what}", done, total)
+        if done == total:
+            progress.end(f"examine {what}")
+
+    return show
+
+
 class Reporter:
     """`update` starts a stage's clock at its first call; `end` writes the line that stays."""
 
     def __init__(self, stream: TextIO | None = None):
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Terminal(stream or sys.stderr)
         self._status = self.console.status("") if self.console.is_terminal else None
         self._started: dict[str, float] = {}
         self._shown_at = 0.0

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from app.pipeline import benchmark, output
-from app.pipeline.benchmark import Exam
-from app.pipeline.console import Progress
-from app.pipeline.files import Inputs, check_lengths
-from app.pipeline.output import Output
-from app.pipeline.presets import Plan
-from app.pipeline.supervisor import Event, run_stage
+from app.gates import benchmark
+from app.gates.benchmark import Exam
+from app.pipeline.console import Progress, examining
+from app.runs import output
+from app.runs.inputs import Inputs, check_lengths
+from app.runs.output import Output
+from app.runs.presets import Plan
+from app.runs.supervisor import Event, run_stage
 from app.serving import adapters, model_folder
 from app.serving.adapters import Adapter
 from app.serving.base import Base, codes_for, context_of, digest, token_counter
@@ -27,6 +28,7 @@ from app.settings import Settings
 from evaluation import report
 from evaluation.asking import Served
 from evaluation.beside.companions import temperature_of
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Report
@@ -152,7 +154,7 @@ def _examine(prepared: Prepared, settings: Settings, progress: Progress) -> Repo
             Served(stage, vllm.load(adapter.folder), adapter.sha256) for stage, adapter in frozen.items()
         ]
         made = asyncio.run(
-            while_alive(vllm, benchmark.examine(exam, vllm.endpoint, served, settings, progress))
+            while_alive(vllm, benchmark.examine(exam, vllm.endpoint, served, settings, examining(progress)))
         )
         benchmark.write(made, place.report, place.page)
         last = served[-1]
@@ -187,6 +189,7 @@ def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
         verdict=made.gate.verdict.value,
         reasons=tuple(made.gate.reasons),
         temperature=temperature_of(beside.calibration) if beside else None,
+        answer_tokens=ANSWER_TOKENS,
     )
 
 

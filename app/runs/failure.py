@@ -6,24 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AppError, StageFailed
-from app.pipeline.supervisor import Result
+from app.runs.supervisor import Result
+from training.protocol import may_be_retried
 
 # An absolute path that begins a word or a quotation; what follows a letter (`train/test`) or a colon (a URL) is none.
 _PATH = re.compile(r"(?<![\w/:.~-])~?/(?:[^\s/'\"()<>,;:]+/)*([^\s/'\"()<>,;:]+)/?")
-
-# Of a stage's own failures those that the same inputs would bring about again.
-FINAL = frozenset(
-    {
-        "non_finite_loss",
-        "no_traces",
-        "no_examples",
-        "prompt_too_long",
-        "base_not_found",
-        "adapter_not_found",
-        "input_not_found",
-        "no_single_token_codes",
-    }
-)
 
 
 class RunStageFailed(AppError):
@@ -40,7 +27,7 @@ def told(error: AppError, result: Result | None, known: Sequence[Path]) -> RunSt
     if isinstance(error, StageFailed) and result is not None and result.code is not None:
         code, message = result.code, result.message or result.code
         details: tuple[str, ...] = ()
-        final = result.code in FINAL
+        final = not may_be_retried(result.code)
     else:
         problems = [f"{p.where}: {p.message}" for p in error.problems]
         code, message = error.code, str(error)

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.errors import InvalidRequest, Problem
-from app.pipeline.presets import Plan, Preset, makes_a_whole_model, plan
+from app.runs.presets import Plan, Preset, makes_a_whole_model, plan
 from app.settings import Settings
 from training.config import Distill, EndpointTeacher, Rl, Sft, Teacher, Traces
 

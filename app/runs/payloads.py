@@ -8,14 +8,15 @@ from app.db.base import utc_now
 from app.models.jobs import Job, JobEvent, JobState
 from app.models.runs import RunState
 from app.payload import Answer, Payload
-from app.pipeline.presets import Preset
 from app.runs import orders
 from app.runs.kinds import StageKind
 from app.runs.orders import Order
+from app.runs.presets import Preset
 from app.runs.repository import Model
 from app.runs.service import View
 from app.schemas.payloads import MAX_NUMBER
 from app.settings import Settings
+from evaluation.contract.seeds import MAX_SEED
 from training.config import Stage
 
 _RUN = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
@@ -75,7 +76,7 @@ class RunIn(Payload):
         "what it leaves out has the stage's own default. A setting that does not exist is refused.",
         examples=[[_STAGE]],
     )
-    seed: int = Field(0, description="Of everything random in the run.", examples=[0], ge=0, le=2**32 - 1)
+    seed: int = Field(0, description="Of everything random in the run.", examples=[0], ge=0, le=MAX_SEED)
     base: str | None = Field(
         None,
         description="The base model; by default, and at present always, the one that the installation serves.",
@@ -215,6 +216,10 @@ class ModelOut(Answer):
     base_sha256: str = Field(description="Of the base model's files.", examples=["1c" * 32])
     adapter_sha256: str = Field(description="Of the adapter that is served.", examples=["9f" * 32])
     stages: list[ModelStageOut] = Field(description="What each stage made, in their order.")
+    answer_tokens: int | None = Field(
+        description="The longest answer that it was trained for; null: it is older than this number.",
+        examples=[160],
+    )
     created_at: datetime = Field(description="When it was made.", examples=[_TIME])
 
     @classmethod
@@ -229,6 +234,7 @@ class ModelOut(Answer):
             base_sha256=row.base_sha256,
             adapter_sha256=row.adapter_sha256,
             stages=[ModelStageOut.model_validate(stage) for stage in row.stages],
+            answer_tokens=row.answer_tokens,
             created_at=row.created_at,
         )
 

@@ -25,6 +25,7 @@ from app.runs.repository import Model, OfVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.storage import Storage
+from evaluation.contract.budget import ANSWER_TOKENS
 
 
 class View(NamedTuple):
@@ -178,6 +179,7 @@ async def succeed(
         adapter_sha256=last.sha256,
         adapter_key=last.adapter_key,
         stages=[stage.of_model for stage in made],
+        answer_tokens=ANSWER_TOKENS,
     )
     session.add(model)
     await session.flush()

@@ -13,13 +13,12 @@ from uuid import UUID
 
 from app.db.scope import TenantScope
 from app.errors import InputError
-from app.pipeline import output
-from app.pipeline.files import Inputs, check_lengths, checked
-from app.pipeline.output import Output
-from app.pipeline.supervisor import Result, read_result
-from app.runs import artifacts, checkpoints
+from app.runs import artifacts, checkpoints, output
 from app.runs.artifacts import StageResult
 from app.runs.folders import RunFolder, teachers_answers
+from app.runs.inputs import Inputs, check_lengths, checked
+from app.runs.output import Output
+from app.runs.supervisor import Result, read_result
 from app.serving.base import Base, codes_for, context_of, token_counter
 from app.settings import Settings
 from app.storage import Storage

@@ -20,13 +20,13 @@ from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.jobs.lease import LeaseLost
 from app.models.jobs import Job
-from app.pipeline.presets import Plan
-from app.pipeline.supervisor import LOG, read_result, run_stage
 from app.runs import checkpoints, failure, folders, logs, repository, service, stage
 from app.runs.artifacts import StageResult
 from app.runs.kinds import ENDED, STAGES
+from app.runs.presets import Plan
 from app.runs.reporting import Reporter
 from app.runs.stage import Desk, Prepared, Snapshot, Work
+from app.runs.supervisor import LOG, read_result, run_stage
 from app.schemas import service as schemas
 from app.serving.base import digest, find_base
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from app.endings import session
 from app.errors import InputError
 from app.settings import Settings
+from app.terminal import Terminal
 
 if TYPE_CHECKING:
     from app.jobs.handlers import Queue  # takes a while, and most commands here do not need it
@@ -35,12 +35,12 @@ def serve(
     """Start the whole product on this machine, and say when it is ready and where.
 
     Nothing but this package is needed: a SQLite database, Redis, the API, workers, the dispatcher and vLLM with the
-    starter model. STEERWISE_DATABASE_URL, STEERWISE_REDIS_URL, STEERWISE_STORAGE_URL and STEERWISE_VLLM_URLS name
+    base that ships. STEERWISE_DATABASE_URL, STEERWISE_REDIS_URL, STEERWISE_STORAGE_URL and STEERWISE_VLLM_URLS name
     servers that run already, to use instead. What ends is started again; Ctrl-C ends all of it."""
     from app.serve import product
 
     with session() as (settings, _progress):
-        product.run(product.plan(_changed(settings, home, host, port), with_vllm=not no_vllm), _tell)
+        product.run(product.plan(_changed(settings, home, host, port), _tell, with_vllm=not no_vllm), _tell)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -129,8 +129,8 @@ def vllm(
     from app.serving import vllm as replica
     from app.serving.base import find_base, tried
 
-    with session() as (settings, _progress):
-        folder = find_base(settings.base).folder
+    with session() as (settings, progress):
+        folder = find_base(settings.base, settings.home, progress.note).folder
         tried(folder)
         argv = replica.command(folder, replica.Endpoint(f"http://{host}:{port}"), settings)
         environment = replica.environment(settings)
@@ -157,4 +157,4 @@ def _queues(names: str) -> "list[Queue]":
 
 
 def _tell(name: str, what: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")
+    Terminal().print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")

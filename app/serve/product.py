@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import NamedTuple
@@ -35,13 +36,13 @@ class Plan(NamedTuple):
     model: Path | None
 
 
-def plan(settings: Settings, *, with_vllm: bool) -> Plan:
+def plan(settings: Settings, tell: Tell, *, with_vllm: bool) -> Plan:
     """Everything that can be found wrong before anything is started or written. Raises: InputError."""
     check_port(settings)
     wanted = with_vllm and not settings.vllm_urls
     if not wanted:
         return Plan(settings, None)
-    folder = find_base(settings.base).folder
+    folder = find_base(settings.base, settings.home, partial(tell, "base")).folder
     tried(folder)
     return Plan(settings, folder)
 

@@ -17,6 +17,8 @@ NOTE, ADAPTER = "model.json", "adapter"
 class ModelNote(BaseModel):
     """base: `starter`, a Hugging Face name, or the path of a folder; codes: aligned with the schema's answers.
 
+    temperature: of calibrated confidences under that schema; None where the examination has fitted none.
+    answer_tokens: how long an answer may be, as it was trained; notes of before do not say.
     mode: in which it was examined. temperature: of calibrated confidences in it and under that schema; None where the
     examination has fitted none.
     """
@@ -35,6 +37,7 @@ class ModelNote(BaseModel):
     verdict: str
     reasons: tuple[str, ...] = ()
     temperature: float | None = Field(None, gt=0)
+    answer_tokens: int | None = Field(None, ge=1)
 
 
 def write(folder: Path, note: ModelNote, adapter: Adapter) -> None:

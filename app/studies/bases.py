@@ -12,9 +12,9 @@ from pathlib import Path
 
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import StageFailed
-from app.pipeline import output
 from app.pipeline.console import Progress
-from app.pipeline.supervisor import environment
+from app.runs import output
+from app.runs.supervisor import environment
 from app.serving.base import STARTER, Base, find_base
 from app.serving.model_folder import write_whole
 from app.settings import Settings

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
-from app.pipeline.presets import merged
+from app.runs.presets import merged
 from training.config import StageManifest
 from training.starter.world import TRADES, demo_tenant
 

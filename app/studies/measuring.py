@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from app.pipeline import benchmark
-from app.pipeline.benchmark import Exam
-from app.pipeline.console import Progress
-from app.pipeline.files import Inputs
-from app.pipeline.presets import Benchmark
+from app.gates import benchmark
+from app.gates.benchmark import Exam
+from app.pipeline.console import Progress, examining
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
 from app.serving import adapters
 from app.serving.adapters import Adapter
 from app.serving.base import codes_for, digest
@@ -111,7 +111,9 @@ class _Asking(NamedTuple):
         )  # arms are compared on the same questions
         kept = place.folder / "benchmark"
         exam = Exam(inputs, suite, None, at_once, codes, kept, with_baselines=False)
-        made = await benchmark.examine(exam, self.endpoint, self.served, self.settings, self.progress)
+        made = await benchmark.examine(
+            exam, self.endpoint, self.served, self.settings, examining(self.progress)
+        )
         return tuple(made.stages)
 
     async def _retention(self) -> dict[str, Measure]:

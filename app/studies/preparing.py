@@ -6,9 +6,9 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
-from app.pipeline import output
-from app.pipeline.files import Inputs, checked
-from app.pipeline.output import Output
+from app.runs import output
+from app.runs.inputs import Inputs, checked
+from app.runs.output import Output
 from app.serving.base import Base, digest
 from app.serving.model_folder import write_whole
 from app.studies import matrix

@@ -16,6 +16,7 @@ from app.serving.base import STARTER, Base, find_base
 from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
 from app.settings import Settings
 from app.studies.exam import Mark, longest, marks_of, plain
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
@@ -23,8 +24,6 @@ from evaluation.measures import Measure, rate
 from evaluation.predictor import VllmPredictor, load_codes
 from training.starter.world import BenchItem, BenchKind, bench_items
 from training.teachers.privileged import Hint, HintKind, with_hint
-
-_MAX_TOKENS = 160
 
 
 def measure(items: int, seed: int, settings: Settings, progress: Progress) -> dict[str, Measure]:
@@ -54,7 +53,7 @@ async def _all(
     codes = load_codes(base.folder, max(longest(asked) for asked in questions.values()))
     measured, marks = {}, list[Mark]()
     async with endpoint.async_client() as client:
-        predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=_MAX_TOKENS)
+        predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=ANSWER_TOKENS)
         for kind, asked in questions.items():
             shown = partial(_show, progress, kind, len(asked))
             ask = _told if kind == "told_answer" else plain
@@ -83,7 +82,7 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
         "model": predictor.model,
         "messages": predictor.form.messages(with_hint(prompt, hint)),
         "temperature": 0,
-        "max_tokens": _MAX_TOKENS,
+        "max_tokens": ANSWER_TOKENS,
         "chat_template_kwargs": TEMPLATE_ARGUMENTS,
     }
     response = await predictor.client.post("/v1/chat/completions", json=body)

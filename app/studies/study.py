@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from app.pipeline import output
 from app.pipeline.console import Progress
-from app.pipeline.supervisor import EVENTS, Event, read_result, run_stage
+from app.runs import output
+from app.runs.supervisor import EVENTS, Event, read_result, run_stage
 from app.serving.base import Base
 from app.serving.model_folder import write_whole
 from app.settings import Settings
@@ -92,10 +92,10 @@ def _show_event(progress: Progress, title: str, event: Event) -> None:
 def _curve(chain: Chain) -> list[float]:
     if not chain.stages or chain.stages[-1].stage.kind != "rl":
         return []
-    lines = (chain.stages[-1].out / EVENTS).read_text().splitlines()
+    lines = (chain.stages[-1].out / EVENTS).read_text().split("\n")
     by_step = {
         event["step"]: event["label_accuracy"]
-        for line in lines
+        for line in filter(None, lines)
         if "label_accuracy" in (event := json.loads(line))
     }
     return [by_step[step] for step in sorted(by_step)]

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter
 from rich.table import Table
 
-from app.pipeline import output
 from app.pipeline.console import Progress
-from app.pipeline.files import Inputs, checked
-from app.pipeline.output import Output
-from app.pipeline.supervisor import EVENTS, supervise
+from app.runs import output
+from app.runs.inputs import Inputs, checked
+from app.runs.output import Output
+from app.runs.supervisor import EVENTS, supervise
 from app.serving.base import STARTER, find_base
 from app.serving.model_folder import write_whole
 from app.settings import Settings
@@ -152,7 +152,7 @@ class _Place:
 
 def _step_times(events: Path) -> Iterator[float]:
     """When each step ended, in seconds."""
-    for line in events.read_text().splitlines():
+    for line in filter(None, events.read_text().split("\n")):
         event = json.loads(line)
         if event["event"] == "metric" and "loss" in event:
             yield datetime.fromisoformat(event["at"]).timestamp()

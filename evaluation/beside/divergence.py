@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation import statistics
 from evaluation.completions import PredictorError
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import PLAIN as PLAIN_FORM
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS, ChatForm
 from evaluation.contract.render import ChatMessage, render
@@ -91,7 +92,7 @@ async def divergence(
     prompts: Sequence[Prompted],
     seed: int = 0,
     *,
-    max_tokens: int = 160,
+    max_tokens: int = ANSWER_TOKENS,
     concurrency: int = 16,
 ) -> Divergence:
     """client: as `evaluation.predictor.connect` makes it. candidate, base: their names on that server."""

@@ -1,7 +1,7 @@
 """The mode in which a gate asks, and in which a tenant's models are measured by default. Those of before: reasoned.
 
 Revision: 2026_11_29_mode
-Follows: 2026_11_23_criterion
+Follows: 2026_11_29_findings
 """
 
 from alembic import op
@@ -9,7 +9,7 @@ from alembic import op
 from migrations.tables import index
 
 revision = "2026_11_29_mode"
-down_revision = "2026_11_23_criterion"
+down_revision = "2026_11_29_findings"
 branch_labels = None
 depends_on = None
 

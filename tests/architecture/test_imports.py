@@ -45,6 +45,13 @@ DETOURS = {
         "app/auth/service.py",
         "from app.main import create_app",
     ),
+    "a package that stands in no layer": ("slices", "app/planted.py", "import json"),
+    "a slice that knows the command line": (
+        "slices",
+        "app/datasets/service.py",
+        "from app.pipeline import files",
+    ),
+    "a slice that knows a study": ("slices", "app/gates/benchmark.py", "from app.studies import matrix"),
     "a repository that asks its service": (
         "inside-a-slice",
         "app/auth/repository.py",

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ PACKAGES = ("app", "training", "evaluation")
 MIB = 1 << 20
 
 MAX_LINES = 300
+ANSWER_LENGTHS = {"answer_tokens", "max_tokens", "max_new_tokens", "max_completion_length"}
 WORD_LISTS = {"training/starter/lexicon.py", "training/starter/intents.py"}  # data in Python's clothes
 HOMELESS = re.compile(r"^(utils?|helpers?|commons?|managers?|misc|shared)$|_(utils?|helpers?|manager)$")
 
@@ -85,6 +87,56 @@ def test_the_contract_opens_no_file_and_prints_nothing() -> None:
         if isinstance(node, ast.Name) and node.id in {"open", "print", "input", "__import__"}
     ]
     assert found == []
+
+
+def test_how_long_an_answer_may_be_is_written_once() -> None:
+    """Where a number of tokens is given at all, it is the contract's, or the one token of a forced read."""
+    found = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            for name, value in _named_values(node):
+                number = value.value if isinstance(value, ast.Constant) else None
+                if name in ANSWER_LENGTHS and isinstance(number, int) and number != 1:
+                    found.append(f"{path.relative_to(ROOT)}:{value.lineno}")
+    assert [place for place in found if not place.startswith("evaluation/contract/budget.py")] == []
+    assert found, "not even the contract's own number was found"
+
+
+def _named_values(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Assignments, keyword arguments, defaults of parameters and entries of dictionaries."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            yield name.lower().lstrip("_"), value
+        case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            yield name.lower().lstrip("_"), value
+        case ast.keyword(arg=str(name), value=value):
+            yield name, value
+        case ast.Dict(keys=keys, values=values):
+            for key, value in zip(keys, values, strict=True):
+                if isinstance(key, ast.Constant):
+                    yield str(key.value), value
+        case ast.arguments():
+            positional = [*node.posonlyargs, *node.args][-len(node.defaults) or None :]
+            given = [
+                *zip(positional, node.defaults, strict=False),
+                *zip(node.kwonlyargs, node.kw_defaults, strict=True),
+            ]
+            yield from ((argument.arg, value) for argument, value in given if value is not None)
+
+
+def test_how_an_answer_is_marked_is_written_once() -> None:
+    """Who looks for the mark by hand reads answers in another way than serving does."""
+    found = []
+    for path in (*modules("app", "training"), ROOT / "evaluation/contract/render.py"):
+        tree = ast.parse(path.read_text())
+        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        found += [
+            f"{path.relative_to(ROOT)}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and "Answer:" in str(node.value) and id(node) not in prose
+        ]
+    assert [place for place in found if not place.startswith("evaluation/contract/")] == []
+    assert found, "not even the contract's own mark was found"
 
 
 def test_nothing_names_a_place_on_one_machine() -> None:

@@ -35,7 +35,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "later", "2026_11_29_mode"
+revision, down_revision = "later", "NEWEST"
 
 
 def upgrade():
@@ -228,7 +228,9 @@ def test_a_version_that_changes_a_table_of_sqlite_keeps_the_rows_that_refer_to_i
     before = rows(url)
     versions = tmp_path / "versions"
     versions.mkdir()
-    (versions / "later.py").write_text(LATER)
+    newest = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+    assert newest is not None
+    (versions / "later.py").write_text(LATER.replace("NEWEST", newest))
     configuration = migrate.configuration(url)
     configuration.set_main_option("path_separator", "newline")
     configuration.set_main_option("version_locations", f"{ROOT}/migrations/versions\n{versions}")

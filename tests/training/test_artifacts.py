@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from training.artifacts import Cancelled, FailureCode, StageFailed, failure_of, write_json
+from training.artifacts import Cancelled, StageFailed, failure_of, write_json
 from training.progress import Events
+from training.protocol import FailureCode
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.pipeline.supervisor import command
+from app.runs.supervisor import command
 from tests.training.shop import Tenant
 from training.config import StageManifest
 

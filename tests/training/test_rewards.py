@@ -58,7 +58,7 @@ def test_hedging_with_two_answers_loses_the_form(schema: CategorySchema) -> None
 
 
 def test_words_after_the_answer_lose_the_form(schema: CategorySchema) -> None:
-    assert scored("Maybe.\nAnswer: B I think so", schema) == Reward(LABEL, 0.0, 0.0)
+    assert scored("Maybe.\nAnswer: B, I think so", schema) == Reward(LABEL, 0.0, 0.0)
 
 
 def test_none_of_these_is_an_answer_like_any_other(schema: CategorySchema) -> None:

@@ -37,7 +37,7 @@ from trl import DistillationConfig, DistillationTrainer
 from trl.trainer.utils import use_adapter
 
 from evaluation.contract.schema import CategorySchema
-from training.artifacts import FailureCode, Finished, StageFailed
+from training.artifacts import Finished, StageFailed
 from training.config import Distill, StageManifest
 from training.data import (
     Example,
@@ -67,6 +67,7 @@ from training.padding import left_padded
 from training.preflight import preflight
 from training.progress import Events
 from training.projection import Compared, States, terms_of
+from training.protocol import FailureCode
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
 from training.teachers.ema import TEACHER, Follow, add_teacher
@@ -94,7 +95,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
         vllm=chosen(manifest, stage, loaded.model, longest, events) if stage.on_policy else None,
         model=loaded.model,
         args=_config(manifest, stage),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list([{k: v for k, v in row.items() if k != "example"} for row in rows]),
         processing_class=loaded.tokenizer,
         callbacks=callbacks,
     )
@@ -149,7 +150,7 @@ def _external(name: str, loaded: Loaded) -> PreTrainedModel:
     """Raises: StageFailed where its tokens are not the student's."""
     if load_tokenizer(name).get_vocab() != loaded.tokenizer.get_vocab():
         raise StageFailed(
-            FailureCode.teacher_unavailable,
+            FailureCode.unfit_settings,
             f"{name} has another tokenizer than the student; choose a teacher of the student's family, or let it write "
             "traces for SFT",
         )
@@ -171,7 +172,7 @@ def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[st
     row = {
         "prompt": example.prompt.messages,
         "teacher_prompt": with_hint(example.prompt, hint),
-        "gold_code": example.gold_code,
+        "example": example,
         "traced": demonstration is not None,
     }
     return row if stage.on_policy else row | {"completion": demonstration}

@@ -32,7 +32,7 @@ from trl.models.utils import _ForwardRedirection
 from evaluation.contract.parse import parse
 from evaluation.contract.render import ChatMessage
 from training import processes
-from training.artifacts import FailureCode, Finished, StageFailed
+from training.artifacts import Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
 from training.data import Example, balanced, hint_for, make_example, read_labelled
@@ -41,6 +41,7 @@ from training.losses import importance_weights
 from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
 from training.padding import left_padded
 from training.progress import Events
+from training.protocol import FailureCode
 from training.rewards import Reward, paired_bonus, reward
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.shared_prefix import score

@@ -28,7 +28,7 @@ from trl import SFTConfig, SFTTrainer
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import ANSWER_MARK, ChatMessage, render_conversation
 from evaluation.contract.schema import CategorySchema
-from training.artifacts import FailureCode, Finished, StageFailed
+from training.artifacts import Finished, StageFailed
 from training.config import Sft, StageManifest
 from training.data import (
     Example,
@@ -43,6 +43,7 @@ from training.data import (
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.progress import Events
+from training.protocol import FailureCode
 from training.tree_rows import Collator, Row, Sequence, can_share, read_trunks, row_of
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, assert_never
 
 from evaluation.contract.parse import parse
-from training.artifacts import FailureCode, Finished, StageFailed, write_jsonl
+from training.artifacts import Finished, StageFailed, write_jsonl
 from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
 from training.data import (
     NO_CATEGORY,
@@ -41,6 +41,7 @@ from training.data import (
 from training.judge import Quality, judge
 from training.model import code_pool, load_tokenizer
 from training.progress import Events
+from training.protocol import FailureCode
 from training.teachers.endpoint import Asked, Endpoint
 from training.teachers.paid import Account, Answers
 from training.teachers.privileged import HintKind, with_attempt, with_hint

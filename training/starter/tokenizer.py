@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from evaluation.contract.render import candidate_codes, choose_codes, render
+from evaluation.contract.render import ANSWER_MARK, candidate_codes, choose_codes, render
 from training.starter import corpus as real
 from training.starter import problems
 
@@ -56,7 +56,7 @@ def _texts(corpus: real.Corpus | None, count: int, seed: int) -> Iterator[str]:
     rng = random.Random(seed)
     codes = tuple(islice(candidate_codes(), CODE_COUNT))
     yield from (
-        "\n".join(f'" = {code}\nAnswer: {code}\nsystem\nuser\nassistant\n' for code in codes)
+        "\n".join(f'" = {code}{ANSWER_MARK} {code}\nsystem\nuser\nassistant\n' for code in codes)
         for _ in range(200)
     )
     for _ in range(count):

@@ -9,8 +9,9 @@ import httpx
 
 from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.config import EndpointTeacher
+from training.protocol import FailureCode
 from training.teachers.paid import Account, Answers, Reply
 
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})

@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.artifacts import FailureCode, StageFailed
+from training.artifacts import StageFailed
 from training.config import EndpointTeacher
+from training.protocol import FailureCode
 
 
 class Reply(NamedTuple):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from app.datasets import grouping
 from app.datasets.fingerprint import BANDS, bands, fingerprint
 from app.datasets.grouping import NEAR, group, similarity
-from app.datasets.splitting import SHARES, assign, held_out
-from app.pipeline.files import split_of
-from evaluation.contract.overlap import normalised
+from app.datasets.splitting import assign
+from evaluation.contract.overlap import most_held_out, normalised
 from evaluation.contract.record import Conversation, Split
+from evaluation.contract.splits import split_of
 
 WORDS = [
     *[
@@ -241,7 +241,7 @@ def test_the_held_out_side_of_a_group_wins_and_is_counted() -> None:
         Split.train,
     ]
     assert assigned.moved == 2
-    assert held_out([Split.train, Split.calibration, Split.validation]) is Split.calibration
+    assert most_held_out([Split.train, Split.calibration, Split.validation]) is Split.calibration
 
 
 def test_without_a_word_from_the_file_a_stable_hash_of_the_group_decides() -> None:
@@ -251,4 +251,4 @@ def test_without_a_word_from_the_file_a_stable_hash_of_the_group_decides() -> No
     expected = {Split.train: 0.7, Split.validation: 0.1, Split.calibration: 0.1, Split.test: 0.1}
     assert shares == pytest.approx(expected, abs=0.02)
     assert assign(groups[:10], [None] * 10).splits == splits[:10]
-    assert split_of("group 1", SHARES) is splits[1]
+    assert split_of("group 1") is splits[1]

@@ -13,7 +13,7 @@ from app.datasets.service import DatasetBusy, Snapshot
 from app.db.session import transaction
 from app.errors import NotFound
 from app.models.schemas import SchemaVersion
-from app.pipeline.files import checked
+from app.runs.inputs import checked
 from app.schemas import service as schemas
 from evaluation.contract.record import Split, parse_jsonl
 from tests.app.datasets.conftest import DRAFT, Product, jsonl, row

@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from app.datasets import reading, repository, tasks
+from app.datasets import repository, tasks
 from app.db.session import transaction
 from app.jobs import runner
 from app.jobs import service as jobs
 from app.models.jobs import JobKind, JobState
 from app.schemas import service as schemas
+from evaluation.formats import reader
 from tests.app.datasets.conftest import Product, jsonl, row
 from tests.app.datasets.steps import all_of, check_counts
 
@@ -185,7 +186,7 @@ async def test_what_an_earlier_file_left_in_the_storage_is_removed(product: Prod
 async def test_too_many_rejects_stop_the_reading_and_are_kept(
     product: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MAX_REJECTS", 20)
+    monkeypatch.setattr(reader, "MAX_REJECTS", 20)
     dataset_id = await product.dataset()
     await product.put(dataset_id, jsonl(*MIXED) + b"{\n" * 1000)
     await product.work(dataset_id)

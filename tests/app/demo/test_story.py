@@ -9,7 +9,7 @@ from app.client.api import Api
 from app.demo import story
 from app.demo.story import Demo
 from app.pipeline.console import Reporter
-from app.pipeline.presets import Preset
+from app.runs.presets import Preset
 from evaluation.report import Verdict
 from tests.app.serve.playing import playing
 from tests.evaluation.models import habit

@@ -8,10 +8,9 @@ import pytest
 
 from app.db.scope import TenantScope
 from app.errors import InputError
-from app.gates import suites
-from app.pipeline import benchmark
-from app.pipeline.files import Inputs
-from app.pipeline.presets import Benchmark
+from app.gates import benchmark, suites
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
 from app.storage import Storage, open_storage
 from evaluation.contract.record import Split
 from evaluation.suites.steerability import Suite

@@ -20,7 +20,7 @@ from app.jobs.context import JobContext
 from app.jobs.ends import ON_END, JobOutcome
 from app.jobs.handlers import Queue, register
 from app.models.jobs import JobKind
-from app.pipeline.supervisor import StageStopped, supervise
+from app.runs.supervisor import StageStopped, supervise
 from app.settings import load_settings
 from app.worker import run_dispatcher, run_worker
 

@@ -103,7 +103,7 @@ def test_the_product_does_not_start_on_an_unfit_base(base: Path, tmp_path: Path)
     no_template(base)
     settings = Settings(home=tmp_path, base=str(base), port=18435)
     with pytest.raises(InputError, match="has no chat template"):
-        plan(settings, with_vllm=True)
+        plan(settings, lambda _part, _line: None, with_vllm=True)
 
 
 def test_a_base_is_served_with_no_more_than_it_can_read(base: Path) -> None:

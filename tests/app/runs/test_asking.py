@@ -10,8 +10,8 @@ import pytest
 from app.auth.principal import Scope
 from app.db.session import transaction
 from app.models.jobs import JobState
-from app.pipeline.presets import Plan, Preset, plan
 from app.runs import service
+from app.runs.presets import Plan, Preset, plan
 from tests.app.runs.conftest import DRAFT, STAGES, Shop
 
 pytestmark = pytest.mark.anyio

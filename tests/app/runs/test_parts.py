@@ -11,13 +11,14 @@ import pytest
 
 from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageFailed
 from app.jobs.lease import Event
-from app.pipeline.supervisor import Result
-from app.runs import artifacts, checkpoints, failure, folders, reporting
+from app.runs import artifacts, checkpoints, folders, reporting
 from app.runs.failure import told, without_paths
 from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import Reporter
+from app.runs.supervisor import Result
 from app.storage import open_storage
 from tests.app.serving.test_adapters import adapter
+from training.protocol import FailureCode
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,15 @@ def test_two_attempts_do_not_share_a_folder(tmp_path: Path) -> None:
     folders.lock(folder, 30, lambda: False).close()
 
 
-def test_a_code_is_final_only_where_training_knows_it() -> None:
-    from training.artifacts import FailureCode
+@pytest.mark.parametrize("code", FailureCode)
+def test_whether_a_stage_is_tried_again_is_what_its_failure_code_says(code: FailureCode) -> None:
+    made = told(StageFailed("s"), failed(code.value), ())
+    assert (made.status >= 500) is code.retried
 
-    assert {code.value for code in FailureCode} >= failure.FINAL
+
+def test_a_wrong_setting_is_not_tried_again() -> None:
+    assert told(StageFailed("s"), failed("unfit_settings"), ()).status < 500
+
+
+def test_a_failure_of_another_version_is_tried_again() -> None:
+    assert told(StageFailed("s"), failed("unheard_of"), ()).status >= 500

@@ -20,6 +20,7 @@ from app.models.jobs import Job, JobState
 from app.runs import artifacts, service
 from app.runs.artifacts import adapter_key, fetch_adapter
 from app.runs.folders import folder_of
+from evaluation.contract.budget import ANSWER_TOKENS
 from tests.app.runs import work
 from tests.app.runs.conftest import STAGES, Shop
 
@@ -72,6 +73,7 @@ async def test_a_run_goes_through_its_stages_and_ends_in_a_model_version(shop: S
     assert [stage["kind"] for stage in model["stages"]] == STAGES
     assert (model["run_id"], model["schema_id"], model["schema_version"]) == (run["id"], shop.schema_id, 1)
     assert model["adapter_sha256"] == model["stages"][-1]["sha256"]
+    assert model["answer_tokens"] == ANSWER_TOKENS
     assert len({stage["sha256"] for stage in model["stages"]}) == 4
     assert (await shop.stranger.get(f"/v1/models/{model['id']}")).status_code == 404
     await check_artifacts(shop, model)

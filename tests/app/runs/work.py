@@ -6,8 +6,8 @@ from uuid import UUID
 
 from app.background import load_handlers
 from app.jobs.runner import run_job
-from app.pipeline.supervisor import OnEvent, Result, Stopped, supervise
 from app.runs import tasks
+from app.runs.supervisor import OnEvent, Result, Stopped, supervise
 from app.settings import Settings, load_settings
 
 TRAINER = Path(__file__).with_name("trainer.py")
@@ -21,7 +21,7 @@ def run_quick_stage(
     stopped: Stopped,
     keep: tuple[int, ...] = (),
 ) -> Result:
-    """As app.pipeline.supervisor.run_stage, but for the program that is started."""
+    """As app.runs.supervisor.run_stage, but for the program that is started."""
     argv = [sys.executable, str(TRAINER), "run", str(manifest)]
     return supervise(argv, out, settings, on_event, stopped, keep)
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from app.pipeline.output import Output, write_inputs
+from app.runs.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
 from app.studies import matrix, measuring
 from app.studies.preparing import Place, Prepared, prepare

@@ -1,0 +1,91 @@
+"""Presets hold what the stages' settings allow, and `--set` changes one of them or says why not."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.errors import InputError
+from app.runs.presets import Preset, explain, plan
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_every_preset_is_a_whole_plan(preset: Preset) -> None:
+    assert [stage.kind for stage in plan(preset).stages] == ["traces", "sft", "distill", "rl"]
+
+
+def test_the_demos_stages_are_limited_to_what_leaves_time_for_the_rest() -> None:
+    seconds = [stage.max_seconds for stage in plan(Preset.demo).stages]
+    assert sum(s for s in seconds if s is not None) <= 450
+    assert None not in seconds
+
+
+def test_a_setting_is_changed_by_its_path_with_the_value_as_toml_or_as_text() -> None:
+    changed = plan(Preset.smoke, ["sft.max_steps=9", "sft.lora.rank=4", "rl.loss=grpo", "benchmark.seed = 3"])
+    assert (changed.sft.max_steps, changed.sft.lora.rank, changed.rl.loss) == (9, 4, "grpo")
+    assert changed.benchmark.seed == 3
+
+
+def test_an_endpoint_can_be_the_teacher() -> None:
+    teacher = '{kind = "endpoint", base_url = "https://teacher.example/v1", model = "large"}'
+    assert plan(Preset.standard, [f"traces.teachers=[{teacher}]"]).traces.teachers[0].kind == "endpoint"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("sft.epoch=3", "sft.epoch"),
+        ("sft.epochs=-1", "sft.epochs"),
+        ("sft.epochs=many", "sft.epochs"),
+        ("rl.generations=7", "rl"),
+        ("train.epochs=3", "train"),
+        ("sft.tuning=full", "python -m training run"),
+    ],
+)
+def test_a_setting_that_does_not_exist_or_fit_is_named(assignment: str, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan(Preset.smoke, [assignment])
+    assert caught.value.exit_code == 2
+    assert any(reason in problem for problem in caught.value.details), caught.value.details
+
+
+@pytest.mark.parametrize("assignment", ["sft", "epochs=3", "sft.=3", "=3", "sft.epochs.deep=3"])
+def test_an_assignment_of_another_form_is_refused(assignment: str) -> None:
+    with pytest.raises(InputError):
+        plan(Preset.demo, [assignment])
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_every_setting_of_a_plan_is_explained(preset: Preset) -> None:
+    """What is explained is what is run, and each value says where it was written."""
+    found = {one.path: one for one in explain(preset, ["rl.steps=7", "sft.lora.alpha=3"])}
+    made = plan(preset, ["rl.steps=7", "sft.lora.alpha=3"])
+    assert (found["rl.steps"].value, found["rl.steps"].origin) == (made.rl.steps, "--set") == (7, "--set")
+    assert (found["sft.lora.alpha"].value, found["sft.lora.alpha"].origin) == (made.sft.lora.alpha, "--set")
+    assert found["benchmark.max_items"].origin == f"preset {preset}"
+    assert (found["sft.loss"].value, found["sft.loss"].origin) == ("nll", "default")
+    for name in type(made.distill).model_fields:
+        assert any(path == f"distill.{name}" or path.startswith(f"distill.{name}.") for path in found), name
+
+
+def test_the_teachers_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    assignments = re.findall(r"--set (?:'([^']+)'|(\S+))", text[text.index("## Traces") :])
+    made = plan(Preset.standard, ["".join(pair) for pair in assignments]).traces
+    assert [teacher.kind for teacher in made.teachers] == ["privileged", "endpoint"]
+    assert made.max_usd == 20
+
+
+def test_the_settings_of_the_documentation_exist() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    gspo = re.search(r"importance_sampling=sequence [^`]+", text)
+    assert gspo is not None
+    rl = plan(Preset.standard, [f"rl.{setting}" for setting in gspo[0].split()]).rl
+    assert (rl.importance_sampling, rl.updates_per_generation) == ("sequence", 4)
+    sections = {"## SFT": "sft", "## Distillation": "distill", "## RL": "rl"}
+    for title, stage in sections.items():
+        section = text[text.index(title) :].split("\n## ", 1)[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        named = [name for row in rows for name in re.findall(r"`(\w+)[`=]", row)]
+        fields = type(getattr(plan(Preset.standard), stage)).model_fields
+        assert not [name for name in named if name not in fields], stage
