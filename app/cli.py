@@ -256,6 +256,31 @@ def bench_gate(
     _measured(speed, study.table, as_json)
 
 
+@bench.command(name="vllm")
+def bench_vllm(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    base: Annotated[str, typer.Option(help="starter, a model folder, or a Hugging Face name.")] = "starter",
+    answers: Annotated[int, typer.Option(min=1, help="In each round.")] = 48,
+    in_flight: Annotated[int, typer.Option(min=1, help="Asked at once.")] = 24,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    mode: Annotated[Mode, typer.Option(help="With reasoning, or the code at once.")] = Mode.reasoned,
+) -> None:
+    """How fast a base answers through vLLM, as it is started on this machine."""
+    from app.serving.base import find_base
+    from app.studies import vllm_speed as study
+
+    with _session() as (settings, progress):
+        speed = study.measure(
+            find_base(base), study.Asked(answers, in_flight, rounds, mode), settings, progress
+        )
+    if as_json:
+        print(speed.model_dump_json(indent=2))
+    else:
+        console().print(study.table(speed))
+
+
 @training.command()
 def explain(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,

@@ -11,6 +11,7 @@ from app.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, cal
 from app.client.lists import All, Limit, listed
 from app.client.table import Columns, at, details, table, when
 from app.errors import InputError
+from evaluation.contract.mode import Mode
 
 top = typer.Typer()
 tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
@@ -24,6 +25,10 @@ ServeEdits = Annotated[
         help="after_gate (a published edit is served once its gate has passed) or at_once.",
         metavar="after_gate|at_once",
     ),
+]
+AnswerMode = Annotated[
+    Mode | None,
+    typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
     str | None,
@@ -132,11 +137,12 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, mode, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -156,6 +162,7 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
@@ -163,7 +170,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, mode, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -216,11 +223,16 @@ def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity
 
 
 def _settings(
-    serve_edits: str | None, fallback: str | None, abstain_below: float | None, quota_mib: int | None
+    serve_edits: str | None,
+    fallback: str | None,
+    mode: Mode | None,
+    abstain_below: float | None,
+    quota_mib: int | None,
 ) -> dict[str, Any]:
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "mode": None if mode is None else mode.value,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
@@ -240,6 +252,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "mode": tenant["mode"],
                 "abstain below": tenant["abstain_below"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),
