@@ -2,11 +2,11 @@
 
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluation.atomic_files import write_whole
 from training.protocol import FailureCode
 
 RESULT = "result.json"
@@ -38,29 +38,14 @@ class Finished(NamedTuple):
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all, also when the power goes: temporary file, fsync, rename, fsync of the directory."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
-    _write_bytes(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    _write_bytes(
+    write_whole(
         path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows).encode()
     )
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:

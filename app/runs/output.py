@@ -1,6 +1,5 @@
 """The output directory of a job: whose it is, what in it is still valid, and where each thing lies."""
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -12,10 +11,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InputError, NoSpace, OutputBusy
+from app.infra import locks
 from app.runs.inputs import Inputs, jsonl
 from app.runs.supervisor import read_result
 from app.serving.adapters import FILES
-from app.serving.model_folder import write_whole
+from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Split
 from training.config import StageManifest, validates
 
@@ -60,12 +60,8 @@ def opened(root: Path, min_free_mib: int) -> Iterator[Output]:
     except OSError as error:
         raise InputError(f"{root} cannot be written: {error.strerror}") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputBusy(
-                f"another steerwise is at work in {root}; wait for it or choose another --out"
-            ) from None
+        if not locks.take(lock):
+            raise OutputBusy(f"another steerwise is at work in {root}; wait for it or choose another --out")
         if not (root / _MARK).exists():
             write_whole(root / _MARK, b"{}")
         yield Output(root)

@@ -24,9 +24,9 @@ from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
 from app.runs.supervisor import EVENTS, supervise
 from app.serving.base import STARTER, find_base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies.preparing import expert_lines
+from evaluation.atomic_files import write_whole
 from evaluation.predictor import load_codes
 from training.config import Stage, StageManifest
 from training.starter.world import demo_tenant

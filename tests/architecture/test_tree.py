@@ -179,3 +179,18 @@ def test_a_checkout_stays_small() -> None:
 def test_weights_are_safetensors() -> None:
     pickled = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy"}
     assert named([path for path in files() if path.suffix in pickled]) == []
+
+
+def test_there_is_one_way_to_lock_a_file_and_one_to_write_it_whole() -> None:
+    """What a second one forgets is what a power cut or a killed process finds."""
+    homes = {
+        "fcntl.flock": {"app/infra/locks.py", "app/datasets/partial.py"},
+        "os.fsync": {"evaluation/atomic_files.py", "app/datasets/partial.py", "app/serving/adapters.py"},
+    }
+    found: dict[str, set[str]] = {call: set() for call in homes}
+    for path in modules():
+        text = path.read_text()
+        for call in homes:
+            if call in text:
+                found[call].add(str(path.relative_to(ROOT)))
+    assert found == homes
