@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.atomic_files import write_whole
-from training.protocol import FailureCode
-
-RESULT = "result.json"
-CHECKPOINTS = "checkpoints"
-_COMPLETE = "complete.json"
+from training.protocol import CHECKPOINTS, COMPLETE, RESULT, FailureCode
 
 
 class StageFailed(Exception):
@@ -58,13 +54,13 @@ def read_result(out: Path) -> dict[str, Any] | None:
 
 def mark_complete(checkpoint: Path, manifest_sha256: str) -> None:
     """Called after everything else of the checkpoint is written; one without the mark is never resumed from."""
-    write_json(checkpoint / _COMPLETE, {"manifest_sha256": manifest_sha256})
+    write_json(checkpoint / COMPLETE, {"manifest_sha256": manifest_sha256})
 
 
 def latest_checkpoint(out: Path, manifest_sha256: str) -> Path | None:
     """The newest whole checkpoint made for this very manifest."""
     found = []
-    for mark in (out / CHECKPOINTS).glob(f"checkpoint-*/{_COMPLETE}"):
+    for mark in (out / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):
         if json.loads(mark.read_text())["manifest_sha256"] == manifest_sha256:
             found.append(mark.parent)
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)

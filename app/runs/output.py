@@ -18,6 +18,7 @@ from app.serving.adapters import FILES
 from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Split
 from training.config import StageManifest, validates
+from training.protocol import ADAPTER, MANIFEST, TRACES
 
 _MARK = "run.json"
 
@@ -114,15 +115,13 @@ def finished(manifest: StageManifest) -> bool:
     result = read_result(manifest.out)
     if result is None or not result.succeeded or result.manifest_sha256 != manifest.sha256:
         return False
-    made = (
-        ("traces.jsonl",) if manifest.stage.kind == "traces" else tuple(f"adapter/{name}" for name in FILES)
-    )
+    made = (TRACES,) if manifest.stage.kind == "traces" else tuple(f"{ADAPTER}/{name}" for name in FILES)
     return all((manifest.out / name).is_file() for name in made)
 
 
 def prepare(manifest: StageManifest, later: list[Path]) -> Path:
     """The manifest on disk. What another manifest left goes, and later stages too: they learned from the old result."""
-    path = manifest.out / "manifest.json"
+    path = manifest.out / MANIFEST
     for folder in later:
         shutil.rmtree(folder, ignore_errors=True)
     if manifest.out.exists() and _sha256_in(path) != manifest.sha256:
