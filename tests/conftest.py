@@ -8,6 +8,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault(
+    "STEERWISE_BASE", "starter"
+)  # tiny, and in the project: the base that ships is built first
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; two of them with a thread pool each are slower than one alone.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -16,7 +16,7 @@ def served_base(settings: Settings, model: ModelVersion) -> Base:
 
     Raises: InputError where the model was trained on another, or for longer answers than are read here.
     """
-    base = find_base(settings.base)
+    base = find_base(settings.base, settings.home)
     if digest(base) != model.base_sha256:
         raise InputError(f"the model was trained on another base than {base.name} as it is served now")
     problem = budget.misfit(model.answer_tokens)

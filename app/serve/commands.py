@@ -35,12 +35,12 @@ def serve(
     """Start the whole product on this machine, and say when it is ready and where.
 
     Nothing but this package is needed: a SQLite database, Redis, the API, workers, the dispatcher and vLLM with the
-    starter model. STEERWISE_DATABASE_URL, STEERWISE_REDIS_URL, STEERWISE_STORAGE_URL and STEERWISE_VLLM_URLS name
+    base that ships. STEERWISE_DATABASE_URL, STEERWISE_REDIS_URL, STEERWISE_STORAGE_URL and STEERWISE_VLLM_URLS name
     servers that run already, to use instead. What ends is started again; Ctrl-C ends all of it."""
     from app.serve import product
 
     with session() as (settings, _progress):
-        product.run(product.plan(_changed(settings, home, host, port), with_vllm=not no_vllm), _tell)
+        product.run(product.plan(_changed(settings, home, host, port), _tell, with_vllm=not no_vllm), _tell)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -127,12 +127,12 @@ def vllm(
 ) -> None:
     """A model server with the base model, as the product needs it: a replica for STEERWISE_VLLM_URLS."""
     from app.serving import vllm as replica
-    from app.serving.base import find_base
+    from app.serving.base import find_base, tried
 
-    with session() as (settings, _progress):
-        argv = replica.command(
-            find_base(settings.base).folder, replica.Endpoint(f"http://{host}:{port}"), settings
-        )
+    with session() as (settings, progress):
+        folder = find_base(settings.base, settings.home, progress.note).folder
+        tried(folder)
+        argv = replica.command(folder, replica.Endpoint(f"http://{host}:{port}"), settings)
         environment = replica.environment(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):  # what Python ignores or handles would stay so
         signal.signal(number, signal.SIG_DFL)

@@ -1,20 +1,27 @@
 """The base model on disk, and the answer codes that its tokenizer allows."""
 
+import functools
 import hashlib
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
 
 from app.errors import InputError
+from app.serving import shipped_base
+from app.settings import Settings, load_settings
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, load_codes
+from evaluation.tokenizer_files import Codes, check_template, load_codes
+from training.base import package
 
-STARTER = "starter"
-_HASHED_WHOLE_BYTES = 64 << 20
+SHIPPED: Final = package.NAME
+STARTER: Final = "starter"  # tiny, and of use in tests alone
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")  # by family
 
 
 class Base(NamedTuple):
@@ -22,15 +29,24 @@ class Base(NamedTuple):
     folder: Path
 
 
-def find_base(name: str) -> Base:
-    """`starter`, a folder, or a Hugging Face name (from the local cache; downloaded where that is allowed)."""
+def find_base(name: str, home: Path | None = None, told: Callable[[str], None] = lambda _line: None) -> Base:
+    """The base that ships, `starter`, a folder, or a Hugging Face name (downloaded where that is allowed).
+
+    home: below which the base that ships is kept; the environment's where it is not said. told: what is being done,
+    where that base has to be built first. Raises: InputError.
+    """
+    if name == SHIPPED:
+        built = shipped_base.folder(home or load_settings().home, told)
+        return Base(name, _complete(built, "delete that folder and try again"))
     if name == STARTER:
         return Base(name, _complete(_starter_folder(), "reinstall the project or train it: training/starter"))
     if Path(name).is_dir():
         folder = _complete(Path(name).resolve(), "name the folder that holds the model")
         return Base(str(folder), folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"there is no base model {name!r}: neither `starter`, nor a folder, nor owner/name")
+        raise InputError(
+            f"there is no base model {name!r}: neither `{SHIPPED}`, nor a folder, nor owner/name"
+        )
     return Base(
         name, _complete(_from_hub(name), "choose a model with safetensors weights and a tokenizer.json")
     )
@@ -41,10 +57,33 @@ def codes_for(folder: Path, schema: CategorySchema, *others: CategorySchema) -> 
 
     Raises: InputError.
     """
+    return tried(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+
+
+def tried(folder: Path, count: int = 2) -> Codes:
+    """The base is tried before it is relied on: its chat template, its control tokens, and that it has `count` codes.
+
+    Raises: InputError.
+    """
     try:
-        return load_codes(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+        check_template(folder)
+        return load_codes(folder, count)
+    except ChatFormError as error:
+        raise InputError(f"the base model in {folder} cannot be used: {error}") from None
     except CodesError as error:
         raise InputError(str(error)) from None
+
+
+def context_of(folder: Path, settings: Settings) -> int:
+    """Tokens of a prompt and its answer, as they are served: what the settings say, or what the base was made for."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the config.json of the base model in {folder} cannot be read: {error}") from None
+    text = config.get("text_config") or config
+    made_for = next((text[name] for name in _CONTEXT if isinstance(text.get(name), int)), None)
+    longest = settings.vllm_max_model_len
+    return longest if made_for is None else min(longest, made_for)
 
 
 def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
@@ -57,13 +96,25 @@ def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
 
 
 def digest(base: Base) -> str:
-    """Changes whenever the model does: file names and sizes, and the content of every file up to 64 MiB."""
+    """Changes whenever the model does. Of the base that ships it is the same on every machine."""
+    known = package.identity_of(base.folder)
+    if known is not None:
+        return known
+    files = sorted(path for path in base.folder.iterdir() if path.is_file())
+    stats = [path.stat() for path in files]
+    return _content_digest(
+        tuple((str(p), s.st_size, s.st_mtime_ns) for p, s in zip(files, stats, strict=True))
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _content_digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    """Over the names and the whole contents. Sizes and times are only there so that it is counted once."""
     total = hashlib.sha256()
-    for path in sorted(p for p in base.folder.iterdir() if p.is_file()):
-        size = path.stat().st_size
-        total.update(f"{path.name}\0{size}\0".encode())
-        if size <= _HASHED_WHOLE_BYTES:
-            total.update(hashlib.sha256(path.read_bytes()).digest())
+    for path, size, _ in files:
+        with Path(path).open("rb") as file:
+            total.update(f"{Path(path).name}\0{size}\0".encode())
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 

@@ -1,0 +1,269 @@
+"""Train the adapter of the base that ships: `python -m training.base.recipe --out DIR --minutes 100 [--corpus DIR]`.
+
+A small pretrained instruct model reads English and cannot yet decide by written definitions; a low-rank adapter learns
+that from businesses written for this project, from a corpus of utterances, and a little from the generated world. The
+same command goes on from DIR's checkpoint, on any machine; on a new one from an adapter (`--start`), with a warm-up.
+On a processor with bf16 in hardware, or on a GPU, what is read is bf16; the changes are always fp32.
+Left out: dropout, losses on prompts, reinforcement, every weight that the package brought.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from evaluation.contract.render import choose_codes
+from evaluation.contract.schema import MAX_CATEGORIES
+from training.base import adapter, businesses
+from training.base.build import build
+from training.base.exam import Exam
+from training.base.lessons import Source, phase_at
+from training.base.network import Network
+from training.base.trees import Kind, Planter, Row, lay_out
+from training.starter import corpus as utterances
+
+WEIGHTS = {Kind.copied: 0.15, Kind.quoted: 0.5, Kind.opening: 0.3, Kind.chosen: 1.0, Kind.at_once: 1.0}
+WARM_UP = 30  # steps, from the start and after every restart
+LEAST_RATE = 0.04
+EVERY_S = {"line": 30, "exam": 1500, "checkpoint": 180}
+
+
+class Counts(NamedTuple):
+    """Where a training stands; spent_s is the time used in earlier sittings."""
+
+    step: int = 0
+    tokens: int = 0
+    choices: int = 0
+    spent_s: float = 0.0
+
+
+class Run:
+    def __init__(self, options: argparse.Namespace):
+        torch.manual_seed(options.seed)
+        self.options, self.out = options, options.out
+        self.rng = random.Random(options.seed)
+        tokenizer = AutoTokenizer.from_pretrained(options.base)
+        codes = choose_codes(
+            lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"]), MAX_CATEGORIES + 1
+        )
+        corpus = utterances.load(options.corpus) if options.corpus else None
+        if corpus is None:
+            print("no --corpus: businesses and the world alone", flush=True)
+        shops = businesses.load()
+        self.source = Source(businesses.for_training(shops), corpus)
+        self.planter = Planter(tokenizer, codes)
+        self.exam = Exam(self.planter, shops, corpus)
+        self.network = self._network()
+        self.optimizer = torch.optim.AdamW(
+            self.network.changes.parameters(),
+            lr=options.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=True,
+        )
+        self.counts = self._resumed()
+        self.restarted_at = self.counts.step
+        self.network.merge()
+        self.begun = time.monotonic()
+        self.seen: dict[Kind, list[float]] = defaultdict(list)
+
+    @property
+    def seconds(self) -> float:
+        return self.counts.spent_s + time.monotonic() - self.begun
+
+    @property
+    def share(self) -> float:
+        return self.seconds / (60 * self.options.minutes)
+
+    def step(self) -> float:
+        """Returns the gradient's norm. Raises: FloatingPointError before the weights are touched."""
+        rows = self._rows()
+        totals = {kind: sum(int((row.kinds_N == kind).sum()) for row in rows) for kind in Kind}
+        for row in rows:
+            self._losses(row, totals).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.changes.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * self._rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.network.merge()
+        self.counts = self.counts._replace(
+            step=self.counts.step + 1,
+            tokens=self.counts.tokens + sum(row.tokens for row in rows),
+            choices=self.counts.choices + totals[Kind.chosen] + totals[Kind.at_once],
+        )
+        return float(norm)
+
+    def _rows(self) -> list[Row]:
+        phase = phase_at(self.share)
+        rows: list[Row] = []
+        while len(rows) < phase.trees * self.options.trees:
+            tree = self.planter.tree(self.source.problem(phase, self.rng), self.rng, phase.mix)
+            row = lay_out(tree, phase.room)
+            if len(row.spans) > 2:
+                rows.append(row)
+        return rows
+
+    def _losses(self, row: Row, totals: dict[Kind, int]) -> Tensor:
+        """Every kind of target counts by its own mean over the step, so long quotations do not drown the choices."""
+        logits = self.network(row)
+        targets, kinds = row.targets_N.to(logits.device), row.kinds_N.to(logits.device)
+        each = F.cross_entropy(logits, targets, reduction="none")
+        loss = logits.new_zeros(())
+        for kind, weight in WEIGHTS.items():
+            of_kind = kinds == kind
+            if of_kind.any():
+                loss = loss + weight * each[of_kind].sum() / totals[kind]
+                right = logits[of_kind].argmax(-1) == targets[of_kind]
+                self.seen[kind] += right.float().tolist()
+        return loss
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.counts.step - self.restarted_at + 1) / WARM_UP)
+        return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.share))))
+
+    def line(self, norm: float) -> str:
+        shares = " ".join(
+            f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in Kind if self.seen[kind]
+        )
+        counts = self.counts
+        return (
+            f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
+            f"{self.seconds:.0f} s {shares} norm {norm:.2f}"
+        )
+
+    def examined(self) -> str:
+        counts = self.counts._replace(spent_s=round(self.seconds))._asdict()
+        return json.dumps(counts | self.exam.sit(self.network))
+
+    def save(self) -> None:
+        """Adapter, moments and counts; each file is whole, and the counts come last."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        factors = dict(self.network.changes.named_parameters())
+        moments = {
+            f"{name}.{which}": self.optimizer.state[parameter][which]
+            for name, parameter in factors.items()
+            for which in ("exp_avg", "exp_avg_sq")
+            if parameter in self.optimizer.state
+        }
+        _replaced(self.out / "factors.safetensors", {n: p.detach() for n, p in factors.items()})
+        _replaced(self.out / "moments.safetensors", moments)
+        adapter.save(self.network, self.out / "adapter", self.options.rank, self.options.alpha)
+        state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
+        temporary = self.out / "state.json.tmp"
+        temporary.write_text(json.dumps(state))
+        temporary.replace(self.out / "state.json")
+
+    def _network(self) -> Network:
+        on_gpu = torch.cuda.is_available()
+        fast = on_gpu or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        base = LlamaForCausalLM.from_pretrained(self.options.base, dtype=torch.float32)
+        network = Network(
+            base.to("cuda" if on_gpu else "cpu"),
+            self.options.rank,
+            self.options.alpha,
+            torch.bfloat16 if fast else torch.float32,
+        )
+        return network.to("cuda") if on_gpu else network
+
+    def _resumed(self) -> Counts:
+        if not (self.out / "state.json").exists():
+            if self.options.start:
+                adapter.load_into(self.network, self.options.start)
+            return Counts(spent_s=60 * self.options.minutes * self.options.begin)
+        state = json.loads((self.out / "state.json").read_text())
+        saved, moments = (
+            load_file(self.out / "factors.safetensors"),
+            load_file(self.out / "moments.safetensors"),
+        )
+        for name, parameter in self.network.changes.named_parameters():
+            parameter.data.copy_(saved[name])
+            if f"{name}.exp_avg" in moments:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(state["counts"]["step"])),
+                    "exp_avg": moments[f"{name}.exp_avg"].to(parameter.device),
+                    "exp_avg_sq": moments[f"{name}.exp_avg_sq"].to(parameter.device),
+                }
+        version, internal, gauss = state["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        counts = Counts(**state["counts"])
+        print(f"resumed at step {counts.step}", flush=True)
+        return counts
+
+
+def train(options: argparse.Namespace) -> None:
+    run = Run(options)
+    done = dict.fromkeys(EVERY_S, time.monotonic())
+    while run.share < 1:
+        norm = run.step()
+        now = time.monotonic()
+        if now - done["line"] > EVERY_S["line"]:
+            print(run.line(norm), flush=True)
+            done["line"] = now
+        if now - done["checkpoint"] > EVERY_S["checkpoint"]:
+            run.save()
+            done["checkpoint"] = now
+        if now - done["exam"] > EVERY_S["exam"]:
+            print(run.examined(), flush=True)
+            done["exam"] = time.monotonic()
+    run.save()
+    print(run.examined(), flush=True)
+
+
+def _replaced(path: Path, tensors: dict[str, Tensor]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    temporary.replace(path)
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train the adapter of the base that ships.")
+    parser.add_argument(
+        "--base", type=Path, help="folder of the package's model; without it OUT/base is built"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint and adapter; resumes from there")
+    parser.add_argument("--corpus", type=Path, help="folder with utterances.jsonl.gz and dialogues.jsonl.gz")
+    parser.add_argument("--minutes", type=float, default=100, help="training time; phases and rate follow it")
+    parser.add_argument("--start", type=Path, help="folder of an adapter to go on from")
+    parser.add_argument(
+        "--begin", type=float, default=0.0, help="share of the time to begin at, 0..1, with --start"
+    )
+    parser.add_argument(
+        "--trees", type=int, default=1, help="multiple of the trees in a step; 4 on a large GPU"
+    )
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--alpha", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
+    if options.base is None:
+        options.base = options.out / "base"
+        if not options.base.is_dir():
+            build(options.base.absolute(), with_adapter=False)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()
