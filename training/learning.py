@@ -21,7 +21,6 @@ from transformers import (
 
 from training import processes
 from training.artifacts import (
-    CHECKPOINTS,
     Finished,
     StageFailed,
     latest_checkpoint,
@@ -31,7 +30,7 @@ from training.artifacts import (
 from training.config import StageManifest
 from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
 from training.settings import Learning, Schedule
 from training.validation import Validation
 
@@ -223,9 +222,9 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():
-        trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
+        trainer.model.save_pretrained(str(manifest.out / ADAPTER), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
-        (manifest.out / "adapter" / "README.md").unlink(missing_ok=True)
+        (manifest.out / ADAPTER / "README.md").unlink(missing_ok=True)
         if is_full(trainer.model):
             export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)

@@ -33,6 +33,7 @@ from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
 class Job(NamedTuple):
@@ -95,10 +96,10 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
 def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
     """Each stage goes on with the adapter of the one before it."""
     root = place.stages.resolve()
-    folders = {
+    folders: dict[str, Path] = {
         stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
     }
-    adapter = {"distill": folders["sft"] / "adapter", "rl": folders["distill"] / "adapter"}
+    adapter = {kind: folders[before] / ADAPTER for kind, before in GOES_ON_FROM.items()}
     return [
         StageManifest(
             stage=stage,
@@ -108,7 +109,7 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
             conversations=data / "train.jsonl",
             validation=output.validation_in(data, job.inputs, stage),
             answers=place.root.resolve() / "teachers.sqlite" if stage.kind == "traces" else None,
-            traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
+            traces=folders["traces"] / TRACES if stage.kind in READ_TRACES else None,
             out=folders[stage.kind],
             seed=job.seed,
         )
@@ -165,7 +166,7 @@ def _examine(prepared: Prepared, settings: Settings, progress: Progress) -> Repo
 
 def _frozen(prepared: Prepared, settings: Settings) -> dict[str, Adapter]:
     return {
-        m.stage.kind: adapters.freeze(m.out / "adapter", prepared.place.adapters, settings.vllm_max_lora_rank)
+        m.stage.kind: adapters.freeze(m.out / ADAPTER, prepared.place.adapters, settings.vllm_max_lora_rank)
         for m in prepared.manifests
         if m.stage.kind != "traces"
     }

@@ -3,7 +3,7 @@
 Every other command that comes meanwhile waits for it. What it is built from is installed, so no network is needed.
 """
 
-import fcntl
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import app
 from app.errors import InputError
+from app.infra import locks
 from training.base import package
 
 
@@ -41,11 +42,9 @@ def _alone(folder: Path, told: Callable[[str], None]) -> Iterator[None]:
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks.take(lock):
             told("waiting for another command that builds the base")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.take_within(lock, math.inf)
         yield
 
 

@@ -41,7 +41,7 @@ from training.data import (
 from training.judge import Quality, judge
 from training.model import code_pool, load_tokenizer
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import TRACES, FailureCode
 from training.teachers.endpoint import Asked, Endpoint
 from training.teachers.paid import Account, Answers
 from training.teachers.privileged import HintKind, with_attempt, with_hint
@@ -136,7 +136,7 @@ def _finish(manifest: StageManifest, board: Board, account: Account) -> Finished
             "true quotation; use a stronger teacher, more samples, or check that labels and definitions agree",
         )
     kept = [board.kept[key] for key in board.examples if key in board.kept]
-    write_jsonl(manifest.out / "traces.jsonl", [k.trace.as_row() for k in kept])
+    write_jsonl(manifest.out / TRACES, [k.trace.as_row() for k in kept])
     of_tried = count_by_category([e.gold for key, e in board.examples.items() if key in tried])
     of_kept = count_by_category([k.trace.category for k in kept])
     by_teacher = Counter(k.trace.teacher for k in kept)
