@@ -17,6 +17,7 @@ from app.pipeline.console import stage_table, verdict_lines
 from app.runs.presets import Preset
 from app.serve.commands import commands as serving
 from app.terminal import Terminal
+from evaluation.contract.mode import Mode
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.report import Report, Verdict
 from evaluation.terminal import complain, json_text, say, steady
@@ -54,6 +55,9 @@ def run(
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
     ] = True,
     seed: Seed = 0,
+    mode: Annotated[
+        Mode, typer.Option(help="In which the stages are examined and the model answers.")
+    ] = Mode.reasoned,
     reworded: Annotated[
         list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
     ] = None,
@@ -67,7 +71,7 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed, mode)
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 
@@ -102,6 +106,12 @@ def classify(
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -114,12 +124,12 @@ def classify(
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, text, conversation, stream=stream)
+            client.run(call, schema, client.Question(text, conversation, mode), stream=stream)
         return
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation)
+        asked = classification.read(model, Path(schema), text, conversation, mode)
         answered = classification.run(asked, base_url, settings, progress)
     classification.show(answered, asked.schema, Terminal(), as_json=as_json)
 
@@ -149,13 +159,41 @@ def demo(
     raise typer.Exit(_VERDICTS[verdict])
 
 
+@bench.command(name="base")
+def bench_base(
+    as_json: AsJson = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
+        "../shared/data"
+    ),
+    items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
+    of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
+    seed: Seed = 0,
+) -> None:
+    """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
+    from app.serving.base import find_base
+    from app.studies import base as study
+    from app.studies.base_items import paper
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        measured = study.measure(paper(data, items, of_tenant, seed), found, settings, progress)
+    if as_json:
+        say(study.as_json(measured))
+    else:
+        Terminal(soft_wrap=False).print(study.table(measured))
+
+
 @bench.command()
 def starter(
     as_json: AsJson = False,
     items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
     seed: Seed = 0,
 ) -> None:
-    """What the base model that ships can do before any training, asked through vLLM."""
+    """What the starter, the model of the tests, can do, asked through vLLM."""
     from app.studies import starter as study
 
     with _session() as (settings, progress):

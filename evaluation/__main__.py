@@ -17,15 +17,18 @@ from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
 from evaluation.command import InputError, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.chat import ChatFormError
+from evaluation.contract.mode import Mode
 from evaluation.contract.overlap import contradictions
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.examination import Examination
 from evaluation.formats.reader import Reader
+from evaluation.model_client import check_continues
 from evaluation.page import page
 from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
-from evaluation.predictor import connect, load_codes
+from evaluation.predictor import PredictorError, connect, load_codes
 from evaluation.report import Report, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
@@ -42,7 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         made: Report = given.command(given)
-    except (InputError, SchemaError, SuiteError, RunnerError, PolicyError, CodesError, OSError) as error:
+    except (
+        InputError,
+        SchemaError,
+        SuiteError,
+        RunnerError,
+        PolicyError,
+        CodesError,
+        ChatFormError,
+        PredictorError,
+        OSError,
+    ) as error:
         complain(f"error: {error}")
         return BAD_INPUT
     assert made.gate is not None
@@ -69,7 +82,7 @@ def _run(given: argparse.Namespace) -> Report:
         seed=given.seed,
         max_items=given.max_items,
     )
-    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold)
+    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold, mode=given.mode)
     return _kept(asyncio.run(_examine(given, exam)), given)
 
 
@@ -121,8 +134,11 @@ async def _examine(given: argparse.Namespace, exam: Examination) -> Report:
     if len({one.stage for one in served}) < len(served):
         raise InputError("--model: two stages have one name; call them STAGE=NAME")
     async with connect(given.base_url, socket_path=given.socket) as client:
+        if exam.mode is Mode.fast:
+            for one in served:
+                await check_continues(client, one.model)
         with _folder(given.keep) as folder:
-            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens)
+            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens, exam.mode)
             return await examination.examine(exam, VllmAsker(client, served, codes, settings))
 
 
@@ -214,6 +230,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--max-tokens", type=int, default=ANSWER_TOKENS)
     run.add_argument("--concurrency", type=int, default=32)
+    run.add_argument(
+        "--mode",
+        type=Mode,
+        choices=list(Mode),
+        default=Mode.reasoned,
+        help="how answers are come by: with reasoning, or the code at once; default: reasoned",
+    )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")
     run.add_argument("--out", type=Path, required=True)

@@ -22,6 +22,7 @@ import httpx
 
 from evaluation.command import InputError, api_key, check_out, read_conversations
 from evaluation.contract import perturb
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
@@ -52,7 +53,9 @@ class Told(NamedTuple):
 def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
     """The include that enough looks name, with true quotes; None also where any other that is right names another."""
     right = [look for look in looks if look.failure is None and look.category == label]
-    named = [(c.text, look.evidence) for look in right if (c := look.decided_by) and c.kind == "include"]
+    named = [
+        (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
+    ]
     quoted = [text for text, evidence in named if evidence]
     if len({text for text, _ in named}) != 1 or len(quoted) < min(ENOUGH, len(looks)):
         return None
@@ -102,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         said = asyncio.run(_run(given))
-    except (InputError, SchemaError, CodesError, OSError, httpx.InvalidURL) as error:
+    except (InputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
         complain(f"error: {error}")
         return 2
     except PredictorError as error:
@@ -132,7 +135,7 @@ async def _run(given: argparse.Namespace) -> str:
     if len(looks) < given.samples:
         complain(f"the schema has {len(looks)} orders, so there are as many looks")
     async with connect(given.base_url, api_key=key) as client:
-        found = await find(asked, looks, VllmPredictor(client, given.model, *codes), _progress)
+        found = await find(asked, looks, VllmPredictor(client, given.model, codes), _progress)
     lines = (_line(one, found) for one in told)
     # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, is named as it was.
     given.out.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")

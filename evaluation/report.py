@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from evaluation.beside.companions import Companions
 from evaluation.beside.foreign import ForeignReport
 from evaluation.comparison import Compared
+from evaluation.contract.mode import Mode
 from evaluation.marks import KeptSuite, Mark
 from evaluation.measures import Measure
 
@@ -130,6 +131,7 @@ class Report(BaseModel):
     perturbations: int
     items: int  # that the suite has; a stage says how many it was asked
     threshold: float | None = None
+    mode: Mode = Mode.reasoned  # in which every stage was asked
     versions: dict[str, str]
     counted: tuple[str, ...]  # families in steerability, flip accuracy, invariance and override rate
     left_out: dict[str, str] = {}  # families that could not be asked, and why

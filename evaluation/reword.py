@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation import completions
 from evaluation.command import InputError, api_key, check_out, read_conversations
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, first_problem
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
@@ -162,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         said = asyncio.run(_run(given))
-    except (InputError, SchemaError, CodesError, OSError, httpx.InvalidURL) as error:
+    except (InputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
         complain(f"error: {error}")
         return 2
     except (NotReworded, NotJudged, PredictorError) as error:
@@ -203,7 +204,7 @@ async def _judge(given: argparse.Namespace, schema: CategorySchema, at: httpx.As
     told = to_try(_labelled(given.conversations, schema), schema, given.per_category)
     if not told:
         raise InputError(f"{given.conversations}: no labelled conversation has the split train or validation")
-    judge = Judge(VllmPredictor(at, given.judge or given.model, *codes), schema, given.least_agreement)
+    judge = Judge(VllmPredictor(at, given.judge or given.model, codes), schema, given.least_agreement)
     await judge.prepare(told)
     return judge
 

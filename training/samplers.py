@@ -22,7 +22,7 @@ from torch import Tensor
 
 from training.artifacts import StageFailed
 from training.config import StageManifest
-from training.model import STUDENT, uses_bf16
+from training.model import STUDENT, load_tokenizer, uses_bf16
 from training.progress import Events
 from training.protocol import FailureCode
 from training.rollouts import Sampling, sample_repeated
@@ -84,6 +84,7 @@ class Vllm:
         Raises: StageFailed where it does not start.
         """
         self._sampling, self._loads = sampling, 0
+        self._ends = [load_tokenizer(base).eos_token_id]
         self._folder = tempfile.TemporaryDirectory(prefix="steerwise-sampler-")
         on_gpu = torch.cuda.is_available()
         try:
@@ -122,6 +123,7 @@ class Vllm:
                 max_tokens=self._sampling.max_new_tokens,
                 logprobs=0,
                 seed=seed,
+                stop_token_ids=self._ends,
                 detokenize=False,
             )
             for seed in seeds

@@ -146,7 +146,7 @@ async def _stream(
     schema, codes = serving.page
     name = serving.live.adapter
     with _failures(), at.replicas.borrowed(name) as replica:
-        predictor = VllmPredictor(replica.client, name, *codes, sending=errand.sending())
+        predictor = VllmPredictor(replica.client, name, codes, sending=errand.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -155,8 +155,8 @@ async def _stream(
 async def check_length(at: Desk, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
     schema, codes = serving.page
-    prompt = budget.text_of(render(schema, conversation, codes.texts))
-    room = budget.room(at.settings.vllm_max_model_len)
+    prompt = budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
+    room = budget.room(await at.codebook.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
     tokens = await at.codebook.tokens(prompt)

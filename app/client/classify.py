@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import typer
@@ -14,6 +15,7 @@ from app.client.call import Call
 from app.client.refusal import ApiAway, ApiRefused
 from app.errors import InputError
 from app.pipeline.files import read_file
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.text import blank
 from evaluation.terminal import complain
@@ -24,11 +26,20 @@ MAX_BODY_BYTES = (
 )
 
 
-def run(call: Call, schema: str, text: str | None, file: Path | None, *, stream: bool) -> None:
+class Question(NamedTuple):
+    """Of text and file one. mode: None: the one that is deployed."""
+
+    text: str | None
+    file: Path | None
+    mode: Mode | None = None
+
+
+def run(call: Call, schema: str, asked: Question, *, stream: bool) -> None:
     """schema: id or name. Raises: ApiAway, ApiRefused, InputError."""
+    text, file, mode = asked
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
-    chosen = _choice(schema)
+    chosen = _choice(schema) | ({} if mode is None else {"mode": mode.value})
     question: Json = {**chosen, "text": text}
     if file is not None:
         given = read_file(file, None)
@@ -95,7 +106,7 @@ def _streamed(call: Call, question: Json) -> None:
             call.console.print(escape(data["text"]), end="")
         if event.kind == "answer":
             if not call.as_json:
-                call.say("\n" + "\n".join(lines(data)[1:]))
+                call.say("\n" + "\n".join(line for line in lines(data) if not line.startswith("reasoning:")))
             return
     raise ApiAway(call.api.place.url, ConnectionError("the answer broke off"))
 
@@ -120,7 +131,8 @@ def _result(result: Json) -> Iterator[str]:
 
 def lines(answer: Json) -> list[str]:
     sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
-    lines = [f"reasoning: {answer['reasoning'] or '(none)'}", f"answer:    {_named(answer)}{sure}"]
+    lines = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
+    lines.append(f"answer:    {_named(answer)}{sure}")
     if answer["decided_by"] is not None:
         lines.append(f"decided:   {answer['decided_by']['kind']}: {answer['decided_by']['text']}")
     notes = [name for name in ("provisional", "degraded", "forced_read") if answer[name]]

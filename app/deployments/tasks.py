@@ -98,7 +98,7 @@ def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
 
 async def _try_canary(replica: Replica, name: str, codes: Codes, schema: CategorySchema) -> None:
     """Raises: CanaryFailed, ServingAway."""
-    predictor = VllmPredictor(replica.client, name, *codes, sending=ONCE_MORE)
+    predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE)
     try:
         prediction = await predictor.predict(schema, CANARY)
     except PredictorError as error:

@@ -19,7 +19,7 @@ from app.runs.folders import RunFolder, teachers_answers
 from app.runs.inputs import Inputs, check_lengths, checked
 from app.runs.output import Output
 from app.runs.supervisor import Result, read_result
-from app.serving.base import Base, codes_for, token_counter
+from app.serving.base import Base, codes_for, context_of, token_counter
 from app.settings import Settings
 from app.storage import Storage
 from evaluation.contract.record import parse_jsonl
@@ -81,7 +81,8 @@ def prepare(desk: Desk, work: Work) -> Prepared:
     inputs = _inputs(desk, work)
     if work.kind == "traces":
         codes = codes_for(work.base.folder, work.schema)
-        check_lengths(inputs, codes.texts, token_counter(work.base.folder), desk.settings.vllm_max_model_len)
+        room = context_of(work.base.folder, desk.settings)
+        check_lengths(inputs, codes.texts, token_counter(work.base.folder), room)
     data = output.write_inputs(Output(desk.folder.root), inputs)
     manifest = StageManifest(
         stage=work.stage,

@@ -127,11 +127,12 @@ def vllm(
 ) -> None:
     """A model server with the base model, as the product needs it: a replica for STEERWISE_VLLM_URLS."""
     from app.serving import vllm as replica
-    from app.serving.base import find_base
+    from app.serving.base import find_base, tried
 
     with session() as (settings, progress):
-        base = find_base(settings.base, settings.home, progress.note)
-        argv = replica.command(base.folder, replica.Endpoint(f"http://{host}:{port}"), settings)
+        folder = find_base(settings.base, settings.home, progress.note).folder
+        tried(folder)
+        argv = replica.command(folder, replica.Endpoint(f"http://{host}:{port}"), settings)
         environment = replica.environment(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):  # what Python ignores or handles would stay so
         signal.signal(number, signal.SIG_DFL)

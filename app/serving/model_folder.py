@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InputError
 from app.serving.adapters import CONFIG, WEIGHTS, Adapter
+from evaluation.contract.mode import Mode
 
 NOTE, ADAPTER = "model.json", "adapter"
 
@@ -18,6 +19,8 @@ class ModelNote(BaseModel):
 
     temperature: of calibrated confidences under that schema; None where the examination has fitted none.
     answer_tokens: how long an answer may be, as it was trained; notes of before do not say.
+    mode: in which it was examined. temperature: of calibrated confidences in it and under that schema; None where the
+    examination has fitted none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +33,7 @@ class ModelNote(BaseModel):
     stage: str
     codes: tuple[str, ...]
     schema_sha256: str
+    mode: Mode = Mode.reasoned
     verdict: str
     reasons: tuple[str, ...] = ()
     temperature: float | None = Field(None, gt=0)

@@ -54,7 +54,7 @@ class Replicas:
             try:
                 with self.borrowed(name, tried) as replica:
                     tried.append(replica)
-                    predictor = VllmPredictor(replica.client, name, *codes, sending=sending)
+                    predictor = VllmPredictor(replica.client, name, codes, sending=sending)
                     return await predictor.predict(schema, conversation)
             except ServingAway as error:
                 problem = error

@@ -144,7 +144,7 @@ class _Asking(NamedTuple):
         async with self.endpoint.async_client() as client:
             for one in self.served:
                 title = f"{what} {one.stage}"
-                predictor = VllmPredictor(client, one.model, codes.texts, codes.token_ids)
+                predictor = VllmPredictor(client, one.model, codes)
                 found[one.stage] = await ask(predictor, partial(_show, self.progress, title, total))
                 self.progress.end(title)
         return found

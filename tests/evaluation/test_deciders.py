@@ -147,7 +147,9 @@ def teacher(*looks: Look) -> Model:
 def files(tmp_path: Path) -> Path:
     (tmp_path / "schema.json").write_text(POST.model_dump_json())
     write(tmp_path, ROWS)
-    tokenizer = Tokenizer(WordLevel({"[UNK]": 0} | dict(zip(*CODES, strict=True)), unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        WordLevel({"[UNK]": 0} | dict(zip(CODES.texts, CODES.token_ids, strict=True)), unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     return tmp_path

@@ -9,6 +9,7 @@ from app.serving.base import Base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, endpoint_at
 from evaluation.beside.calibrator import scaled
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from tests.evaluation.fake_server import CODES, Reply
@@ -32,7 +33,7 @@ def asked(schema: CategorySchema, temperature: float | None) -> Asked:
         temperature=temperature,
     )
     said = [conversation_from_text("refund my lamp")]
-    return Asked(Path(), note, Base("starter", Path()), CODES, schema, said)
+    return Asked(Path(), note, Base("starter", Path()), CODES, schema, said, Mode.reasoned)
 
 
 @pytest.mark.parametrize(
