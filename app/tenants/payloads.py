@@ -18,6 +18,10 @@ _FALLBACK = (
     "deployment before it, under its own schema version; `base`, that one too, and at last the base model, which was "
     "never trained or judged for this tenant."
 )
+_REDACT = (
+    "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
+    "file once its rows are taken. What is there already stays as it is."
+)
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
 
@@ -25,6 +29,7 @@ class TenantIn(Payload):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
+    redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
@@ -36,6 +41,7 @@ class TenantPatch(Payload):
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
+    redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES,
@@ -60,6 +66,7 @@ class TenantOut(Answer):
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
+    redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])

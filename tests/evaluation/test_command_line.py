@@ -131,7 +131,7 @@ def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inpu
     [
         ("schema.json", "{", "not JSON"),
         ("schema.json", '{"categories": []}', "1 to 100"),
-        ("conversations.jsonl", "", "needs labelled ones"),
+        ("conversations.jsonl", "", "is empty"),
     ],
 )
 def test_bad_input_exits_2_and_says_what_is_wrong(
