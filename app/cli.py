@@ -258,10 +258,11 @@ def bench_gate(
 
 @bench.command(name="vllm")
 def bench_vllm(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
-    base: Annotated[str, typer.Option(help="starter, a model folder, or a Hugging Face name.")] = "starter",
+    as_json: AsJson = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
     answers: Annotated[int, typer.Option(min=1, help="In each round.")] = 48,
     in_flight: Annotated[int, typer.Option(min=1, help="Asked at once.")] = 24,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
@@ -272,13 +273,9 @@ def bench_vllm(
     from app.studies import vllm_speed as study
 
     with _session() as (settings, progress):
-        speed = study.measure(
-            find_base(base), study.Asked(answers, in_flight, rounds, mode), settings, progress
-        )
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        console().print(study.table(speed))
+        found = find_base(base or settings.base, settings.home, progress.note)
+        speed = study.measure(found, study.Asked(answers, in_flight, rounds, mode), settings, progress)
+    _measured(speed, study.table, as_json)
 
 
 @training.command()
