@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from training.deadline import TimeUp
 from training.protocol import FailureCode
 
 RESULT = "result.json"
@@ -93,6 +94,12 @@ def failure_of(error: BaseException) -> StageFailed:
     """The named failure that an exception stands for."""
     if isinstance(error, StageFailed):
         return error
+    if isinstance(error, TimeUp):
+        return StageFailed(
+            FailureCode.no_time,
+            "max_seconds passed before the stage had made one step; raise the stage's max_seconds, or lower its "
+            "batch_size",
+        )
     text = f"{type(error).__name__}: {error}"
     if _is_told_to_stop(error):
         return StageFailed(

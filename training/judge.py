@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
-from training.data import Example
+from training.data import NO_CATEGORY, Example
 from training.rewards import is_in_form
 
 
@@ -13,6 +13,18 @@ class Quality(StrEnum):
     full = "full"  # customer and condition quoted truly
     condition = "condition"
     evidence = "evidence"
+
+
+def refusal(text: str, example: Example) -> str:
+    """Why `judge` gives None, for whoever wrote the text."""
+    answer = parse(text, example.schema, example.prompt.codes)
+    if answer.failure is not None:
+        return f"no answer can be read in it ({answer.failure.value})"
+    if answer.category != example.gold:
+        return f"it answers {answer.category or NO_CATEGORY}, and the label is {example.gold or NO_CATEGORY}"
+    if not is_in_form(text, answer, example.schema, example.prompt.codes):
+        return "it is not reasoning with one answer behind it and nothing else"
+    return "it quotes neither the customer nor a condition of its category word for word"
 
 
 def judge(text: str, example: Example) -> Quality | None:

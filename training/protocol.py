@@ -17,6 +17,7 @@ class FailureCode(StrEnum):
     non_finite_loss = ("non_finite_loss", False)
     no_traces = ("no_traces", False)
     no_examples = ("no_examples", False)
+    no_time = ("no_time", False)  # for a single step, or a single response
     prompt_too_long = ("prompt_too_long", False)
     base_not_found = ("base_not_found", False)
     adapter_not_found = ("adapter_not_found", False)

@@ -103,7 +103,7 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
             conversations=data / "train.jsonl",
             validation=output.validation_in(data, job.inputs, stage),
             answers=place.root.resolve() / "teachers.sqlite" if stage.kind == "traces" else None,
-            traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
+            traces=None if stage.kind == "traces" else folders["traces"] / "traces.jsonl",
             out=folders[stage.kind],
             seed=job.seed,
         )

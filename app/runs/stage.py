@@ -120,7 +120,7 @@ def _adapter(desk: Desk, work: Work) -> Path | None:
 
 
 def _traces(desk: Desk, work: Work) -> Path | None:
-    if work.kind not in ("sft", "distill"):
+    if work.kind == "traces":
         return None
     made = work.earlier["traces"]
     local = desk.folder.traces(made.sha256)
