@@ -37,7 +37,9 @@ cli.add_typer(asking)
 def run(
     schema: Annotated[Path, typer.Option(help="The category schema, JSON.")],
     conversations: Annotated[Path, typer.Option(help="Labelled conversations, JSONL or CSV, gzip allowed.")],
-    out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output directory; the same one again goes on where it stopped.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     base: Annotated[
         str | None,
@@ -52,8 +54,15 @@ def run(
         list[Path] | None,
         typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long it would take here, and how much memory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: JSON.")] = False,
 ) -> None:
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
+    if out is None and not estimate:
+        raise typer.BadParameter("name an output directory", param_hint="--out")
+    from app.pipeline import estimate as estimation
     from app.pipeline import job
     from app.pipeline.files import read_inputs
     from app.runs.presets import plan
@@ -62,7 +71,14 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed)
+        if out is None or estimate:
+            told = job.estimated(asked)
+            if as_json:
+                print(json.dumps(told, indent=2))
+            else:
+                Console(highlight=False).print(estimation.table(told))
+            return
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 

@@ -135,7 +135,8 @@ class Sft(Learning):
 
     @model_validator(mode="after")
     def _text_is_plain(self) -> "Sft":
-        if self.text is not None and self.model_fields_set & {"perturb", "reasoning", "at_once"}:
+        asked = {name for name in ("perturb", "at_once") if getattr(self, name)} & self.model_fields_set
+        if self.text is not None and (asked or not self.reasoning):
             raise ValueError(
                 "text: it holds no schema and no answer; leave perturb, reasoning and at_once out"
             )

@@ -24,7 +24,7 @@ from training.deadline import Deadline
 from training.model import in_bf16, merged, whole_of
 from training.prefill import alike, read, worth_sharing
 
-_CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
+CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
 _CACHE_SHARE: Final = 0.1  # of a GPU; not of what is free, because a stage that is resumed must draw the same
 _READ_AT_ONCE: Final = 5e11  # tokens times parameters: about ten seconds of two old cores
 _READ_ON_GPU: Final = 65_536  # tokens
@@ -168,7 +168,7 @@ def _room(model: PreTrainedModel | PeftModel) -> _Room:
     if weights.device.type == "cuda":
         memory = torch.cuda.get_device_properties(weights.device).total_memory
         return _Room(int(memory * _CACHE_SHARE) // size, _READ_ON_GPU)
-    return _Room(_CACHE_BYTES // size, int(_READ_AT_ONCE / plain.num_parameters()))
+    return _Room(CACHE_BYTES // size, int(_READ_AT_ONCE / plain.num_parameters()))
 
 
 def token_bytes(model: PreTrainedModel) -> int:
