@@ -62,6 +62,8 @@ def run(
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
     if out is None and not estimate:
         raise typer.BadParameter("name an output directory", param_hint="--out")
+    if as_json and not estimate:
+        raise typer.BadParameter("it belongs to --estimate; a run leaves report.json", param_hint="--json")
     from app.pipeline import estimate as estimation
     from app.pipeline import job
     from app.pipeline.files import read_inputs
