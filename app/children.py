@@ -85,4 +85,4 @@ def log_tail(log: Path, lines: int = 15, max_bytes: int = 65536) -> list[str]:
     with log.open("rb") as source:
         source.seek(max(0, log.stat().st_size - max_bytes))
         text = source.read().decode(errors="replace")
-    return [line for line in text.splitlines() if line.strip()][-lines:]
+    return [line for line in text.split("\n") if line.strip()][-lines:]

@@ -1,24 +1,31 @@
 """One command line: the job on files, the product on this machine, and its API from anywhere."""
 
-import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from pydantic import BaseModel
 from rich.table import Table
 
 from app.client.call import ApiKey, Profile, Tenant, Url, calling
 from app.client.commands import commands as asking
 from app.endings import FAILED, INCOMPLETE, PASSED
 from app.endings import session as _session
+from app.errors import InputError
 from app.pipeline.console import stage_table, verdict_lines
 from app.runs.presets import Preset
 from app.serve.commands import commands as serving
+from app.terminal import Terminal
+from evaluation.contract.mode import Mode
+from evaluation.contract.seeds import MAX_SEED
 from evaluation.report import Report, Verdict
+from evaluation.terminal import complain, json_text, say, steady
 
 _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete: INCOMPLETE}
+
+AsJson = Annotated[bool, typer.Option("--json", help="Only the JSON object, on standard output.")]
+Seed = Annotated[int, typer.Option(help="Of everything random.", min=0, max=MAX_SEED)]
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with the project.")
@@ -36,7 +43,7 @@ cli.add_typer(asking)
 @cli.command()
 def run(
     schema: Annotated[Path, typer.Option(help="The category schema, JSON.")],
-    conversations: Annotated[Path, typer.Option(help="Labelled conversations, JSONL or CSV, gzip allowed.")],
+    conversations: Annotated[Path, typer.Option(help="Labelled conversations; its bytes say in which form.")],
     out: Annotated[
         Path | None, typer.Option(help="Output directory; the same one again goes on where it stopped.")
     ] = None,
@@ -49,10 +56,12 @@ def run(
     baselines: Annotated[
         bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
     ] = True,
-    seed: int = 0,
+    seed: Seed = 0,
+    mode: Annotated[
+        Mode, typer.Option(help="In which the stages are examined and the model answers.")
+    ] = Mode.reasoned,
     reworded: Annotated[
-        list[Path] | None,
-        typer.Option(help="The schema in other words, which answers must not change under; repeatable."),
+        list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
     ] = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say how long it would take here, and how much memory.")
@@ -73,64 +82,89 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
         if out is None or estimate:
             told = job.estimated(asked)
             if as_json:
-                print(json.dumps(told, indent=2))
+                say(json_text(told, indent=2))
             else:
-                Console(highlight=False).print(estimation.table(told))
+                Terminal(soft_wrap=False).print(estimation.table(told))
             return
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
+
+
+@cli.command(name="check-file")
+def check_file(
+    file: Annotated[Path, typer.Argument(help="Of conversations, in any form that is read; gzip allowed.")],
+    schema: Annotated[Path | None, typer.Option(help="JSON; labels are checked against it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a file was taken for, what it holds, and what would be lost. Exit 0 every row can be used, 2 not every."""
+    from app.pipeline import check
+
+    with _session():
+        found = check.check(file, schema).model_dump(mode="json")
+    say(*([json_text(found, indent=2)] if as_json else check.lines(found)))
+    raise typer.Exit(InputError.exit_code if found["problem"] or found["rejected"] else PASSED)
 
 
 @cli.command()
 def classify(
     schema: Annotated[
         str,
-        typer.Option(help="With --model: a file, which may have been edited since. Without: id or name."),
+        typer.Option(help="A file, which may have been edited since; or id or name, of the product's."),
     ],
     model: Annotated[
         Path | None, typer.Option(help="The output directory of a run on files, or its folder `model`.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="One customer message.")] = None,
-    conversation: Annotated[
-        Path | None, typer.Option(help="One conversation (JSON) or many (JSONL, CSV).")
+    conversation: Annotated[Path | None, typer.Option(help="A file of one conversation or of many.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A schema file without --model: a base in place of the one that ships.")
     ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="With --model: a vLLM that already serves its base model.")
-    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="A schema file: a vLLM that serves the base.")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
     tenant: Tenant = None,
     profile: Profile = None,
 ) -> None:
-    """Answer conversations: with what is deployed for a schema, asking the API; or, with --model, with a model on
-    this disk, through a vLLM of its own."""
-    if model is None:
+    """Answer conversations: with what is deployed for a schema, asking the API; or, under a schema file, through a vLLM
+    of its own, with --model and a model on this disk, or without one label by the base as it stands."""
+    if model is None and not Path(schema).is_file():
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, text, conversation, stream=stream)
+            client.run(call, schema, client.Question(text, conversation, mode), stream=stream)
         return
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation)
+        question = classification.Question(Path(schema), text, conversation, mode)
+        if model is None:
+            name = base or settings.base
+            asked = classification.read_untrained(name, question, settings, progress)
+        else:
+            asked = classification.read(model, question)
         answered = classification.run(asked, base_url, settings, progress)
-    classification.show(answered, asked.schema, Console(highlight=False, soft_wrap=True), as_json=as_json)
+    classification.show(answered, asked, Terminal(), as_json=as_json)
 
 
 @cli.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Output directory.")] = Path("out/demo"),
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.demo,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """The whole product on a tenant that is generated here: started, trained, judged, deployed, asked, its schema
     edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The same again goes on where it
@@ -143,38 +177,64 @@ def demo(
         told = story.Demo(demo_tenant(seed), preset, seed)
         verdict = story.tell(place, told, out, progress)
     home = out / "home"
-    print(f"report: {out / 'report.html'} and {out / 'report.json'}")
-    print(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
-    print(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
+    say(f"report: {out / 'report.html'} and {out / 'report.json'}")
+    say(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
+    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
     if verdict is Verdict.passed:
-        print(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
+        say(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
     raise typer.Exit(_VERDICTS[verdict])
+
+
+@bench.command(name="base")
+def bench_base(
+    as_json: AsJson = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
+        "../shared/data"
+    ),
+    items: Annotated[int, typer.Option(min=4, help="Utterances under intents never trained.")] = 500,
+    of_business: Annotated[int, typer.Option(min=1, help="Conversations of each business.")] = 100,
+    of_tenant: Annotated[int, typer.Option(min=1, help="Test conversations of each tenant.")] = 150,
+    seed: Seed = 0,
+) -> None:
+    """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
+    from app.serving.base import find_base
+    from app.studies import base as study
+    from app.studies.base_items import Counts, paper
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        asked = paper(data, Counts(items, of_business, of_tenant), seed)
+        measured = study.measure(asked, found, settings, progress)
+    if as_json:
+        say(json_text(study.as_json(measured), indent=2))
+    else:
+        Terminal(soft_wrap=False).print(study.table(measured))
 
 
 @bench.command()
 def starter(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     items: Annotated[int, typer.Option(min=20, help="Questions of each kind.")] = 1000,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
-    """What the base model that ships can do before any training, asked through vLLM."""
+    """What the starter, the model of the tests, can do, asked through vLLM."""
     from app.studies import starter as study
 
     with _session() as (settings, progress):
         measured = study.measure(items, seed, settings, progress)
     if as_json:
-        print(json.dumps({name: one.model_dump() for name, one in measured.items()}, indent=2))
+        say(json_text({name: one.model_dump() for name, one in measured.items()}, indent=2))
     else:
-        Console().print(study.table(measured))
+        Terminal(soft_wrap=False).print(study.table(measured))
 
 
 @bench.command()
 def api(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=2, help="Both ways take turns in each, about a minute.")] = 10,
 ) -> None:
     """What the service costs: the same prompts sent to vLLM directly, and through POST /v1/classify."""
@@ -182,17 +242,12 @@ def api(
 
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Console().print(study.table(speed))
+    _measured(speed, study.table, as_json)
 
 
 @bench.command(name="training")
 def bench_training(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     steps: Annotated[
         int, typer.Option(min=2, help="Of each stage in each round; the first is not timed.")
     ] = 5,
@@ -203,17 +258,12 @@ def bench_training(
 
     with _session() as (settings, progress):
         speed = study.measure(steps, rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Console().print(study.table(speed))
+    _measured(speed, study.table, as_json)
 
 
 @bench.command(name="gate")
 def bench_gate(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=2, help="The ways take turns in each, about two minutes.")] = 5,
 ) -> None:
     """What the gate costs: its questions asked as an examination does, and as fast as the same vLLM answers them."""
@@ -221,19 +271,36 @@ def bench_gate(
 
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
-    if as_json:
-        print(speed.model_dump_json(indent=2))
-    else:
-        Console().print(study.table(speed))
+    _measured(speed, study.table, as_json)
+
+
+@bench.command(name="vllm")
+def bench_vllm(
+    as_json: AsJson = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
+    answers: Annotated[int, typer.Option(min=1, help="In each round.")] = 48,
+    in_flight: Annotated[int, typer.Option(min=1, help="Asked at once.")] = 24,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    mode: Annotated[Mode, typer.Option(help="With reasoning, or the code at once.")] = Mode.reasoned,
+) -> None:
+    """How fast a base answers through vLLM, as it is started on this machine."""
+    from app.serving.base import find_base
+    from app.studies import vllm_speed as study
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        speed = study.measure(found, study.Asked(answers, in_flight, rounds, mode), settings, progress)
+    _measured(speed, study.table, as_json)
 
 
 @training.command()
 def explain(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Only the JSON object, on standard output.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Every setting that a run with this preset would have, and where its value comes from."""
     from app.runs.presets import explain as explained
@@ -241,12 +308,12 @@ def explain(
     with _session():
         found = explained(preset, assign or ())
     if as_json:
-        print(json.dumps({one.path: {"value": one.value, "from": one.origin} for one in found}, indent=2))
+        say(json_text({one.path: {"value": one.value, "from": one.origin} for one in found}, indent=2))
         return
     shown = Table("setting", "value", "from")
     for one in found:
         shown.add_row(one.path, "–" if one.value is None else str(one.value), one.origin)
-    Console().print(shown)
+    Terminal(soft_wrap=False).print(shown)
 
 
 @studies.command(name="list")
@@ -255,7 +322,7 @@ def list_studies() -> None:
     from app.studies import matrix
 
     for name in matrix.names():
-        print(f"{name:<14} {matrix.read(name).title}")
+        say(f"{name:<14} {matrix.read(name).title}")
 
 
 @studies.command(name="run")
@@ -273,8 +340,8 @@ def run_study(
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]
-    print(table.read_text())
-    print(f"written: {', '.join(map(str, written))}")
+    say(table.read_text())
+    say(f"written: {', '.join(map(str, written))}")
 
 
 @admin.command()
@@ -286,12 +353,19 @@ def bootstrap(
 
     with _session() as (settings, _progress):
         made = first_key.run(settings, another=new)
-    print(made.text)
-    print("This key is shown once and stored nowhere; keep it safe.", file=sys.stderr)
+    say(made.text)
+    complain("This key is shown once and stored nowhere; keep it safe.")
+
+
+def _measured(speed: BaseModel, shown: Callable[[Any], Table], as_json: bool) -> None:
+    if as_json:
+        say(speed.model_dump_json(indent=2))
+    else:
+        Terminal(soft_wrap=False).print(shown(speed))
 
 
 def show_outcome(report: Report, out: Path) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal()
     if not console.is_terminal:  # 80 columns would cut the intervals off
         console.width = max(console.width, 110)
     console.print(stage_table(report))
@@ -305,6 +379,7 @@ def show_outcome(report: Report, out: Path) -> int:
 
 
 def main() -> None:
+    steady()
     cli()
 
 

@@ -13,6 +13,7 @@ import typer
 from app.errors import AppError, NoSpace
 from app.pipeline.console import Reporter
 from app.settings import Settings, load_settings
+from evaluation import terminal
 
 PASSED, FAILED, INCOMPLETE, STOPPED = 0, 3, 4, 130  # 1 and 2: an AppError's own
 _TO_GO_ON = "stopped; nothing that was finished is lost. To go on: "
@@ -55,7 +56,7 @@ def ending(tidy: Callable[[], None], stopped: str) -> Iterator[None]:
 
 
 def complain(message: str, *details: str) -> None:
-    print(f"steerwise: {message}", *(f"  {line}" for line in details), sep="\n", file=sys.stderr)
+    terminal.complain(f"steerwise: {message}", *(f"  {line}" for line in details))
 
 
 def _stopped(_signal: int, _frame: FrameType | None) -> None:

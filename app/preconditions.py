@@ -5,9 +5,10 @@ from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header
 
-from app.errors import IfMatchMissing, Stale
+from app.errors import IfMatchMissing, InvalidRequest, Problem, Stale
 
-_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+_TAG = re.compile(r'"([\x21\x23-\x7e]*)"')
+_TAGS = re.compile(rf"\s*{_TAG.pattern}\s*(?:,\s*{_TAG.pattern}\s*)*")
 _DESCRIPTION = 'The ETag that was read, as `"7"`; `*` means: whatever is there.'
 
 
@@ -35,8 +36,11 @@ async def _optional(
         return None
     if if_match.strip() == "*":
         return IfMatch(None)
-    # A weak tag never matches here, says the RFC; neither does what is no tag at all.
-    return IfMatch(frozenset(tag for weak, tag in _TAG.findall(if_match) if not weak))
+    if _TAGS.fullmatch(if_match) is None:
+        # To say that it does not match would be untrue, and reading again would not help. Weak tags never match.
+        reason = 'must be the ETag as it was read, in quotation marks and without W/, as "7", or *'
+        raise InvalidRequest(f"If-Match {reason}", problems=[Problem("header.if-match", reason)])
+    return IfMatch(frozenset(_TAG.findall(if_match)))
 
 
 OptionalIfMatch = Annotated[IfMatch | None, Depends(_optional)]

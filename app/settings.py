@@ -52,7 +52,10 @@ class Settings(BaseSettings):
 
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")
     vllm_port: int | None = Field(None, ge=1, le=65535)  # None: a Unix socket of its own
-    vllm_dtype: str = "auto"
+    vllm_dtype: str = "auto"  # on a CPU: bfloat16 where the processor has it in hardware, else float32
+    vllm_cpu_engine: str = Field(
+        "auto", pattern="^(auto|in_process|separate)$"
+    )  # who computes: the engine, or a worker beside it
     vllm_start_timeout_s: float = Field(600, gt=0)
     vllm_stop_timeout_s: float = Field(20, ge=0)
     vllm_max_model_len: int = Field(4096, ge=256)

@@ -26,6 +26,7 @@ from app.errors import InputError
 from app.jobs import runner
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
 from app.jobs.handlers import Queue
+from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
 
 TASK = "run_job"
@@ -96,6 +97,9 @@ def broker_url(settings: Settings) -> str:
 def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
     """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
     asyncio.run(_check(settings))
+    if Queue.gpu in queues and settings.base == SHIPPED:
+        # Here is torch to build it with; whoever serves it or counts its tokens finds it below the same home.
+        find_base(settings.base, settings.home)
     load_handlers()
     made = make_celery(settings)
     made.task(name=TASK)(_task(settings))

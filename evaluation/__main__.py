@@ -15,36 +15,53 @@ from tempfile import TemporaryDirectory
 from evaluation import asking, assembly, examination, explain, gate, report, suite_file
 from evaluation.asking import Served, VllmAsker
 from evaluation.beside import companions
-from evaluation.command import InputError
+from evaluation.command import InputError, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
-from evaluation.contract.record import Conversation, Split, parse_csv, parse_jsonl
+from evaluation.contract.chat import ChatFormError
+from evaluation.contract.mode import Mode
+from evaluation.contract.overlap import contradictions
+from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.examination import Examination
+from evaluation.formats.reader import Reader
+from evaluation.model_client import check_continues
 from evaluation.page import page
 from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
-from evaluation.predictor import connect, load_codes
+from evaluation.predictor import PredictorError, connect, load_codes
 from evaluation.report import Report, Verdict
 from evaluation.runner import RunnerError
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN, SuiteError
 from evaluation.suites.steerability import Suite
+from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         made: Report = given.command(given)
-    except (InputError, SchemaError, SuiteError, RunnerError, PolicyError, CodesError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (
+        InputError,
+        SchemaError,
+        SuiteError,
+        RunnerError,
+        PolicyError,
+        CodesError,
+        ChatFormError,
+        PredictorError,
+        OSError,
+    ) as error:
+        complain(f"error: {error}")
         return BAD_INPUT
     assert made.gate is not None
-    print(made.gate.verdict.value)
+    say(made.gate.verdict.value)
     for reason in made.gate.reasons:
-        print(f"- {reason}")
+        say(f"- {reason}")
     return EXIT[made.gate.verdict]
 
 
@@ -65,13 +82,13 @@ def _run(given: argparse.Namespace) -> Report:
         seed=given.seed,
         max_items=given.max_items,
     )
-    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold)
+    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold, mode=given.mode)
     return _kept(asyncio.run(_examine(given, exam)), given)
 
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
     if given.suite is not None and given.suite.exists():
-        print(f"asking the suite in {given.suite}, whatever options of building one say", file=sys.stderr)
+        complain(f"asking the suite in {given.suite}, whatever options of building one say")
         return suite_file.read(given.suite, schema, held_out)
     suite = steerability.build(
         schema,
@@ -98,7 +115,7 @@ def _decide(given: argparse.Namespace) -> Report:
 
 def _explain(given: argparse.Namespace) -> Report:
     made = _decide(given)
-    print("\n".join(explain.lines(made)), end="\n\n")
+    say(*explain.lines(made), end="\n\n")
     return made
 
 
@@ -117,8 +134,11 @@ async def _examine(given: argparse.Namespace, exam: Examination) -> Report:
     if len({one.stage for one in served}) < len(served):
         raise InputError("--model: two stages have one name; call them STAGE=NAME")
     async with connect(given.base_url, socket_path=given.socket) as client:
+        if exam.mode is Mode.fast:
+            for one in served:
+                await check_continues(client, one.model)
         with _folder(given.keep) as folder:
-            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens)
+            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens, exam.mode)
             return await examination.examine(exam, VllmAsker(client, served, codes, settings))
 
 
@@ -152,16 +172,16 @@ def _stage(text: str) -> tuple[str, str]:
 
 def _progress(stage: str, done: int, total: int) -> None:
     if done == total or done % 100 == 0:
-        print(f"{stage}: {done} of {total}", file=sys.stderr)
+        complain(f"{stage}: {done} of {total}")
 
 
 def _conversations(path: Path, schema: CategorySchema) -> list[Conversation]:
-    parse = parse_csv if path.suffix == ".csv" else parse_jsonl
-    parsed = parse(path.read_bytes(), schema)
-    if parsed.rejects:
-        first = parsed.rejects[0]
-        print(f"{len(parsed.rejects)} rows left out; line {first.line}: {first.reason}", file=sys.stderr)
-    return parsed.conversations
+    """Without those that are labelled in more than one way: no answer to them is right."""
+    found = read_conversations(Reader(path, schema), path, rejects=True)
+    disputed = {c.id for one in contradictions(c for c in found if c.labelled) for c in one.conversations}
+    if disputed:
+        complain(f"{len(disputed)} conversations left out: their like has another label")
+    return [c for c in found if c.id not in disputed]
 
 
 def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conversation]:
@@ -192,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a file with what is asked, the same for every model; where it does not exist it is built and written",
     )
     run.add_argument("--tenant", help="default: the schema's name")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--seed", type=seed, default=0)
     run.add_argument("--max-items", type=int, default=1200, help="requests per model")
     run.add_argument(
         "--families",
@@ -210,6 +230,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--max-tokens", type=int, default=ANSWER_TOKENS)
     run.add_argument("--concurrency", type=int, default=32)
+    run.add_argument(
+        "--mode",
+        type=Mode,
+        choices=list(Mode),
+        default=Mode.reasoned,
+        help="how answers are come by: with reasoning, or the code at once; default: reasoned",
+    )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")
     run.add_argument("--out", type=Path, required=True)

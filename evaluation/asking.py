@@ -11,6 +11,7 @@ from evaluation import runner
 from evaluation.beside import divergence
 from evaluation.beside.divergence import Divergence
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.mode import Mode
 from evaluation.predictor import Codes, VllmPredictor
 from evaluation.runner import Measured, Questions
 
@@ -49,6 +50,7 @@ class Settings(NamedTuple):
     progress: Callable[[str, int, int], None]
     concurrency: int = 32
     max_tokens: int = ANSWER_TOKENS
+    mode: Mode = Mode.reasoned
 
 
 class VllmAsker:
@@ -68,16 +70,18 @@ class VllmAsker:
         predictor = VllmPredictor(
             self._client,
             one.model,
-            *self._codes,
+            self._codes,
             max_tokens=settings.max_tokens,
             concurrency=settings.concurrency,
+            mode=settings.mode,
         )
         # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
-        kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}.jsonl"
+        of_mode = "" if settings.mode is Mode.reasoned else f"-{settings.mode}"
+        kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}{of_mode}.jsonl"
         return await runner.run(
             questions,
             predictor,
-            model=one.version,
+            model=one.version + of_mode,
             out=kept,
             only=only,
             concurrency=settings.concurrency,
@@ -85,8 +89,10 @@ class VllmAsker:
         )
 
     async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
+        if self._settings.mode is not Mode.reasoned:  # what it would write is then not what is served
+            return None
         asked = divergence.prompted(
-            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts
+            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts, self._codes.form
         )
         return await divergence.divergence(
             self._client, self._served[stage].model, self._served[other].model, asked

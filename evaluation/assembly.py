@@ -160,14 +160,15 @@ def _stage(stage: _Stage, others: Mapping[str, Judgement], counted: Sequence[str
 def _about_answers(given: Sequence[Mark]) -> dict[str, Measure]:
     answered = [m for m in given if m.outcome is not Outcome.errored]
     scored = [m for m in answered if m.outcome is Outcome.scored]
+    reasoned = [m for m in scored if m.reasoning_chars is not None]
     return {
         "unparsable": rate(len(answered) - len(scored), len(answered)),
         "errored": rate(len(given) - len(answered), len(given)),
         "forced_read": rate(sum(m.forced_read for m in answered), len(answered)),
         "label_mass": mean([m.label_mass for m in answered if m.label_mass is not None]),
-        "evidence_rate": rate(sum(m.quotes > 0 for m in scored), len(scored)),
-        "decided_by_rate": rate(sum(m.names_a_condition for m in scored), len(scored)),
-        "reasoning_chars": mean([float(m.reasoning_chars) for m in answered]),
+        "evidence_rate": rate(sum(m.quotes > 0 for m in reasoned), len(reasoned)),
+        "decided_by_rate": rate(sum(m.names_a_condition for m in reasoned), len(reasoned)),
+        "reasoning_chars": mean([float(n) for m in answered if (n := m.reasoning_chars) is not None]),
         "completion_tokens": mean([float(n) for m in answered if (n := m.completion_tokens) is not None]),
     }
 
@@ -237,8 +238,8 @@ def _example(suite: Suite, before: Measured, after: Measured) -> Example:
         unreadable_before=before.prediction.failure is not None,
         unreadable_after=after.prediction.failure is not None,
         right=after.prediction.failure is None and after.prediction.category == item.gold_after,
-        reasoning_before=before.prediction.reasoning,
-        reasoning_after=after.prediction.reasoning,
+        reasoning_before=before.prediction.reasoning or "",
+        reasoning_after=after.prediction.reasoning or "",
     )
 
 

@@ -1,7 +1,14 @@
 """What the commands of this package read alike from their command lines."""
 
+import argparse
 import os
 from pathlib import Path
+
+from evaluation.contract.record import Conversation, Reject
+from evaluation.contract.seeds import MAX_SEED
+from evaluation.formats.incoming import Unreadable
+from evaluation.formats.reader import Reader
+from evaluation.terminal import complain
 
 
 class InputError(ValueError):
@@ -20,3 +27,31 @@ def check_out(path: Path) -> None:
     """Before anybody is asked, whose answers would be lost. Raises: InputError."""
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise InputError(f"--out {path}: name a file in a folder that exists")
+
+
+def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> list[Conversation]:
+    """rejects: rows that cannot be used are said on standard error and left out; otherwise they end it.
+
+    Raises: InputError.
+    """
+    try:
+        read = list(reader)
+    except Unreadable as error:
+        raise InputError(f"{path} {error}") from None
+    refused = sorted(one for one in read if isinstance(one, Reject))
+    if refused and not rejects:
+        line, reason = refused[0]
+        raise InputError(f"{path}: {len(refused)} rows cannot be used; line {line}: {reason}")
+    if refused:
+        complain(f"{len(refused)} rows left out; line {refused[0].line}: {refused[0].reason}")
+    for sentence in reader.unread.sentences():
+        complain(f"{path.name}: {sentence}")
+    return [one for one in read if isinstance(one, Conversation)]
+
+
+def seed(text: str) -> int:
+    """Raises: ValueError, of which argparse makes a sentence."""
+    found = int(text)
+    if not 0 <= found <= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"a seed is a number from 0 to {MAX_SEED}")
+    return found

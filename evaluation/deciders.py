@@ -9,23 +9,24 @@ Exit codes: 0 written; 2 bad input; 4 a server did not answer. Nothing is writte
 
 import argparse
 import asyncio
-import io
 import itertools
 import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 
-from evaluation.command import InputError, api_key, check_out
-from evaluation.contract import perturb, record
-from evaluation.contract.record import Conversation, Reject, Row, Split
+from evaluation.command import InputError, api_key, check_out, read_conversations
+from evaluation.contract import perturb
+from evaluation.contract.chat import ChatFormError
+from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.formats.reader import Reader
 from evaluation.predictor import (
     Prediction,
     Predictor,
@@ -36,10 +37,10 @@ from evaluation.predictor import (
 )
 from evaluation.runner import Progress
 from evaluation.suites.deciders import decider
+from evaluation.terminal import complain, say, steady
 
 ENOUGH = 3  # looks that agree; all of them, where there are fewer
 DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
-CSV_COLUMNS = frozenset({"id", "role", "text", "category", "criterion", "split"})  # that the contract reads
 
 
 class Told(NamedTuple):
@@ -52,7 +53,9 @@ class Told(NamedTuple):
 def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
     """The include that enough looks name, with true quotes; None also where any other that is right names another."""
     right = [look for look in looks if look.failure is None and look.category == label]
-    named = [(c.text, look.evidence) for look in right if (c := look.decided_by) and c.kind == "include"]
+    named = [
+        (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
+    ]
     quoted = [text for text, evidence in named if evidence]
     if len({text for text, _ in named}) != 1 or len(quoted) < min(ENOUGH, len(looks)):
         return None
@@ -98,16 +101,17 @@ def _reordered(schema: CategorySchema, rng: random.Random) -> CategorySchema:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         said = asyncio.run(_run(given))
-    except (InputError, SchemaError, CodesError, OSError, httpx.InvalidURL) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
+        complain(f"error: {error}")
         return 2
     except PredictorError as error:
-        print(f"nothing written: {error}", file=sys.stderr)
+        complain(f"nothing written: {error}")
         return 4
-    print(said)
+    say(said)
     return 0
 
 
@@ -129,9 +133,9 @@ async def _run(given: argparse.Namespace) -> str:
         )
     looks = orders(schema, given.samples)
     if len(looks) < given.samples:
-        print(f"the schema has {len(looks)} orders, so there are as many looks", file=sys.stderr)
+        complain(f"the schema has {len(looks)} orders, so there are as many looks")
     async with connect(given.base_url, api_key=key) as client:
-        found = await find(asked, looks, VllmPredictor(client, given.model, *codes), _progress)
+        found = await find(asked, looks, VllmPredictor(client, given.model, codes), _progress)
     lines = (_line(one, found) for one in told)
     # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, is named as it was.
     given.out.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
@@ -139,30 +143,14 @@ async def _run(given: argparse.Namespace) -> str:
 
 
 def _told(path: Path, schema: CategorySchema) -> list[Told]:
-    """Every row, as none may be missing in what is written."""
-    rows = list(_rows(path))
-    read = list(record.conversations(rows, schema))
-    rejects = sorted(one for one in read if isinstance(one, Reject))
-    if rejects:
-        line, reason = rejects[0]
-        raise InputError(f"{path}: {len(rejects)} rows cannot be used; line {line}: {reason}")
-    pairs = zip(rows, read, strict=True)
-    return [Told(r.raw, c) for r, c in pairs if isinstance(r, Row) and isinstance(c, Conversation)]
-
-
-def _rows(path: Path) -> Iterator[Row | Reject]:
-    content = path.read_bytes()
-    if path.suffix != ".csv":
-        return record.jsonl_rows(content.split(b"\n"))
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8") from None
-    columns = set(next(iter(text.splitlines()), "").replace('"', "").split(","))
-    lost = ", ".join(sorted(columns - CSV_COLUMNS))
-    if lost and "text" in columns:  # without that one `csv_rows` says what is wrong
-        raise InputError(f"{path}: what the columns {lost} say would be lost; give JSONL")
-    return record.csv_rows(io.StringIO(text, newline=""))
+    """Every row, as none may be missing in what is written, nor what is said in one."""
+    reader = Reader(path, schema, keep_originals=True)
+    conversations = read_conversations(reader, path)
+    if reader.originals:
+        return [Told(*pair) for pair in zip(reader.originals, conversations, strict=True)]
+    if lost := "; ".join(reader.unread.sentences()):
+        raise InputError(f"{path}: what is not read would be lost; give JSONL ({lost})")
+    return [Told(c.model_dump(mode="json", exclude_unset=True), c) for c in conversations]
 
 
 def _to_ask(told: Sequence[Conversation], schema: CategorySchema, split: Split) -> list[Conversation]:
@@ -188,7 +176,7 @@ def _sentence(asked: Sequence[Conversation], found: Mapping[str, str]) -> str:
 
 def _progress(done: int, total: int) -> None:
     if done == total or done % 100 == 0:
-        print(f"teacher: {done} of {total}", file=sys.stderr)
+        complain(f"teacher: {done} of {total}")
 
 
 def _parser() -> argparse.ArgumentParser:

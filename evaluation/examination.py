@@ -8,6 +8,7 @@ from evaluation.asking import Asker
 from evaluation.assembly import BASE, COMPARED_WITH, LIVE, Choices, Side, StageRun, assemble
 from evaluation.beside import companions
 from evaluation.beside.companions import Beside, Found
+from evaluation.contract.mode import Mode
 from evaluation.growing import Sample
 from evaluation.measures import Measure
 from evaluation.policy import Policy
@@ -19,6 +20,7 @@ class Examination(NamedTuple):
     """beside: what is asked besides the suite; None leaves it out, and what the policy asks of it is then open.
 
     threshold: answers that are less sure count as none of these. baselines: measured elsewhere, for comparison.
+    mode: that the asker asks in.
     """
 
     tenant: str
@@ -27,6 +29,7 @@ class Examination(NamedTuple):
     beside: Beside | None = None
     threshold: float | None = None
     baselines: Mapping[str, Measure] = {}
+    mode: Mode = Mode.reasoned
 
 
 async def examine(exam: Examination, asker: Asker) -> Report:
@@ -74,7 +77,7 @@ async def _look(
         side=_side(exam, runs, found),
         baselines=exam.baselines,
     )
-    return made.model_copy(update={"gate": gate.decide(made, exam.policy)})
+    return made.model_copy(update={"mode": exam.mode, "gate": gate.decide(made, exam.policy)})
 
 
 def _side(exam: Examination, runs: Sequence[StageRun], found: Mapping[str, Found]) -> Side | None:

@@ -24,7 +24,7 @@ class Mark(NamedTuple):
     quotes: int = 0
     names_a_condition: bool = False
     forced_read: bool = False
-    reasoning_chars: int = 0
+    reasoning_chars: int | None = 0  # None: it was asked for none
     completion_tokens: int | None = None
 
     def given(self, threshold: float | None) -> Given:
@@ -64,10 +64,10 @@ def mark(measured: Measured) -> Mark:
         found.category,
         found.confidence,
         found.label_mass,
-        len(found.evidence),
+        len(found.evidence or ()),
         found.decided_by is not None,
         found.forced_read,
-        len(found.reasoning),
+        None if found.reasoning is None else len(found.reasoning),
         found.completion_tokens,
     )
 

@@ -7,21 +7,18 @@ that ignores that field is read by its `top_logprobs`, and what those leave out 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
-from pydantic_core import from_json
-from tokenizers import Tokenizer
 
-from evaluation import completions
 from evaluation.completions import Completion, Growing
 from evaluation.completions import PredictorError as PredictorError
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.chat import TEMPLATE_ARGUMENTS
+from evaluation.contract.mode import Mode
 from evaluation.contract.parse import (
     Answer,
     Evidence,
@@ -33,27 +30,28 @@ from evaluation.contract.parse import (
     settled,
 )
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, choose_codes, render
+from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.logprobs import Reading, read_answer, read_code
+from evaluation.model_client import DEFAULT_SENDING, ModelClient
+from evaluation.model_client import RETRIED_STATUS as RETRIED_STATUS
+from evaluation.model_client import ROUTE as ROUTE
+from evaluation.model_client import Sending as Sending
+from evaluation.model_client import connect as connect
+from evaluation.tokenizer_files import Codes as Codes
+from evaluation.tokenizer_files import load_codes as load_codes
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own API allows
-ROUTE = "/v1/chat/completions"
-RETRIED_STATUS = frozenset({429, 502, 503, 504})
-
-
-class Codes(NamedTuple):
-    texts: tuple[str, ...]
-    token_ids: tuple[int, ...]
 
 
 class Prediction(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     category: str | None  # None: none of these, or unparsable where `failure` is set
-    reasoning: str
+    mode: Mode = Mode.reasoned
+    reasoning: str | None  # None, here and below, where none was asked for
     failure: ParseFailure | None
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Evidence, ...] | None
     decided_by: Condition | None
     confidence: float | None  # of `category`; None where the server gave no log-probs
     probabilities: dict[str | None, float] | None  # renormalised over the answers that the server reported
@@ -80,52 +78,55 @@ class Predictor(Protocol):
         ...
 
 
-class Sending(NamedTuple):
-    attempts: int = 5  # where the server is overloaded or cannot be reached
-    backoff_s: float = 0.25  # before the second attempt, doubled before each later one
-    cache_salt: str | None = None  # keeps one tenant's cached prefixes from another's
-    headers: Mapping[str, str] = MappingProxyType({})
-
-
-DEFAULT_SENDING = Sending()
-
-
 class VllmPredictor:
     def __init__(
         self,
         client: httpx.AsyncClient,
         model: str,
-        codes: tuple[str, ...],
-        code_token_ids: tuple[int, ...] | None = None,
+        codes: Codes,
         *,
         max_tokens: int = ANSWER_TOKENS,
         concurrency: int = 32,
         sending: Sending = DEFAULT_SENDING,
+        mode: Mode = Mode.reasoned,
     ):
         """client: its base_url is the server's root, over TCP or a Unix socket (`connect` makes one).
 
-        codes: the pool, of which a schema with n answers uses the first n.
+        codes: the pool, of which a schema with n answers uses the first n. mode: fast needs a server that goes on with
+        a message that was begun for it (`check_continues`).
         """
-        if code_token_ids is not None and len(code_token_ids) != len(codes):
-            raise ValueError(f"{len(codes)} codes and {len(code_token_ids)} token ids were given")
-        self.client, self.model, self.codes, self.code_token_ids = client, model, codes, code_token_ids
-        self.max_tokens, self.sending = max_tokens, sending
+        if len(codes.texts) != len(codes.token_ids):
+            raise ValueError(f"{len(codes.texts)} codes and {len(codes.token_ids)} token ids were given")
+        self.client, self.model = client, model
+        self.codes, self._token_ids, self.form = codes
+        self.max_tokens, self._sending, self._mode = max_tokens, sending, mode
+        self._asking = ModelClient(client, sending, system_role=self.form.system_role)
         self._places = asyncio.Semaphore(concurrency)
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
-        asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
+        return await self.answer(render(schema, conversation, self.codes), schema, conversation)
+
+    async def answer(self, prompt: Prompt, schema: CategorySchema, conversation: Conversation) -> Prediction:
+        """To a prompt that says more than schema and conversation do, such as a hint. Raises: PredictorError."""
+        asked = _Asked(prompt, schema, conversation)
         async with self._places:
             start = time.perf_counter()
-            first = await self._complete(self._body(asked.prompt, self.max_tokens))
+            if self._mode is Mode.fast:
+                return await self._at_once(asked, start)
+            first = await self._asking.complete(self._body(asked.prompt, self.max_tokens))
             return await self._read(asked, first, start)
 
     async def stream(
         self, schema: CategorySchema, conversation: Conversation
     ) -> AsyncGenerator[str | Prediction, None]:
-        """The reasoning in pieces as it is written, then the prediction. Asked once, without a second attempt.
+        """The reasoning in pieces as it is written, where there is one, then the prediction. Asked once, without a
+        second attempt.
 
         Close it (`contextlib.aclosing`) where it may be left early: that ends the server's work too.
         """
+        if self._mode is Mode.fast:
+            yield await self.predict(schema, conversation)
+            return
         asked = _Asked(render(schema, conversation, self.codes), schema, conversation)
         body = self._body(asked.prompt, self.max_tokens) | {
             "stream": True,
@@ -134,7 +135,7 @@ class VllmPredictor:
         async with self._places:
             start = time.perf_counter()
             growing, shown = Growing(), 0
-            async with aclosing(self._chunks(body)) as chunks:
+            async with aclosing(self._asking.chunks(body)) as chunks:
                 async for chunk in chunks:
                     growing.add(chunk)
                     reasoning = settled(growing.text)
@@ -145,7 +146,33 @@ class VllmPredictor:
 
     def request(self, schema: CategorySchema, conversation: Conversation) -> dict[str, Any]:
         """The body of the first request of `predict`, for whoever wants to send it himself."""
-        return self._body(render(schema, conversation, self.codes), self.max_tokens)
+        prompt = render(schema, conversation, self.codes)
+        if self._mode is Mode.fast:
+            return self._continued(prompt, FAST_PREFIX)
+        return self._body(prompt, self.max_tokens)
+
+    async def _at_once(self, asked: "_Asked", start: float) -> Prediction:
+        """start: of the request, by the performance counter."""
+        prompt, schema, _ = asked
+        none = Answer(None, "", ParseFailure.no_label)
+        completion, answer, reading = await self._force(prompt, schema, FAST_PREFIX, none)
+        probabilities = _by_answer(reading, schema, prompt.codes)
+        return Prediction(
+            mode=Mode.fast,
+            category=answer.category,
+            reasoning=None,
+            failure=answer.failure,
+            evidence=None,
+            decided_by=None,
+            confidence=None if answer.failure or not probabilities else probabilities.get(answer.category),
+            probabilities=probabilities,
+            label_mass=reading.label_mass if reading else None,
+            forced_read=False,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            cached_tokens=completion.cached_tokens,
+            latency_s=time.perf_counter() - start,
+        )
 
     async def _read(self, asked: "_Asked", first: Completion, start: float) -> Prediction:
         """start: of the first request, by the performance counter."""
@@ -154,7 +181,7 @@ class VllmPredictor:
         reading = read_answer(first.tokens, prompt.codes)
         forced = None
         if answer.failure is not None:
-            forced, answer, reading = await self._force(prompt, schema, first.text, answer)
+            forced, answer, reading = await self._force(prompt, schema, forced_prefix(first.text), answer)
         made = [first] if forced is None else [first, forced]
         probabilities = _by_answer(reading, schema, prompt.codes)
         return Prediction(
@@ -174,15 +201,10 @@ class VllmPredictor:
         )
 
     async def _force(
-        self, prompt: Prompt, schema: CategorySchema, text: str, failed: Answer
+        self, prompt: Prompt, schema: CategorySchema, prefix: str, failed: Answer
     ) -> tuple[Completion, Answer, Reading | None]:
-        """One token more, where the code must come: the likeliest code is the answer."""
-        prefix = forced_prefix(text)
-        partial: ChatMessage = {"role": "assistant", "content": prefix}
-        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), 1)
-        completion = await self._complete(
-            body | {"add_generation_prompt": False, "continue_final_message": True}
-        )
+        """One token more, where the code must come: the likeliest code is the answer. prefix: up to there."""
+        completion = await self._asking.complete(self._continued(prompt, prefix))
         reading = read_code(completion.tokens[0], prompt.codes) if completion.tokens else None
         code = completion.text.strip()
         if code not in prompt.codes and reading and reading.label_mass is not None:
@@ -190,83 +212,30 @@ class VllmPredictor:
         answer = parse(f"{prefix} {code}", schema, prompt.codes)
         return completion, answer if answer.failure is None else failed, reading
 
+    def _continued(self, prompt: Prompt, prefix: str) -> dict[str, Any]:
+        partial: ChatMessage = {"role": "assistant", "content": prefix}
+        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), 1)
+        return body | {"add_generation_prompt": False, "continue_final_message": True}
+
     def _body(self, prompt: Prompt, max_tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": prompt.messages,
+            "messages": self.form.messages(prompt.messages),
             "temperature": 0,
             "max_tokens": max_tokens,
             "logprobs": True,
             "top_logprobs": TOP_LOGPROBS,
-            "chat_template_kwargs": {"enable_thinking": False},
+            "chat_template_kwargs": TEMPLATE_ARGUMENTS,
+            "logprob_token_ids": list(self._token_ids[: len(prompt.codes)]),
+            **self.form.ending(),
         }
-        if self.code_token_ids is not None:
-            body["logprob_token_ids"] = list(self.code_token_ids[: len(prompt.codes)])
-        return body if self.sending.cache_salt is None else body | {"cache_salt": self.sending.cache_salt}
-
-    async def _complete(self, body: dict[str, Any]) -> Completion:
-        return completions.read(await self._post(body))
-
-    async def _chunks(self, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
-        sending = self.client.stream("POST", ROUTE, json=body, headers=self.sending.headers)
-        try:
-            async with sending as response:
-                if response.status_code != 200:
-                    raise _refused(response.status_code, (await response.aread()).decode(errors="replace"))
-                async for chunk in completions.chunks(response.aiter_lines()):
-                    yield chunk
-        except httpx.TransportError as error:
-            raise _unreachable(error) from error
-
-    async def _post(self, body: dict[str, Any]) -> Any:
-        problem = PredictorError("no attempt was allowed")
-        for attempt in range(self.sending.attempts):
-            if attempt:
-                await asyncio.sleep(self.sending.backoff_s * 2 ** (attempt - 1))
-            try:
-                response = await self.client.post(ROUTE, json=body, headers=self.sending.headers)
-            except httpx.TransportError as error:
-                problem = _unreachable(error)
-                continue
-            if response.status_code == 200:
-                return _json(response)
-            problem = _refused(response.status_code, response.text)
-            if response.status_code not in RETRIED_STATUS:
-                break
-        raise problem
+        return body if self._sending.cache_salt is None else body | {"cache_salt": self._sending.cache_salt}
 
 
 class _Asked(NamedTuple):
     prompt: Prompt
     schema: CategorySchema
     conversation: Conversation
-
-
-def connect(
-    base_url: str = "http://localhost",
-    *,
-    socket_path: str | None = None,
-    api_key: str | None = None,
-    timeout_s: float = 120,
-) -> httpx.AsyncClient:
-    """base_url: with or without /v1. Over socket_path its host is only a name."""
-    transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    root = base_url.rstrip("/").removesuffix("/v1")
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
-    wait = httpx.Timeout(timeout_s, connect=10)
-    return httpx.AsyncClient(base_url=root, transport=transport, headers=headers, timeout=wait, limits=limits)
-
-
-def load_codes(model_dir: Path, count: int) -> Codes:
-    """The first `count` one-token codes of the model's tokenizer. Raises: CodesError where it has fewer."""
-    tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-
-    def tokens_of(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    texts = choose_codes(tokens_of, count)
-    return Codes(texts, tuple(tokens_of(f"{ANSWER_MARK} {code}")[-1] for code in texts))
 
 
 def _by_answer(
@@ -281,20 +250,3 @@ def _by_answer(
 def _sum(counts: Sequence[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
-
-
-def _unreachable(error: httpx.TransportError) -> PredictorError:
-    return PredictorError(f"the model server cannot be reached: {error!r}")
-
-
-def _refused(status: int, text: str) -> PredictorError:
-    return PredictorError(f"{status}: {text[:300]}", status)
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return from_json(
-            response.content
-        )  # half the time of the standard library's, of 40 kB with the log-probs
-    except ValueError as error:
-        raise PredictorError("the model server's response is not JSON", response.status_code) from error

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from evaluation.atomic_files import write_whole
 from evaluation.beside.companions import Companions
 from evaluation.beside.foreign import ForeignReport
 from evaluation.comparison import Compared
+from evaluation.contract.mode import Mode
 from evaluation.marks import KeptSuite, Mark
 from evaluation.measures import Measure
 
@@ -130,6 +131,7 @@ class Report(BaseModel):
     perturbations: int
     items: int  # that the suite has; a stage says how many it was asked
     threshold: float | None = None
+    mode: Mode = Mode.reasoned  # in which every stage was asked
     versions: dict[str, str]
     counted: tuple[str, ...]  # families in steerability, flip accuracy, invariance and override rate
     left_out: dict[str, str] = {}  # families that could not be asked, and why
@@ -166,18 +168,8 @@ def _wordless(stage: StageReport) -> StageReport:
 
 
 def write(report: Report, path: Path) -> None:
-    write_whole(path, report.model_dump_json(indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, report.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read(path: Path) -> Report:

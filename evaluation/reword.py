@@ -20,12 +20,15 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation import completions
-from evaluation.command import InputError, api_key, check_out
-from evaluation.contract.record import Conversation, first_problem, parse_csv, parse_jsonl
+from evaluation.command import InputError, api_key, check_out, read_conversations
+from evaluation.contract.chat import ChatFormError
+from evaluation.contract.record import Conversation, first_problem
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
 from evaluation.equivalence import SLACK, Judge, NotJudged, to_try
+from evaluation.formats.reader import Reader
 from evaluation.predictor import RETRIED_STATUS, ROUTE, PredictorError, VllmPredictor, connect, load_codes
+from evaluation.terminal import complain, say, steady
 
 ATTEMPTS = 4  # at an answer that can be used, for each category; and at reaching the server, for each answer
 ROUNDS = 3  # of judging; after each but the last, what has changed is worded again
@@ -156,16 +159,17 @@ def _content(response: httpx.Response) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         said = asyncio.run(_run(given))
-    except (InputError, SchemaError, CodesError, OSError, httpx.InvalidURL) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
+        complain(f"error: {error}")
         return 2
     except (NotReworded, NotJudged, PredictorError) as error:
-        print(f"nothing written: {error}", file=sys.stderr)
+        complain(f"nothing written: {error}")
         return 3 if isinstance(error, NotReworded) else 4
-    print(said)
+    say(said)
     return 0
 
 
@@ -200,17 +204,13 @@ async def _judge(given: argparse.Namespace, schema: CategorySchema, at: httpx.As
     told = to_try(_labelled(given.conversations, schema), schema, given.per_category)
     if not told:
         raise InputError(f"{given.conversations}: no labelled conversation has the split train or validation")
-    judge = Judge(VllmPredictor(at, given.judge or given.model, *codes), schema, given.least_agreement)
+    judge = Judge(VllmPredictor(at, given.judge or given.model, codes), schema, given.least_agreement)
     await judge.prepare(told)
     return judge
 
 
 def _labelled(path: Path, schema: CategorySchema) -> list[Conversation]:
-    parsed = (parse_csv if path.suffix == ".csv" else parse_jsonl)(path.read_bytes(), schema)
-    if parsed.rejects:
-        line, reason = parsed.rejects[0]
-        print(f"{len(parsed.rejects)} rows left out; line {line}: {reason}", file=sys.stderr)
-    return [c for c in parsed.conversations if c.labelled]
+    return [c for c in read_conversations(Reader(path, schema), path, rejects=True) if c.labelled]
 
 
 def _parser() -> argparse.ArgumentParser:

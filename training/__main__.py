@@ -20,7 +20,6 @@ from typing import Any, assert_never
 from pydantic import ValidationError
 
 from training.artifacts import (
-    RESULT,
     Cancelled,
     Finished,
     StageFailed,
@@ -31,7 +30,7 @@ from training.artifacts import (
 )
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import RESULT, FailureCode
 
 _COMMANDS = {
     "run": "run the stage that a manifest describes",

@@ -15,8 +15,10 @@ from training.settings import (
     Divergence,
     Estimator,
     Learning,
+    Schedule,
     Settings,
     TeacherKind,
+    Weighting,
     Writing,
 )
 from training.teachers.privileged import HintKind
@@ -91,6 +93,14 @@ class Traces(Settings):
     max_usd: float | None = Field(default=None, gt=0, description="no request is sent once so much was spent")
 
     @model_validator(mode="after")
+    def _has_what_it_hints_at(self) -> "Traces":
+        if any(teacher.hint is HintKind.demonstration for teacher in self.teachers):
+            raise ValueError(
+                "hint: there are no demonstrations before there are traces; use criterion or answer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_payable(self) -> "Traces":
         if not self.teachers and not self.files:
             raise ValueError("teachers: give one at least, or files with traces")
@@ -110,6 +120,7 @@ class Traces(Settings):
 class Sft(Learning):
     kind: Literal["sft"] = "sft"
     learning_rate: float = Field(default=2e-4, gt=0)
+    schedule: Schedule = Schedule.cosine
     epochs: float = Field(default=2.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     loss: Literal["nll", "dft"] = "nll"
@@ -164,6 +175,10 @@ class Distill(Writing):
     discount: float = Field(
         default=0.0, ge=0, le=1, description="of what follows, in what `token` credits a token with"
     )
+    weighting: Weighting = Field(
+        default=Weighting.prefix,
+        description="of tokens that a vLLM drew by probabilities that are not quite the student's",
+    )
     top_k: int | None = Field(
         default=None, ge=1, description="compare the teacher's likeliest tokens, and all others as one"
     )
@@ -205,6 +220,8 @@ class Distill(Writing):
             f"rollouts: {self.rollouts} do not divide micro_batch_size {self.micro_batch_size}": (
                 self.micro_batch_size % self.rollouts != 0
             ),
+            "hint: off policy the teacher would be shown the very trace that is learned, and copy it; use criterion, "
+            "answer or none": not self.on_policy and self.hint is HintKind.demonstration,
             "rollouts: the traces have one response to a prompt": not self.on_policy and self.rollouts > 1,
             "prompts: general prompts have no answer to hint at, and no traces: teacher `base`, hint `none`, "
             "on_policy": self.prompts is not None

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
 from training.data import NO_CATEGORY, Example
+from training.mentions import Shown, contradicts
 from training.rewards import is_in_form
 
 
@@ -24,6 +25,8 @@ def refusal(text: str, example: Example) -> str:
         return f"it answers {answer.category or NO_CATEGORY}, and the label is {example.gold or NO_CATEGORY}"
     if not is_in_form(text, answer, example.schema, example.prompt.codes):
         return "it is not reasoning with one answer behind it and nothing else"
+    if contradicts(text, _shown(example), example.gold):
+        return "its reasoning speaks for another category than its answer, or quotes a condition as another's"
     return "it quotes neither the customer nor a condition of its category word for word"
 
 
@@ -32,6 +35,8 @@ def judge(text: str, example: Example) -> Quality | None:
     answer = parse(text, example.schema, example.prompt.codes)
     if answer.category != example.gold or not is_in_form(text, answer, example.schema, example.prompt.codes):
         return None
+    if contradicts(text, _shown(example), example.gold):
+        return None
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))
     if decided and quoted:
@@ -39,3 +44,7 @@ def judge(text: str, example: Example) -> Quality | None:
     if decided:
         return Quality.condition
     return Quality.evidence if quoted else None
+
+
+def _shown(example: Example) -> Shown:
+    return Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])

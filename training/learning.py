@@ -20,7 +20,6 @@ from transformers import (
 
 from training import processes
 from training.artifacts import (
-    CHECKPOINTS,
     Finished,
     StageFailed,
     latest_checkpoint,
@@ -31,9 +30,9 @@ from training.config import StageManifest
 from training.deadline import Deadline, TimeUp
 from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
 from training.rollouts import Watched
-from training.settings import Learning
+from training.settings import Learning, Schedule
 from training.validation import Validation
 
 _SHOWN = (
@@ -59,6 +58,8 @@ _SHOWN = (
     "step_time",
 )
 
+_SCHEDULES = {Schedule.constant: "constant_with_warmup", Schedule.cosine: "cosine"}
+
 
 def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> dict[str, Any]:
     """Keyword arguments that every TRL configuration takes.
@@ -79,6 +80,7 @@ def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> d
         "data_seed": manifest.seed,
         "max_steps": steps,
         "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": _SCHEDULES[stage.schedule],
         "warmup_steps": min(stage.warmup_steps, steps // 4),
         "max_grad_norm": stage.max_grad_norm,
         "per_device_train_batch_size": stage.micro_batch_size,
@@ -250,9 +252,9 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():
-        trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
+        trainer.model.save_pretrained(str(manifest.out / ADAPTER), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
-        (manifest.out / "adapter" / "README.md").unlink(missing_ok=True)
+        (manifest.out / ADAPTER / "README.md").unlink(missing_ok=True)
         if is_full(trainer.model):
             export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)

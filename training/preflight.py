@@ -89,13 +89,12 @@ def _distance_to_base(
             prompts = [prompt_tokens(tokenizer, row[f"{who}prompt"]) for row in part]
             inputs[f"{who}prompt_ids"], inputs[f"{who}prompt_mask"] = left_padded(prompts, pad, where)
         inputs["completion_ids"], inputs["completion_mask"] = right_padded(texts, pad, where)
-        inputs["loss_mask"] = inputs["completion_mask"]
         inputs["row"] = torch.arange(len(part), device=where)
         with student.disable_adapter():
             base = trainer.states(student, student, inputs, "")
         with trainer.teaching(student) as teacher:
             taught = trainer.states(student, teacher, inputs, "teacher_")
-        chosen_N = inputs["completion_ids"][inputs["loss_mask"].bool()]
+        chosen_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
         total += terms_of(base, taught, chosen_N, Compared.forward()).divergences_N.sum().item()
         tokens += len(chosen_N)
     return total / max(1, tokens)

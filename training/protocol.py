@@ -1,6 +1,16 @@
 """What a stage's process and whoever starts it must agree on. Torch-free."""
 
 from enum import StrEnum
+from typing import Final
+
+STAGES: Final = ("traces", "sft", "distill", "rl")  # in their order
+GOES_ON_FROM: Final = {"distill": "sft", "rl": "distill"}  # the stage whose adapter a stage begins with
+READ_TRACES: Final = ("sft", "distill", "rl")
+
+# A stage's folder: what it is told by, and what it leaves there.
+MANIFEST, EVENTS, RESULT, LOG = "manifest.json", "events.jsonl", "result.json", "stage.log"
+TRACES, ADAPTER = "traces.jsonl", "adapter"
+CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
 
 
 class FailureCode(StrEnum):

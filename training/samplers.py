@@ -20,9 +20,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import StageManifest
-from training.model import STUDENT, uses_bf16
+from training.model import STUDENT, load_tokenizer, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.protocol import FailureCode
 from training.rollouts import UNWATCHED, Sampling, sample_repeated
@@ -75,6 +76,12 @@ class Writes:
         watched = UNWATCHED if self.watch is None else self.watch.watched
         return sample_repeated(model, prompts, self.sampling, self.eos_token_ids, pad, watched)
 
+    def _tokenize_prompts(
+        self, prompts: list[list[ChatMessage]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """trl's, with the one rendering that serving and every other stage has. Neither images nor other fields."""
+        return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}
+
     def drawn_logps(self, completion_ids_BT: Tensor) -> Tensor | None:
         """Those that the last responses were drawn by, (B, T); None where the model itself drew them."""
         if self._drawn_by is None:
@@ -97,6 +104,7 @@ class Vllm:
         Raises: StageFailed where it does not start.
         """
         self._sampling, self._loads = sampling, 0
+        self._ends = [load_tokenizer(base).eos_token_id]
         self._folder = tempfile.TemporaryDirectory(prefix="steerwise-sampler-")
         on_gpu = torch.cuda.is_available()
         try:
@@ -135,6 +143,7 @@ class Vllm:
                 max_tokens=self._sampling.max_new_tokens,
                 logprobs=0,
                 seed=seed,
+                stop_token_ids=self._ends,
                 detokenize=False,
             )
             for seed in seeds

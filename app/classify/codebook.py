@@ -10,7 +10,7 @@ from uuid import UUID
 from app.errors import InputError, ServingError
 from app.models.schemas import SchemaVersion
 from app.schemas import service as schemas
-from app.serving.base import codes_for, find_base, token_counter
+from app.serving.base import codes_for, context_of, find_base, token_counter
 from app.settings import Settings
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes
@@ -31,6 +31,7 @@ class Codebook:
         self._settings = settings
         self._pages: OrderedDict[UUID, Page] = OrderedDict()  # a version never changes
         self._count: Callable[[list[str]], list[int]] | None = None
+        self._context: int | None = None
 
     async def page(self, version: SchemaVersion) -> Page:
         """Raises: ServingError."""
@@ -51,6 +52,12 @@ class Codebook:
         if len(text) < _LARGE_BYTES:
             return self._count([text])[0]
         return (await asyncio.to_thread(self._count, [text]))[0]
+
+    async def context(self) -> int:
+        """Tokens of a prompt and its answer."""
+        if self._context is None:
+            self._context = await asyncio.to_thread(lambda: context_of(self._folder(), self._settings))
+        return self._context
 
     def _codes(self, schema: CategorySchema) -> Codes:
         try:

@@ -9,6 +9,7 @@ from app.gates.confidence import Fitted
 from app.payload import Answer, Name, Payload
 from app.problems import ProblemDocument, document
 from evaluation.contract import record
+from evaluation.contract.mode import Mode
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
 
@@ -50,13 +51,20 @@ class QuestionIn(Payload):
 
 
 class SchemaChoice(Payload):
-    """Either `schema_id` or `schema`."""
+    """Either `schema_id` or `schema`, and how to answer."""
 
     schema_id: UUID | None = Field(
         None, description="The schema to answer by.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"]
     )
     schema_name: Name | None = Field(
         None, alias="schema", description="Its name, instead of its id.", examples=[None, "order questions"]
+    )
+
+    mode: Mode | None = Field(
+        None,
+        description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Each needs a gate "
+        "of its own that has passed. Left out: the one that is deployed.",
+        examples=["fast"],
     )
 
     @model_validator(mode="after")
@@ -157,11 +165,17 @@ class TokensOut(Answer):
 class AnswerOut(Answer):
     id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
-    reasoning: str = Field(
-        description="Why, in the model's words.",
+    mode: Mode = Field(
+        description="How the answer was come by: `reasoned`, or `fast`, the code at once.",
+        examples=["reasoned"],
+    )
+    reasoning: str | None = Field(
+        description="Why, in the model's words; null: none was asked for.",
         examples=['They write "charged twice", so "a charge that was made twice" decides.'],
     )
-    evidence: list[EvidenceOut] = Field(description="Quotes of the reasoning that are in the conversation.")
+    evidence: list[EvidenceOut] | None = Field(
+        description="Quotes of the reasoning that are in the conversation; null: there is none."
+    )
     decided_by: DecidedByOut | None = Field(
         description="The condition that decided; null where the reasoning quotes none of the category's own."
     )
@@ -211,13 +225,16 @@ class AnswerOut(Answer):
         return cls(
             id=answered.id,
             category=None if answered.abstained else found.category,
+            mode=found.mode,
             reasoning=found.reasoning,
-            evidence=[EvidenceOut.model_validate(e) for e in found.evidence],
+            evidence=None
+            if found.evidence is None
+            else [EvidenceOut.model_validate(e) for e in found.evidence],
             decided_by=None if found.decided_by is None else DecidedByOut.model_validate(found.decided_by),
             confidence=found.confidence,
             probabilities=_sorted(found.probabilities),
             label_mass=found.label_mass,
-            calibration=CalibrationOut.of(live.calibration),
+            calibration=CalibrationOut.of(live.calibrations[found.mode]),
             abstained=answered.abstained,
             failure=found.failure,
             forced_read=found.forced_read,

@@ -1,5 +1,6 @@
 """One installation over HTTP, with one key."""
 
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import httpx
+import typer
 
 from app.client.profile import Place
 from app.client.refusal import ApiAway, ApiRefused, checked
@@ -14,6 +16,7 @@ from app.errors import InputError
 
 Json: TypeAlias = dict[str, Any]
 PAGE = 200  # the most that the API gives at once
+_PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\.html)?")
 _TIMEOUT = httpx.Timeout(30, read=300)  # a model may think for a while
 _TRIES = 5
 _SCHEMES = ("http://", "https://", "unix://")
@@ -56,7 +59,9 @@ class Api:
         self.http.close()
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """options: as httpx takes them."""
+        """options: as httpx takes them. Raises: InputError where a part of the path leads elsewhere."""
+        if _PATH.fullmatch(path) is None:
+            raise InputError(f"{path!r} is no path of the API: an id or a name in it cannot be one")
         try:
             return checked(self.http.request(method, path, **options))
         except httpx.TransportError as error:
@@ -108,6 +113,14 @@ class Api:
                 f"there is no {what} called {named!r}; `steerwise {what}s list` shows those there are"
             )
         raise InputError(f"{len(found)} {what}s are called {named!r}; name one by its id", found)
+
+
+def identity(text: str) -> str:
+    """For typer: an argument that goes into a path."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no id; an id looks like {uuid.UUID(int=0)}") from None
 
 
 def passing(error: Exception) -> bool:

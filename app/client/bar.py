@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from app.pipeline.console import Reporter
+from app.terminal import Terminal
 
 
 class Bar:
@@ -37,7 +37,7 @@ class Bar:
 @contextmanager
 def bar(*, quiet: bool = False) -> Iterator[Bar]:
     """quiet: shows nothing, as for programs."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True)
     if quiet:
         yield Bar(None, None)
     elif not console.is_terminal:

@@ -1,7 +1,6 @@
 """What every command that asks the API has in common: where and who, how answers are shown, and how it ends."""
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Concatenate, NamedTuple, ParamSpec
@@ -12,6 +11,8 @@ from rich.console import Console
 from app.client import profile
 from app.client.api import Api
 from app.endings import ending
+from app.terminal import Terminal
+from evaluation.terminal import json_text, say
 
 PANEL = "The product: asking its API"
 _CONNECTION = "Where and who"
@@ -65,7 +66,7 @@ class Call(NamedTuple):
     def answer(self, content: Any, shown: Callable[[], Any]) -> None:
         """content: for programs. shown: makes what people see, a text or something that Rich prints."""
         if self.as_json:
-            print(json.dumps(content, ensure_ascii=False, indent=2))
+            say(json_text(content, indent=2))
         else:
             self.say(shown())
 
@@ -74,7 +75,7 @@ class Call(NamedTuple):
 
     def line(self, content: Any) -> None:
         """For programs that read along."""
-        print(json.dumps(content, ensure_ascii=False), flush=True)
+        say(json_text(content))
 
 
 def asks(function: Callable[Concatenate[Call, P], None]) -> Callable[P, None]:
@@ -101,7 +102,7 @@ def calling(where: Mapping[str, str | None], as_json: bool) -> Iterator[Call]:
 
 
 def console() -> Console:
-    found = Console(highlight=False, soft_wrap=True)
+    found = Terminal()
     if not found.is_terminal:
         found.width = max(found.width, _WIDE)
     return found

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import typer
@@ -13,23 +14,42 @@ from app.client.api import Json
 from app.client.call import Call
 from app.client.refusal import ApiAway, ApiRefused
 from app.errors import InputError
-from app.pipeline.files import read_conversation, read_conversations
+from app.pipeline.files import read_file
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
+from evaluation.contract.text import blank
+from evaluation.terminal import complain
 
 AT_ONCE = 64  # of the 256 that the API takes: the first answers are seen sooner
+MAX_BODY_BYTES = (
+    900_000  # of the 1 MiB that the API takes, with room for what stands around the conversations
+)
 
 
-def run(call: Call, schema: str, text: str | None, file: Path | None, *, stream: bool) -> None:
+class Question(NamedTuple):
+    """Of text and file one. mode: None: the one that is deployed."""
+
+    text: str | None
+    file: Path | None
+    mode: Mode | None = None
+
+
+def run(call: Call, schema: str, asked: Question, *, stream: bool) -> None:
     """schema: id or name. Raises: ApiAway, ApiRefused, InputError."""
+    text, file, mode = asked
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
-    chosen = _choice(schema)
-    if file is None:
-        question: Json = {**chosen, "text": text}
-    elif file.suffix == ".json":
-        question = {**chosen, "messages": messages(read_conversation(file))}
-    else:
-        return _many(call, chosen, read_conversations(file, None))
+    chosen = _choice(schema) | ({} if mode is None else {"mode": mode.value})
+    question: Json = {**chosen, "text": text}
+    if file is not None:
+        given = read_file(file, None)
+        for sentence in given.lost:
+            complain(f"{file.name}: {sentence}")
+        if len(given.conversations) > 1:
+            return _many(call, chosen, given.conversations)
+        question = {**chosen, "messages": messages(given.conversations[0])}
+    elif blank(text or ""):
+        raise InputError("--text is empty: nothing of it can be seen")
     if stream:
         return _streamed(call, question)
     found = call.api.post("/v1/classify", question)
@@ -38,10 +58,8 @@ def run(call: Call, schema: str, text: str | None, file: Path | None, *, stream:
 
 def _many(call: Call, chosen: Json, conversations: Sequence[Conversation]) -> None:
     failed = 0
-    for start in range(0, len(conversations), AT_ONCE):
-        part = conversations[start : start + AT_ONCE]
-        items = [{"id": one.id, "messages": messages(one)} for one in part]
-        for result in call.api.post("/v1/classify/batch", {**chosen, "items": items})["results"]:
+    for part in batches([{"id": one.id, "messages": messages(one)} for one in conversations]):
+        for result in _answered(call, chosen, part):
             failed += result["answer"] is None
             if call.as_json:
                 call.line(result)
@@ -49,6 +67,32 @@ def _many(call: Call, chosen: Json, conversations: Sequence[Conversation]) -> No
                 call.say("\n".join([f"id:        {result['id']}", *_result(result), ""]))
     if failed:
         raise typer.Exit(1)
+
+
+def batches(items: Sequence[Json]) -> Iterator[list[Json]]:
+    """By their number and by their bytes. What is too large alone is a batch of its own."""
+    part: list[Json] = []
+    room = MAX_BODY_BYTES
+    for item in items:
+        size = len(json.dumps(item, ensure_ascii=False).encode()) + 2
+        if part and (len(part) == AT_ONCE or size > room):
+            yield part
+            part, room = [], MAX_BODY_BYTES
+        part.append(item)
+        room -= size
+    if part:
+        yield part
+
+
+def _answered(call: Call, chosen: Json, part: list[Json]) -> Sequence[Json]:
+    """What cannot be sent is the problem of that conversation, and of no other."""
+    try:
+        results: list[Json] = call.api.post("/v1/classify/batch", {**chosen, "items": part})["results"]
+    except ApiRefused as error:
+        if len(part) > 1 or error.code != "too_large":
+            raise
+        return [{"id": part[0]["id"], "answer": None, "problem": error.problem}]
+    return results
 
 
 def _streamed(call: Call, question: Json) -> None:
@@ -62,7 +106,7 @@ def _streamed(call: Call, question: Json) -> None:
             call.console.print(escape(data["text"]), end="")
         if event.kind == "answer":
             if not call.as_json:
-                call.say("\n" + "\n".join(lines(data)[1:]))
+                call.say("\n" + "\n".join(line for line in lines(data) if not line.startswith("reasoning:")))
             return
     raise ApiAway(call.api.place.url, ConnectionError("the answer broke off"))
 
@@ -87,7 +131,8 @@ def _result(result: Json) -> Iterator[str]:
 
 def lines(answer: Json) -> list[str]:
     sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
-    lines = [f"reasoning: {answer['reasoning'] or '(none)'}", f"answer:    {_named(answer)}{sure}"]
+    lines = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
+    lines.append(f"answer:    {_named(answer)}{sure}")
     if answer["decided_by"] is not None:
         lines.append(f"decided:   {answer['decided_by']['kind']}: {answer['decided_by']['text']}")
     notes = [name for name in ("provisional", "degraded", "forced_read") if answer[name]]

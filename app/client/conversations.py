@@ -1,20 +1,20 @@
 """`steerwise conversations`: single ones, and what people say about them."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.client.api import Json
+from app.client.api import Json, identity
 from app.client.call import Call, asks
 from app.client.lists import All, Limit, listed
 from app.client.table import Columns, details
 from app.errors import InputError
+from app.pipeline.files import read_object
 
 conversations = typer.Typer(no_args_is_help=True, help="Single conversations of a dataset, and their labels.")
 Dataset = Annotated[str, typer.Argument(help="Id or name of the dataset.")]
-Identity = Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id here.")]
+Identity = Annotated[str, typer.Argument(metavar="CONVERSATION", help="Its id here.", parser=identity)]
 _SHOWN = 60
 
 
@@ -49,12 +49,7 @@ def append_conversation(
     file: Annotated[Path, typer.Argument(help="One conversation, JSON: id, messages, category, split.")],
 ) -> None:
     """Add one conversation. Its id makes it safe to repeat."""
-    try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from None
+    body = read_object(file)
     found_id = call.api.find("/v1/datasets", dataset, "dataset")
     _show(call, call.api.post(f"/v1/datasets/{found_id}/conversations", body))
 
@@ -71,10 +66,13 @@ def show_conversation(call: Call, conversation: Identity) -> None:
 def label_conversation(
     call: Call,
     conversation: Identity,
-    category: Annotated[str, typer.Argument(help="Key of a category; `none` for none of these.")],
     version_id: Annotated[
         str, typer.Option(help="Id of the schema version that it is one of: steerwise schemas versions")
     ],
+    category: Annotated[str | None, typer.Argument(help="Key of a category. (or --none-of-these)")] = None,
+    none_of_these: Annotated[
+        bool, typer.Option("--none-of-these", help="It is none of the categories.")
+    ] = False,
     correction: Annotated[
         bool,
         typer.Option("--correction", help="It mends an answer; left out, somebody read the conversation."),
@@ -84,8 +82,10 @@ def label_conversation(
     ] = None,
 ) -> None:
     """Say which category a conversation is. The newest label counts."""
+    if (category is None) is not none_of_these:
+        raise InputError("give either the key of a category or --none-of-these")
     body = {
-        "category_key": None if category == "none" else category,
+        "category_key": category,
         "schema_version_id": version_id,
         "source": "correction" if correction else "reviewer",
         "criterion": criterion,

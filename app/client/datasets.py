@@ -1,6 +1,7 @@
 """`steerwise datasets`: files of labelled conversations, sent and checked."""
 
-import sys
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,14 @@ from app.client.table import Columns, at, details, when
 from app.client.upload import Source
 from app.client.waiting import until
 from app.errors import InputError
+from app.pipeline import check
 
 datasets = typer.Typer(no_args_is_help=True, help="Labelled conversations to learn from.")
 _PATH = "/v1/datasets"
 _SETTLED = ("ready", "failed")
+_CHECKED = ("empty", "failed")
 Named = Annotated[str, typer.Argument(metavar="DATASET", help="Id or name.")]
-File = Annotated[Path, typer.Argument(help="JSONL or CSV; .gz allowed.")]
+File = Annotated[Path, typer.Argument(help="Of conversations, in any form that is read; gzip allowed.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Until the file has been checked.")]
 
 
@@ -49,7 +52,7 @@ def create_dataset(
     call: Call,
     name: str,
     schema: Annotated[str, typer.Option(help="Id or name of the schema whose categories its labels name.")],
-    file: Annotated[Path | None, typer.Option(help="JSONL or CSV, .gz allowed; uploaded at once.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Of conversations; uploaded at once.")] = None,
     wait: Wait = True,
 ) -> None:
     """Make a dataset."""
@@ -74,6 +77,37 @@ def upload_dataset(
     _show(call, uploaded(call, _id(call, dataset), source, wait=wait, restart=restart))
 
 
+@datasets.command("check")
+@asks
+def check_dataset(call: Call, dataset: Named, file: File) -> None:
+    """Send a file and say what is in it; no row is taken. `take` then takes them, without sending it again."""
+    dataset_id, source = _id(call, dataset), uploading.source(file)
+    with bar(quiet=call.as_json) as shown:
+        uploading.send(
+            call.api,
+            dataset_id,
+            source,
+            lambda done, total: shown.show(source.path.name, done, total),
+            check=True,
+        )
+        found = _settled(call.api, dataset_id, shown, _CHECKED)
+    told = found["findings"]
+    call.answer(told, lambda: "\n".join(check.lines(told)))
+    usable(found)
+
+
+@datasets.command("take")
+@asks
+def take_dataset(call: Call, dataset: Named, wait: Wait = True) -> None:
+    """Take the rows of the file that was sent with `check`."""
+    dataset_id = _id(call, dataset)
+    made = call.api.post(f"{_PATH}/{dataset_id}/content")
+    if wait:
+        with bar(quiet=call.as_json) as shown:
+            made = _settled(call.api, dataset_id, shown)
+    _show(call, made)
+
+
 @datasets.command("show")
 @asks
 def show_dataset(call: Call, dataset: Named) -> None:
@@ -87,7 +121,9 @@ def show_dataset(call: Call, dataset: Named) -> None:
 @asks
 def show_rejects(call: Call, dataset: Named) -> None:
     """The lines of the file that hold no usable conversation, and why: one JSON object a line."""
-    sys.stdout.write(call.api.send("GET", f"{_PATH}/{_id(call, dataset)}/rejects").text)
+    found = call.api.send("GET", f"{_PATH}/{_id(call, dataset)}/rejects").text
+    for line in filter(None, found.split("\n")):
+        call.line(json.loads(line))
 
 
 @datasets.command("delete")
@@ -117,12 +153,12 @@ def uploaded(
     return call.api.get(f"{_PATH}/{dataset_id}")
 
 
-def _settled(api: Api, dataset_id: str, shown: Bar) -> Json:
+def _settled(api: Api, dataset_id: str, shown: Bar, states: Sequence[str] = _SETTLED) -> Json:
     def seen(found: Json) -> None:
         job = found["validation"] or {}
         shown.show("checking", job.get("done"), job.get("total"), job.get("message") or found["state"])
 
-    return until(api, f"{_PATH}/{dataset_id}", lambda found: found["state"] in _SETTLED, seen)
+    return until(api, f"{_PATH}/{dataset_id}", lambda found: found["state"] in states, seen)
 
 
 def _show(call: Call, found: Json) -> None:
@@ -152,11 +188,13 @@ def _shown(found: Json) -> Any:
         "conversations": f"{counts['conversations']} ({counts['labelled']} labelled)",
         "rejected lines": counts["rejected"],
         "duplicates": f"{counts['exact_duplicates']} exact, {counts['near_duplicates']} near",
+        "contradicting": counts["contradicting"],
         "moved": counts["moved"],
         "splits": [
             f"{split['split']}: {split['conversations']} ({split['labelled']} labelled)"
             for split in counts["splits"]
         ],
+        "not read": (found.get("findings") or {}).get("not_read"),
         "created": at(found["created_at"]),
     }
     return details(pairs)

@@ -8,6 +8,7 @@ import httpx
 
 from app.client.api import Api, pause_s
 from app.client.refusal import ApiAway, ApiRefused, checked
+from evaluation import event_stream
 
 END = "end"
 SILENCE_S = 60.0  # the API sends a comment more often than that
@@ -75,7 +76,7 @@ def once(api: Api, path: str, body: object) -> Iterator[Event]:
     headers = {"Accept": "text/event-stream"}
     try:
         with api.http.stream("POST", path, json=body, headers=headers) as response:
-            yield from filter(None, parse(checked(response).iter_lines()))
+            yield from filter(None, parse(event_stream.lines(checked(response).iter_bytes())))
     except httpx.TransportError as error:
         raise ApiAway(api.place.url, error) from error
 
@@ -85,6 +86,6 @@ def _connected(api: Api, path: str, last: str | None) -> Iterator[Event | None]:
     timeout = httpx.Timeout(10, read=SILENCE_S)
     try:
         with api.http.stream("GET", path, headers=headers, timeout=timeout) as response:
-            yield from parse(checked(response).iter_lines())
+            yield from parse(event_stream.lines(checked(response).iter_bytes()))
     except httpx.TransportError as error:
         raise ApiAway(api.place.url, error) from error

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.client.api import PAGE, Json
+from app.client.api import PAGE, Json, identity
 from app.client.bar import bar
 from app.client.call import Call, asks
 from app.client.lists import All, Limit, OfSchema, listed, schema_id
@@ -15,13 +15,16 @@ from app.client.table import Columns, at, details, when
 from app.client.waiting import until
 from app.endings import FAILED, INCOMPLETE
 from app.errors import AppError, InputError
+from evaluation.contract.mode import Mode
 
 gates = typer.Typer(no_args_is_help=True, help="Verdicts on a model under a schema version.")
 deployments = typer.Typer(no_args_is_help=True, help="Which model answers for a schema.")
 _GATES, _DEPLOYMENTS = "/v1/gates", "/v1/deployments"
-Gate = Annotated[str, typer.Argument(metavar="GATE", help="Its id.")]
-Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.")]
-GateOrNewest = Annotated[str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)")]
+Gate = Annotated[str, typer.Argument(metavar="GATE", help="Its id.", parser=identity)]
+Deployment = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id.", parser=identity)]
+GateOrNewest = Annotated[
+    str | None, typer.Argument(metavar="[GATE]", help="Its id. (or --schema)", parser=identity)
+]
 NewestOf = Annotated[
     str | None,
     typer.Option("--schema", help="Id or name: the gate of its newest model under its current version."),
@@ -56,6 +59,7 @@ def list_gates(
         "state": "state",
         "verdict": "verdict",
         "version": "schema_version",
+        "mode": "mode",
         "model id": "model_version_id",
         "created": when("created_at"),
     }
@@ -66,14 +70,17 @@ def list_gates(
 @asks
 def create_gate(
     call: Call,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model version.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a model version.", parser=identity)],
     version: Annotated[
         int | None, typer.Option(help="Number of the schema version. (default: the model's own)", min=1)
+    ] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="How it is asked; each has a gate of its own. (default: the tenant's)")
     ] = None,
     wait: Wait = False,
 ) -> None:
     """Measure a model. A final verdict that is there already is the answer."""
-    made = call.api.post_once(_GATES, {"model_version_id": model, "schema_version": version})
+    made = call.api.post_once(_GATES, {"model_version_id": model, "schema_version": version, "mode": mode})
     _conclude(call, waited(call, made["id"]) if wait else made)
 
 

@@ -1,7 +1,6 @@
 """`steerwise runs` and `steerwise models`: what is trained, how far it is, and what came of it."""
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from rich.console import Group
 
 from app.client import events
-from app.client.api import Json
+from app.client.api import Json, identity
 from app.client.bar import Bar, bar
 from app.client.call import Call, asks
 from app.client.events import END
@@ -18,13 +17,15 @@ from app.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.client.refusal import ApiAway
 from app.client.table import Columns, at, details, measures, steps, table, when
 from app.errors import AppError, InputError
+from app.pipeline.files import read_json
 from app.runs.presets import Preset
+from evaluation.terminal import say
 
 runs = typer.Typer(no_args_is_help=True, help="Training runs.")
 models = typer.Typer(no_args_is_help=True, help="Model versions: what runs made.")
 _PATH = "/v1/runs"
 _EVERY_S = 1.0
-Identity = Annotated[str, typer.Argument(metavar="RUN", help="Its id.")]
+Identity = Annotated[str, typer.Argument(metavar="RUN", help="Its id.", parser=identity)]
 
 
 class RunEnded(AppError):
@@ -109,7 +110,7 @@ def show_log(
     call: Call, run: Identity, stage: Annotated[str, typer.Argument(help="traces, sft, distill or rl.")]
 ) -> None:
     """What a stage printed."""
-    sys.stdout.write(call.api.send("GET", f"{_PATH}/{run}/stages/{stage}/log").text)
+    say(call.api.send("GET", f"{_PATH}/{run}/stages/{stage}/log").text, end="")
 
 
 @runs.command("cancel")
@@ -137,7 +138,9 @@ def list_models(call: Call, schema: OfSchema = None, limit: Limit = 50, everythi
 
 @models.command("show")
 @asks
-def show_model(call: Call, model: Annotated[str, typer.Argument(metavar="MODEL", help="Its id.")]) -> None:
+def show_model(
+    call: Call, model: Annotated[str, typer.Argument(metavar="MODEL", help="Its id.", parser=identity)]
+) -> None:
     """One model version, with what every stage made and measured."""
     found = call.api.get(f"/v1/models/{model}")
     call.answer(found, lambda: _model(found))
@@ -247,10 +250,7 @@ def _model(found: Json) -> Any:
 
 def _stages(file: Path) -> list[Any]:
     """Raises: InputError."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+    found = read_json(file)
     if not isinstance(found, list):
         raise InputError(f"{file} must hold a list of stage settings")
     return found

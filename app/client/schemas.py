@@ -16,6 +16,7 @@ from app.client.lists import All, Limit, listed
 from app.client.refusal import ApiRefused
 from app.client.table import Columns, at, details, when
 from app.errors import InputError
+from app.pipeline.files import read_object
 
 schemas = typer.Typer(no_args_is_help=True, help="Category schemas: drafts, versions, and what is served.")
 _PATH = "/v1/schemas"
@@ -47,7 +48,7 @@ def create_schema(
     publish: Publish = False,
 ) -> None:
     """Make a schema with a first draft from a file."""
-    draft = _read(file)
+    draft = read_object(file)
     named = name or draft.get("name") or file.stem
     draft.pop("name", None)
     made = call.api.post_once(_PATH, {"name": named, "draft": draft})
@@ -94,11 +95,11 @@ def edit_schema(
     found_id = _id(call, schema)
     old, tag = _draft(call, found_id)
     if file is not None:
-        content = _read(file)
+        content = read_object(file)
         tag = tag if revision is None else f'"{revision}"'
     else:
         file = _edited(old["content"])
-        content = _read(file)
+        content = read_object(file)
         if content == old["content"] and not publish:
             file.unlink()
             call.answer(old, lambda: "nothing was changed")
@@ -236,19 +237,6 @@ def _edited(content: Json) -> Path:
     if ended != 0:
         raise InputError(f"the editor ended with exit code {ended}; nothing was sent. Your text is in {name}")
     return Path(name)
-
-
-def _read(file: Path) -> Json:
-    """Raises: InputError."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file} must hold one JSON object: name, none_of_these, categories")
-    return found
 
 
 def _pretty(content: Any) -> str:

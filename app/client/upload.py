@@ -13,7 +13,7 @@ from app.errors import InputError
 _BLOCK_BYTES = 256 << 10
 _TRIES = 8  # in a row without a byte more there
 _PASSING = ("upload_in_progress", "upload_stalled", "wrong_offset", "request_in_flight")
-_KINDS = {".jsonl": "application/jsonl", ".ndjson": "application/jsonl", ".csv": "text/csv"}
+_HEADERS = {"Content-Type": "application/octet-stream"}  # the API looks at the bytes
 
 Seen = Callable[[int, int], None]
 
@@ -21,7 +21,6 @@ Seen = Callable[[int, int], None]
 class Source(NamedTuple):
     path: Path
     size: int
-    headers: dict[str, str]
 
 
 def source(path: Path) -> Source:
@@ -32,28 +31,30 @@ def source(path: Path) -> Source:
             pass
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    packed = path.suffix == ".gz"
-    kind = _KINDS.get((path.with_suffix("") if packed else path).suffix.lower())
-    if kind is None:
-        raise InputError(f"{path.name}: the name must end with .jsonl or .csv, and may then have .gz")
     if size == 0:
         raise InputError(f"{path} is empty")
-    return Source(path, size, {"Content-Type": kind} | ({"Content-Encoding": "gzip"} if packed else {}))
+    return Source(path, size)
 
 
-def send(api: Api, dataset_id: str, file: Source, seen: Seen, *, restart: bool = False) -> Json:
+def send(
+    api: Api, dataset_id: str, file: Source, seen: Seen, *, restart: bool = False, check: bool = False
+) -> Json:
     """The upload as the API has it at the end. seen: gets how many bytes of how many.
 
-    restart: leave aside what an earlier try has brought there. Raises: ApiAway, ApiRefused, InputError.
+    restart: leave aside what an earlier try has brought there. check: no row is to be taken.
+    Raises: ApiAway, ApiRefused, InputError.
     """
     state = _state(api, dataset_id)
-    if state["complete"] and state["state"] != "failed":
+    if state["complete"] and state["state"] == "empty" and not check and _is_this(file, state):
+        api.post(f"/v1/datasets/{dataset_id}/content")  # it was only checked so far, and is there
+        return state
+    if state["complete"] and state["state"] not in ("failed", "empty"):
         return _compared(file, state)  # an earlier try ended without hearing so
     at = 0 if restart or state["total_bytes"] not in (None, file.size) else _reached(state)
     tried = 0
     while True:
         try:
-            answer = _put(api, dataset_id, file, at, seen)
+            answer = _put(api, dataset_id, file, at, seen, check)
             if answer["complete"]:
                 return _compared(file, answer)
             reached = answer["received_bytes"]
@@ -69,13 +70,19 @@ def send(api: Api, dataset_id: str, file: Source, seen: Seen, *, restart: bool =
         at = reached if reached <= file.size else 0
 
 
-def _put(api: Api, dataset_id: str, file: Source, at: int, seen: Seen) -> Json:
+def _put(api: Api, dataset_id: str, file: Source, at: int, seen: Seen, check: bool) -> Json:
     left = file.size - at
     part = f"bytes {at}-{file.size - 1}/{file.size}" if left else f"bytes */{file.size}"
-    headers = {**file.headers, "Content-Range": part, "Content-Length": str(left)}
+    headers = {**_HEADERS, "Content-Range": part, "Content-Length": str(left)}
     content = _blocks(file, at, seen) if left else b""
     return dict(
-        api.send("PUT", f"/v1/datasets/{dataset_id}/content", headers=headers, content=content).json()
+        api.send(
+            "PUT",
+            f"/v1/datasets/{dataset_id}/content",
+            headers=headers,
+            content=content,
+            params={"check": "true"} if check else {},
+        ).json()
     )
 
 

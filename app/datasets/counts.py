@@ -19,13 +19,15 @@ class Arrivals(NamedTuple):
     """What came in, whatever became of it later.
 
     exact, near: conversations that repeat an earlier one. moved: those that are in another split than was asked for,
-    because a duplicate is held out. rejected: lines that hold no usable conversation.
+    because a duplicate is held out. rejected: lines that hold no usable conversation. contradicting: conversations
+    whose like has another label.
     """
 
     rejected: int = 0
     exact: int = 0
     near: int = 0
     moved: int = 0
+    contradicting: int = 0
 
     def and_also(self, more: "Arrivals") -> "Arrivals":
         return Arrivals(*(a + b for a, b in zip(self, more, strict=True)))

@@ -1,10 +1,10 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.auth.dependencies import AnyTenant, Caller
@@ -16,6 +16,7 @@ from app.datasets.payloads import DatasetIn, DatasetOut, UploadOut
 from app.datasets.refusals import (
     DatasetHasContent,
     FileTooLarge,
+    NothingToTake,
     QuotaExceeded,
     UploadStalled,
     WrongOffset,
@@ -43,6 +44,31 @@ ContentRange = Annotated[
 ContentEncoding = Annotated[
     str | None, Header(description="gzip, where the file is packed.", max_length=50, examples=["gzip"])
 ]
+Check = Annotated[
+    bool,
+    Query(
+        description="Only read the file and say what is in it, as the dataset's `findings`; "
+        "`POST /v1/datasets/{id}/content` then takes its rows. The request that completes the file decides.",
+        examples=[True],
+    ),
+]
+
+
+class AsSent(NamedTuple):
+    """What a request says about the file beside it."""
+
+    content_range: str | None
+    content_encoding: str | None
+    check: bool
+
+
+def _as_sent(
+    content_range: ContentRange = None, content_encoding: ContentEncoding = None, check: Check = False
+) -> AsSent:
+    return AsSent(content_range, content_encoding, check)
+
+
+Sent = Annotated[AsSent, Depends(_as_sent)]
 _OFFSET = {
     "Upload-Offset": {
         "description": "Bytes that have arrived: where to go on.",
@@ -99,7 +125,7 @@ async def listed(
 async def get(dataset_id: DatasetId, scope: AnyTenant, session: Session) -> DatasetOut:
     """One dataset: how far it is, and what is in it."""
     row = await service.get(session, scope, dataset_id)
-    return DatasetOut.of(row, await service.validation(session, scope, row))
+    return DatasetOut.of(row, await service.validation(session, scope, row), whole=True)
 
 
 @router.delete(
@@ -150,24 +176,38 @@ async def put_content(
     scope: Writer,
     request: Request,
     response: Response,
-    content_range: ContentRange = None,
-    content_encoding: ContentEncoding = None,
+    sent: Sent,
 ) -> UploadOut:
-    """Send the file: JSONL or CSV, packed with gzip or not, at once or in pieces.
+    """Send the file, packed with gzip or not, at once or in pieces. Its bytes say which of the forms it has: JSONL,
+    JSON, CSV, XLSX, or an export of Zendesk, Intercom, Rasa or Dialogflow ES.
 
     What has arrived is kept when a request is cut off: ask with HEAD how far it is and go on with `Content-Range`.
     A request that begins at 0 begins again. Once the whole file is there a job reads it: see the dataset's state.
     """
     length = request.headers.get("content-length", "")
-    piece = ranges.piece_of(content_range, int(length) if length.isascii() and length.isdigit() else None)
-    told = (request.headers.get("content-type"), content_encoding)
+    piece = ranges.piece_of(
+        sent.content_range, int(length) if length.isascii() and length.isdigit() else None
+    )
+    told = (request.headers.get("content-type"), sent.content_encoding)
     kind = None if piece.start is None else media.media_of(*told)
     state = request.app.state
     lift_body_cap(request)
-    place = Place(state.database, state.storage, _folder(request), scope, caller.key_id)
+    place = Place(state.database, state.storage, _folder(request), scope, caller.key_id, sent.check)
     received = await uploads.receive(place, dataset_id, piece, kind, request.stream())
     _tell(received, response)
     return UploadOut.of(received)
+
+
+@router.post(
+    "/{dataset_id}/content",
+    status_code=202,
+    operation_id="take_dataset_content",
+    responses=responses(Forbidden, NotFound, DatasetBusy, NothingToTake),
+)
+async def take_content(dataset_id: DatasetId, caller: Caller, scope: Writer, session: Session) -> DatasetOut:
+    """Take the rows of the file that was sent with `?check=true`, without sending it again."""
+    row = await service.take(session, scope, caller.key_id, dataset_id)
+    return DatasetOut.of(row, await service.validation(session, scope, row), whole=True)
 
 
 @router.head(

@@ -1,24 +1,24 @@
-"""What kinds of file a dataset is made from."""
+"""What an upload says about its bytes. What kind of file it is, is read from the bytes themselves."""
 
-import re
 from typing import NamedTuple
 
-from app.datasets.reading import Form
 from app.errors import Refused
 
-FORMS = {
-    "application/jsonl": Form.jsonl,
-    "application/x-jsonlines": Form.jsonl,
-    "application/x-ndjson": Form.jsonl,
-    "application/ndjson": Form.jsonl,
-    "text/csv": Form.csv,
-}
+FORMS = (
+    "application/jsonl",
+    "application/x-ndjson",
+    "application/json",
+    "text/csv",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/yaml",
+    "application/octet-stream",
+)
 _ENCODINGS = {"": None, "identity": None, "gzip": "gzip", "x-gzip": "gzip"}
-_CHARSET = re.compile(r"charset=\"?([^\s;\"]+)", re.IGNORECASE)
+_MAX_CHARS = 100
 
 
 class UnsupportedMedia(Refused):
-    """Send JSONL (application/jsonl) or CSV (text/csv) in UTF-8, as it is or with `Content-Encoding: gzip`."""
+    """Send the file itself as the body, as it is or with `Content-Encoding: gzip`."""
 
     code = "unsupported_media_type"
     status = 415
@@ -33,12 +33,10 @@ class Media(NamedTuple):
 
 def media_of(content_type: str | None, content_encoding: str | None) -> Media:
     """Raises: UnsupportedMedia."""
-    media_type, _, parameters = (content_type or "").partition(";")
-    media_type = media_type.strip().lower()
-    charset = _CHARSET.search(parameters)
-    if media_type not in FORMS or (charset and charset[1].lower() not in ("utf-8", "utf8")):
-        raise UnsupportedMedia(f"send one of {', '.join(FORMS)}, in UTF-8")
+    media_type = (content_type or "application/octet-stream").partition(";")[0].strip().lower()
+    if media_type.startswith("multipart/"):
+        raise UnsupportedMedia("send the file itself as the body, not a form that it is a part of")
     encoding = (content_encoding or "").strip().lower()
     if encoding not in _ENCODINGS:
         raise UnsupportedMedia("the only Content-Encoding that is taken is gzip")
-    return Media(media_type, _ENCODINGS[encoding])
+    return Media(media_type[:_MAX_CHARS], _ENCODINGS[encoding])

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from app.datasets import counts
 from app.datasets.counts import Cell
+from app.datasets.findings import Findings
 from app.datasets.uploads import Received
 from app.models.datasets import Dataset, DatasetState
 from app.models.jobs import Job, JobState
@@ -55,6 +56,10 @@ class CountsOut(Answer):
         description="Conversations in another split than was asked for, since a duplicate of theirs is held out.",
         examples=[5],
     )
+    contradicting: int = Field(
+        description="Of what came in with a file, conversations whose like has another label: no gate asks them.",
+        examples=[4],
+    )
     splits: list[SplitCountsOut] = Field(description="The same by split.")
 
     @classmethod
@@ -68,6 +73,7 @@ class CountsOut(Answer):
             exact_duplicates=arrivals.exact,
             near_duplicates=arrivals.near,
             moved=arrivals.moved,
+            contradicting=arrivals.contradicting,
             splits=[_split_counts(split, have.cells) for split in Split],
         )
 
@@ -128,13 +134,18 @@ class DatasetOut(Answer):
     )
     counts: CountsOut = Field(description="What is in it.")
     problem: DatasetProblemOut | None = Field(description="Why it is `failed`; null otherwise.")
+    findings: Findings | None = Field(
+        description="What was found in its file, taken or only checked; null before it was read, and in lists."
+    )
     validation: ValidationOut | None = Field(
         description="The job that reads its file; null where none was started, and in lists."
     )
     created_at: datetime = Field(description="When it was made.", examples=[_TIME])
 
     @classmethod
-    def of(cls, row: Dataset, job: Job | None = None) -> "DatasetOut":
+    def of(cls, row: Dataset, job: Job | None = None, *, whole: bool = False) -> "DatasetOut":
+        """whole: with its findings."""
+        found = row.findings if whole else None
         return cls(
             id=row.id,
             schema_id=row.schema_id,
@@ -142,6 +153,7 @@ class DatasetOut(Answer):
             state=row.state,
             counts=CountsOut.of(row.counts),
             problem=None if row.problem is None else DatasetProblemOut(**row.problem),
+            findings=None if found is None else Findings.model_validate(found),
             validation=None if job is None else ValidationOut.of(job),
             created_at=row.created_at,
         )

@@ -13,10 +13,10 @@ from app.datasets import counts, repository
 from app.datasets.counts import Arrivals
 from app.datasets.fingerprint import Fingerprint, bands, fingerprint
 from app.datasets.grouping import NEAR, similarity
-from app.datasets.splitting import held_out
 from app.db.scope import TenantScope
 from app.models.datasets import Conversation, Dataset
 from evaluation.contract import record
+from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
 from evaluation.contract.splits import split_of
 
@@ -41,7 +41,7 @@ async def place(
     groups = await repository.splits_of_groups(session, scope, dataset.id, names)
     name = min(groups, default=printed.text_sha256)
     wanted = [*groups.values(), *([given.split] if given.split is not None else [])]
-    split = held_out(wanted) if wanted else split_of(name)
+    split = most_held_out(wanted) if wanted else split_of(name)
     moved = await _bring_together(session, scope, dataset, groups, name, split)
     moved += given.split not in (None, split)
     exact = any(row.text_sha256 == printed.text_sha256 for row in near)

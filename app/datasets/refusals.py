@@ -40,3 +40,9 @@ class UploadStalled(Refused):
     def __init__(self, offset: int):
         message = f"nothing arrived for too long; the first {offset} bytes are kept, go on from there"
         super().__init__(message, headers={"Upload-Offset": str(offset)})
+
+
+class NothingToTake(Conflict):
+    """No file of this dataset has been checked and not been taken."""
+
+    code = "nothing_to_take"

@@ -15,6 +15,7 @@ from app import audit
 from app.audit import Act
 from app.datasets import counts, repository
 from app.datasets.counts import Cell
+from app.datasets.refusals import NothingToTake
 from app.datasets.repository import Sealed
 from app.db.scope import TenantScope
 from app.errors import Conflict, existing
@@ -131,7 +132,23 @@ async def discard_content(session: AsyncSession, scope: TenantScope, row: Datase
     while await repository.clear(session, scope, row.id):
         pass
     row.state, row.counts, row.problem, row.rejects_uri = DatasetState.empty, {}, None, None
+    row.findings = None
     return keys
+
+
+async def take(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, dataset_id: UUID) -> Dataset:
+    """The rows of a file that was only checked so far. Raises: DatasetBusy, NotFound, NothingToTake."""
+    dataset = await settled(session, scope, dataset_id)
+    upload = await repository.upload(session, scope, dataset_id)
+    if dataset.state is not DatasetState.empty or upload is None or upload.completed_at is None:
+        raise NothingToTake(f"the dataset is {dataset.state.value}; send a file with `?check=true` first")
+    upload.check_only = False
+    dataset.state = DatasetState.uploaded
+    await jobs.enqueue(session, scope, JobKind.validate_dataset, dataset_id)
+    act = Act("dataset.taken", f"dataset:{dataset_id}", {"sha256": upload.sha256})
+    audit.record(session, actor_key_id, scope.tenant_id, act)
+    await session.flush()
+    return dataset
 
 
 async def shortfall(

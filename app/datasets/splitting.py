@@ -1,13 +1,11 @@
 """Which split a conversation belongs to. Whatever says the same stands on one side of every border."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
 from evaluation.contract.splits import split_of
-
-# Who wins where a group was put in several: what is held out stays held out, and training loses its copies.
-_HELD_OUT_FIRST = (Split.test, Split.calibration, Split.validation, Split.train)
 
 
 class Assigned(NamedTuple):
@@ -24,13 +22,8 @@ def assign(groups: Sequence[str], asked: Sequence[Split | None]) -> Assigned:
         if split is not None:
             wanted.setdefault(group, set()).add(split)
     of_group = {
-        group: held_out(wanted[group]) if group in wanted else split_of(group) for group in set(groups)
+        group: most_held_out(wanted[group]) if group in wanted else split_of(group) for group in set(groups)
     }
     splits = [of_group[group] for group in groups]
     moved = sum(want is not None and want != got for want, got in zip(asked, splits, strict=True))
     return Assigned(splits, moved)
-
-
-def held_out(splits: Iterable[Split]) -> Split:
-    """The most held-out of one or more."""
-    return min(splits, key=_HELD_OUT_FIRST.index)

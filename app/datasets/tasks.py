@@ -1,5 +1,6 @@
 """The job that makes conversations of an uploaded file. Nothing of it shows before it has been read to its end."""
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -13,12 +14,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.datasets import grouping, media, repository, service, splitting
+from app.datasets import findings, repository, service
 from app.datasets.conversations import messages_of
 from app.datasets.counts import Arrivals, Cell, Counts
-from app.datasets.fingerprint import Fingerprint, fingerprint
+from app.datasets.findings import Findings, Plan, Seen
 from app.datasets.placing import stored_bands
-from app.datasets.reading import Reader, Unreadable, Upload
 from app.datasets.service import Definitions
 from app.db.base import utc_now
 from app.db.scope import TenantScope
@@ -27,8 +27,12 @@ from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.models.datasets import Conversation, ConversationBand, DatasetState, Label, LabelSource
 from app.models.jobs import Job, JobKind
+from app.storage import Storage
+from app.tenants import service as tenants
 from evaluation.contract import record
-from evaluation.contract.record import Reject, Split
+from evaluation.contract.record import Reject
+from evaluation.formats.incoming import Unreadable
+from evaluation.formats.reader import Reader
 
 ROWS_AT_ONCE = 200  # a transaction's; on SQLite nobody else writes meanwhile
 _REPORT_EVERY = 100
@@ -46,45 +50,52 @@ class Problem(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the job begins with. labels: what they are checked against."""
+    """What the job begins with. labels: what they are checked against. check_only: nothing is to be taken.
+
+    redact: personal data is taken out, and the file goes once its rows are taken.
+    """
 
     dataset_id: UUID
     schema_id: UUID
-    upload: Upload
+    file: Path
     key: str
     labels: Definitions
-
-
-class Good(NamedTuple):
-    """Of one usable conversation, what is kept in memory; the rest is a line of the spool."""
-
-    printed: Fingerprint
-    asked: Split | None
+    check_only: bool
+    redact: bool
 
 
 class Reading(NamedTuple):
-    """spool, rejects: JSONL. problem: why nothing of the file is used, if so."""
+    """spool, rejects: JSONL. good: of each line of the spool, what is kept in memory. problem: why nothing of the file
+    is used, if so.
+    """
 
     spool: Path
     rejects: Path
-    good: list[Good]
-    rejected: int
+    good: list[Seen]
+    plan: Plan
+    findings: Findings
     problem: Problem | None
+
+    @property
+    def rejected(self) -> int:
+        return self.plan.arrivals.rejected
 
 
 async def validate(context: JobContext) -> JobOutcome:
     work = await _begin(context)
-    await context.in_thread(context.storage.get_file, work.key, work.upload.path)
+    await context.in_thread(context.storage.get_file, work.key, work.file)
     reading = await context.in_thread(_read, context, work)
     rejects_key = await context.in_thread(_keep_rejects, context, work, reading)
     if reading.problem is not None:
-        found = Counts({}, Arrivals(rejected=reading.rejected))
-        end = _End(work.dataset_id, DatasetState.failed, found, reading.problem, rejects_key)
+        found, state = Counts({}, Arrivals(rejected=reading.rejected)), DatasetState.failed
+    elif work.check_only:
+        found, state = Counts({}, Arrivals()), DatasetState.empty
     else:
-        found = await _store(context, work, reading)
-        end = _End(work.dataset_id, DatasetState.ready, found, None, rejects_key)
+        found, state = await _store(context, work, reading), DatasetState.ready
+    gone = work.key if work.redact and not work.check_only else None
+    end = _End(work.dataset_id, state, found, reading.problem, rejects_key, reading.findings, gone)
     result = {"state": end.state.value, "conversations": found.conversations, "rejected": reading.rejected}
-    return JobOutcome(result, apply=partial(_apply, context.scope, end))
+    return JobOutcome(result, apply=partial(_apply, context.scope, context.storage, end))
 
 
 async def _begin(context: JobContext) -> Work:
@@ -99,8 +110,9 @@ async def _begin(context: JobContext) -> Work:
     while gone:
         async with context.transaction() as session:
             gone = await repository.clear(session, context.scope, dataset.id)
-    file = Upload(context.workdir / "upload", media.FORMS[upload.media_type])
-    return Work(dataset.id, dataset.schema_id, file, upload.key, labels)
+    file = context.workdir / "upload"
+    redact = (await tenants.get(session, context.scope)).redact
+    return Work(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -108,23 +120,29 @@ async def _begin(context: JobContext) -> Work:
 
 def _read(context: JobContext, work: Work) -> Reading:
     spool, rejects = context.workdir / "spool.jsonl", context.workdir / "rejects.jsonl"
-    good: list[Good] = []
+    good: list[Seen] = []
+    shown: list[Reject] = []
     rejected, problem = 0, None
+    reader = Reader(work.file, work.labels.schema, redact=work.redact)
     with spool.open("wb") as spooled, rejects.open("wb") as refused:
         try:
-            for one in _reported(context, Reader(work.upload, work.labels.schema)):
+            for one in _reported(context, reader):
                 if isinstance(one, Reject):
                     rejected += 1
+                    shown += [one] if len(shown) < findings.MAX_REJECTS else []
                     _write(refused, one._asdict())
                 else:
-                    good.append(Good(fingerprint(one), one.split))
+                    good.append(findings.seen(one))
                     _write(spooled, one.model_dump(mode="json", exclude_unset=True))
         except Unreadable as error:
             problem = Problem(error.code, f"the file {error}")
     if problem is None and not good:
         reason = "the reject file says why, line by line" if rejected else "it is empty"
         problem = Problem("no_conversation", f"the file has no conversation that can be used; {reason}")
-    return Reading(spool, rejects, good, rejected, problem)
+    context.progress(0, len(good), "grouping")
+    plan = findings.plan(good, rejected)
+    told = findings.findings(reader, good, plan, shown, None if problem is None else problem.message)
+    return Reading(spool, rejects, good, plan, told, problem)
 
 
 def _reported(context: JobContext, reader: Reader) -> Iterator[record.Conversation | Reject]:
@@ -150,29 +168,12 @@ def _keep_rejects(context: JobContext, work: Work, reading: Reading) -> str | No
     return key
 
 
-class _Plan(NamedTuple):
-    groups: list[str]
-    splits: list[Split]
-    arrivals: Arrivals
-
-
-def _plan(reading: Reading) -> _Plan:
-    prints = [good.printed for good in reading.good]
-    groups = grouping.group(prints)
-    assigned = splitting.assign(groups, [good.asked for good in reading.good])
-    texts = len({printed.text_sha256 for printed in prints})
-    arrivals = Arrivals(reading.rejected, len(prints) - texts, texts - len(set(groups)), assigned.moved)
-    return _Plan(groups, assigned.splits, arrivals)
-
-
 # ------------------------------------------------------------------------------------------------ into the database
 
 
 async def _store(context: JobContext, work: Work, reading: Reading) -> Counts:
-    context.progress(0, len(reading.good), "grouping")
-    plan = await context.in_thread(_plan, reading)
     cells: Counter[Cell] = Counter()
-    rows = _rows(work, reading, plan)
+    rows = _rows(work, reading)
     done = 0
     while batch := list(islice(rows, ROWS_AT_ONCE)):
         async with context.transaction() as session:
@@ -180,7 +181,7 @@ async def _store(context: JobContext, work: Work, reading: Reading) -> Counts:
         cells.update(row.cell for row in batch)
         done += len(batch)
         context.progress(done, len(reading.good), "storing")
-    return Counts(cells, plan.arrivals)
+    return Counts(cells, reading.plan.arrivals)
 
 
 class _Row(NamedTuple):
@@ -197,9 +198,9 @@ async def _insert(session: AsyncSession, scope: TenantScope, batch: Sequence[_Ro
     await repository.insert_rows(session, scope, Label, labels)
 
 
-def _rows(work: Work, reading: Reading, plan: _Plan) -> Iterator[_Row]:
+def _rows(work: Work, reading: Reading) -> Iterator[_Row]:
     """In the order of the file, which lists keep: each a microsecond after the one before it."""
-    began = utc_now()
+    began, plan = utc_now(), reading.plan
     with reading.spool.open("rb") as lines:
         for number, (line, good) in enumerate(zip(lines, reading.good, strict=True)):
             given = record.Conversation.model_validate_json(line)
@@ -235,17 +236,27 @@ def _label(work: Work, row: dict[str, Any], given: record.Conversation) -> dict[
 
 
 class _End(NamedTuple):
+    """file_gone: the key of the file where nothing of it may stay."""
+
     dataset_id: UUID
     state: DatasetState
     counts: Counts
     problem: Problem | None
     rejects_key: str | None
+    findings: Findings
+    file_gone: str | None
 
 
-async def _apply(scope: TenantScope, end: _End, session: AsyncSession) -> None:
+async def _apply(scope: TenantScope, storage: Storage, end: _End, session: AsyncSession) -> None:
     dataset = await service.get(session, scope, end.dataset_id, lock=True)
     dataset.state, dataset.counts, dataset.rejects_uri = end.state, end.counts.stored, end.rejects_key
     dataset.problem = None if end.problem is None else end.problem._asdict()
+    dataset.findings = end.findings.model_dump(mode="json")
+    if end.file_gone is not None:
+        upload = await repository.upload(session, scope, end.dataset_id)
+        assert upload is not None  # it was read
+        upload.key = ""
+        await asyncio.to_thread(storage.delete, end.file_gone)
 
 
 async def _gave_up(session: AsyncSession, job: Job) -> None:

@@ -32,24 +32,28 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
 from app.errors import AppError, Conflict, InvalidRequest, Problem, Refused, Unavailable
-from app.gunzip import MAX_FILE_BYTES
 from app.jobs import service as jobs
 from app.models.datasets import Dataset, DatasetState, Upload
 from app.models.jobs import JobKind
 from app.storage import Storage
+from evaluation.formats.gunzip import MAX_FILE_BYTES
 
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)
 log = structlog.get_logger()
 
 
 class Place(NamedTuple):
-    """Where an upload goes, and for whom. folder: of files that are not whole yet."""
+    """Where an upload goes, for whom, and what for. folder: of files that are not whole yet.
+
+    check_only: no row is to be taken yet; the request that completes the file decides.
+    """
 
     database: Database
     storage: Storage
     folder: Path
     scope: TenantScope
     actor_key_id: UUID
+    check_only: bool = False
 
 
 class Received(NamedTuple):
@@ -85,7 +89,11 @@ async def state_of(session: AsyncSession, scope: TenantScope, folder: Path, data
 
 
 async def receive(
-    place: Place, dataset_id: UUID, piece: Piece, media: Media | None, blocks: AsyncIterator[bytes]
+    place: Place,
+    dataset_id: UUID,
+    piece: Piece,
+    media: Media | None,
+    blocks: AsyncIterator[bytes],
 ) -> Received:
     """blocks: the body as it arrives; nothing is read from it before the request is known to be acceptable.
 
@@ -212,6 +220,7 @@ async def _complete(place: Place, dataset_id: UUID, file: Partial, upload_id: UU
                 raise _over_quota(free_bytes)  # it had not said how long it would be, and others were faster
             upload.received_bytes = upload.total_bytes = file.received_bytes
             upload.key, upload.sha256, upload.completed_at = key, file.sha256, utc_now()
+            upload.check_only = place.check_only
             dataset.state = DatasetState.uploaded
             await jobs.enqueue(session, place.scope, JobKind.validate_dataset, dataset_id)
             detail = {"bytes": upload.received_bytes, "sha256": upload.sha256}

@@ -50,4 +50,4 @@ def said_plainly() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Without the statement and the link that SQLAlchemy adds."""
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]

@@ -7,13 +7,14 @@ from typing import NamedTuple, TypeAlias
 from app.errors import InputError
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
-from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
 from evaluation import asking, baselines, examination, report
 from evaluation.asking import Served, VllmAsker
+from evaluation.atomic_files import write_whole
 from evaluation.beside import companions
 from evaluation.beside.companions import Beside
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
 from evaluation.examination import Examination
 from evaluation.page import page
@@ -41,6 +42,7 @@ class Exam(NamedTuple):
     kept: Path
     with_baselines: bool
     threshold: float | None = None
+    mode: Mode = Mode.reasoned
 
 
 def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
@@ -68,11 +70,11 @@ async def examine(
     train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
     measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
     asked = Examination(
-        exam.inputs.schema.name, exam.suite, exam.policy, exam.beside, exam.threshold, measured
+        exam.inputs.schema.name, exam.suite, exam.policy, exam.beside, exam.threshold, measured, exam.mode
     )
 
     async with endpoint.async_client() as client:
-        how = asking.Settings(exam.kept, show, settings.concurrency)
+        how = asking.Settings(exam.kept, show, settings.concurrency, mode=exam.mode)
         return await examination.examine(asked, VllmAsker(client, served, exam.codes, how))
 
 

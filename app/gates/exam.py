@@ -47,17 +47,23 @@ def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
         raise SnapshotBroken(f"line {line} of the run's frozen dataset cannot be read: {reason}")
     labelled = [c for c in parsed.conversations if c.labelled]
     known = [c for c in labelled if c.category in schema.answers]
+    splits, disputed = overlap.judgeable({split: [c for c in known if c.split is split] for split in Split})
     # What is trained here for comparison learns from the same conversations as the model did.
-    splits = overlap.parted({split: [c for c in known if c.split is split] for split in Split}).splits
+    splits = overlap.parted(splits).splits
     held_out = splits[Split.test]
     splits[Split.test] = _fitting(held_out, schema, room)
-    strange = sum(c.split is Split.test for c in labelled) - len(held_out)
+    strange = sum(c.split is Split.test for c in labelled) - sum(c.split is Split.test for c in known)
     too_long = len(held_out) - len(splits[Split.test])
-    return Material(Inputs(schema, splits, ()), tuple(_sentences(strange, too_long)))
+    left_out = _sentences(strange, too_long, len(disputed[Split.test]))
+    return Material(Inputs(schema, splits, ()), tuple(left_out))
 
 
-def _sentences(strange: int, too_long: int) -> list[str]:
+def _sentences(strange: int, too_long: int, disputed: int) -> list[str]:
     said = []
+    if disputed:
+        said.append(
+            f"{disputed} held-out conversations were left out: another conversation of the same words has another label"
+        )
     if strange:
         said.append(
             f"{strange} held-out conversations were left out: this schema version no longer has their category"

@@ -29,7 +29,7 @@ from app.models.runs import ModelVersion, Run
 from app.runs import artifacts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.serving.base import codes_for, token_counter
+from app.serving.base import codes_for, context_of, token_counter
 from app.serving.replica import Replica
 from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
@@ -130,7 +130,7 @@ def _prepare(context: JobContext, work: Work) -> Prepared:
     codes = codes_for(base.folder, work.schema, *(schema for schema, _ in foreign.shipped()))
     local = context.workdir / "snapshot.jsonl"
     artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
-    room = Room(codes.texts, token_counter(base.folder), context.settings.vllm_max_model_len)
+    room = Room(codes.texts, token_counter(base.folder), context_of(base.folder, context.settings))
     material = exam.read(local, work.schema, room)
     return Prepared(codes, material, _candidates(context, work))
 
@@ -173,7 +173,15 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     kept = context.workdir / "benchmark"
     beside = benchmark.beside_of(suite, material.inputs, settings)
     asked = Exam(
-        material.inputs, suite, beside, load_policy(), prepared.codes, kept, baselines, work.threshold
+        material.inputs,
+        suite,
+        beside,
+        load_policy(),
+        prepared.codes,
+        kept,
+        baselines,
+        work.threshold,
+        work.gate.mode,
     )
     steps = Steps(context, len(served))
     examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)

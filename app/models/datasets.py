@@ -3,7 +3,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import SHA256_LENGTH, Base, CreatedAt, Id, Sha256, TenantOwned, choice, within_tenant
@@ -27,6 +27,8 @@ class LabelSource(StrEnum):
 
 
 class Dataset(TenantOwned, Base):
+    """findings: what was found in its file, taken or only checked; NULL before it was read."""
+
     __tablename__ = "datasets"
     __table_args__ = (
         UniqueConstraint("tenant_id", "id"),
@@ -41,11 +43,12 @@ class Dataset(TenantOwned, Base):
     counts: Mapped[dict[str, Any]] = mapped_column(default=dict)
     problem: Mapped[dict[str, Any] | None]
     rejects_uri: Mapped[str | None]
+    findings: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
 
 
 class Upload(TenantOwned, Base):
-    """The file as it came. total_bytes NULL: its sender has not said yet.
+    """The file as it came. total_bytes NULL: its sender has not said yet. check_only: no row of it is taken yet.
 
     sha256, key: of the whole file in the storage; NULL and empty before it is there.
     """
@@ -66,6 +69,7 @@ class Upload(TenantOwned, Base):
     total_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None] = mapped_column(String(SHA256_LENGTH))
     key: Mapped[str]
+    check_only: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[CreatedAt]
     completed_at: Mapped[datetime | None]
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from app.errors import ServingError
 from app.serving.vllm import Endpoint
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes, Prediction, PredictorError, VllmPredictor
@@ -22,9 +23,10 @@ async def answer(
     codes: Codes,
     schema: CategorySchema,
     conversations: Sequence[Conversation],
+    mode: Mode,
 ) -> list[Answered]:
     async with endpoint.async_client() as client:
-        predictor = VllmPredictor(client, model, codes.texts, codes.token_ids)
+        predictor = VllmPredictor(client, model, codes, mode=mode)
         try:
             predictions = await asyncio.gather(*(predictor.predict(schema, c) for c in conversations))
         except PredictorError as error:
@@ -34,13 +36,14 @@ async def answer(
 
 def answer_json(answered: Answered) -> dict[str, Any]:
     prediction = answered.prediction
-    decided = prediction.decided_by
+    decided, quotes = prediction.decided_by, prediction.evidence
     return {
         "id": answered.conversation.id,
         "category": prediction.category,
         "failure": prediction.failure.value if prediction.failure else None,
+        "mode": prediction.mode,
         "reasoning": prediction.reasoning,
-        "evidence": [evidence._asdict() for evidence in prediction.evidence],
+        "evidence": None if quotes is None else [evidence._asdict() for evidence in quotes],
         "decided_by": decided._asdict() if decided else None,
         "confidence": prediction.confidence,
         "probabilities": {key or "none_of_these": p for key, p in (prediction.probabilities or {}).items()},
@@ -53,10 +56,9 @@ def answer_lines(answered: Answered, schema: CategorySchema) -> list[str]:
     prediction = answered.prediction
     confidence = "" if prediction.confidence is None else f"  ({prediction.confidence:.0%})"
     lines = [customer_line(answered.conversation)]
-    lines += [
-        f"reasoning: {prediction.reasoning or '(none)'}",
-        f"answer:    {_named(prediction, schema)}{confidence}",
-    ]
+    if prediction.reasoning is not None:
+        lines.append(f"reasoning: {prediction.reasoning or '(none)'}")
+    lines.append(f"answer:    {_named(prediction, schema)}{confidence}")
     if prediction.decided_by is not None:
         lines.append(f"decided:   {prediction.decided_by.kind}: {prediction.decided_by.text}")
     return lines

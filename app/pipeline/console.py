@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.terminal import Terminal
 from evaluation.measures import Measure
 from evaluation.report import Report
 
@@ -46,7 +46,7 @@ class Reporter:
     """`update` starts a stage's clock at its first call; `end` writes the line that stays."""
 
     def __init__(self, stream: TextIO | None = None):
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self.console = Terminal(stream or sys.stderr)
         self._status = self.console.status("") if self.console.is_terminal else None
         self._started: dict[str, float] = {}
         self._shown_at = 0.0

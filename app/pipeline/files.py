@@ -1,31 +1,40 @@
 """What the person hands in: a schema and conversations, read from disk before anything is written."""
 
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Any, NamedTuple
 
 from app.errors import InputError
-from app.gunzip import MAGIC, MAX_FILE_BYTES, Limits, NotWhole, UnpacksTooLarge, unpacked
 from app.runs.inputs import Inputs, checked
-from evaluation.contract.record import Conversation, Reject, parse_csv, parse_jsonl
+from evaluation.contract import strict_json
+from evaluation.contract.record import Conversation, Reject
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.contract.strict_json import NotJson
+from evaluation.formats.incoming import Incoming, Unreadable
+from evaluation.formats.reader import Reader
 
+MAX_SCHEMA_BYTES = 16 << 20
 _SHOWN = 20
 
 
 def read_inputs(schema_file: Path, conversations_file: Path, reworded: Sequence[Path] = ()) -> Inputs:
     """Raises: InputError with every problem found, line numbers included."""
     schema = read_schema(schema_file)
-    inputs = checked(schema, read_conversations(conversations_file, schema))
-    return inputs._replace(rewordings={path.name: read_schema(path) for path in reworded})
+    given = read_file(conversations_file, schema)
+    try:
+        inputs = checked(schema, given.conversations)
+    except InputError as error:
+        lost = [f"{conversations_file.name} is {given.form}", *given.lost]
+        raise InputError(str(error), [*error.details, *lost]) from None
+    return inputs._replace(
+        notices=(*inputs.notices, *given.lost),
+        rewordings={path.name: read_schema(path) for path in reworded},
+    )
 
 
 def read_schema(path: Path) -> CategorySchema:
     try:
-        schema = parse_schema(_content(path))
+        schema = parse_schema(_content(path, "the schema"))
     except SchemaError as error:
         raise InputError(f"the schema {path} cannot be used", error.problems) from None
     if len(schema.answers) < 2:
@@ -35,53 +44,71 @@ def read_schema(path: Path) -> CategorySchema:
     return schema
 
 
-def read_conversations(path: Path, schema: CategorySchema | None) -> list[Conversation]:
-    parse = parse_csv if path.name.removesuffix(".gz").endswith(".csv") else parse_jsonl
-    parsed = parse(_content(path), schema)
-    if parsed.rejects:
-        raise InputError(
-            f"{path} has {_count(parsed.rejects)} that cannot be used", _lines(path, parsed.rejects)
-        )
-    if not parsed.conversations:
-        raise InputError(f"{path} holds no conversations")
-    return parsed.conversations
-
-
-def read_conversation(path: Path) -> Conversation:
-    """A file that holds one JSON object, over as many lines as it likes; its id may be left out."""
+def read_json(path: Path) -> Any:
+    """Of a file that is no schema and holds no conversations, but is a person's too. Raises: InputError."""
     try:
-        raw = json.loads(_content(path))
-        return Conversation.model_validate({"id": path.stem, **raw})
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path} is not a conversation: {reason}") from None
-    except (ValueError, TypeError, RecursionError):
-        raise InputError(
-            f"{path} is not one JSON object in UTF-8; for several conversations use JSONL"
-        ) from None
+        found = strict_json.parse(strict_json.decoded(_content(path, "the file")))
+    except NotJson as error:
+        raise InputError(f"{path} cannot be used: {error}") from None
+    for problem in strict_json.unusable(found):
+        raise InputError(f"{path} cannot be used: {problem.where} {problem.message}")
+    return found
 
 
-def _content(path: Path) -> bytes:
+def read_object(path: Path) -> dict[str, Any]:
+    """Raises: InputError."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold one JSON object")
+    return found
+
+
+class Given(NamedTuple):
+    """A file of conversations. form: what it was taken for. lost: sentences about what of it nobody reads."""
+
+    conversations: list[Conversation]
+    form: str
+    lost: tuple[str, ...]
+
+
+def read_file(path: Path, schema: CategorySchema | None) -> Given:
+    """Raises: InputError, also where a single row cannot be used."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
-        content = path.read_bytes()
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty")
+        reader = Reader(path, schema)
+        read = list(reader)
+    except Unreadable as error:
+        raise InputError(f"{path} {error}") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if content[:2] == MAGIC:
-        content = _gunzip(path, content)
-    if not content.strip():
-        raise InputError(f"{path} is empty")
-    return content
+    rejects = sorted(one for one in read if isinstance(one, Reject))
+    lost = tuple(reader.unread.sentences())
+    if rejects:
+        taken = f"{path.name} was taken for {reader.form}"
+        raise InputError(
+            f"{path} has {_count(rejects)} that cannot be used", [*_lines(path, rejects), taken, *lost]
+        )
+    conversations = [one for one in read if isinstance(one, Conversation)]
+    if not conversations:
+        raise InputError(f"{path} holds no conversations", [f"it was taken for {reader.form}", *lost])
+    return Given(conversations, reader.form, lost)
 
 
-def _gunzip(path: Path, packed: bytes) -> bytes:
+def _content(path: Path, what: str) -> bytes:
+    found = bytearray()
     try:
-        return b"".join(unpacked(io.BytesIO(packed), Limits(len(packed), MAX_FILE_BYTES)))
-    except NotWhole as error:
-        raise InputError(f"{path} is not a whole gzip file: {error}") from None
-    except UnpacksTooLarge as error:
-        raise InputError(f"{path} {error}") from None
+        for block in Incoming(path).blocks():
+            found += block
+            if len(found) > MAX_SCHEMA_BYTES:
+                raise InputError(f"{what} {path} is larger than {MAX_SCHEMA_BYTES >> 20} MiB")
+    except Unreadable as error:
+        raise InputError(f"{what} {path} {error}") from None
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}") from None
+    if not found.strip():
+        raise InputError(f"{what} {path} is empty")
+    return bytes(found)
 
 
 def _lines(path: Path, rejects: Sequence[Reject]) -> list[str]:

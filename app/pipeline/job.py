@@ -24,7 +24,7 @@ from app.runs.presets import Plan
 from app.runs.supervisor import Event, run_stage
 from app.serving import adapters, model_folder
 from app.serving.adapters import Adapter
-from app.serving.base import Base, codes_for, digest, token_counter
+from app.serving.base import Base, codes_for, context_of, digest, token_counter
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
@@ -32,9 +32,11 @@ from evaluation import report
 from evaluation.asking import Served
 from evaluation.beside.companions import temperature_of
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
 class Job(NamedTuple):
@@ -44,6 +46,7 @@ class Job(NamedTuple):
     out: Path
     baselines: bool = True
     seed: int = 0
+    mode: Mode = Mode.reasoned
 
 
 class Outcome(NamedTuple):
@@ -66,21 +69,24 @@ class Prepared(NamedTuple):
         stages = [manifest.sha256 for manifest in self.manifests]
         exam = self.exam
         beside = exam.beside.sha256 if exam.beside else ""
-        return output.key_of(exam.suite.sha256, beside, str(self.job.baselines), exam.policy.sha256, *stages)
+        asked = (exam.suite.sha256, beside, str(self.job.baselines), exam.policy.sha256, exam.mode)
+        return output.key_of(*asked, *stages)
 
 
 def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
     suite = benchmark.suite_of(job.inputs, job.plan.benchmark)
     beside = benchmark.beside_of(suite, job.inputs, job.plan.benchmark)
     codes = codes_for(job.base.folder, job.inputs.schema, *beside.foreign.schemas)
-    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), settings.vllm_max_model_len)
+    room = context_of(job.base.folder, settings)
+    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), room)
     with output.opened(job.out, settings.min_free_mib) as place:
         base_sha256 = digest(job.base)
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
         for notice in job.inputs.notices:
             progress.note(f"note: {notice}")
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
-        exam = Exam(job.inputs, suite, beside, load_policy(), codes, place.root / "benchmark", job.baselines)
+        kept = place.root / "benchmark"
+        exam = Exam(job.inputs, suite, beside, load_policy(), codes, kept, job.baselines, mode=job.mode)
         prepared = Prepared(job, exam, place, base_sha256, manifests)
         _say_how_long(job, manifests, progress)
         _train(manifests, settings, progress)
@@ -119,10 +125,10 @@ def _say_how_long(job: Job, manifests: list[StageManifest], progress: Progress) 
 def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
     """Each stage goes on with the adapter of the one before it."""
     root = place.stages.resolve()
-    folders = {
+    folders: dict[str, Path] = {
         stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
     }
-    adapter = {"distill": folders["sft"] / "adapter", "rl": folders["distill"] / "adapter"}
+    adapter = {kind: folders[before] / ADAPTER for kind, before in GOES_ON_FROM.items()}
     brought = output.keep_files(place, job.plan.traces.files)
     traces = job.plan.traces.model_copy(update={"files": brought})
     return [
@@ -134,7 +140,7 @@ def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
             conversations=data / "train.jsonl",
             validation=output.validation_in(data, job.inputs, stage),
             answers=place.root.resolve() / "teachers.sqlite" if stage.kind == "traces" else None,
-            traces=None if stage.kind == "traces" else folders["traces"] / "traces.jsonl",
+            traces=folders["traces"] / TRACES if stage.kind in READ_TRACES else None,
             out=folders[stage.kind],
             seed=job.seed,
         )
@@ -191,7 +197,7 @@ def _examine(prepared: Prepared, settings: Settings, progress: Progress) -> Repo
 
 def _frozen(prepared: Prepared, settings: Settings) -> dict[str, Adapter]:
     return {
-        m.stage.kind: adapters.freeze(m.out / "adapter", prepared.place.adapters, settings.vllm_max_lora_rank)
+        m.stage.kind: adapters.freeze(m.out / ADAPTER, prepared.place.adapters, settings.vllm_max_lora_rank)
         for m in prepared.manifests
         if m.stage.kind != "traces"
     }
@@ -211,6 +217,7 @@ def _note(prepared: Prepared, last: Served, made: Report) -> ModelNote:
         stage=last.stage,
         codes=prepared.exam.codes.texts[: len(schema.answers)],
         schema_sha256=schema.sha256,
+        mode=prepared.exam.mode,
         verdict=made.gate.verdict.value,
         reasons=tuple(made.gate.reasons),
         temperature=temperature_of(beside.calibration) if beside else None,

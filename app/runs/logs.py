@@ -22,7 +22,7 @@ def copy(source: Path, offset: int, target: Path, known: Sequence[Path]) -> bool
     with source.open("rb") as file:
         file.seek(max(offset, source.stat().st_size - MAX_BYTES))
         text = file.read().decode(errors="replace")
-    target.write_text("".join(without_paths(line, *known) for line in text.splitlines(keepends=True)))
+    target.write_text("\n".join(without_paths(line, *known) for line in text.split("\n")))
     return True
 
 

@@ -16,6 +16,7 @@ from app.runs.repository import Model
 from app.runs.service import View
 from app.schemas.payloads import MAX_NUMBER
 from app.settings import Settings
+from evaluation.contract.seeds import MAX_SEED
 from training.config import Stage
 
 _RUN = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
@@ -75,7 +76,7 @@ class RunIn(Payload):
         "what it leaves out has the stage's own default. A setting that does not exist is refused.",
         examples=[[_STAGE]],
     )
-    seed: int = Field(0, description="Of everything random in the run.", examples=[0], ge=0, le=2**32 - 1)
+    seed: int = Field(0, description="Of everything random in the run.", examples=[0], ge=0, le=MAX_SEED)
     base: str | None = Field(
         None,
         description="The base model; by default, and at present always, the one that the installation serves.",

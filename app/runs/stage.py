@@ -19,12 +19,13 @@ from app.runs.folders import RunFolder, teachers_answers
 from app.runs.inputs import Inputs, check_lengths, checked
 from app.runs.output import Output
 from app.runs.supervisor import Result, read_result
-from app.serving.base import Base, codes_for, token_counter
+from app.serving.base import Base, codes_for, context_of, token_counter
 from app.settings import Settings
 from app.storage import Storage
 from evaluation.contract.record import parse_jsonl
 from evaluation.contract.schema import CategorySchema
 from training.config import Distill, Rl, Sft, StageManifest, Traces
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
 class Snapshot(NamedTuple):
@@ -81,7 +82,8 @@ def prepare(desk: Desk, work: Work) -> Prepared:
     inputs = _inputs(desk, work)
     if work.kind == "traces":
         codes = codes_for(work.base.folder, work.schema)
-        check_lengths(inputs, codes.texts, token_counter(work.base.folder), desk.settings.vllm_max_model_len)
+        room = context_of(work.base.folder, desk.settings)
+        check_lengths(inputs, codes.texts, token_counter(work.base.folder), room)
     data = output.write_inputs(Output(desk.folder.root), inputs)
     manifest = StageManifest(
         stage=work.stage,
@@ -111,7 +113,7 @@ def _inputs(desk: Desk, work: Work) -> Inputs:
 
 def _adapter(desk: Desk, work: Work) -> Path | None:
     """Each stage goes on with the adapter of the one before it."""
-    before = {"distill": "sft", "rl": "distill"}.get(work.kind)
+    before = GOES_ON_FROM.get(work.kind)
     if before is None:
         return None
     made = work.earlier[before]
@@ -120,7 +122,7 @@ def _adapter(desk: Desk, work: Work) -> Path | None:
 
 
 def _traces(desk: Desk, work: Work) -> Path | None:
-    if work.kind == "traces":
+    if work.kind not in READ_TRACES:
         return None
     made = work.earlier["traces"]
     local = desk.folder.traces(made.sha256)
@@ -172,12 +174,12 @@ def put_away(desk: Desk, work: Work, prepared: Prepared) -> StageResult:
     assert result is not None and result.succeeded
     storage, scope = desk.storage, work.scope
     if work.kind == "traces":
-        path = prepared.out / artifacts.TRACES
+        path = prepared.out / TRACES
         key, sha256 = artifacts.put_traces(storage, scope, work.run_id, path)
     else:
         shutil.rmtree(desk.workdir / "frozen", ignore_errors=True)
         rank = desk.settings.vllm_max_lora_rank
-        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / "adapter", desk.workdir, rank)
+        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / ADAPTER, desk.workdir, rank)
     made = StageResult(
         kind=work.kind,
         artifact_key=key,

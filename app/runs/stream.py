@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from fastapi.sse import format_sse_event
-
 from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.db.session import transaction
@@ -18,6 +16,7 @@ from app.models.jobs import JobEvent
 from app.models.runs import Run
 from app.runs import service
 from app.runs.kinds import ENDED
+from evaluation import event_stream
 
 POLL_S = 1.0  # as often as a worker writes
 HEARTBEAT_S = (
@@ -38,7 +37,7 @@ class _Look(NamedTuple):
 
 async def events(database: Database, scope: TenantScope, run_id: UUID, after: int) -> AsyncIterator[bytes]:
     """after: id of the last event that the listener has. Holds no connection to the database while it waits."""
-    yield format_sse_event(comment="events of a run")  # so that the listener has an answer at once
+    yield event_stream.comment("events of a run")  # so that the listener has an answer at once
     sent_at = time.monotonic()
     while True:
         look = await _look(database, scope, run_id, after)
@@ -51,7 +50,7 @@ async def events(database: Database, scope: TenantScope, run_id: UUID, after: in
         if len(look.rows) == EVENTS_AT_ONCE:
             continue
         if time.monotonic() > sent_at + HEARTBEAT_S:
-            yield format_sse_event(comment="still there")
+            yield event_stream.comment("still there")
             sent_at = time.monotonic()
         await asyncio.sleep(POLL_S)
 
@@ -67,14 +66,14 @@ async def _look(database: Database, scope: TenantScope, run_id: UUID, after: int
 
 def _event(row: JobEvent, kind: str | None) -> bytes:
     told = service.shown_event(row, kind)
-    return format_sse_event(id=str(row.id), event=str(told.get("event", "message")), data_str=_json(told))
+    return event_stream.written(_json(told), str(told.get("event", "message")), str(row.id))
 
 
 def _end(run: Run) -> bytes:
     """Without an id, so that a listener who asks again is told again."""
     model = None if run.model_version_id is None else str(run.model_version_id)
     told = {"state": run.state.value, "model_version_id": model, "error": run.error}
-    return format_sse_event(event="end", data_str=_json(told))
+    return event_stream.written(_json(told), "end")
 
 
 def _json(content: dict[str, Any]) -> str:

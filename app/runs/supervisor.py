@@ -15,8 +15,8 @@ from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AppError, NoSpace, StageFailed
 from app.settings import Settings
 from training.config import StageManifest
+from training.protocol import EVENTS, LOG, RESULT
 
-EVENTS, RESULT, LOG = "events.jsonl", "result.json", "stage.log"
 _POLL_S = 0.2
 
 Event = dict[str, Any]
@@ -136,7 +136,7 @@ class Events:
             block = source.read()
         whole = block[: block.rfind(b"\n") + 1]
         self.offset += len(whole)
-        for line in whole.splitlines():
+        for line in whole.split(b"\n"):
             if line.strip():
                 on_event(json.loads(line))
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from app.endings import session
 from app.errors import InputError
 from app.settings import Settings
+from app.terminal import Terminal
 
 if TYPE_CHECKING:
     from app.jobs.handlers import Queue  # takes a while, and most commands here do not need it
@@ -127,11 +127,12 @@ def vllm(
 ) -> None:
     """A model server with the base model, as the product needs it: a replica for STEERWISE_VLLM_URLS."""
     from app.serving import vllm as replica
-    from app.serving.base import find_base
+    from app.serving.base import find_base, tried
 
     with session() as (settings, progress):
-        base = find_base(settings.base, settings.home, progress.note)
-        argv = replica.command(base.folder, replica.Endpoint(f"http://{host}:{port}"), settings)
+        folder = find_base(settings.base, settings.home, progress.note).folder
+        tried(folder)
+        argv = replica.command(folder, replica.Endpoint(f"http://{host}:{port}"), settings)
         environment = replica.environment(settings)
     for number in (signal.SIGTERM, signal.SIGHUP):  # what Python ignores or handles would stay so
         signal.signal(number, signal.SIG_DFL)
@@ -156,4 +157,4 @@ def _queues(names: str) -> "list[Queue]":
 
 
 def _tell(name: str, what: str) -> None:
-    Console(highlight=False, soft_wrap=True).print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")
+    Terminal().print(f"[bold]{escape(name):<12}[/bold] {escape(what)}")

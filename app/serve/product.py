@@ -19,7 +19,7 @@ from app.serve.part import Part, Recipe, Tell
 from app.serve.recipes import Ground
 from app.serve.redis import embedded_redis
 from app.serve.watch import signals, watch
-from app.serving.base import find_base
+from app.serving.base import find_base, tried
 from app.serving.vllm import endpoint_in
 from app.settings import Settings
 from app.storage import open_storage
@@ -40,9 +40,11 @@ def plan(settings: Settings, tell: Tell, *, with_vllm: bool) -> Plan:
     """Everything that can be found wrong before anything is started or written. Raises: InputError."""
     check_port(settings)
     wanted = with_vllm and not settings.vllm_urls
-    return Plan(
-        settings, find_base(settings.base, settings.home, partial(tell, "base")).folder if wanted else None
-    )
+    if not wanted:
+        return Plan(settings, None)
+    folder = find_base(settings.base, settings.home, partial(tell, "base")).folder
+    tried(folder)
+    return Plan(settings, folder)
 
 
 def check_port(settings: Settings) -> None:

@@ -1,33 +1,27 @@
-"""The base model on disk, and the answer codes that its tokenizer allows.
+"""The base model on disk, and the answer codes that its tokenizer allows."""
 
-The base that ships is built by the first command that needs it, once, in seconds; every other command that comes
-meanwhile waits for it.
-"""
-
-import fcntl
 import functools
 import hashlib
 import importlib.util
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tokenizers import Tokenizer
 
-import app
 from app.errors import InputError
-from app.settings import load_settings
+from app.serving import shipped_base
+from app.settings import Settings, load_settings
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, load_codes
+from evaluation.tokenizer_files import Codes, check_template, load_codes
 from training.base import package
 
 SHIPPED: Final = package.NAME
 STARTER: Final = "starter"  # tiny, and of use in tests alone
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")  # by family
 
 
 class Base(NamedTuple):
@@ -42,7 +36,7 @@ def find_base(name: str, home: Path | None = None, told: Callable[[str], None] =
     where that base has to be built first. Raises: InputError.
     """
     if name == SHIPPED:
-        built = _shipped(home or load_settings().home, told)
+        built = shipped_base.folder(home or load_settings().home, told)
         return Base(name, _complete(built, "delete that folder and try again"))
     if name == STARTER:
         return Base(name, _complete(_starter_folder(), "reinstall the project or train it: training/starter"))
@@ -63,10 +57,33 @@ def codes_for(folder: Path, schema: CategorySchema, *others: CategorySchema) -> 
 
     Raises: InputError.
     """
+    return tried(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+
+
+def tried(folder: Path, count: int = 2) -> Codes:
+    """The base is tried before it is relied on: its chat template, its control tokens, and that it has `count` codes.
+
+    Raises: InputError.
+    """
     try:
-        return load_codes(folder, max(len(one.keys) for one in (schema, *others)) + 2)
+        check_template(folder)
+        return load_codes(folder, count)
+    except ChatFormError as error:
+        raise InputError(f"the base model in {folder} cannot be used: {error}") from None
     except CodesError as error:
         raise InputError(str(error)) from None
+
+
+def context_of(folder: Path, settings: Settings) -> int:
+    """Tokens of a prompt and its answer, as they are served: what the settings say, or what the base was made for."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the config.json of the base model in {folder} cannot be read: {error}") from None
+    text = config.get("text_config") or config
+    made_for = next((text[name] for name in _CONTEXT if isinstance(text.get(name), int)), None)
+    longest = settings.vllm_max_model_len
+    return longest if made_for is None else min(longest, made_for)
 
 
 def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
@@ -101,62 +118,6 @@ def _content_digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return total.hexdigest()
 
 
-def _shipped(home: Path, told: Callable[[str], None]) -> Path:
-    try:
-        identity = package.identity()
-        folder = home / "bases" / f"{SHIPPED}-{identity[:12]}"
-        if package.identity_of(folder) == identity:
-            return folder
-        package.weights_file()
-        with _alone(home / "bases", told):
-            if package.identity_of(folder) != identity:
-                told(f"building the base {SHIPPED} in {folder}, once")
-                _build(folder, told)
-    except package.PackageMissing as error:
-        raise InputError(str(error)) from None
-    except OSError as error:
-        raise InputError(f"the base cannot be kept below {home}: {error.strerror}") from None
-    return folder
-
-
-@contextmanager
-def _alone(folder: Path, told: Callable[[str], None]) -> Iterator[None]:
-    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told("waiting for another command that builds the base")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _build(folder: Path, told: Callable[[str], None]) -> None:
-    """In a process of its own: it needs torch, which nothing here does. Raises: InputError."""
-    root = str(Path(next(iter(app.__path__))).parent)
-    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    argv = [sys.executable, "-m", "training.base.build", "--out", str(folder)]
-    child = subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    said, complaint = child.communicate()
-    for line in said.splitlines():
-        told(line)
-    if child.returncode == 0:
-        return
-    if "No module named" in complaint:
-        raise InputError(
-            f"the base {SHIPPED} is not built yet, and this installation has no torch to build it with; start it where "
-            "the models run first, with the same STEERWISE_HOME, or set STEERWISE_BASE to a folder"
-        )
-    raise InputError(f"the base {SHIPPED} could not be built", complaint.strip().splitlines()[-3:])
-
-
 def _starter_folder() -> Path:
     spec = importlib.util.find_spec("training.starter")
     if spec is None or not spec.submodule_search_locations:
@@ -180,4 +141,5 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"the base model {name!r} could not be had: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the base model {name!r} could not be had: {reason}") from None

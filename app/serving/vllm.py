@@ -22,13 +22,15 @@ from httpx_aiohttp import AiohttpTransport
 
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AdapterRefused, InputError, ServingError
-from app.serving import adapters
+from app.serving import adapters, processor
+from app.serving.base import context_of
 from app.settings import Settings
 
 T = TypeVar("T")
 
 BASE_NAME = "base"
 MAX_LOGPROBS = 128  # vLLM's own bound on logprob_token_ids; a schema has at most 101 answers
+FEW_CORES = 4
 _POLL_S = 0.25
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _LIMITS = httpx.Limits(max_connections=512, max_keepalive_connections=128)
@@ -151,10 +153,10 @@ def command(model: Path, endpoint: Endpoint, settings: Settings) -> list[str]:
     where = ["--uds", str(endpoint.socket)] if endpoint.socket else _host_and_port(endpoint)
     rank = next((r for r in _LORA_RANKS if r >= settings.vllm_max_lora_rank), _LORA_RANKS[-1])
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), *where]
-    argv += ["--served-model-name", BASE_NAME, "--dtype", settings.vllm_dtype, "--generation-config", "vllm"]
+    argv += ["--served-model-name", BASE_NAME, "--dtype", dtype(settings), "--generation-config", "vllm"]
     argv += [
         "--max-model-len",
-        str(settings.vllm_max_model_len),
+        str(context_of(model, settings)),
         "--max-num-seqs",
         str(settings.vllm_max_num_seqs),
     ]
@@ -171,20 +173,45 @@ def command(model: Path, endpoint: Endpoint, settings: Settings) -> list[str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    env = dict(os.environ) | {
+    ours = {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
     }
-    if not settings.on_gpu:
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kv_cache_gib)
-        if (
-            len(os.sched_getaffinity(0)) < 2
-        ):  # automatic binding keeps one core for the scheduler and has none left
-            env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return env
+    if settings.on_gpu:
+        return dict(os.environ) | ours
+    ours["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kv_cache_gib)
+    return _threads(settings, processor.cores()) | dict(os.environ) | ours
+
+
+def _threads(settings: Settings, cores: int) -> dict[str, str]:
+    """How vLLM's own start is changed, unless the environment says otherwise.
+
+    Its engine sends messages to a worker process that computes, and waits for the answer on a core of its own: on two
+    cores half of the machine. Where the engine computes itself, on all cores, that is gained; with many cores one is
+    not missed, and vLLM's own binding of threads to cores is worth more.
+    """
+    if cpu_engine(settings, cores) == "separate":
+        return {}
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(cores),
+    }
+
+
+def cpu_engine(settings: Settings, cores: int) -> str:
+    if settings.vllm_cpu_engine != "auto":
+        return settings.vllm_cpu_engine
+    return "in_process" if cores <= FEW_CORES else "separate"
+
+
+def dtype(settings: Settings) -> str:
+    if settings.on_gpu or settings.vllm_dtype != "auto":
+        return settings.vllm_dtype
+    return "bfloat16" if processor.has_bf16() else "float32"
 
 
 def endpoint_in(folder: Path, settings: Settings) -> Endpoint:

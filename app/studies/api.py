@@ -167,7 +167,7 @@ async def _compare(
         httpx.AsyncClient(base_url=url, headers=headers, timeout=300, trust_env=False) as to_api,
     ):
         codes = codes_for(place.base.folder, place.schema)
-        asking = VllmPredictor(to_vllm, place.adapter.sha256, *codes, sending=Sending(cache_salt="direct"))
+        asking = VllmPredictor(to_vllm, place.adapter.sha256, codes, sending=Sending(cache_salt="direct"))
         direct = Way(to_vllm, ROUTE, [_json(asking.request(place.schema, c)) for c in place.conversations])
         api = Way(to_api, "/v1/classify", [_json(_question(installed, c)) for c in place.conversations])
         for way in (direct, api):

@@ -174,7 +174,7 @@ async def _part(place: Place, way: str, salt: str, asked: Sequence[int]) -> Lap:
         predictor = VllmPredictor(
             client,
             BASE_NAME,
-            *place.codes,
+            place.codes,
             concurrency=place.concurrency,
             sending=Sending(cache_salt=salt),
         )

@@ -17,6 +17,7 @@ from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
 from app.settings import Settings
 from app.studies.exam import Mark, longest, marks_of, plain
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
 from evaluation.measures import Measure, rate
@@ -52,7 +53,7 @@ async def _all(
     codes = load_codes(base.folder, max(longest(asked) for asked in questions.values()))
     measured, marks = {}, list[Mark]()
     async with endpoint.async_client() as client:
-        predictor = VllmPredictor(client, BASE_NAME, codes.texts, codes.token_ids, max_tokens=ANSWER_TOKENS)
+        predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=ANSWER_TOKENS)
         for kind, asked in questions.items():
             shown = partial(_show, progress, kind, len(asked))
             ask = _told if kind == "told_answer" else plain
@@ -79,10 +80,10 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
     hint = Hint(HintKind.criterion, code, condition_text(item.decider), "")
     body = {
         "model": predictor.model,
-        "messages": with_hint(prompt, hint),
+        "messages": predictor.form.messages(with_hint(prompt, hint)),
         "temperature": 0,
         "max_tokens": ANSWER_TOKENS,
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
     }
     response = await predictor.client.post("/v1/chat/completions", json=body)
     answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)

@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 from app.pipeline.console import Progress
 from app.runs import output
-from app.runs.supervisor import EVENTS, Event, read_result, run_stage
+from app.runs.supervisor import Event, read_result, run_stage
 from app.serving.base import Base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
 from app.studies.preparing import Place, Prepared, prepare
 from app.studies.results import Cost, Marks, SeedResult, at_end
+from evaluation.atomic_files import write_whole
 from training.config import StageManifest
+from training.protocol import EVENTS
 
 
 class Asked(NamedTuple):
@@ -92,10 +93,10 @@ def _show_event(progress: Progress, title: str, event: Event) -> None:
 def _curve(chain: Chain) -> list[float]:
     if not chain.stages or chain.stages[-1].stage.kind != "rl":
         return []
-    lines = (chain.stages[-1].out / EVENTS).read_text().splitlines()
+    lines = (chain.stages[-1].out / EVENTS).read_text().split("\n")
     by_step = {
         event["step"]: event["label_accuracy"]
-        for line in lines
+        for line in filter(None, lines)
         if "label_accuracy" in (event := json.loads(line))
     }
     return [by_step[step] for step in sorted(by_step)]

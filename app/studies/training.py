@@ -22,13 +22,14 @@ from app.pipeline.console import Progress
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
-from app.runs.supervisor import EVENTS, supervise
+from app.runs.supervisor import supervise
 from app.serving.base import STARTER, find_base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies.preparing import expert_lines
+from evaluation.atomic_files import write_whole
 from evaluation.predictor import load_codes
 from training.config import Stage, StageManifest
+from training.protocol import EVENTS
 from training.starter.world import demo_tenant
 
 _LORA = {"rank": 8, "alpha": 16}
@@ -154,7 +155,7 @@ class _Place:
 
 def _step_times(events: Path) -> Iterator[float]:
     """When each step ended, in seconds."""
-    for line in events.read_text().splitlines():
+    for line in filter(None, events.read_text().split("\n")):
         event = json.loads(line)
         if event["event"] == "metric" and "loss" in event:
             yield datetime.fromisoformat(event["at"]).timestamp()

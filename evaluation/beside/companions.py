@@ -178,9 +178,9 @@ def _calibration(
 
 def _lengths(plain: Mapping[int, Gold], natural: Sequence[Measured]) -> list[Answer]:
     return [
-        Answer(plain[m.item].conversation_id, len(m.prediction.reasoning), _right(m, plain[m.item]))
+        Answer(plain[m.item].conversation_id, len(reasoning), _right(m, plain[m.item]))
         for m in natural
-        if m.prediction is not None
+        if m.prediction is not None and (reasoning := m.prediction.reasoning) is not None
     ]
 
 

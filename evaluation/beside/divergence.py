@@ -12,7 +12,8 @@ Both models must have one tokenizer. The candidate's log-probs come from writing
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx
@@ -22,6 +23,8 @@ from pydantic import BaseModel, ConfigDict
 from evaluation import statistics
 from evaluation.completions import PredictorError
 from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.chat import PLAIN as PLAIN_FORM
+from evaluation.contract.chat import TEMPLATE_ARGUMENTS, ChatForm
 from evaluation.contract.render import ChatMessage, render
 from evaluation.measures import Measure, rate
 from evaluation.predictor import RETRIED_STATUS, ROUTE
@@ -37,6 +40,7 @@ PLAIN = {"top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
 class Prompted(NamedTuple):
     conversation_id: str
     messages: Sequence[ChatMessage]
+    ending: Mapping[str, list[int]] = MappingProxyType({})
 
 
 class Divergence(BaseModel):
@@ -71,10 +75,13 @@ class _Sampled(NamedTuple):
     truncated: bool
 
 
-def prompted(questions: Questions, codes: tuple[str, ...]) -> list[Prompted]:
+def prompted(questions: Questions, codes: tuple[str, ...], form: ChatForm = PLAIN_FORM) -> list[Prompted]:
     """What a model is shown for these questions. codes: at least as many as the largest schema has answers."""
     return [
-        Prompted(q.conversation.id, render(q.schema, q.conversation, codes).messages) for q in questions.each
+        Prompted(
+            q.conversation.id, form.messages(render(q.schema, q.conversation, codes).messages), form.ending()
+        )
+        for q in questions.each
     ]
 
 
@@ -146,7 +153,8 @@ async def _sample(
         "max_tokens": max_tokens,
         "logprobs": True,
         "return_token_ids": True,
-        "chat_template_kwargs": {"enable_thinking": False},
+        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
+        **asked.ending,
     }
     raw = await _post(client, ROUTE, body)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import Prompt, render
+from evaluation.contract.render import ChatMessage, render
 from evaluation.contract.schema import CategorySchema
 
 ANSWER_TOKENS: Final = 160
@@ -30,13 +30,13 @@ def misfit(trained_for: int | None) -> str | None:
     return f"it was trained for answers of {trained_for} tokens, and {ANSWER_TOKENS} are read; train it again"
 
 
-def text_of(prompt: Prompt) -> str:
-    return "\n".join(message["content"] for message in prompt.messages)
+def text_of(messages: Sequence[ChatMessage]) -> str:
+    return "\n".join(message["content"] for message in messages)
 
 
 def lengths(
     schema: CategorySchema, conversations: Sequence[Conversation], codes: tuple[str, ...], count: Count
 ) -> list[int]:
     """Of each conversation's prompt. count: the tokens of each text."""
-    texts = [text_of(render(schema, conversation, codes)) for conversation in conversations]
+    texts = [text_of(render(schema, conversation, codes).messages) for conversation in conversations]
     return count(texts) if texts else []

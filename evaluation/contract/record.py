@@ -1,15 +1,26 @@
-"""Conversations with labels, as tenants upload them (JSONL or CSV)."""
+"""Conversations with labels: what one is, and what the rows of any file must say to be one.
 
-import csv
-import io
-import json
+How rows are found in the files that people have is `evaluation.formats`; what we write ourselves is JSONL, read here.
+"""
+
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evaluation.contract.schema import MAX_CONDITION_CHARS, CategorySchema
+from evaluation.contract import strict_json
+from evaluation.contract.schema import (
+    MAX_CONDITION_CHARS,
+    MAX_KEY_CHARS,
+    NONE_WORD,
+    CategorySchema,
+    is_none_word,
+)
+from evaluation.contract.strict_json import NotJson
+from evaluation.contract.text import blank, folded, unmistakable
 
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
@@ -17,9 +28,16 @@ MAX_SHOWN = 60  # characters of a value that a reason repeats
 
 
 class Role(StrEnum):
+    """`user` and `assistant`, as chat APIs say, are read as customer and agent."""
+
     customer = "customer"
     agent = "agent"
     system = "system"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Role | None":
+        written = folded(value) if isinstance(value, str) else ""
+        return cls.__members__.get({"user": "customer", "assistant": "agent"}.get(written, written))
 
 
 class Split(StrEnum):
@@ -27,6 +45,10 @@ class Split(StrEnum):
     validation = "validation"
     calibration = "calibration"
     test = "test"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Split | None":
+        return cls.__members__.get(folded(value)) if isinstance(value, str) else None
 
 
 class Message(BaseModel):
@@ -56,6 +78,8 @@ class Conversation(BaseModel):
             raise ValueError(
                 "no customer message with text; a conversation is classified by what its customer says"
             )
+        if blank(self.id):
+            raise ValueError("the id is empty; nothing of it can be seen")
         if any("\x00" in m.text for m in self.messages):
             raise ValueError("a message contains a NUL byte")
         return self
@@ -66,8 +90,8 @@ class Conversation(BaseModel):
 
     @property
     def said(self) -> tuple[str, ...]:
-        """By the customer, but for empty messages."""
-        return tuple(m.text for m in self.messages if m.role is Role.customer and m.text.strip())
+        """By the customer, but for messages of which nothing is seen."""
+        return tuple(m.text for m in self.messages if m.role is Role.customer and not blank(m.text))
 
     @property
     def as_of_last_customer_message(self) -> tuple[Message, ...]:
@@ -98,94 +122,9 @@ def conversation_from_text(text: str) -> Conversation:
 
 def parse_jsonl(content: bytes, schema: CategorySchema | None = None) -> Parsed:
     """Good rows and, with line numbers, the reasons why the others are not. Labels are checked if a schema is given."""
-    return _parsed(conversations(jsonl_rows(content.split(b"\n")), schema))
-
-
-def parse_csv(content: bytes, schema: CategorySchema | None = None) -> Parsed:
-    """Columns `id, role, text, category` (a row per message) or `text, category` (a row per conversation).
-
-    Both may have `criterion` and `split` as well.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        return Parsed([], [Reject(line, "not UTF-8; save the file as UTF-8")])
-    return _parsed(conversations(csv_rows(io.StringIO(text, newline="")), schema))
-
-
-def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Reject]:
-    """Of a line that is too long it is enough to hand in more than MAX_LINE_BYTES."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if len(line) > MAX_LINE_BYTES:
-            yield Reject(number, f"the line is longer than {MAX_LINE_BYTES} bytes")
-            continue
-        try:
-            yield Row(number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")))
-        except UnicodeDecodeError as error:
-            yield Reject(number, f"not UTF-8 (byte {error.start} of the line); save the file as UTF-8")
-        except json.JSONDecodeError as error:
-            yield Reject(number, f"not JSON: {error.msg} at column {error.colno}")
-        except RecursionError:
-            yield Reject(number, "JSON is nested too deeply")
-        except ValueError:  # Python's own limit on the digits of a number
-            yield Reject(number, "a number has too many digits")
-
-
-def csv_rows(lines: Iterable[str]) -> Iterator[Row | Reject]:
-    """The messages of one conversation may lie apart, so nothing comes before everything has been read."""
-    reader = csv.DictReader(lines)
-    grouped: dict[str, Row] = {}
-    try:
-        columns = set(reader.fieldnames or ())
-        if "text" not in columns:
-            yield Reject(1, "no column `text`; the first line must name the columns")
-            return
-        for row in reader:
-            identity = row.get("id") or f"row-{reader.line_num}"
-            entry = grouped.setdefault(identity, Row(reader.line_num, {"id": identity, "messages": []}))
-            entry.raw["messages"].append({"role": row.get("role") or "customer", "text": row["text"] or ""})
-            if "category" in columns and row["category"] is not None:
-                entry.raw["category"] = row["category"] or None
-            for column in ("criterion", "split"):
-                if row.get(column):
-                    entry.raw[column] = row[column]
-    except csv.Error as error:
-        # What was read so far may be halves of conversations, and after an open quotation mark nothing is certain.
-        yield Reject(reader.line_num, f"not CSV: {error}; nothing of the file was used")
-        return
-    yield from grouped.values()
-
-
-def conversations(
-    rows: Iterable[Row | Reject], schema: CategorySchema | None
-) -> Iterator[Conversation | Reject]:
-    line_of: dict[str, int] = {}
-    for row in rows:
-        if isinstance(row, Reject):
-            yield row
-            continue
-        try:
-            conversation = Conversation.model_validate(row.raw)
-        except ValidationError as error:
-            yield Reject(row.line, first_problem(error))
-            continue
-        if conversation.id in line_of:
-            reason = f"id {conversation.id!r} was already used on line {line_of[conversation.id]}"
-            yield Reject(row.line, reason)
-        elif schema and conversation.labelled and conversation.category not in schema.answers:
-            yield Reject(row.line, unknown_label(conversation.category, schema))
-        else:
-            line_of[conversation.id] = row.line
-            yield conversation
-
-
-def _parsed(read: Iterable[Conversation | Reject]) -> Parsed:
     good: list[Conversation] = []
     rejects: list[Reject] = []
-    for one in read:
+    for one in conversations(jsonl_rows(content.split(b"\n")), schema):
         if isinstance(one, Reject):
             rejects.append(one)
         else:
@@ -193,18 +132,103 @@ def _parsed(read: Iterable[Conversation | Reject]) -> Parsed:
     return Parsed(good, sorted(rejects))
 
 
+def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Reject]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield json_row(number, line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                yield Reject(number, f"not UTF-8 (byte {error.start} of the line); save the file as UTF-8")
+
+
+def json_row(line: int, text: str) -> Row | Reject:
+    """text: of one JSON value."""
+    if len(text) > MAX_LINE_BYTES:
+        return Reject(line, f"is longer than {MAX_LINE_BYTES} characters")
+    try:
+        return Row(line, strict_json.parse(text, line))
+    except NotJson as error:
+        return Reject(line, str(error))
+
+
+def conversations(
+    rows: Iterable[Row | Reject], schema: CategorySchema | None
+) -> Iterator[Conversation | Reject]:
+    """Rows without an id get the hash of their text as one, and their number among those that say the same: a row that
+    comes in elsewhere changes no other's.
+    """
+    line_of: dict[str, int] = {}
+    alike: Counter[str] = Counter()
+    for row in rows:
+        if isinstance(row, Reject):
+            yield row
+            continue
+        try:
+            conversation = _conversation(row, schema, alike)
+        except ValidationError as error:
+            yield Reject(row.line, first_problem(error))
+            continue
+        except ValueError as error:
+            yield Reject(row.line, str(error))
+            continue
+        if conversation.id in line_of:
+            reason = f"id {conversation.id!r} was already used on line {line_of[conversation.id]}"
+            yield Reject(row.line, reason)
+        else:
+            line_of[conversation.id] = row.line
+            yield conversation
+
+
+def _conversation(row: Row, schema: CategorySchema | None, alike: Counter[str]) -> Conversation:
+    """Raises: ValueError, ValidationError."""
+    if not isinstance(row.raw, dict):
+        raise ValueError(
+            "a line must hold one JSON object, which is a dictionary of `id`, `messages` and `category`"
+        )
+    raw = dict(row.raw)
+    if "category" in raw:
+        raw["category"] = _category(raw["category"], schema)
+    if raw.get("id") is not None:
+        return Conversation.model_validate(raw)
+    made = Conversation.model_validate(raw | {"id": "none yet"})
+    digest = hashlib.sha256("\n".join(f"{m.role}: {m.text}" for m in made.messages).encode()).hexdigest()
+    alike[digest] += 1
+    return made.model_copy(update={"id": f"text-{digest[:16]}-{alike[digest]}"})
+
+
+def _category(written: Any, schema: CategorySchema | None) -> Any:
+    """As the schema writes it; None: none of these. Raises: ValueError where the schema does not have it."""
+    if isinstance(written, str) and len(written) > MAX_KEY_CHARS:
+        raise ValueError(f"category has over {MAX_KEY_CHARS} characters")
+    if isinstance(written, str) and blank(written):
+        raise ValueError(f"category is empty; leave it out, or say `{NONE_WORD}` for none of these")
+    if written is None or (isinstance(written, str) and is_none_word(written)):
+        if schema is not None and not schema.none_of_these:
+            raise ValueError(unknown_label(None, schema))
+        return None
+    if schema is None or not isinstance(written, str):
+        return written
+    key = schema.key_of(written)
+    if key is None:
+        raise ValueError(unknown_label(written, schema))
+    return key
+
+
 def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_too_long":
+        reason = f"has {len(first['input'])} characters, and {first['ctx']['max_length']} are the most"
     return f"{where}: {reason}" if where else reason
 
 
 def unknown_label(category: str | None, schema: CategorySchema) -> str:
     if category is None:
         return (
-            "category null means none of these, which the schema does not allow (none_of_these: true would)"
+            f"category null or `{NONE_WORD}` means none of these, which the schema does not allow "
+            "(none_of_these: true would)"
         )
     keys = ", ".join(schema.keys[:8]) + (" …" if len(schema.keys) > 8 else "")
     shown = category if len(category) <= MAX_SHOWN else f"{category[:MAX_SHOWN]}…"
-    return f"category {shown!r} is not in the schema; it has {keys}"
+    return f"category {unmistakable(shown)!r} is not in the schema; it has {keys}"

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from evaluation.contract import strict_json
+from evaluation.contract.strict_json import NotJson
+from evaluation.contract.text import blank, folded, revealed
+
+NONE_WORD = "(none)"  # none of these, in formats that have no null; no category's key may be it
 MAX_CATEGORIES = 100
 MAX_KEY_CHARS = 128
 MAX_CONDITION_CHARS = 2000
@@ -53,18 +58,7 @@ class CategorySchema(BaseModel):
 
     @model_validator(mode="after")
     def _distinct_and_filled(self) -> "CategorySchema":
-        problems = []
-        for field in ("key", "name"):
-            seen: set[str] = set()
-            for category in self.categories:
-                value = getattr(category, field)
-                if value in seen:
-                    problems.append(f"category {category.key!r}, {field}: {value!r} is used twice")
-                seen.add(value)
-        for category in self.categories:
-            for field in ("includes", "excludes"):
-                if any(not condition.strip() for condition in getattr(category, field)):
-                    problems.append(f"category {category.key!r}, {field}: a condition is empty")
+        problems = [*_empty(self.categories), *_twins(self.categories)]
         if problems:
             raise SchemaError(problems)
         return self
@@ -78,6 +72,12 @@ class CategorySchema(BaseModel):
         """Every allowed answer in prompt order; None (none of these) comes last where it is allowed."""
         return (*self.keys, None) if self.none_of_these else self.keys
 
+    def key_of(self, written: str) -> str | None:
+        """The key that a label means: case, Unicode form and what is not seen do not matter. None: there is none."""
+        if written in self.keys:
+            return written
+        return next((key for key in self.keys if folded(key) == folded(written)), None)
+
     def category(self, key: str) -> Category:
         return next(category for category in self.categories if category.key == key)
 
@@ -86,6 +86,39 @@ class CategorySchema(BaseModel):
         stated = self.model_dump(exclude_none=True)
         canonical = json.dumps(stated, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def is_none_word(written: str) -> bool:
+    return folded(written) == NONE_WORD
+
+
+def _empty(categories: Sequence[Category]) -> Iterator[str]:
+    """What Pydantic takes for text, although nobody sees any."""
+    for category in categories:
+        for field in ("key", "name", "definition"):
+            if blank(getattr(category, field)):
+                yield f"category {revealed(category.key)!r}, {field}: is empty; nothing of it can be seen"
+        for field in ("includes", "excludes"):
+            if any(blank(condition) for condition in getattr(category, field)):
+                yield f"category {category.key!r}, {field}: a condition is empty"
+        if is_none_word(category.key):
+            yield f"category {category.key!r}, key: {NONE_WORD} is the word for none of these; choose another"
+
+
+def _twins(categories: Sequence[Category]) -> Iterator[str]:
+    for field in ("key", "name"):
+        seen: dict[str, str] = {}
+        for category in categories:
+            value: str = getattr(category, field)
+            other = seen.get(folded(value))
+            seen[folded(value)] = value
+            if other == value:
+                yield f"category {category.key!r}, {field}: {value!r} is used twice"
+            elif other is not None:
+                yield (
+                    f"category {revealed(category.key)!r}, {field}: {revealed(value)!r} and {revealed(other)!r} are "
+                    "one to a reader"
+                )
 
 
 class Condition(NamedTuple):
@@ -111,11 +144,11 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
     """Raises: SchemaError naming the category and field of every problem found."""
     if isinstance(raw, bytes | str):
         try:
-            raw = json.loads(raw)
-        except UnicodeDecodeError as error:
-            raise SchemaError([f"the schema is not UTF-8 text (byte {error.start})"]) from None
-        except json.JSONDecodeError as error:
-            raise SchemaError([f"the schema is not JSON: line {error.lineno}: {error.msg}"]) from None
+            raw = strict_json.parse(strict_json.decoded(raw) if isinstance(raw, bytes) else raw)
+        except NotJson as error:
+            raise SchemaError([f"the schema cannot be read: {error}"]) from None
+    for found in strict_json.unusable(raw):
+        raise SchemaError([f"{found.where or 'the schema'} {found.message}"])
     if not isinstance(raw, Mapping):
         raise SchemaError(["the schema must be a JSON object with a list `categories`"])
     try:

@@ -5,9 +5,12 @@ is escaped.
 """
 
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from evaluation.contract.text import harmless
 from evaluation.explain import to_change
 from evaluation.page import calibration_plots, plots, tables
 from evaluation.page.flips import flips
@@ -78,11 +81,17 @@ def _name(answer: str | None) -> str:
     return "none of these" if answer is None else answer
 
 
+def _harmless(value: Any) -> Any:
+    """What a template puts into the page; what is markup already was made by us."""
+    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _template_environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -18,23 +18,25 @@ from evaluation.measures import Measure
 from evaluation.retention import harness, report
 from evaluation.retention.harness import Asking, RetentionError, Server
 from evaluation.retention.report import RetentionReport, StageResults
+from evaluation.terminal import complain, say, steady
 
 BAD_INPUT, INCOMPLETE = 2, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
     given = _parser().parse_args(arguments)
     try:
         made = _measured(given)
         report.write(made, given.out)
     except (RetentionError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return BAD_INPUT
     for stage in made.stages:
         for name, task in stage.tasks.items():
             told = f"not measured: {task.not_measured}" if task.not_measured else _told(task.score)
             against = "" if task.retained is None else f", against the base {_told(task.retained)}"
-            print(f"{stage.stage}: {name}: {told}{against}")
+            say(f"{stage.stage}: {name}: {told}{against}")
     return INCOMPLETE if any(t.not_measured for s in made.stages for t in s.tasks.values()) else 0
 
 
@@ -48,7 +50,7 @@ def _measured(given: argparse.Namespace) -> RetentionReport:
     server = Server(given.base_url, given.tokenizer)
     runs = []
     for stage, model in stages:
-        print(f"{stage}: {len(tasks)} tasks", file=sys.stderr)
+        complain(f"{stage}: {len(tasks)} tasks")
         runs.append(StageResults(stage, model, harness.measure(server, model, tasks, asking)))
     return report.assemble(runs, harness=version("lm_eval"), limit=given.limit)
 

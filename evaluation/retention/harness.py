@@ -138,10 +138,11 @@ def _in_child(request: dict[str, Any]) -> dict[str, Result]:
                 cwd=SUITE,  # its tasks name their data by bare file names
                 env=_environment(request, folder),
             )
-        lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines() or ["it said nothing"]
-    ended = NotMeasured(f"the harness ended early (exit code {done.returncode}): {said[-1][:MAX_REASON]}")
-    read = {raw["task"]: _result(raw) for raw in map(json.loads, lines)}
+        lines = out.read_text(encoding="utf-8").split("\n") if out.exists() else []
+        said = log.read_text(encoding="utf-8", errors="replace").rstrip() or "it said nothing"
+    last = said.rpartition("\n")[2]
+    ended = NotMeasured(f"the harness ended early (exit code {done.returncode}): {last[:MAX_REASON]}")
+    read = {raw["task"]: _result(raw) for raw in map(json.loads, filter(None, lines))}
     return {task["name"]: read.get(task["name"], ended) for task in request["tasks"]}
 
 

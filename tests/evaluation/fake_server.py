@@ -155,7 +155,7 @@ def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -
 
 
 def asked(messages: list[dict[str, str]]) -> Asked:
-    system, user = messages[0]["content"], messages[1]["content"]
+    system, _, user = "\n\n".join(m["content"] for m in messages[:2]).partition("\n\n<conversation>\n")
     none = _NONE.search(system)
     customer = [line for line in user.split("\n") if line.startswith("customer: ")][-1].removeprefix(
         "customer: "
@@ -167,7 +167,8 @@ def asked(messages: list[dict[str, str]]) -> Asked:
 
 def predictor(server: FakeServer, **options: Any) -> VllmPredictor:
     client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-    return VllmPredictor(client, "fake", *CODES, **{"sending": Sending(backoff_s=0.001), **options})
+    given = {"codes": CODES, "sending": Sending(backoff_s=0.001)} | options
+    return VllmPredictor(client, "fake", **given)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_a_prompt_is_measured_as_it_is_rendered_and_leaves_room_for_a_whole_answ
     def characters(texts: Sequence[str]) -> list[int]:
         return [len(text) for text in texts]
 
-    whole = text_of(render(SCHEMA, said, codes))
+    whole = text_of(render(SCHEMA, said, codes).messages)
     assert lengths(SCHEMA, [said, said], codes, characters) == [len(whole)] * 2
     assert lengths(SCHEMA, [], codes, characters) == []
     assert room(4096) < 4096 - ANSWER_TOKENS  # the template takes its part

@@ -255,6 +255,7 @@ def test_no_text_of_anybodys_is_obeyed() -> None:
         "encoding",
         "naming",
         "method",
+        "mode",
     }
 
     def poison(value: object, name: str = "") -> object:

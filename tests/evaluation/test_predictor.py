@@ -13,6 +13,7 @@ from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError
 from evaluation.logprobs import read_answer, read_code
 from evaluation.predictor import (
+    Codes,
     Prediction,
     PredictorError,
     Sending,
@@ -175,7 +176,7 @@ def test_a_server_that_cannot_be_reached_is_an_error() -> None:
     async def asking() -> None:
         async with connect("http://127.0.0.1:9", timeout_s=2) as client:
             fast = Sending(attempts=2, backoff_s=0.001)
-            await VllmPredictor(client, "m", *CODES, sending=fast).predict(SCHEMA, TALK)
+            await VllmPredictor(client, "m", CODES, sending=fast).predict(SCHEMA, TALK)
 
     with pytest.raises(PredictorError, match="cannot be reached"):
         asyncio.run(asking())
@@ -186,7 +187,7 @@ def test_what_is_not_a_chat_completion_is_an_error(answer: Any) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
     client = httpx.AsyncClient(transport=transport, base_url="http://model")
     with pytest.raises(PredictorError, match="not a chat completion"):
-        asyncio.run(VllmPredictor(client, "m", *CODES).predict(SCHEMA, TALK))
+        asyncio.run(VllmPredictor(client, "m", CODES).predict(SCHEMA, TALK))
 
 
 def test_no_more_requests_are_open_than_allowed() -> None:
@@ -202,14 +203,14 @@ def test_no_more_requests_are_open_than_allowed() -> None:
 
     async def asking() -> None:
         client = httpx.AsyncClient(transport=httpx.MockTransport(slow), base_url="http://model")
-        few = VllmPredictor(client, "m", *CODES, concurrency=3)
+        few = VllmPredictor(client, "m", CODES, concurrency=3)
         await asyncio.gather(*(few.predict(SCHEMA, TALK) for _ in range(12)))
 
     asyncio.run(asking())
     assert most == 3
 
 
-MESSAGES = [{"role": "system", "content": ""}, {"role": "user", "content": "customer: hello"}]
+MESSAGES = [{"role": "system", "content": ""}, {"role": "user", "content": "<conversation>\ncustomer: hello"}]
 
 
 def test_a_prediction_survives_json_with_none_of_these_among_its_probabilities() -> None:
@@ -223,7 +224,7 @@ def test_a_prediction_survives_json_with_none_of_these_among_its_probabilities()
 def test_the_client_speaks_over_a_real_socket_with_or_without_v1_in_the_address() -> None:
     async def asking(address: str) -> Prediction:
         async with connect(address) as client:
-            return await VllmPredictor(client, "m", *CODES).predict(SCHEMA, TALK)
+            return await VllmPredictor(client, "m", CODES).predict(SCHEMA, TALK)
 
     with listening(FakeServer(always(says("A")))) as address:
         assert {asyncio.run(asking(address + suffix)).category for suffix in ("", "/v1", "/v1/")} == {
@@ -248,4 +249,4 @@ def test_codes_come_from_the_tokenizer_file(tmp_path: Path) -> None:
 
 def test_as_many_token_ids_as_codes_are_needed() -> None:
     with pytest.raises(ValueError, match="2 codes and 1 token ids"):
-        VllmPredictor(httpx.AsyncClient(), "m", ("A", "B"), (1,))
+        VllmPredictor(httpx.AsyncClient(), "m", Codes(("A", "B"), (1,)))

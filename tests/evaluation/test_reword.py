@@ -117,7 +117,9 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "schema.json").write_text(SCHEMA.model_dump_json())
     rows = (json.loads(c.model_dump_json()) for c in conversations())
     (tmp_path / "conversations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tokenizer = Tokenizer(WordLevel({"[UNK]": 0} | dict(zip(*CODES, strict=True)), unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        WordLevel({"[UNK]": 0} | dict(zip(CODES.texts, CODES.token_ids, strict=True)), unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     return tmp_path

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evaluation.contract.parse import parse, settled
 from evaluation.contract.record import conversation_from_text
-from evaluation.predictor import Prediction, PredictorError
+from evaluation.predictor import Prediction, PredictorError, Sending
 from tests.evaluation.fake_server import FakeServer, Reply, predictor, says
 from tests.evaluation.shop import SCHEMA
 
@@ -89,7 +89,6 @@ def test_a_refused_stream_names_its_status() -> None:
 
 def test_headers_go_with_every_request() -> None:
     server = FakeServer(lambda _: Reply("Hard to say.", {"B": 0.7}))
-    asking = predictor(server)
-    asking.sending = asking.sending._replace(headers={"traceparent": "00-a-b-01"})
+    asking = predictor(server, sending=Sending(headers={"traceparent": "00-a-b-01"}))
     asyncio.run(asking.predict(SCHEMA, TALK))
     assert [headers["traceparent"] for headers in server.headers] == ["00-a-b-01"] * 2

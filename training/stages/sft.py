@@ -35,7 +35,7 @@ from training.artifacts import Finished, StageFailed
 from training.config import Sft, StageManifest
 from training.data import (
     Example,
-    Rendering,
+    Taught,
     Trace,
     balanced,
     draw_rendering,
@@ -43,7 +43,7 @@ from training.data import (
     read_left_out,
     read_texts,
     read_traces,
-    retarget,
+    taught,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
@@ -100,12 +100,18 @@ def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
     material = _material(manifest, stage)
     steps = _steps(stage, material.size)
     sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
-    lesson = _lessons(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
-    rows = _rows(manifest, stage, lesson, loaded, sharing)
-    at_once = sum(one.trace is None for one in lesson)
-    counts = {"traces": len(material.traces), "labels_at_once": len(material.labelled)}
-    shown = {"sequences": len(rows) * sharing, "at_once": at_once, "examples_per_schema": sharing}
-    return Lesson(rows, steps, sharing, counts | shown)
+    exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
+    rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
+    counts = {
+        "traces": len(material.traces),
+        "contradictory_traces": material.contradictory,
+        "labels_at_once": len(material.labelled),
+        "sequences": len(rows) * sharing,
+        "sequences_at_once": sum(one.trace is None for one in exercises),
+        "sequences_under_own_codes": kept_codes,
+        "examples_per_schema": sharing,
+    }
+    return Lesson(rows, steps, sharing, counts)
 
 
 def _text(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
@@ -124,7 +130,6 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     arguments = trainer_arguments(manifest, stage, lesson.steps)
     return SFTConfig(
         **arguments | {"per_device_train_batch_size": stage.micro_batch_size // lesson.sharing},
-        lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
         packing=False,
@@ -136,6 +141,7 @@ class Material(NamedTuple):
     """traces: by the id of their conversation. labelled: what answers at once are learned from."""
 
     traces: dict[str, Trace]
+    contradictory: int
     traced: list[Conversation]
     labelled: list[Conversation]
 
@@ -144,7 +150,7 @@ class Material(NamedTuple):
         return len(self.traced) + len(self.labelled)
 
 
-class Taught(NamedTuple):
+class Exercise(NamedTuple):
     """trace: None of what is answered at once."""
 
     conversation: Conversation
@@ -157,7 +163,7 @@ class Taught(NamedTuple):
 
 def _material(manifest: StageManifest, stage: Sft) -> Material:
     assert manifest.traces is not None
-    traces = read_traces(manifest.traces, manifest.category_schema)
+    traces, contradictory = read_traces(manifest.traces, manifest.category_schema)
     left_out = read_left_out(manifest.traces)
     labelled = read_labelled(manifest.conversations, manifest.category_schema, left_out).conversations
     by_id = {trace.id: trace for trace in traces}
@@ -167,41 +173,46 @@ def _material(manifest: StageManifest, stage: Sft) -> Material:
             FailureCode.no_traces, "traces and conversations do not belong together; make traces again"
         )
     share = stage.share_at_once
-    return Material(by_id, traced if share < 1 else [], labelled if share else [])
+    return Material(by_id, contradictory, traced if share < 1 else [], labelled if share else [])
 
 
-def _lessons(material: Material, stage: Sft, wanted: int, rng: random.Random) -> list[Taught]:
-    """wanted: examples, a multiple of the micro-batch; as many as the steps take, going round traces and labels."""
+def _exercises(material: Material, stage: Sft, wanted: int, rng: random.Random) -> list[Exercise]:
+    """wanted: a multiple of the micro-batch; as many as the steps take, going round traces and labels."""
     count = round(wanted * stage.share_at_once)
     reasoned = [
-        Taught(c, material.traces[c.id]) for c in _chosen(material.traced, stage, wanted - count, rng)
+        Exercise(c, material.traces[c.id]) for c in _chosen(material.traced, stage, wanted - count, rng)
     ]
-    at_once = [Taught(c, None) for c in _chosen(material.labelled, stage, count, rng)]
+    at_once = [Exercise(c, None) for c in _chosen(material.labelled, stage, count, rng)]
     return rng.sample(reasoned + at_once, wanted) if count else reasoned
 
 
 def _rows(
-    manifest: StageManifest, stage: Sft, lesson: list[Taught], loaded: Loaded, sharing: int
-) -> list[Row]:
+    manifest: StageManifest, stage: Sft, exercises: list[Exercise], loaded: Loaded, sharing: int
+) -> tuple[list[Row], int]:
+    """Also how many exercises kept the codes that their trace was written under."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
-    rows = []
-    for members in by_length(lesson, stage.micro_batch_size, sharing, lambda one: one.length, rng):
+    rows, kept_codes = [], 0
+    for members in by_length(exercises, stage.micro_batch_size, sharing, lambda one: one.length, rng):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
         rendering = draw_rendering(schema, pool, rng, perturb)
-        rows.append(row_of([_sequence(stage, loaded, schema, one, rendering) for one in members]))
-    return rows
+        sequences = []
+        for one in members:
+            example = rendering.example(one.conversation)
+            if one.trace is None:
+                sequences.append(at_once(loaded, example))
+                continue
+            target = _target(stage, one.trace, schema, example)
+            sequences.append(tokenise(loaded, target.example.prompt.messages, target.text))
+            kept_codes += not target.moved
+        rows.append(row_of(sequences))
+    return rows, kept_codes
 
 
-def _sequence(
-    stage: Sft, loaded: Loaded, schema: CategorySchema, taught: Taught, rendering: Rendering
-) -> Sequence:
-    example = rendering.example(taught.conversation)
-    if taught.trace is None:
-        return at_once(loaded, example)
+def _target(stage: Sft, trace: Trace, schema: CategorySchema, example: Example) -> Taught:
     if stage.reasoning:
-        return tokenise(loaded, example.prompt.messages, retarget(taught.trace, schema, example))
-    return tokenise(loaded, example.prompt.messages, f"{FAST_PREFIX} {example.gold_code}")
+        return taught(trace, schema, example)
+    return Taught(example, f"{FAST_PREFIX} {example.gold_code}", True)
 
 
 def at_once(loaded: Loaded, example: Example) -> Sequence:

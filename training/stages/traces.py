@@ -50,7 +50,7 @@ from training.deadline import Deadline
 from training.judge import Quality, judge, refusal
 from training.model import code_pool, load_tokenizer, load_writer, prompt_tokens, uses_bf16
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import TRACES, FailureCode
 from training.rollouts import Sampling, Watched, sample
 from training.settings import Precision
 from training.teachers import experts
@@ -246,7 +246,7 @@ def _finish(manifest: StageManifest, board: Board, account: Account, deadline: D
         )
     kept = [board.kept[key] for key in board.examples if key in board.kept]
     left_out = [{"id": key, LEFT_OUT: why} for key, why in board.left_out.items()]
-    write_jsonl(manifest.out / "traces.jsonl", [k.trace.as_row() for k in kept] + left_out)
+    write_jsonl(manifest.out / TRACES, [k.trace.as_row() for k in kept] + left_out)
     of_tried = count_by_category([e.gold for key, e in board.examples.items() if key in tried])
     of_kept = count_by_category([k.trace.category for k in kept])
     by_teacher = Counter(k.trace.teacher for k in kept)

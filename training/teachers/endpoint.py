@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import httpx
 
+from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import EndpointTeacher
@@ -68,6 +69,7 @@ class Endpoint:
     ):
         self._teacher, self._transport = teacher, transport
         self._account, self._answers = account or Account(), answers or Answers(None)
+        self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
 
     def answers(
@@ -137,7 +139,7 @@ class Endpoint:
         for attempt in range(teacher.attempts):
             await self._turn()
             try:
-                response = await client.post("chat/completions", json=body)
+                response = await self._post(client, body)
             except httpx.TransportError:
                 response = None
             if response is not None and response.status_code in (401, 403, 404):
@@ -153,6 +155,15 @@ class Endpoint:
             if attempt + 1 < teacher.attempts:
                 await asyncio.sleep(_wait_s(response, attempt))
         return None
+
+    async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+        """A server that turns out to refuse a system message is sent none from then on."""
+        without = body | {"messages": folded(body["messages"])}
+        response = await client.post("chat/completions", json=body if self._system_role else without)
+        if self._system_role and response.status_code in (400, 422) and is_about_roles(response.text):
+            response = await client.post("chat/completions", json=without)
+            self._system_role = not response.is_success
+        return response
 
     async def _turn(self) -> None:
         if self._teacher.requests_per_minute is None:

@@ -47,7 +47,11 @@ class Expert(BaseModel):
             return _with_codes(self.text, schema, codes)
         if len(self.codes) != len(schema.answers):
             raise ValueError(f"it has {len(self.codes)} codes, and the schema {len(schema.answers)} answers")
-        return retarget(self._trace(self.text, self.codes, example), schema, example)
+        trace = Trace(self.id, example.prompt.messages, self.text, self.codes, example.gold, "", 0)
+        text = retarget(trace, schema, example)
+        if text is None:
+            raise ValueError("which of its words are codes cannot be told, or it contradicts itself")
+        return text
 
     def _problem(self, example: Example) -> problems.Example:
         decider = self.criterion or (NONE_TEXT if example.gold is None else None)
@@ -60,9 +64,6 @@ class Expert(BaseModel):
         verdict = problems.Verdict(example.gold, decider, aside)
         quote = self.quote.replace('"', "").strip()
         return problems.Example(example.conversation, (quote,), self.gist, verdict)
-
-    def _trace(self, text: str, codes: tuple[str, ...], example: Example) -> Trace:
-        return Trace(self.id, [], text, codes, example.gold, "", 0)
 
 
 def read(files: Sequence[Path]) -> list[tuple[str, Expert]]:

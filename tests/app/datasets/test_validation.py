@@ -9,12 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from app.datasets import reading, repository, tasks
+from app.datasets import repository, tasks
 from app.db.session import transaction
 from app.jobs import runner
 from app.jobs import service as jobs
 from app.models.jobs import JobKind, JobState
 from app.schemas import service as schemas
+from evaluation.formats import reader
 from tests.app.datasets.conftest import Product, jsonl, row
 from tests.app.datasets.steps import all_of, check_counts
 
@@ -140,11 +141,11 @@ async def test_no_group_straddles_a_split_in_a_large_file(product: Product) -> N
 
 
 HOPELESS = {
-    "nothing": (b"\n\n", "no_conversation", "it is empty", 0),
+    "nothing": (b"\n\n", "no_conversation", "is empty", 0),
     "only bad rows": (b"{}\n[]\n", "no_conversation", "reject file", 2),
-    "torn gzip": (gzip.compress(jsonl(*MIXED))[:-4], "not_whole_gzip", "upload it again", 0),
+    "torn gzip": (gzip.compress(jsonl(*MIXED))[:-4], "not_whole_gzip", "send it again", 0),
     "bomb": (gzip.compress(b" " * (4 << 20)), "unpacks_too_large", "100 times", 0),
-    "zip": (b"PK\x03\x04....", "unknown_form", "zip", 0),
+    "zip": (b"PK\x03\x04....", "not_whole_workbook", "save it as CSV", 0),
 }
 
 
@@ -170,7 +171,7 @@ async def test_a_file_without_a_good_row_says_what_to_do_and_another_may_follow(
 
 async def test_what_an_earlier_file_left_in_the_storage_is_removed(product: Product) -> None:
     dataset_id = await product.dataset()
-    for content in (b"{}\n", b"[]\n"):
+    for content in (b"{}\n", b"{}\n{}\n"):
         await product.put(dataset_id, content)
         await product.work(dataset_id)
     folder = product.settings.home / "storage" / f"tenants/{product.scope.tenant_id}/datasets/{dataset_id}"
@@ -185,7 +186,7 @@ async def test_what_an_earlier_file_left_in_the_storage_is_removed(product: Prod
 async def test_too_many_rejects_stop_the_reading_and_are_kept(
     product: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "MAX_REJECTS", 20)
+    monkeypatch.setattr(reader, "MAX_REJECTS", 20)
     dataset_id = await product.dataset()
     await product.put(dataset_id, jsonl(*MIXED) + b"{\n" * 1000)
     await product.work(dataset_id)

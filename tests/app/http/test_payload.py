@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError
 
-from app.payload import MAX_DEPTH, Name, Payload, unstorable
+from app.payload import Name, Payload, unstorable
+from evaluation.contract.strict_json import MAX_DEPTH
 
 
 class Order(Payload):

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from app.gunzip import Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.formats.gunzip import Limits, NotWhole, UnpacksTooLarge, unpacked
 
 
 def joined(packed: bytes, max_bytes: int = 1 << 30) -> bytes:

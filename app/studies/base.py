@@ -1,0 +1,129 @@
+"""What a base can do as it stands: asked through vLLM, with reasons and at once, before a tenant's first label.
+
+A forced read is no readable answer: the model did not write it of its own accord. Intervals are Wilson's at 95 %; four
+utterances share a drawing of unseen intents, which the intervals do not know.
+"""
+
+import asyncio
+import tempfile
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.table import Table
+
+from app.pipeline.console import Progress
+from app.serving.base import Base
+from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.settings import Settings
+from app.studies.base_items import TENANT, Item, Paper
+from evaluation.contract.mode import Mode
+from evaluation.contract.render import render
+from evaluation.measures import Measure, rate
+from evaluation.predictor import Codes, Prediction, VllmPredictor, load_codes
+from training.teachers.privileged import Hint, HintKind, with_hint
+
+Measured = dict[str, dict[str, Measure]]  # by mode, by what was asked
+MODES = (Mode.reasoned, Mode.fast)
+
+
+class Asked(NamedTuple):
+    """given: the answer; readable: whether the model itself wrote a code of the schema."""
+
+    given: str | None
+    readable: bool
+
+
+def measure(asked: Paper, base: Base, settings: Settings, progress: Progress) -> Measured:
+    codes = load_codes(base.folder, max(len(item.schema.answers) for item in asked.items))
+    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
+        log = Path(folder) / "vllm.log"
+        with serving(
+            base.folder, log, settings, lambda _passed: progress.update("start vLLM", 0, None)
+        ) as vllm:
+            progress.end("start vLLM")
+            work = _all(asked, codes, vllm.endpoint, settings, progress)
+            return asyncio.run(while_alive(vllm, work))
+
+
+def table(measured: Measured) -> Table:
+    shown = Table("asked of the base", *measured, "n")
+    for name in next(iter(measured.values())):
+        cells = [_cell(of_mode[name]) for of_mode in measured.values()]
+        shown.add_row(name, *cells, str(next(iter(measured.values()))[name].n))
+    return shown
+
+
+def as_json(measured: Measured) -> dict[str, dict[str, object]]:
+    """With the tenants together under `tenants`."""
+    shown: dict[str, dict[str, object]] = {}
+    for mode, of_mode in measured.items():
+        plain: dict[str, object] = {}
+        tenants: dict[str, object] = {}
+        for name, one in of_mode.items():
+            into, key = (tenants, name.removeprefix(TENANT)) if name.startswith(TENANT) else (plain, name)
+            into[key] = one.model_dump()
+        shown[mode] = plain | {"tenants": tenants}
+    return shown
+
+
+def _cell(one: Measure) -> str:
+    if one.value is None or one.ci95 is None:
+        return "–"
+    return f"{one.value:.3f} ({one.ci95[0]:.3f} to {one.ci95[1]:.3f})"
+
+
+async def _all(
+    asked: Paper, codes: Codes, endpoint: Endpoint, settings: Settings, progress: Progress
+) -> Measured:
+    measured: Measured = {}
+    async with endpoint.async_client() as client:
+        for mode in MODES:
+            predictor = VllmPredictor(client, BASE_NAME, codes, mode=mode, concurrency=settings.concurrency)
+            told = partial(progress.update, f"asked, {mode.value}", total=len(asked.items))
+            answers = await _answers(predictor, asked.items, settings.concurrency, told)
+            progress.end(f"asked, {mode.value}")
+            measured[mode.value] = _measures(asked, answers)
+    return measured
+
+
+async def _answers(
+    predictor: VllmPredictor, items: list[Item], concurrency: int, told: "partial[None]"
+) -> list[Asked]:
+    """In the order of the items; in that order too they are asked, so that a schema's prompt is read once."""
+    places = asyncio.Semaphore(concurrency)
+    answered = 0
+
+    async def one(item: Item) -> Asked:
+        nonlocal answered
+        async with places:
+            found = await _predicted(predictor, item)
+        answered += 1
+        told(done=answered)
+        readable = found.failure is None and not found.forced_read
+        return Asked(found.category if found.failure is None else "", readable)
+
+    return await asyncio.gather(*(one(item) for item in items))
+
+
+async def _predicted(predictor: VllmPredictor, item: Item) -> Prediction:
+    if item.told is None:
+        return await predictor.predict(item.schema, item.conversation)
+    prompt = render(item.schema, item.conversation, predictor.codes)
+    code = prompt.codes[item.schema.answers.index(item.gold)]
+    hinted = with_hint(prompt, Hint(HintKind.criterion, code, item.told, ""))
+    return await predictor.answer(prompt._replace(messages=hinted), item.schema, item.conversation)
+
+
+def _measures(asked: Paper, answers: list[Asked]) -> dict[str, Measure]:
+    right: dict[str, list[bool]] = defaultdict(list)
+    for item, answer in zip(asked.items, answers, strict=True):
+        for part in item.parts:
+            right[part].append(answer.given == item.gold)
+    found = {part: rate(sum(of_part), len(of_part)) for part, of_part in right.items()}
+    alike = sum(answers[one].given == answers[two].given for one, two in asked.twins)
+    found["reworded_agreement"] = rate(alike, len(asked.twins))
+    plain = [answer for item, answer in zip(asked.items, answers, strict=True) if item.told is None]
+    found["readable"] = rate(sum(answer.readable for answer in plain), len(plain))
+    return dict(sorted(found.items()))

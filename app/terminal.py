@@ -1,0 +1,26 @@
+"""The terminal, as every command of the product writes to it."""
+
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from evaluation.contract.text import harmless
+
+
+class Terminal(Console):
+    """Whatever is printed, strangers' text in it moves no cursor, turns no line round and becomes no picture. Only
+    Rich's own styles act.
+    """
+
+    def __init__(self, file: TextIO | None = None, *, stderr: bool = False, soft_wrap: bool = True):
+        super().__init__(file=file, stderr=stderr, highlight=False, soft_wrap=soft_wrap, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        return _harmless(super().render(renderable, options))
+
+
+def _harmless(segments: Iterable[Segment]) -> Iterator[Segment]:
+    for segment in segments:
+        yield segment if segment.control else segment._replace(text=harmless(segment.text))
