@@ -6,7 +6,7 @@ import hmac
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
@@ -32,13 +32,6 @@ class Position(NamedTuple):
 
     at: datetime
     id: UUID
-
-
-class Dated(Protocol):
-    @property
-    def created_at(self) -> Any: ...
-    @property
-    def id(self) -> Any: ...
 
 
 class Page(Answer, Generic[Item]):

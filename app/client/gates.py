@@ -177,7 +177,7 @@ def _meant(call: Call, gate: str | None, schema: str | None) -> str:
 
 def _newest(call: Call, schema: str) -> str:
     """Waits until it has been asked for. Raises: InputError."""
-    models = call.api.pages("/v1/models", 1, schema_id=schema)
+    models = call.api.pages("/v1/model-versions", 1, schema_id=schema)
     if not models:
         raise InputError("no model has been trained for this schema; `steerwise runs create` trains one")
     number = call.api.get(f"/v1/schemas/{schema}")["current_version"]

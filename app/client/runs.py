@@ -133,7 +133,7 @@ def list_models(call: Call, schema: OfSchema = None, limit: Limit = 50, everythi
         "adapter": lambda row: row["adapter_sha256"][:12],
         "created": when("created_at"),
     }
-    listed(call, "/v1/models", columns, limit, everything, schema_id=schema_id(call, schema))
+    listed(call, "/v1/model-versions", columns, limit, everything, schema_id=schema_id(call, schema))
 
 
 @models.command("show")
@@ -142,7 +142,7 @@ def show_model(
     call: Call, model: Annotated[str, typer.Argument(metavar="MODEL", help="Its id.", parser=identity)]
 ) -> None:
     """One model version, with what every stage made and measured."""
-    found = call.api.get(f"/v1/models/{model}")
+    found = call.api.get(f"/v1/model-versions/{model}")
     call.answer(found, lambda: _model(found))
 
 

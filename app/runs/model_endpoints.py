@@ -9,7 +9,7 @@ from app.runs import repository, service
 from app.runs.dependencies import ModelId, OfSchema
 from app.runs.payloads import ModelOut
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/model-versions", tags=["models"])
 
 
 @router.get("", operation_id="list_models", responses=responses(NotFound))

@@ -78,7 +78,8 @@ def test_a_teacher_is_measured_before_it_teaches_and_nothing_changes_by_it(
     plain = whole(tenant, base, tmp_path / "plain", traces, max_new_tokens=40)
     metrics = whole(tenant, base, tmp_path / "measured", traces, max_new_tokens=40, preflight=6)
     assert metrics["preflight_prompts"] == 6
-    assert 0 <= metrics["preflight_student_right"] <= 1 and 0 <= metrics["preflight_teacher_right"] <= 1
+    rights = [metrics[f"preflight_{who}_right"] * 6 for who in ("student", "teacher")]
+    assert rights == pytest.approx([round(right) for right in rights], abs=1e-3)
     assert metrics["preflight_teacher_kl_to_base"] > 0
     gain = metrics["preflight_teacher_right"] - metrics["preflight_student_right"]
     assert metrics["preflight_worth_it"] is (gain >= 0.05)

@@ -97,7 +97,27 @@ def test_every_step_says_how_answers_spread(bench: Bench) -> None:
     assert len(steps) == 2
     for name in ("entropy", "reward_std", "label_accuracy", "top_answer_share", "paired_bonus"):
         assert all(step[name] is not None for step in steps), name
-    assert all(0 < step["top_answer_share"] <= 1 for step in steps)
+
+
+def test_answers_are_counted_by_what_they_say_and_not_by_their_words(bench: Bench) -> None:
+    manifest = bench.manifest("rewarder")
+    assert isinstance(manifest.stage, Rl)
+    loaded = rl.load(manifest, manifest.stage)
+    [example, *_] = rl.examples_of(manifest, manifest.stage, loaded)
+    wrong = next(code for code in example.prompt.codes if code != example.gold_code)
+    texts = [
+        f"Sure.\nAnswer: {example.gold_code}",
+        f"Well.\nAnswer: {example.gold_code}",
+        f"No.\nAnswer: {wrong}",
+        "?",
+    ]
+    said: dict[str, float] = {}
+    rewarder = rl.Rewarder([example], loaded, pairs=False)
+    turns = [[{"content": text}] for text in texts]
+    rewards = rewarder(turns, [[loaded.tokenizer.eos_token_id]] * 4, [0] * 4, said.__setitem__)
+    assert (said["label_accuracy"], said["top_answer_share"]) == (0.5, 0.5)
+    assert rewarder.right == [True, True, False, False]
+    assert rewards[0] == rewards[1] > rewards[2] > rewards[3] == 0.0
 
 
 def test_the_stage_ends_where_the_budget_is_spent(bench: Bench) -> None:

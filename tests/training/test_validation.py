@@ -10,8 +10,10 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tests.training.shop import Tenant
+from training import validation
 from training.config import Sft, StageManifest
 from training.learning import Watch
+from training.model import load
 from training.progress import Events
 from training.stages import sft
 from training.validation import Mark, Validation
@@ -123,7 +125,29 @@ def test_a_stage_that_died_goes_on_with_what_it_knew(
     assert metrics["validated_step"] == 2 and same(left(manifest), first.weights[0])
 
 
-def test_an_examination_counts_right_answers_under_both_schemas_and_moves_no_random_number(
+def test_an_examination_counts_right_answers_under_each_of_the_two_schemas(
+    manifest: StageManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(manifest.stage, Sft)
+    loaded = load(manifest, manifest.stage)
+    events = Events(manifest.out, "sft")
+    watch = Watch(manifest, manifest.stage, events)
+    examined = Validation(manifest, manifest.stage, loaded, watch, events)
+    asked = examined._asked
+    assert len(asked) % 2 == 0 and len(asked) >= 8
+
+    def scripted(_model: Any, prompts: list[list[int]], *_: Any) -> list[list[int]]:
+        """All are right under the tenant's schema, and one under a perturbed one; the others name no code."""
+        assert len(prompts) == len(asked)
+        right = [number % 2 == 0 or number == 1 for number in range(len(asked))]
+        texts = [f"Sure.\nAnswer: {e.gold_code if ok else '?'}" for e, ok in zip(asked, right, strict=True)]
+        return [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+
+    monkeypatch.setattr(validation, "sample", scripted)
+    assert examined._shares(loaded.model) == (1.0, 2 / len(asked))
+
+
+def test_an_examination_moves_no_random_number(
     tenant: Tenant, base: Path, traces: Path, tmp_path: Path
 ) -> None:
     examined = made(tenant, base, traces, tmp_path / "examined")
@@ -134,9 +158,6 @@ def test_an_examination_counts_right_answers_under_both_schemas_and_moves_no_ran
     events = [json.loads(line) for line in (examined.out / "events.jsonl").read_text().splitlines()]
     found = [event for event in events if "validation_accuracy" in event]
     assert [event["step"] for event in found] == [2, 4, 6]
-    assert all(
-        0 <= event[name] <= 1 for event in found for name in ("validation_accuracy", "validation_perturbed")
-    )
 
     def losses(out: Path) -> list[float]:
         lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]

@@ -75,7 +75,7 @@ async def test_a_run_goes_through_its_stages_and_ends_in_a_model_version(shop: S
     assert model["adapter_sha256"] == model["stages"][-1]["sha256"]
     assert model["answer_tokens"] == ANSWER_TOKENS
     assert len({stage["sha256"] for stage in model["stages"]}) == 4
-    assert (await shop.stranger.get(f"/v1/models/{model['id']}")).status_code == 404
+    assert (await shop.stranger.get(f"/v1/model-versions/{model['id']}")).status_code == 404
     await check_artifacts(shop, model)
     log = await shop.client.get(f"/v1/runs/{run['id']}/stages/sft/log")
     assert "=== start 1 ===" in log.text and "sft reads train.jsonl" in log.text
