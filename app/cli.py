@@ -44,7 +44,9 @@ cli.add_typer(asking)
 def run(
     schema: Annotated[Path, typer.Option(help="The category schema, JSON.")],
     conversations: Annotated[Path, typer.Option(help="Labelled conversations; its bytes say in which form.")],
-    out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output directory; the same one again goes on where it stopped.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     base: Annotated[
         str | None,
@@ -61,8 +63,17 @@ def run(
     reworded: Annotated[
         list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long it would take here, and how much memory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: JSON.")] = False,
 ) -> None:
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
+    if out is None and not estimate:
+        raise typer.BadParameter("name an output directory", param_hint="--out")
+    if as_json and not estimate:
+        raise typer.BadParameter("it belongs to --estimate; a run leaves report.json", param_hint="--json")
+    from app.pipeline import estimate as estimation
     from app.pipeline import job
     from app.pipeline.files import read_inputs
     from app.runs.presets import plan
@@ -71,7 +82,14 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed, mode)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        if out is None or estimate:
+            told = job.estimated(asked)
+            if as_json:
+                say(json_text(told, indent=2))
+            else:
+                Terminal(soft_wrap=False).print(estimation.table(told))
+            return
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.atomic_files import write_whole
+from training.deadline import TimeUp
 from training.protocol import CHECKPOINTS, COMPLETE, RESULT, FailureCode
 
 
@@ -74,6 +75,12 @@ def failure_of(error: BaseException) -> StageFailed:
     """The named failure that an exception stands for."""
     if isinstance(error, StageFailed):
         return error
+    if isinstance(error, TimeUp):
+        return StageFailed(
+            FailureCode.no_time,
+            "max_seconds passed before the stage had made one step; raise the stage's max_seconds, or lower its "
+            "batch_size",
+        )
     text = f"{type(error).__name__}: {error}"
     if _is_told_to_stop(error):
         return StageFailed(

@@ -6,7 +6,7 @@ stops before its step.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
@@ -217,6 +217,8 @@ def estimated(how: Estimation, terms: Terms, written: Written) -> Tensor:
             )
         case Estimator.rao_blackwellized:
             loss_BT = rao_blackwellized_reverse_kl(before_BT * spread(terms.divergences_N), logps_BT)
+        case _:
+            assert_never(how.estimator)
     return loss_BT[chosen_BT]
 
 

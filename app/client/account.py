@@ -41,6 +41,10 @@ Fallback = Annotated[
 AbstainBelow = Annotated[
     float | None, typer.Option(help="Answers with a lower confidence name no category.", min=0, max=1)
 ]
+Redact = Annotated[
+    bool | None,
+    typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
+]
 Quota = Annotated[int | None, typer.Option(help="For uploads, in MiB.", min=0)]
 
 
@@ -139,10 +143,11 @@ def create_tenant(
     fallback: Fallback = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
+    redact: Redact = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, mode, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -167,10 +172,11 @@ def change_tenant(
     never_abstain: Annotated[
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
     ] = False,
+    redact: Redact = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, mode, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -226,6 +232,7 @@ def _settings(
     serve_edits: str | None,
     fallback: str | None,
     mode: Mode | None,
+    redact: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,
 ) -> dict[str, Any]:
@@ -233,6 +240,7 @@ def _settings(
         "serve_edits": serve_edits,
         "fallback": fallback,
         "mode": None if mode is None else mode.value,
+        "redact": redact,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
@@ -253,6 +261,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
                 "mode": tenant["mode"],
+                "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),

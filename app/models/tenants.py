@@ -1,6 +1,6 @@
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, String
+from sqlalchemy import BigInteger, CheckConstraint, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id, choice
@@ -35,6 +35,7 @@ class Tenant(Base):
     serve_edits: Mapped[ServeEdits] = mapped_column(choice(ServeEdits), default=ServeEdits.after_gate)
     fallback: Mapped[Fallback] = mapped_column(choice(Fallback), default=Fallback.none, server_default="none")
     mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
+    redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
     created_at: Mapped[CreatedAt]

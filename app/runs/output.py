@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +97,21 @@ def write_inputs(output: Output, inputs: Inputs) -> Path:
         if inputs.splits[split]:
             write_whole(folder / f"{split}.jsonl", jsonl(inputs.splits[split]))
     return folder
+
+
+def keep_files(output: Output, files: Sequence[Path]) -> tuple[Path, ...]:
+    """Copies, each in a folder named after its content. Raises: InputError."""
+    kept = []
+    for file in files:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}") from None
+        folder = output.root.resolve() / "inputs" / hashlib.sha256(content).hexdigest()[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / file.name, content)
+        kept.append(folder / file.name)
+    return tuple(kept)
 
 
 def validation_in(folder: Path, inputs: Inputs, stage: BaseModel) -> Path | None:

@@ -48,7 +48,9 @@ class Way(NamedTuple):
 
 def _ways(steps: int) -> tuple[Way, ...]:
     return (
-        Way("sft", "run", {"kind": "sft", "max_steps": steps, **_LEARNING}, 32),
+        Way(
+            "sft", "run", {"kind": "sft", "max_steps": steps, "at_once": 0, "perturb": False, **_LEARNING}, 32
+        ),
         Way("sdft", "run", {"kind": "distill", "steps": steps, **_LEARNING}, 32),
         Way("rl", "run", {**_RL, "steps": steps}, 64),
         Way("rl_by_trl", "yardstick", {**_RL, "steps": steps}, 64),

@@ -23,6 +23,10 @@ _MODE = (
     "How a model is measured, and so served, unless a request for a gate says otherwise: `reasoned`, or `fast`, the "
     "code at once."
 )
+_REDACT = (
+    "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
+    "file once its rows are taken. What is there already stays as it is."
+)
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
 
@@ -31,6 +35,7 @@ class TenantIn(Payload):
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
     mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
@@ -43,6 +48,7 @@ class TenantPatch(Payload):
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
     mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES,
@@ -68,6 +74,7 @@ class TenantOut(Answer):
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
     mode: Mode = Field(description=_MODE, examples=["reasoned"])
+    redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
