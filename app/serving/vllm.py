@@ -211,6 +211,11 @@ def cpu_engine(settings: Settings, cores: int) -> str:
 
 
 def dtype(settings: Settings) -> str:
+    """As the processor has it.
+
+    [measured: 24 answers of a model of 135 M parameters cost 8.8 s of processor time in bfloat16 with AVX-512 BF16 and
+    13.6 s in float32; without such units bfloat16 is ten times slower than float32]
+    """
     if settings.on_gpu or settings.vllm_dtype != "auto":
         return settings.vllm_dtype
     return "bfloat16" if processor.has_bf16() else "float32"
