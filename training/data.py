@@ -30,6 +30,7 @@ from training.teachers.privileged import (
 T = TypeVar("T")
 
 NO_CATEGORY = "none_of_these"  # the answer that no category fits, where counts are named
+LEFT_OUT = "left_out"  # in a row of a traces.jsonl that is no trace: why its conversation is not learned from
 
 
 class Example(NamedTuple):
@@ -81,16 +82,26 @@ class Trace(NamedTuple):
         return {**self._asdict(), "codes": list(self.codes)}
 
 
-def read_labelled(path: Path, schema: CategorySchema) -> Labelled:
-    """Raises: StageFailed where there is no file or not one labelled conversation."""
+def read_labelled(path: Path, schema: CategorySchema, left_out: frozenset[str] = frozenset()) -> Labelled:
+    """left_out: ids of conversations that are passed over.
+
+    Raises: StageFailed where there is no file or not one labelled conversation.
+    """
     parsed = parse_jsonl(_read(path), schema)
-    labelled = [c for c in parsed.conversations if c.labelled]
+    labelled = [c for c in parsed.conversations if c.labelled and c.id not in left_out]
     if not labelled:
         reason = f"; line {parsed.rejects[0].line}: {parsed.rejects[0].reason}" if parsed.rejects else ""
         raise StageFailed(
             FailureCode.no_examples, f"{path} has no conversation with a label of this schema{reason}"
         )
-    return Labelled(labelled, len(parsed.rejects), len(parsed.conversations) - len(labelled))
+    unlabelled = sum(not c.labelled for c in parsed.conversations)
+    return Labelled(labelled, len(parsed.rejects), unlabelled)
+
+
+def read_left_out(path: Path | None) -> frozenset[str]:
+    """Ids of the conversations in a traces.jsonl that are not to be learned from, whose labels are in doubt."""
+    rows = [] if path is None else map(json.loads, _read(path).splitlines())
+    return frozenset(row["id"] for row in rows if LEFT_OUT in row)
 
 
 class Traces(NamedTuple):
@@ -105,6 +116,8 @@ def read_traces(path: Path, schema: CategorySchema) -> Traces:
     traces, contradictory = [], 0
     for line in _read(path).splitlines():
         row = json.loads(line)
+        if LEFT_OUT in row:
+            continue
         known = {name: row[name] for name in Trace._fields}
         trace = Trace(**(known | {"codes": tuple(row["codes"])}))
         if trace.category not in schema.answers or len(trace.codes) != len(schema.answers):

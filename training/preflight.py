@@ -13,7 +13,7 @@ from training.padding import left_padded, right_padded
 from training.progress import Events
 from training.projection import Compared, terms_of
 from training.rewards import is_right
-from training.rollouts import sample
+from training.rollouts import UNWATCHED, sample
 
 if TYPE_CHECKING:
     from training.stages.distill import Trainer
@@ -62,7 +62,12 @@ def _said(measured: dict[str, Any]) -> str:
 def _written(trainer: "Trainer", model: Any, prompts: list[Any]) -> list[list[int]]:
     tokenizer = trainer.processing_class
     tokens = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
-    return sample(model, tokens, 1, trainer.sampling, trainer.eos_token_ids, tokenizer.pad_token_id)
+    pad, watch = tokenizer.pad_token_id, trainer.watch
+    watched = UNWATCHED if watch is None else watch.watched
+    written = sample(model, tokens, 1, trainer.sampling, trainer.eos_token_ids, pad, watched)
+    if watch is not None:
+        watch.check()
+    return written
 
 
 def _right(trainer: "Trainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:

@@ -1,5 +1,6 @@
 """Conversations and labels one by one, after or instead of a file."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,9 +20,11 @@ from app.models.datasets import Conversation, ConversationBand, Dataset, Dataset
 from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.tenants import service as tenants
 from evaluation.contract import record
 from evaluation.contract.record import unknown_label
 from evaluation.contract.schema import CategorySchema, conditions
+from evaluation.formats.redaction import redacted
 
 
 class ConversationDiffers(Conflict):
@@ -68,6 +71,8 @@ async def append(
     Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound.
     """
     dataset = await _open(session, scope, dataset_id)
+    if (await tenants.get(session, scope)).redact:
+        given = _without_personal_data(given)
     there = await repository.conversation_named(session, scope, dataset_id, given.id)
     if there is not None:
         return await _same(session, scope, there, given)
@@ -256,6 +261,11 @@ async def _label(
     session.add(label)
     await session.flush()
     return label
+
+
+def _without_personal_data(given: record.Conversation) -> record.Conversation:
+    messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
+    return given.model_copy(update={"messages": messages})
 
 
 def messages_of(given: record.Conversation) -> list[dict[str, Any]]:

@@ -97,6 +97,10 @@ class Findings(Answer):
         description="Columns, keys, sheets and sections that nobody reads, one sentence each.",
         examples=[["column `intent` is not read (940 with something in it)"]],
     )
+    redacted: dict[str, int] = Field(
+        description="How much personal data of each kind was taken out, where the tenant wants that.",
+        examples=[{"email": 12}],
+    )
     problem: str | None = Field(
         description="Why nothing of the file can be used; null: some of it can.", examples=[None]
     )
@@ -146,6 +150,7 @@ def findings(
         contradictions=arrivals.contradicting,
         contradicting=[_example(those) for those in _disputed(good)[:MAX_EXAMPLES]],
         not_read=list(reader.unread.sentences()),
+        redacted=dict(reader.redacted),
         problem=problem,
     )
 

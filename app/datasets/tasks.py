@@ -1,5 +1,6 @@
 """The job that makes conversations of an uploaded file. Nothing of it shows before it has been read to its end."""
 
+import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -26,6 +27,8 @@ from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.models.datasets import Conversation, ConversationBand, DatasetState, Label, LabelSource
 from app.models.jobs import Job, JobKind
+from app.storage import Storage
+from app.tenants import service as tenants
 from evaluation.contract import record
 from evaluation.contract.record import Reject
 from evaluation.formats.incoming import Unreadable
@@ -47,7 +50,10 @@ class Problem(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What the job begins with. labels: what they are checked against. check_only: nothing is to be taken."""
+    """What the job begins with. labels: what they are checked against. check_only: nothing is to be taken.
+
+    redact: personal data is taken out, and the file goes once its rows are taken.
+    """
 
     dataset_id: UUID
     schema_id: UUID
@@ -55,6 +61,7 @@ class Work(NamedTuple):
     key: str
     labels: Definitions
     check_only: bool
+    redact: bool
 
 
 class Reading(NamedTuple):
@@ -85,9 +92,10 @@ async def validate(context: JobContext) -> JobOutcome:
         found, state = Counts({}, Arrivals()), DatasetState.empty
     else:
         found, state = await _store(context, work, reading), DatasetState.ready
-    end = _End(work.dataset_id, state, found, reading.problem, rejects_key, reading.findings)
+    gone = work.key if work.redact and not work.check_only else None
+    end = _End(work.dataset_id, state, found, reading.problem, rejects_key, reading.findings, gone)
     result = {"state": end.state.value, "conversations": found.conversations, "rejected": reading.rejected}
-    return JobOutcome(result, apply=partial(_apply, context.scope, end))
+    return JobOutcome(result, apply=partial(_apply, context.scope, context.storage, end))
 
 
 async def _begin(context: JobContext) -> Work:
@@ -98,12 +106,13 @@ async def _begin(context: JobContext) -> Work:
         assert upload is not None and upload.completed_at is not None  # one transaction wrote it and the job
         dataset.state = DatasetState.validating
         labels = await service.definitions(session, context.scope, dataset.schema_id)
+        redact = (await tenants.get(session, context.scope)).redact
     gone = 1
     while gone:
         async with context.transaction() as session:
             gone = await repository.clear(session, context.scope, dataset.id)
     file = context.workdir / "upload"
-    return Work(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only)
+    return Work(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -114,7 +123,7 @@ def _read(context: JobContext, work: Work) -> Reading:
     good: list[Seen] = []
     shown: list[Reject] = []
     rejected, problem = 0, None
-    reader = Reader(work.file, work.labels.schema)
+    reader = Reader(work.file, work.labels.schema, redact=work.redact)
     with spool.open("wb") as spooled, rejects.open("wb") as refused:
         try:
             for one in _reported(context, reader):
@@ -227,19 +236,27 @@ def _label(work: Work, row: dict[str, Any], given: record.Conversation) -> dict[
 
 
 class _End(NamedTuple):
+    """file_gone: the key of the file where nothing of it may stay."""
+
     dataset_id: UUID
     state: DatasetState
     counts: Counts
     problem: Problem | None
     rejects_key: str | None
     findings: Findings
+    file_gone: str | None
 
 
-async def _apply(scope: TenantScope, end: _End, session: AsyncSession) -> None:
+async def _apply(scope: TenantScope, storage: Storage, end: _End, session: AsyncSession) -> None:
     dataset = await service.get(session, scope, end.dataset_id, lock=True)
     dataset.state, dataset.counts, dataset.rejects_uri = end.state, end.counts.stored, end.rejects_key
     dataset.problem = None if end.problem is None else end.problem._asdict()
     dataset.findings = end.findings.model_dump(mode="json")
+    if end.file_gone is not None:
+        upload = await repository.upload(session, scope, end.dataset_id)
+        assert upload is not None  # it was read
+        upload.key = ""
+        await asyncio.to_thread(storage.delete, end.file_gone)
 
 
 async def _gave_up(session: AsyncSession, job: Job) -> None:

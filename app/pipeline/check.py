@@ -63,6 +63,8 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     for one in found["contradicting"]:
         labels = " and ".join(category or "none of these" for category in one["categories"])
         yield f"  {one['text']} (ids {', '.join(one['ids'])}): {labels}"
+    if found["redacted"]:
+        yield f"taken out:       {', '.join(f'{kind} {n}' for kind, n in found['redacted'].items())}"
     yield from _listed("not read:", found["not_read"] or ["nothing"])
 
 

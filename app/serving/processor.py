@@ -15,7 +15,7 @@ def cores() -> int:
 def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
     """In hardware. A machine that does not say is taken to have none."""
     try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return False
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])

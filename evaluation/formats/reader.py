@@ -7,6 +7,7 @@ in pieces (Rasa's YAML, workbooks). Time is bounded because reading stops at MAX
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
@@ -20,6 +21,7 @@ from evaluation.formats.exports import LISTS, Context, Product, product_of
 from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
 from evaluation.formats.incoming import Incoming, Text, Unreadable, lines_of, not_text, text_of
 from evaluation.formats.pieces import Piece
+from evaluation.formats.redaction import redacted
 from evaluation.formats.unread import Unread, known, shortened
 
 MAX_CONVERSATIONS: Final = 250_000
@@ -41,7 +43,8 @@ class Reader:
 
     name: of the file as people know it; only exports that say there what they hold are read by it.
     form, meaning: what it was taken for, and what its columns or keys are, once reading has begun.
-    unread: what is lost, once it has ended. originals: where they are kept, our own objects as they came, in order.
+    unread: what is lost, once it has ended. redacted: how much personal data of each kind was taken out.
+    originals: where they are kept, our own objects as they came, in order.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Reader:
         name: str | None = None,
         *,
         keep_originals: bool = False,
+        redact: bool = False,
     ):
         self._incoming, self._schema = Incoming(path), schema
         self._name = (name or path.name).removesuffix(".gz")
@@ -59,14 +63,16 @@ class Reader:
         self.meaning: list[str] = []
         self.unread = Unread()
         self.originals: list[dict[str, Any]] = []
-        self._keeps, self._grouped = keep_originals, False
+        self.redacted: Counter[str] = Counter()
+        self._keeps, self._redacts, self._grouped = keep_originals, redact, False
 
     @property
     def progress(self) -> Progress:
         return Progress(self._incoming.read_bytes, self._incoming.total_bytes)
 
     def __iter__(self) -> Iterator[Conversation | Reject]:
-        return _bounded(conversations(self._rows(), self._schema))
+        rows = map(self._without_personal_data, self._rows()) if self._redacts else self._rows()
+        return _bounded(conversations(rows, self._schema))
 
     def _rows(self) -> Iterator[Row | Reject]:
         blocks = self._incoming.blocks()
@@ -99,6 +105,14 @@ class Reader:
                 yield from self._objects(pieces.listed(text.blocks, begin, line_end))
             case _:
                 assert_never(form)
+
+    def _without_personal_data(self, row: Row | Reject) -> Row | Reject:
+        """Before a row gets an id, which may be a hash of its text."""
+        messages = row.raw.get("messages") if isinstance(row, Row) and isinstance(row.raw, dict) else None
+        for message in messages if isinstance(messages, list) else ():
+            if isinstance(message, dict) and isinstance(message.get("text"), str):
+                message["text"] = redacted(message["text"], self.redacted)
+        return row
 
     def _describe(self, form: str) -> None:
         self.form = f"{form}, packed with gzip" if self._incoming.packed else form

@@ -145,4 +145,6 @@ def _text(value: Any) -> str:
 
 
 def _broken(error: Exception) -> Unreadable:
-    return Unreadable("not_whole_workbook", f"is torn or is no workbook ({type(error).__name__})")
+    return Unreadable(
+        "not_whole_workbook", f"is torn, or is no workbook ({type(error).__name__}); save it as CSV"
+    )

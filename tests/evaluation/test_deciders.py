@@ -272,8 +272,11 @@ def test_a_server_that_is_away_exits_4_and_nothing_is_written(
         (["--schema", "@tokenizer.json"], "categories"),
         (["--conversations", "@nowhere.jsonl"], "No such file"),
         (["--conversations", "@wrong.jsonl"], "2 rows cannot be used; line 2: category 'lamp' is not in the"),
-        (["--conversations", "@more.csv"], "what the columns note say would be lost"),
-        (["--conversations", "@other.csv"], "1 rows cannot be used; line 1: no column `text`"),
+        (["--conversations", "@more.csv"], "what is not read would be lost; give JSONL (column `note`"),
+        (
+            ["--conversations", "@other.csv"],
+            "has no column `text`; its first row must name the columns",
+        ),
         (["--conversations", "@latin.csv"], "not UTF-8"),
         (["--split", "validation"], "no label of the split validation is of a category with includes"),
         (["--samples", "0"], "--samples: 1 at least"),
@@ -289,7 +292,7 @@ def test_bad_input_is_named_before_anybody_is_asked(
         "\n".join([good, good.replace("parcel", "lamp").replace("p0", "p1"), "{oops"])
     )
     (files / "more.csv").write_text("text,category,note\nhe swore,parcel,x\n")
-    (files / "other.csv").write_text("text;category\nhe swore;parcel\n")
+    (files / "other.csv").write_text("words;category\nhe swore;parcel\n")
     (files / "latin.csv").write_bytes("text,category\nspät,parcel\n".encode("latin-1"))
     option, value = change
     server = FakeServer(teacher(Look()))

@@ -13,11 +13,12 @@ from datasets import Dataset
 from torch import Tensor
 
 from tests.training.shop import Tenant
-from training.artifacts import CHECKPOINTS, StageFailed
+from training.artifacts import StageFailed
 from training.config import Sft, StageManifest
 from training.data import read_traces
 from training.model import Loaded, load
 from training.progress import Events
+from training.protocol import CHECKPOINTS
 from training.stages import sft
 from training.tree_rows import Collator, Row
 

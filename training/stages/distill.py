@@ -49,6 +49,7 @@ from training.data import (
     hint_for,
     read_general,
     read_labelled,
+    read_left_out,
     read_traces,
     taught,
 )
@@ -96,6 +97,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     trainer = Trainer(
         stage=stage,
         external=external,
+        watch=watch,
         vllm=chosen(manifest, stage, loaded.model, longest, events) if stage.on_policy else None,
         model=loaded.model,
         args=_config(manifest, stage),
@@ -123,7 +125,8 @@ def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[
     """As many as the steps take, each prompt as often as it has rollouts, next to each other."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     traces = {t.id: t for t in read_traces(manifest.traces, schema).traces} if manifest.traces else {}
-    labelled = read_labelled(manifest.conversations, schema).conversations
+    left_out = read_left_out(manifest.traces)
+    labelled = read_labelled(manifest.conversations, schema, left_out).conversations
     if not stage.on_policy:
         labelled = [conversation for conversation in labelled if conversation.id in traces]
     pool = code_pool(loaded.tokenizer, len(schema.answers))
@@ -182,10 +185,15 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N completion tokens in a row."""
 
     def __init__(
-        self, stage: Distill, external: PreTrainedModel | None = None, vllm: Vllm | None = None, **kwargs: Any
+        self,
+        stage: Distill,
+        external: PreTrainedModel | None = None,
+        watch: Watch | None = None,
+        vllm: Vllm | None = None,
+        **kwargs: Any,
     ):
         self._stage, self._sharing, self._external = stage, sharing_of(stage), external
-        self.sampling, self.vllm = sampling_of(stage), vllm
+        self.sampling, self.watch, self.vllm = sampling_of(stage), watch, vllm
         self._given: list[list[int]] = []
         super().__init__(teacher_model=None, **kwargs)
 

@@ -36,7 +36,7 @@ from training import processes
 from training.artifacts import Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
-from training.data import Example, balanced, hint_for, make_example, read_labelled
+from training.data import Example, balanced, hint_for, make_example, read_labelled, read_left_out
 from training.head import check_head
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.losses import drawn_as_sequences, importance_weights
@@ -70,7 +70,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
         model=loaded.model,
         args=config_of(manifest, stage),
         reward_funcs=rewarder,
-        train_dataset=curriculum.dataset(events),
+        train_dataset=curriculum.dataset(events, watch),
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
@@ -92,7 +92,8 @@ def _check_share(stage: Rl) -> None:
 def examples_of(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
     """As many as the steps take, and several times as many where they are chosen among. A pair stands together."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
-    labelled = read_labelled(manifest.conversations, schema).conversations
+    left_out = read_left_out(manifest.traces)
+    labelled = read_labelled(manifest.conversations, schema, left_out).conversations
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     wanted = stage.prompts * (CANDIDATES if stage.rounds else 1)
     if not stage.pairs:
@@ -189,7 +190,8 @@ class Trainer(Writes, KeepsAdapters, GRPOTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens."""
 
     def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, vllm: Vllm | None = None, **kwargs: Any):
-        self._stage, self._rewarder, self._watch = stage, rewarder, watch
+        self._stage, self._rewarder = stage, rewarder
+        self._watch = self.watch = watch
         self._redirected = _ForwardRedirection()
         self.sampling, self.vllm = sampling_of(stage), vllm
         self._learned_from: dict[str, Any] | None = None

@@ -110,8 +110,7 @@ async def test_a_body_longer_than_its_range_is_refused(product: Product) -> None
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Content_Type": "application/json"}, 415),
-        ({"Content_Type": "text/csv; charset=utf-16"}, 415),
+        ({"Content_Type": "multipart/form-data; boundary=x"}, 415),
         ({"Content_Encoding": "br"}, 415),
         ({"Content_Range": "bytes 5-1/10"}, 422),
         ({"Content_Range": "lines 0-4/5"}, 422),

@@ -141,11 +141,11 @@ async def test_no_group_straddles_a_split_in_a_large_file(product: Product) -> N
 
 
 HOPELESS = {
-    "nothing": (b"\n\n", "no_conversation", "it is empty", 0),
+    "nothing": (b"\n\n", "no_conversation", "is empty", 0),
     "only bad rows": (b"{}\n[]\n", "no_conversation", "reject file", 2),
-    "torn gzip": (gzip.compress(jsonl(*MIXED))[:-4], "not_whole_gzip", "upload it again", 0),
+    "torn gzip": (gzip.compress(jsonl(*MIXED))[:-4], "not_whole_gzip", "send it again", 0),
     "bomb": (gzip.compress(b" " * (4 << 20)), "unpacks_too_large", "100 times", 0),
-    "zip": (b"PK\x03\x04....", "unknown_form", "zip", 0),
+    "zip": (b"PK\x03\x04....", "not_whole_workbook", "save it as CSV", 0),
 }
 
 
@@ -171,7 +171,7 @@ async def test_a_file_without_a_good_row_says_what_to_do_and_another_may_follow(
 
 async def test_what_an_earlier_file_left_in_the_storage_is_removed(product: Product) -> None:
     dataset_id = await product.dataset()
-    for content in (b"{}\n", b"[]\n"):
+    for content in (b"{}\n", b"{}\n{}\n"):
         await product.put(dataset_id, content)
         await product.work(dataset_id)
     folder = product.settings.home / "storage" / f"tenants/{product.scope.tenant_id}/datasets/{dataset_id}"
