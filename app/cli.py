@@ -44,7 +44,9 @@ cli.add_typer(asking)
 def run(
     schema: Annotated[Path, typer.Option(help="The category schema, JSON.")],
     conversations: Annotated[Path, typer.Option(help="Labelled conversations; its bytes say in which form.")],
-    out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output directory; the same one again goes on where it stopped.")
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.standard,
     base: Annotated[
         str | None,
@@ -61,8 +63,17 @@ def run(
     reworded: Annotated[
         list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
     ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long it would take here, and how much memory.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: JSON.")] = False,
 ) -> None:
     """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
+    if out is None and not estimate:
+        raise typer.BadParameter("name an output directory", param_hint="--out")
+    if as_json and not estimate:
+        raise typer.BadParameter("it belongs to --estimate; a run leaves report.json", param_hint="--json")
+    from app.pipeline import estimate as estimation
     from app.pipeline import job
     from app.pipeline.files import read_inputs
     from app.runs.presets import plan
@@ -71,7 +82,14 @@ def run(
     with _session() as (settings, progress):
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.Job(inputs, found, plan(preset, assign or ()), out, baselines, seed, mode)
+        asked = job.Job(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        if out is None or estimate:
+            told = job.estimated(asked)
+            if as_json:
+                say(json_text(told, indent=2))
+            else:
+                Terminal(soft_wrap=False).print(estimation.table(told))
+            return
         outcome = job.run(asked, settings, progress)
     raise typer.Exit(show_outcome(outcome.report, out))
 
@@ -95,14 +113,17 @@ def check_file(
 def classify(
     schema: Annotated[
         str,
-        typer.Option(help="With --model: a file, which may have been edited since. Without: id or name."),
+        typer.Option(help="A file, which may have been edited since; or id or name, of the product's."),
     ],
     model: Annotated[
         Path | None, typer.Option(help="The output directory of a run on files, or its folder `model`.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="One customer message.")] = None,
     conversation: Annotated[Path | None, typer.Option(help="A file of one conversation or of many.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="With --model: a vLLM that serves its base.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A schema file without --model: a base in place of the one that ships.")
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="A schema file: a vLLM that serves the base.")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
@@ -118,9 +139,9 @@ def classify(
     tenant: Tenant = None,
     profile: Profile = None,
 ) -> None:
-    """Answer conversations: with what is deployed for a schema, asking the API; or, with --model, with a model on
-    this disk, through a vLLM of its own."""
-    if model is None:
+    """Answer conversations: with what is deployed for a schema, asking the API; or, under a schema file, through a vLLM
+    of its own, with --model and a model on this disk, or without one label by the base as it stands."""
+    if model is None and not Path(schema).is_file():
         from app.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
@@ -129,9 +150,14 @@ def classify(
     from app.pipeline import classify as classification
 
     with _session() as (settings, progress):
-        asked = classification.read(model, Path(schema), text, conversation, mode)
+        question = classification.Question(Path(schema), text, conversation, mode)
+        if model is None:
+            name = base or settings.base
+            asked = classification.read_untrained(name, question, settings, progress)
+        else:
+            asked = classification.read(model, question)
         answered = classification.run(asked, base_url, settings, progress)
-    classification.show(answered, asked.schema, Terminal(), as_json=as_json)
+    classification.show(answered, asked, Terminal(), as_json=as_json)
 
 
 @cli.command()
@@ -169,20 +195,22 @@ def bench_base(
     data: Annotated[Path, typer.Option(help="The folder with corpus/ and tenants/.")] = Path(
         "../shared/data"
     ),
-    items: Annotated[int, typer.Option(min=20, help="Utterances under intents never trained.")] = 500,
-    of_tenant: Annotated[int, typer.Option(min=20, help="Test conversations of each tenant.")] = 150,
+    items: Annotated[int, typer.Option(min=4, help="Utterances under intents never trained.")] = 500,
+    of_business: Annotated[int, typer.Option(min=1, help="Conversations of each business.")] = 100,
+    of_tenant: Annotated[int, typer.Option(min=1, help="Test conversations of each tenant.")] = 150,
     seed: Seed = 0,
 ) -> None:
     """What the base can do as it stands, with reasons and at once, without one label of a tenant."""
     from app.serving.base import find_base
     from app.studies import base as study
-    from app.studies.base_items import paper
+    from app.studies.base_items import Counts, paper
 
     with _session() as (settings, progress):
         found = find_base(base or settings.base, settings.home, progress.note)
-        measured = study.measure(paper(data, items, of_tenant, seed), found, settings, progress)
+        asked = paper(data, Counts(items, of_business, of_tenant), seed)
+        measured = study.measure(asked, found, settings, progress)
     if as_json:
-        say(study.as_json(measured))
+        say(json_text(study.as_json(measured), indent=2))
     else:
         Terminal(soft_wrap=False).print(study.table(measured))
 
@@ -243,6 +271,28 @@ def bench_gate(
 
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
+    _measured(speed, study.table, as_json)
+
+
+@bench.command(name="vllm")
+def bench_vllm(
+    as_json: AsJson = False,
+    base: Annotated[
+        str | None,
+        typer.Option(help="A model folder or a Hugging Face name, in place of the base that ships."),
+    ] = None,
+    answers: Annotated[int, typer.Option(min=1, help="In each round.")] = 48,
+    in_flight: Annotated[int, typer.Option(min=1, help="Asked at once.")] = 24,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    mode: Annotated[Mode, typer.Option(help="With reasoning, or the code at once.")] = Mode.reasoned,
+) -> None:
+    """How fast a base answers through vLLM, as it is started on this machine."""
+    from app.serving.base import find_base
+    from app.studies import vllm_speed as study
+
+    with _session() as (settings, progress):
+        found = find_base(base or settings.base, settings.home, progress.note)
+        speed = study.measure(found, study.Asked(answers, in_flight, rounds, mode), settings, progress)
     _measured(speed, study.table, as_json)
 
 

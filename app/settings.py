@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     vllm_dtype: str = "auto"  # on a CPU: bfloat16 where the processor has it in hardware, else float32
     vllm_cpu_engine: str = Field(
         "auto", pattern="^(auto|in_process|separate)$"
-    )  # auto: in_process on few cores
+    )  # who computes: the engine, or a worker beside it
     vllm_start_timeout_s: float = Field(600, gt=0)
     vllm_stop_timeout_s: float = Field(20, ge=0)
     vllm_max_model_len: int = Field(4096, ge=256)

@@ -6,7 +6,6 @@ through `asyncio.to_thread`.
 """
 
 import errno
-import os
 import re
 import shutil
 import uuid
@@ -17,6 +16,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from app.errors import InputError, NoSpace
+from evaluation.atomic_files import whole
 
 MAX_KEY_LENGTH = 500
 # Ids, digests and our own file names; no part begins with a dot, so none is `..` and none is hidden.
@@ -107,32 +107,16 @@ def _s3() -> Any:
 
 
 def _write_whole(local: Path, place: Path) -> None:
-    temporary = _beside(place)
     try:
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with local.open("rb") as source, temporary.open("xb") as sink:
+        with local.open("rb") as source, whole(place, temporary=_beside(place)) as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(place)
-        _sync_folder(place.parent)
     except OSError as error:
         raise _as_ours(error) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is safe from a power cut only when its folder is on the disk too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _as_ours(error: OSError) -> Exception:

@@ -13,6 +13,7 @@ from evaluation.contract.perturb import IDENTITY
 from evaluation.measures import Measure
 from evaluation.policy import Bound, NotWorse, Policy
 from evaluation.report import Check, GateResult, Report, StageReport, Verdict
+from evaluation.statistics import paired_interval
 
 IN_WORDS = {
     "majority_over_selection": "over-selection of the largest category",
@@ -205,14 +206,26 @@ def _judge(measure: Measure, limit: _Limit) -> Judged:
     if measure.ci95 is None:
         return Judged(Verdict.incomplete, 2 * measure.n)
     value, bar = limit.sign * measure.value, limit.sign * limit.limit
-    low, high = sorted(limit.sign * end for end in measure.ci95)
+    low, high = sorted(limit.sign * end for end in _widened(measure, limit.widened))
     holds = value >= bar
     room = value - (bar - limit.slack) if holds else bar + limit.slack - value
-    reach = limit.widened * (value - low if holds else high - value)
+    reach = value - low if holds else high - value
     if reach <= room:
         return Judged(Verdict.passed if holds else Verdict.failed, None)
     # The width of an interval falls with the square root of the number of examples.
     return Judged(Verdict.incomplete, math.ceil(measure.n * (reach / room) ** 2 / 10) * 10)
+
+
+def _widened(measure: Measure, factor: float) -> tuple[float, float]:
+    """The interval that reaches so many times as many standard errors. Of pairs it is computed anew at that level."""
+    assert measure.value is not None and measure.ci95 is not None
+    if measure.paired is not None:
+        plain = NormalDist().inv_cdf((1 + _LEVEL) / 2)
+        held = paired_interval(*measure.paired, measure.n, 2 * NormalDist().cdf(factor * plain) - 1)
+        assert held is not None  # there are pairs
+        return held
+    low, high = (measure.value + factor * (end - measure.value) for end in measure.ci95)
+    return low, high
 
 
 def _interval(measure: Measure) -> str:

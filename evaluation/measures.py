@@ -16,18 +16,32 @@ from evaluation.contract import score
 from evaluation.contract.score import UNPARSABLE, Judged, Moved, NothingMeasured, Unparsable
 from evaluation.marks import Mark
 from evaluation.runner import Outcome
-from evaluation.statistics import Floats, Interval, Shifting, Statistic, clustered_interval, wilson_interval
+from evaluation.statistics import (
+    DIFFERENCE,
+    SHARE,
+    Floats,
+    Interval,
+    Shifting,
+    Statistic,
+    clustered_interval,
+    paired_interval,
+    wilson_interval,
+)
 from evaluation.suites.steerability import Suite
 
 Scored = TypeVar("Scored", Judged, Moved)
 
 
 class Measure(BaseModel):
-    """`value` None: nothing to measure, which is not 0."""
+    """`value` None: nothing to measure, which is not 0.
+
+    paired: of a difference over n independent pairs, how many were won and lost; its interval can be had at any level.
+    """
 
     value: float | None
     n: int
     ci95: tuple[float, float] | None
+    paired: tuple[int, int] | None = None
 
 
 Row: TypeAlias = tuple[str, Moved]  # with the id of its conversation
@@ -89,7 +103,7 @@ def share_of_moved(
 ) -> Measure:
     kept = [(conversation, moved) for conversation, moved in rows if counted(moved)]
     terms = np.array([[hit(moved), 1.0] for _, moved in kept], dtype=np.float64).reshape(-1, 2)
-    return _measure([c for c, _ in kept], [m for _, m in kept], score_of, terms, statistics.ratio)
+    return _measure([c for c, _ in kept], [m for _, m in kept], score_of, terms, statistics.ratio, SHARE)
 
 
 def flip_accuracy(rows: Sequence[Row]) -> Measure:
@@ -107,8 +121,7 @@ def override_rate(rows: Sequence[Row]) -> Measure:
 
 
 def accuracy(judged: dict[str, Judged]) -> Measure:
-    terms = np.array([[j.right, 1.0] for j in judged.values()], dtype=np.float64).reshape(-1, 2)
-    return _measure(list(judged), list(judged.values()), score.accuracy, terms, statistics.ratio)
+    return rate(sum(j.right for j in judged.values()), len(judged))
 
 
 def macro_f1(judged: dict[str, Judged]) -> Measure:
@@ -128,24 +141,31 @@ def macro_f1(judged: dict[str, Judged]) -> Measure:
 
 def over_selection(judged: dict[str, Judged]) -> Measure:
     largest = score.majority(list(judged.values())) if judged else None
-    rows = [[float(j.given == largest) - float(j.gold == largest), 1.0] for j in judged.values()]
-    terms = np.array(rows).reshape(-1, 2)
-    return _measure(list(judged), list(judged.values()), score.over_selection, terms, statistics.ratio)
+    return paired_difference([int(j.given == largest) - int(j.gold == largest) for j in judged.values()])
 
 
 def gain(now: dict[str, Judged], other: dict[str, Judged]) -> Measure:
     """Accuracy minus the other's on the same conversations, paired."""
     both = [conversation for conversation in now if conversation in other]
-    return mean_difference(both, [float(now[c].right) - float(other[c].right) for c in both])
+    return paired_difference([int(now[c].right) - int(other[c].right) for c in both])
+
+
+def paired_difference(differences: Sequence[int]) -> Measure:
+    """Of independent pairs, each won (1), lost (-1) or neither (0)."""
+    won, lost, n = differences.count(1), differences.count(-1), len(differences)
+    interval = paired_interval(won, lost, n)
+    return Measure(
+        value=(won - lost) / n if n else None, n=n, ci95=interval, paired=(won, lost) if n else None
+    )
 
 
 def mean_difference(conversations: Sequence[str], differences: Sequence[float]) -> Measure:
-    """conversations: of each difference, the one that it comes from."""
+    """conversations: of each difference, the one that it comes from; some have several."""
     terms = np.array([[difference, 1.0] for difference in differences]).reshape(-1, 2)
     return Measure(
         value=fmean(differences) if differences else None,
         n=len(differences),
-        ci95=clustered_interval(conversations, terms, statistics.ratio),
+        ci95=clustered_interval(conversations, terms, statistics.ratio, ends=DIFFERENCE),
     )
 
 
@@ -188,10 +208,11 @@ def _measure(
     score_of: Callable[[Sequence[Scored]], float],
     terms: Floats,
     statistic: Statistic,
+    ends: tuple[float, float] | None = None,
 ) -> Measure:
     try:
         value = score_of(scored)
     except NothingMeasured:
         return Measure(value=None, n=len(scored), ci95=None)
-    interval: Interval | None = clustered_interval(clusters, terms, statistic)
+    interval: Interval | None = clustered_interval(clusters, terms, statistic, ends=ends)
     return Measure(value=value, n=len(scored), ci95=interval)

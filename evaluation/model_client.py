@@ -1,7 +1,6 @@
 """Chat completions over HTTP from any OpenAI-compatible server: repeated where it is overloaded, whole or in chunks."""
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -12,11 +11,10 @@ from pydantic_core import from_json
 
 from evaluation import completions, event_stream
 from evaluation.completions import Completion, PredictorError
-from evaluation.contract.chat import folded
+from evaluation.contract.chat import folded, is_about_roles
 
 ROUTE = "/v1/chat/completions"
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
-_ABOUT_ROLES = re.compile(r"\b(?:system|roles?)\b", re.IGNORECASE)
 
 
 class Sending(NamedTuple):
@@ -106,9 +104,8 @@ class ModelClient:
         return body if self._system_role else _without_system(body)
 
     def _refuses_roles(self, error: PredictorError) -> bool:
-        """A template's refusal is worded by whoever wrote it, so what it may mean is tried."""
         refused = error.status is not None and 400 <= error.status < 500
-        return self._system_role and refused and _ABOUT_ROLES.search(str(error)) is not None
+        return self._system_role and refused and is_about_roles(str(error))
 
     async def _streamed(self, body: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
         sending = self._http.stream("POST", ROUTE, json=body, headers=self._sending.headers)

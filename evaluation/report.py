@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from evaluation.atomic_files import write_whole
 from evaluation.beside.companions import Companions
 from evaluation.beside.foreign import ForeignReport
 from evaluation.comparison import Compared
@@ -168,18 +168,8 @@ def _wordless(stage: StageReport) -> StageReport:
 
 
 def write(report: Report, path: Path) -> None:
-    write_whole(path, report.model_dump_json(indent=1) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, report.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read(path: Path) -> Report:

@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from evaluation import marks
+from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Conversation, first_problem
 from evaluation.contract.schema import CategorySchema
 from evaluation.marks import KeptSuite
-from evaluation.report import write_whole
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
@@ -27,7 +27,8 @@ class SuiteFile(BaseModel):
 def write(suite: Suite, path: Path) -> None:
     """Whole or not at all."""
     kept = SuiteFile(sha256=suite.sha256, left_out=dict(suite.left_out), suite=marks.keep(suite))
-    write_whole(path, kept.model_dump_json(indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, kept.model_dump_json(indent=1).encode() + b"\n")
 
 
 def read(path: Path, schema: CategorySchema, conversations: Iterable[Conversation]) -> Suite:

@@ -1,9 +1,11 @@
 """`python -m training run MANIFEST.json`: one stage in one process. Parses and checks before torch is imported.
 
-`yardstick` in the place of `run` trains an RL stage by TRL's own trainer, to measure ours by.
+`yardstick` in the place of `run` trains an RL stage by TRL's own trainer, to measure ours by. `estimate` takes the
+manifests of a run's stages and prints what they will cost here, as JSON.
 """
 
 import argparse
+import json
 import os
 import resource
 import signal
@@ -18,7 +20,6 @@ from typing import Any, assert_never
 from pydantic import ValidationError
 
 from training.artifacts import (
-    RESULT,
     Cancelled,
     Finished,
     StageFailed,
@@ -29,7 +30,7 @@ from training.artifacts import (
 )
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.progress import Events
-from training.protocol import FailureCode
+from training.protocol import RESULT, FailureCode
 
 _COMMANDS = {
     "run": "run the stage that a manifest describes",
@@ -42,7 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does in _COMMANDS.items():
         commands.add_parser(name, help=does).add_argument("manifest", type=Path, metavar="MANIFEST.json")
+    estimating = commands.add_parser("estimate", help="say what stages will cost on this machine")
+    estimating.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.json")
+    estimating.add_argument("--examined", type=int, default=0, help="questions of the examination")
     parsed = parser.parse_args(arguments)
+    if parsed.command == "estimate":
+        return estimate(parsed.manifests, parsed.examined)
     try:
         manifest = StageManifest.model_validate_json(parsed.manifest.read_bytes())
     except (OSError, ValidationError) as error:
@@ -54,6 +60,21 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     return run(manifest, as_trl=parsed.command == "yardstick")
+
+
+def estimate(manifests: list[Path], examined: int) -> int:
+    """0: told, on standard output; 1: the probe failed."""
+    _keep_to_this_machine()
+    _leave_vllm_out()
+    read = [StageManifest.model_validate_json(path.read_bytes()) for path in manifests]
+    from training.estimate import estimate as estimated
+
+    try:
+        print(json.dumps(estimated(read, examined), indent=2))
+    except StageFailed as error:
+        print(f"{error.code}: {error.message}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def run(manifest: StageManifest, *, as_trl: bool = False) -> int:

@@ -2,16 +2,13 @@
 
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from training.protocol import FailureCode
-
-RESULT = "result.json"
-CHECKPOINTS = "checkpoints"
-_COMPLETE = "complete.json"
+from evaluation.atomic_files import write_whole
+from training.deadline import TimeUp
+from training.protocol import CHECKPOINTS, COMPLETE, RESULT, FailureCode
 
 
 class StageFailed(Exception):
@@ -38,29 +35,14 @@ class Finished(NamedTuple):
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Whole or not at all, also when the power goes: temporary file, fsync, rename, fsync of the directory."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
-    _write_bytes(path, text.encode())
+    write_whole(path, text.encode())
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    _write_bytes(
+    write_whole(
         path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows).encode()
     )
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read_result(out: Path) -> dict[str, Any] | None:
@@ -73,13 +55,13 @@ def read_result(out: Path) -> dict[str, Any] | None:
 
 def mark_complete(checkpoint: Path, manifest_sha256: str) -> None:
     """Called after everything else of the checkpoint is written; one without the mark is never resumed from."""
-    write_json(checkpoint / _COMPLETE, {"manifest_sha256": manifest_sha256})
+    write_json(checkpoint / COMPLETE, {"manifest_sha256": manifest_sha256})
 
 
 def latest_checkpoint(out: Path, manifest_sha256: str) -> Path | None:
     """The newest whole checkpoint made for this very manifest."""
     found = []
-    for mark in (out / CHECKPOINTS).glob(f"checkpoint-*/{_COMPLETE}"):
+    for mark in (out / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}"):
         if json.loads(mark.read_text())["manifest_sha256"] == manifest_sha256:
             found.append(mark.parent)
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
@@ -93,6 +75,12 @@ def failure_of(error: BaseException) -> StageFailed:
     """The named failure that an exception stands for."""
     if isinstance(error, StageFailed):
         return error
+    if isinstance(error, TimeUp):
+        return StageFailed(
+            FailureCode.no_time,
+            "max_seconds passed before the stage had made one step; raise the stage's max_seconds, or lower its "
+            "batch_size",
+        )
     text = f"{type(error).__name__}: {error}"
     if _is_told_to_stop(error):
         return StageFailed(

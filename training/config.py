@@ -15,8 +15,10 @@ from training.settings import (
     Divergence,
     Estimator,
     Learning,
+    Schedule,
     Settings,
     TeacherKind,
+    Weighting,
     Writing,
 )
 from training.teachers.privileged import HintKind
@@ -57,21 +59,51 @@ Teacher = Annotated[PrivilegedTeacher | EndpointTeacher, Field(discriminator="ki
 
 
 class Traces(Settings):
-    """teachers: asked in their order. With `until_kept` each is asked only for what those before could not answer."""
+    """teachers: asked in their order. With `until_kept` each is asked only for what those before could not answer.
+
+    files: what the tenant brings comes before all of them.
+    """
 
     kind: Literal["traces"] = "traces"
-    teachers: tuple[Teacher, ...] = Field(default=(PrivilegedTeacher(),), min_length=1, max_length=8)
+    files: tuple[Path, ...] = Field(
+        default=(),
+        max_length=16,
+        description="JSONL of expert traces: {id, quote, criterion, set_aside} or {id, text}; label_wrong leaves a "
+        "conversation out",
+    )
+    teachers: tuple[Teacher, ...] = Field(default=(PrivilegedTeacher(),), max_length=8)
     ask: Literal["until_kept", "all"] = "until_kept"
     samples: int = Field(default=4, ge=1, le=64, description="responses of each teacher to a conversation")
-    limit: int | None = Field(default=None, ge=1, description="conversations used, balanced over categories")
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="conversations used, balanced over categories; of those with an expert's trace all",
+    )
+    examples_per_schema: int = Field(
+        default=16,
+        ge=1,
+        description="conversations under one drawing of the codes, whose schema is then read once",
+    )
     temperature: float = Field(default=0.8, gt=0)
     max_new_tokens: int = NEW_TOKENS
-    batch_size: int = Field(default=128, ge=1)
-    max_seconds: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=128, ge=1, description="responses written at once, where they have room")
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="what is not written by then is left out"
+    )
     max_usd: float | None = Field(default=None, gt=0, description="no request is sent once so much was spent")
 
     @model_validator(mode="after")
+    def _has_what_it_hints_at(self) -> "Traces":
+        if any(teacher.hint is HintKind.demonstration for teacher in self.teachers):
+            raise ValueError(
+                "hint: there are no demonstrations before there are traces; use criterion or answer"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_payable(self) -> "Traces":
+        if not self.teachers and not self.files:
+            raise ValueError("teachers: give one at least, or files with traces")
         for number, teacher in enumerate(self.teachers):
             if not isinstance(teacher, EndpointTeacher):
                 continue
@@ -88,11 +120,22 @@ class Traces(Settings):
 class Sft(Learning):
     kind: Literal["sft"] = "sft"
     learning_rate: float = Field(default=2e-4, gt=0)
+    schedule: Schedule = Schedule.cosine
     epochs: float = Field(default=2.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     loss: Literal["nll", "dft"] = "nll"
     reasoning: bool = Field(default=True, description="False learns the answer alone: a control")
-    perturb: bool = Field(default=False, description="False shows what fine-tuning on one schema erodes")
+    at_once: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of examples that answer without reasoning, those of labels without a trace among them; "
+        "none where `reasoning` is false",
+    )
+    perturb: bool = Field(default=True, description="False shows what fine-tuning on one schema erodes")
+    perturbed_share: float = Field(
+        default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
+    )
     balance: bool = True
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
     text: Path | None = Field(
@@ -103,9 +146,16 @@ class Sft(Learning):
 
     @model_validator(mode="after")
     def _text_is_plain(self) -> "Sft":
-        if self.text is not None and (self.perturb or not self.reasoning):
-            raise ValueError("text: it holds no schema and no answer; leave perturb and reasoning out")
+        asked = {name for name in ("perturb", "at_once") if getattr(self, name)} & self.model_fields_set
+        if self.text is not None and (asked or not self.reasoning):
+            raise ValueError(
+                "text: it holds no schema and no answer; leave perturb, reasoning and at_once out"
+            )
         return self
+
+    @property
+    def share_at_once(self) -> float:
+        return self.at_once if self.reasoning else 0.0
 
 
 class Distill(Writing):
@@ -124,6 +174,10 @@ class Distill(Writing):
     estimator: Estimator = Estimator.analytic
     discount: float = Field(
         default=0.0, ge=0, le=1, description="of what follows, in what `token` credits a token with"
+    )
+    weighting: Weighting = Field(
+        default=Weighting.prefix,
+        description="of tokens that a vLLM drew by probabilities that are not quite the student's",
     )
     top_k: int | None = Field(
         default=None, ge=1, description="compare the teacher's likeliest tokens, and all others as one"
@@ -166,6 +220,8 @@ class Distill(Writing):
             f"rollouts: {self.rollouts} do not divide micro_batch_size {self.micro_batch_size}": (
                 self.micro_batch_size % self.rollouts != 0
             ),
+            "hint: off policy the teacher would be shown the very trace that is learned, and copy it; use criterion, "
+            "answer or none": not self.on_policy and self.hint is HintKind.demonstration,
             "rollouts: the traces have one response to a prompt": not self.on_policy and self.rollouts > 1,
             "prompts: general prompts have no answer to hint at, and no traces: teacher `base`, hint `none`, "
             "on_policy": self.prompts is not None

@@ -7,7 +7,7 @@ written down: a stage that is resumed asks the same, and the random numbers of t
 """
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
@@ -19,8 +19,11 @@ from training.data import Example
 from training.model import Loaded, prompt_tokens
 from training.progress import Events
 from training.rewards import reward
-from training.rollouts import sample
+from training.rollouts import UNWATCHED, sample
 from training.samplers import sampling_of
+
+if TYPE_CHECKING:
+    from training.learning import Watch
 
 CANDIDATES = 3  # for each prompt that is asked, where prompts are chosen
 
@@ -34,10 +37,11 @@ class Curriculum:
         self._folder = manifest.out / "rounds"
         self._order: dict[int, list[int]] = {}
         self._events: Events | None = None
+        self._watch: Watch | None = None
 
-    def dataset(self, events: Events) -> Dataset:
+    def dataset(self, events: Events, watch: "Watch | None" = None) -> Dataset:
         """Rows with `prompt` and `example`; where there are rounds, what a row is turns out when it is read."""
-        self._events = events
+        self._events, self._watch = events, watch
         numbers = list(range(self._stage.prompts))
         if not self._stage.rounds:
             return Dataset.from_list([self._row(n) for n in numbers])
@@ -109,7 +113,10 @@ class Curriculum:
                 sampling_of(stage),
                 [tokenizer.eos_token_id],
                 tokenizer.pad_token_id,
+                UNWATCHED if self._watch is None else self._watch.watched,
             )
+        if self._watch is not None:
+            self._watch.check()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         right = [
             self._right(text, self.examples[n])

@@ -1,12 +1,11 @@
 """From labelled conversations to what a stage trains on. Torch-free.
 
 Codes are drawn anew for every example (in SFT for every few that share a prompt), in every stage, so that no adapter
-can tie a code to a meaning.
+can tie a code to a meaning. A trace is rewritten for them, or keeps its own, which were drawn too (see `mentions`).
 """
 
 import json
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from evaluation.contract.perturb import Perturbed, for_training, identity
 from evaluation.contract.record import Conversation, parse_jsonl
-from evaluation.contract.render import ANSWER_MARK, ChatMessage, Prompt, render
+from evaluation.contract.render import ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
+from training import mentions
 from training.artifacts import StageFailed
 from training.protocol import FailureCode
 from training.teachers.privileged import (
@@ -30,9 +30,7 @@ from training.teachers.privileged import (
 T = TypeVar("T")
 
 NO_CATEGORY = "none_of_these"  # the answer that no category fits, where counts are named
-_CODE = re.compile(
-    rf'(?P<before>" = (?:not )?|\bfits |(?:^|\n){ANSWER_MARK.strip()}[ \t]*)(?P<code>[A-Z]{{1,2}})\b'
-)
+LEFT_OUT = "left_out"  # in a row of a traces.jsonl that is no trace: why its conversation is not learned from
 
 
 class Example(NamedTuple):
@@ -84,36 +82,59 @@ class Trace(NamedTuple):
         return {**self._asdict(), "codes": list(self.codes)}
 
 
-def read_labelled(path: Path, schema: CategorySchema) -> Labelled:
-    """Raises: StageFailed where there is no file or not one labelled conversation."""
+def read_labelled(path: Path, schema: CategorySchema, left_out: frozenset[str] = frozenset()) -> Labelled:
+    """left_out: ids of conversations that are passed over.
+
+    Raises: StageFailed where there is no file or not one labelled conversation.
+    """
     parsed = parse_jsonl(_read(path), schema)
-    labelled = [c for c in parsed.conversations if c.labelled]
+    labelled = [c for c in parsed.conversations if c.labelled and c.id not in left_out]
     if not labelled:
         reason = f"; line {parsed.rejects[0].line}: {parsed.rejects[0].reason}" if parsed.rejects else ""
         raise StageFailed(
             FailureCode.no_examples, f"{path} has no conversation with a label of this schema{reason}"
         )
-    return Labelled(labelled, len(parsed.rejects), len(parsed.conversations) - len(labelled))
+    unlabelled = sum(not c.labelled for c in parsed.conversations)
+    return Labelled(labelled, len(parsed.rejects), unlabelled)
 
 
-def read_traces(path: Path, schema: CategorySchema) -> list[Trace]:
-    """Raises: StageFailed where there is none, or where one was made for another schema."""
-    traces = []
+def read_left_out(path: Path | None) -> frozenset[str]:
+    """Ids of the conversations in a traces.jsonl that are not to be learned from, whose labels are in doubt."""
+    rows = [] if path is None else map(json.loads, _read(path).splitlines())
+    return frozenset(row["id"] for row in rows if LEFT_OUT in row)
+
+
+class Traces(NamedTuple):
+    """contradictory: how many were left out because they answer something else than their label or their reasoning."""
+
+    traces: list[Trace]
+    contradictory: int
+
+
+def read_traces(path: Path, schema: CategorySchema) -> Traces:
+    """Raises: StageFailed where there is none to learn from, or where one was made for another schema."""
+    traces, contradictory = [], 0
     for line in _read(path).splitlines():
         row = json.loads(line)
+        if LEFT_OUT in row:
+            continue
         known = {name: row[name] for name in Trace._fields}
         trace = Trace(**(known | {"codes": tuple(row["codes"])}))
         if trace.category not in schema.answers or len(trace.codes) != len(schema.answers):
             raise StageFailed(
                 FailureCode.no_traces, f"trace {trace.id} is not one of this schema; make traces for it again"
             )
-        traces.append(trace)
+        if mentions.contradicts(trace.completion, _shown(trace, schema), trace.category):
+            contradictory += 1
+        else:
+            traces.append(trace)
     if not traces:
+        found = f"has {contradictory} traces, and each contradicts itself" if contradictory else "is empty"
         raise StageFailed(
             FailureCode.no_traces,
-            f"{path} is empty; see the yield a category in the traces stage's result.json",
+            f"{path} {found}; see the yield a category in the traces stage's result.json",
         )
-    return traces
+    return Traces(traces, contradictory)
 
 
 def read_general(path: Path) -> list[list[ChatMessage]]:
@@ -210,21 +231,50 @@ def hint_for(example: Example, kind: HintKind, demonstration: str | None = None)
     return criterion_hint(example.schema, example.prompt.codes, example.gold)
 
 
-def retarget(trace: Trace, original: CategorySchema, example: Example) -> str:
+class Taught(NamedTuple):
+    """A trace as it is learned: the example that it answers, and its text. moved: under the example's own codes."""
+
+    example: Example
+    text: str
+    moved: bool
+
+
+def taught(trace: Trace, original: CategorySchema, example: Example) -> Taught:
+    """The trace under the codes and the perturbation of `example`, or, where its prose does not allow that, under its
+    own codes and the schema as it is."""
+    text = retarget(trace, original, example)
+    if text is not None:
+        return Taught(example, text, True)
+    home = Rendering(identity(original), trace.codes)
+    return Taught(home.example(example.conversation), trace.completion, False)
+
+
+def retarget(trace: Trace, original: CategorySchema, example: Example) -> str | None:
     """The trace's text with the codes of `example`, whose schema is a perturbation of `original`.
 
     Each code follows its meaning. Conditions keep their words under every perturbation that training uses, so the
-    quotes stay true.
+    quotes stay true. None where that cannot be had: a place that may be a code or not, a category that is called by a
+    name or a place which is now another's, or a text that contradicts itself after it was rewritten.
     """
-    new_code = {
-        old: example.prompt.codes[example.schema.answers.index(example.perturbed.gold(answer))]
-        for old, answer in zip(trace.codes, original.answers, strict=True)
-    }
+    shown = _shown(trace, original)
+    found = mentions.find(trace.completion, shown)
+    now = [example.schema.answers.index(example.perturbed.gold(answer)) for answer in original.answers]
+    codes = [example.prompt.codes[place] for place in now]
+    names = [example.schema.categories[place].name for place in now[: len(original.categories)]]
+    if found.doubtful or (
+        names != [category.name for category in original.categories]
+        and mentions.names_categories(trace.completion, shown)
+    ):
+        return None
+    if now != sorted(now) and mentions.counts_places(trace.completion, shown):
+        return None
+    text = mentions.rewritten(trace.completion, found.mentions, dict(zip(trace.codes, codes, strict=True)))
+    after = mentions.Shown(example.schema, example.prompt.codes, shown.customer)
+    return None if mentions.contradicts(text, after, example.gold) else text
 
-    def changed(found: re.Match[str]) -> str:
-        return found["before"] + new_code.get(found["code"], found["code"])
 
-    return _CODE.sub(changed, trace.completion)
+def _shown(trace: Trace, schema: CategorySchema) -> mentions.Shown:
+    return mentions.Shown(schema, trace.codes, trace.prompt[-1]["content"])
 
 
 def count_by_category(categories: list[str | None]) -> dict[str, int]:

@@ -3,7 +3,8 @@
 from enum import StrEnum
 
 from evaluation.contract.parse import decided_by, evidence, parse
-from training.data import Example
+from training.data import NO_CATEGORY, Example
+from training.mentions import Shown, contradicts
 from training.rewards import is_in_form
 
 
@@ -15,10 +16,26 @@ class Quality(StrEnum):
     evidence = "evidence"
 
 
+def refusal(text: str, example: Example) -> str:
+    """Why `judge` gives None, for whoever wrote the text."""
+    answer = parse(text, example.schema, example.prompt.codes)
+    if answer.failure is not None:
+        return f"no answer can be read in it ({answer.failure.value})"
+    if answer.category != example.gold:
+        return f"it answers {answer.category or NO_CATEGORY}, and the label is {example.gold or NO_CATEGORY}"
+    if not is_in_form(text, answer, example.schema, example.prompt.codes):
+        return "it is not reasoning with one answer behind it and nothing else"
+    if contradicts(text, _shown(example), example.gold):
+        return "its reasoning speaks for another category than its answer, or quotes a condition as another's"
+    return "it quotes neither the customer nor a condition of its category word for word"
+
+
 def judge(text: str, example: Example) -> Quality | None:
     """None where the response is not to be learned from."""
     answer = parse(text, example.schema, example.prompt.codes)
     if answer.category != example.gold or not is_in_form(text, answer, example.schema, example.prompt.codes):
+        return None
+    if contradicts(text, _shown(example), example.gold):
         return None
     decided = decided_by(answer.reasoning, example.schema, example.gold) is not None
     quoted = bool(evidence(answer.reasoning, example.conversation))
@@ -27,3 +44,7 @@ def judge(text: str, example: Example) -> Quality | None:
     if decided:
         return Quality.condition
     return Quality.evidence if quoted else None
+
+
+def _shown(example: Example) -> Shown:
+    return Shown(example.schema, example.prompt.codes, example.prompt.messages[-1]["content"])

@@ -1,7 +1,6 @@
 """What the stages that learn share: arguments of the trainer, watching it, resuming it, handing its adapter on."""
 
 import json
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from transformers import (
 
 from training import processes
 from training.artifacts import (
-    CHECKPOINTS,
     Finished,
     StageFailed,
     latest_checkpoint,
@@ -29,10 +27,12 @@ from training.artifacts import (
     write_json,
 )
 from training.config import StageManifest
+from training.deadline import Deadline, TimeUp
 from training.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.progress import Events
-from training.protocol import FailureCode
-from training.settings import Learning
+from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
+from training.rollouts import Watched
+from training.settings import Learning, Schedule
 from training.validation import Validation
 
 _SHOWN = (
@@ -58,6 +58,8 @@ _SHOWN = (
     "step_time",
 )
 
+_SCHEDULES = {Schedule.constant: "constant_with_warmup", Schedule.cosine: "cosine"}
+
 
 def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> dict[str, Any]:
     """Keyword arguments that every TRL configuration takes.
@@ -78,6 +80,7 @@ def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> d
         "data_seed": manifest.seed,
         "max_steps": steps,
         "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": _SCHEDULES[stage.schedule],
         "warmup_steps": min(stage.warmup_steps, steps // 4),
         "max_grad_norm": stage.max_grad_norm,
         "per_device_train_batch_size": stage.micro_batch_size,
@@ -101,8 +104,9 @@ class Watch(TrainerCallback):
     """Writes the events, and stops what must not go on."""
 
     def __init__(self, manifest: StageManifest, stage: Learning, events: Events):
-        self._sha256, self._max_seconds, self._events = manifest.sha256, stage.max_seconds, events
-        self._started = time.monotonic()
+        self._sha256, self._events = manifest.sha256, events
+        self.deadline = Deadline.after(stage.max_seconds)
+        self._step, self._steps = 0, 0
         self.logs: list[dict[str, float]] = []
         self.stopped_by: str | None = None
         self.validation: Validation | None = None
@@ -110,6 +114,28 @@ class Watch(TrainerCallback):
     def stop(self, reason: str) -> None:
         """After the step that is being made; the first reason is the one that is said."""
         self.stopped_by = self.stopped_by or reason
+
+    def check(self) -> None:
+        """Every process of the stage must ask, and at the same place. Raises: TimeUp."""
+        if processes.any_of(self.deadline.passed):
+            raise TimeUp
+
+    @property
+    def watched(self) -> Watched:
+        return Watched(self.deadline, self._say)
+
+    def _say(self, message: str) -> None:
+        self._events.write("progress", step=self._step, total_steps=self._steps, message=message)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._step, self._steps = state.global_step, state.max_steps
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.check()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -127,8 +153,7 @@ class Watch(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        elapsed = time.monotonic() - self._started
-        if self._max_seconds is not None and elapsed > self._max_seconds:
+        if self.deadline.passed:
             self.stop("max_seconds")
         if self.validation is not None and self.validation.plateau:
             self.stop("plateau")
@@ -201,9 +226,11 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
     """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter.
 
     Where every weight was trained, out/model has it as a model of its own too, and the trainer's cannot be used again.
+    A step that the deadline finds half made is not taken.
+    Raises: TimeUp where there was no time for a single step.
     """
     checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
-    watch.validation = _validation(trainer, manifest, events)
+    watch.validation = _validation(trainer, manifest, watch, events)
     message = f"resuming from {checkpoint.name}" if checkpoint else "training"
     events.write(
         "progress", step=trainer.state.global_step, total_steps=trainer.args.max_steps, message=message
@@ -213,26 +240,31 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events)
         flops = Flops(stack, manifest.out / "flops.json")
         for callback in filter(None, (flops, watch.validation, watch)):  # an examination is no part of a step
             trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except TimeUp:
+            if not trainer.state.global_step:
+                raise
+            watch.stop("max_seconds")
     metrics = _summary(watch)
     if processes.is_first():
         metrics["flops"] = flops.of_step * processes.count() * trainer.state.global_step
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():
-        trainer.model.save_pretrained(str(manifest.out / "adapter"), selected_adapters=[STUDENT])
+        trainer.model.save_pretrained(str(manifest.out / ADAPTER), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
-        (manifest.out / "adapter" / "README.md").unlink(missing_ok=True)
+        (manifest.out / ADAPTER / "README.md").unlink(missing_ok=True)
         if is_full(trainer.model):
             export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)
 
 
-def _validation(trainer: Trainer, manifest: StageManifest, events: Events) -> Validation | None:
+def _validation(trainer: Trainer, manifest: StageManifest, watch: Watch, events: Events) -> Validation | None:
     stage = manifest.stage
     if not isinstance(stage, Learning) or stage.validate_every is None:
         return None
-    return Validation(manifest, stage, Loaded(trainer.model, trainer.processing_class), events)
+    return Validation(manifest, stage, Loaded(trainer.model, trainer.processing_class), watch, events)
 
 
 def _tokens(watch: Watch) -> int:

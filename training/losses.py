@@ -6,12 +6,12 @@ stops before its step.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import torch
 from torch import Tensor
 
-from training.settings import Divergence, Estimator
+from training.settings import Divergence, Estimator, Weighting
 
 JSD_TEACHER_SHARE = 0.5
 IMPORTANCE_CAP = 2.0
@@ -90,14 +90,16 @@ _ENTRIES = {
 }
 
 
-def sampled_token_reverse_kl(logps_BT: Tensor, teacher_logps_BT: Tensor, discount: float = 0.0) -> Tensor:
+def sampled_token_reverse_kl(
+    logps_BT: Tensor, teacher_logps_BT: Tensor, discount: float, weights_BT: Tensor
+) -> Tensor:
     """Score-function surrogate of the reverse KL from the sampled tokens alone, (B, T).
 
     discount: 0 credits a token with its own log-ratio, 1 with those of all tokens after it too (reward-to-go), which
-    makes the expected gradient that of the whole sequence's KL.
+    makes the expected gradient that of the whole sequence's KL. weights_BT: of each log-ratio.
     """
     ratio_BT = (logps_BT - teacher_logps_BT).detach()
-    return _to_go(ratio_BT, discount) * logps_BT
+    return _to_go(weights_BT * ratio_BT, discount) * logps_BT
 
 
 def rao_blackwellized_reverse_kl(reverse_kl_here_BT: Tensor, sampled_logps_BT: Tensor) -> Tensor:
@@ -121,8 +123,49 @@ def importance_weights(logps: Tensor, drawn_logps: Tensor) -> Tensor:
     return (logps.detach() - drawn_logps).exp().clamp(max=IMPORTANCE_CAP)
 
 
+def drawn_as_sequences(logps_BT: Tensor, drawn_logps_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """What to divide each token's probability by so that the ratio's value is its sequence's and its gradient the
+    token's own: GSPO-token (arXiv 2507.18071, section 4.3).
+
+    The ratio of a sequence alone, exp of the mean of the tokens' log-ratios, has the same gradient for each of its
+    tokens: their advantages would count by their mean only. Where they are all equal, both are the same.
+    """
+    here_BT = logps_BT.detach()
+    lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)
+    return here_BT - ((here_BT - drawn_logps_BT) * mask_BT).sum(1, keepdim=True) / lengths_B1
+
+
+class Weights(NamedTuple):
+    """Of the responses' tokens, for values that are known before a token is drawn and for those known after it."""
+
+    before_BT: Tensor
+    through_BT: Tensor
+
+
+def weights_of(weighting: Weighting, logps_BT: Tensor, drawn_logps_BT: Tensor) -> Weights:
+    """What makes an expectation over the student's responses of one over those that something else drew; no gradient.
+
+    What follows from a prefix is seen as often as the prefix is drawn, so the product of the ratios over the prefix
+    corrects it; it is truncated at IMPORTANCE_CAP. The ratio of a token alone has, given the prefix, the expectation
+    1: it corrects nothing of a value that the prefix determines, such as a divergence between distributions.
+    """
+    ratios_BT = logps_BT.detach() - drawn_logps_BT
+    match weighting:
+        case Weighting.none:
+            return Weights(torch.ones_like(ratios_BT), torch.ones_like(ratios_BT))
+        case Weighting.token:
+            alone_BT = importance_weights(logps_BT, drawn_logps_BT)
+            return Weights(alone_BT, alone_BT)
+        case Weighting.prefix:
+            sums_BT = ratios_BT.cumsum(1)
+            before_BT, through_BT = (
+                x.exp().clamp(max=IMPORTANCE_CAP) for x in (sums_BT - ratios_BT, sums_BT)
+            )
+            return Weights(before_BT, through_BT)
+
+
 class Terms(NamedTuple):
-    """At each token of the loss. logps: of the token that was written. entropies: the student's, no gradient."""
+    """At each token that was written. logps: of that token. entropies: the student's, no gradient."""
 
     divergences_N: Tensor
     logps_N: Tensor
@@ -130,23 +173,53 @@ class Terms(NamedTuple):
     entropies_N: Tensor
 
 
-def estimated(estimator: Estimator, terms: Terms, mask_BT: Tensor, discount: float = 0.0) -> Tensor:
-    """What to minimise, (N,): its gradient is the estimator's. mask_BT: the N tokens, row by row."""
-    if estimator is Estimator.analytic:
-        return terms.divergences_N
-    if estimator is Estimator.constant:
-        return -terms.logps_N
-    chosen_BT = mask_BT.bool()
+class Written(NamedTuple):
+    """The tokens of the terms, row by row. learned_BT: those whose divergence counts. drawn_logps_BT: by what drew
+    them, where that was not the student itself."""
+
+    mask_BT: Tensor
+    learned_BT: Tensor
+    drawn_logps_BT: Tensor | None = None
+
+
+class Estimation(NamedTuple):
+    estimator: Estimator = Estimator.analytic
+    discount: float = 0.0
+    weighting: Weighting = Weighting.prefix
+
+
+def estimated(how: Estimation, terms: Terms, written: Written) -> Tensor:
+    """What to minimise, (N,): its gradient is the estimator's.
+
+    A token that is not learned adds no divergence of its own. What it leads to counts all the same, so where a token is
+    credited with what follows, it is too.
+    """
+    chosen_BT = written.mask_BT.bool()
 
     def spread(values_N: Tensor) -> Tensor:
-        return torch.zeros(chosen_BT.shape, device=values_N.device).masked_scatter(
-            chosen_BT, values_N.float()
-        )
+        empty_BT = torch.zeros(chosen_BT.shape, device=values_N.device, dtype=values_N.dtype)
+        return empty_BT.masked_scatter(chosen_BT, values_N)
 
-    logps_BT = spread(terms.logps_N)
-    if estimator is Estimator.token:
-        return sampled_token_reverse_kl(logps_BT, spread(terms.teacher_logps_N), discount)[chosen_BT]
-    return rao_blackwellized_reverse_kl(spread(terms.divergences_N), logps_BT)[chosen_BT]
+    logps_BT, learned_BT = spread(terms.logps_N), written.learned_BT.to(terms.logps_N.dtype)
+    before_BT = through_BT = learned_BT
+    if written.drawn_logps_BT is not None:
+        drawn_BT = torch.where(chosen_BT, written.drawn_logps_BT.to(logps_BT.dtype), 0.0)
+        weights = weights_of(how.weighting, logps_BT, drawn_BT)
+        before_BT, through_BT = (learned_BT * weight_BT for weight_BT in weights)
+    match how.estimator:
+        case Estimator.analytic:
+            loss_BT = before_BT * spread(terms.divergences_N)
+        case Estimator.constant:
+            loss_BT = -through_BT * logps_BT
+        case Estimator.token:
+            loss_BT = sampled_token_reverse_kl(
+                logps_BT, spread(terms.teacher_logps_N), how.discount, through_BT
+            )
+        case Estimator.rao_blackwellized:
+            loss_BT = rao_blackwellized_reverse_kl(before_BT * spread(terms.divergences_N), logps_BT)
+        case _:
+            assert_never(how.estimator)
+    return loss_BT[chosen_BT]
 
 
 def _to_go(values_BT: Tensor, discount: float) -> Tensor:

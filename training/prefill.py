@@ -81,8 +81,8 @@ def grouped(prompts: list[list[int]]) -> list[Group]:
     start = 0
     for number, prompt in enumerate(prompts):
         if groups:
-            shared = min(groups[-1].shared, _alike(prompts[start], prompt), len(prompt) - 1)
-            if shared >= WORTH_IT * len(prompt):
+            shared = min(groups[-1].shared, alike(prompts[start], prompt), len(prompt) - 1)
+            if worth_sharing(shared, prompt):
                 groups[-1] = Group(shared, groups[-1].size + 1)
                 continue
         start = number
@@ -90,5 +90,10 @@ def grouped(prompts: list[list[int]]) -> list[Group]:
     return groups
 
 
-def _alike(one: list[int], other: list[int]) -> int:
+def worth_sharing(shared: int, prompt: list[int]) -> bool:
+    return shared >= WORTH_IT * len(prompt)
+
+
+def alike(one: list[int], other: list[int]) -> int:
+    """Tokens that both begin with."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -13,7 +13,7 @@ from training.padding import left_padded, right_padded
 from training.progress import Events
 from training.projection import Compared, terms_of
 from training.rewards import is_right
-from training.rollouts import sample
+from training.rollouts import UNWATCHED, sample
 
 if TYPE_CHECKING:
     from training.stages.distill import Trainer
@@ -62,7 +62,12 @@ def _said(measured: dict[str, Any]) -> str:
 def _written(trainer: "Trainer", model: Any, prompts: list[Any]) -> list[list[int]]:
     tokenizer = trainer.processing_class
     tokens = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
-    return sample(model, tokens, 1, trainer.sampling, trainer.eos_token_ids, tokenizer.pad_token_id)
+    pad, watch = tokenizer.pad_token_id, trainer.watch
+    watched = UNWATCHED if watch is None else watch.watched
+    written = sample(model, tokens, 1, trainer.sampling, trainer.eos_token_ids, pad, watched)
+    if watch is not None:
+        watch.check()
+    return written
 
 
 def _right(trainer: "Trainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:
@@ -84,13 +89,12 @@ def _distance_to_base(
             prompts = [prompt_tokens(tokenizer, row[f"{who}prompt"]) for row in part]
             inputs[f"{who}prompt_ids"], inputs[f"{who}prompt_mask"] = left_padded(prompts, pad, where)
         inputs["completion_ids"], inputs["completion_mask"] = right_padded(texts, pad, where)
-        inputs["loss_mask"] = inputs["completion_mask"]
         inputs["row"] = torch.arange(len(part), device=where)
         with student.disable_adapter():
             base = trainer.states(student, student, inputs, "")
         with trainer.teaching(student) as teacher:
             taught = trainer.states(student, teacher, inputs, "teacher_")
-        chosen_N = inputs["completion_ids"][inputs["loss_mask"].bool()]
+        chosen_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
         total += terms_of(base, taught, chosen_N, Compared.forward()).divergences_N.sum().item()
         tokens += len(chosen_N)
     return total / max(1, tokens)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from training.protocol import EVENTS
+
 
 class Events:
     """Appends, so that a resumed stage goes on with the same file. `step` is the last one written.
@@ -15,7 +17,7 @@ class Events:
     """
 
     def __init__(self, out: Path, stage: str, *, silent: bool = False):
-        self._path, self._stage, self._silent = out / "events.jsonl", stage, silent
+        self._path, self._stage, self._silent = out / EVENTS, stage, silent
         self.step: int | None = None
 
     def write(

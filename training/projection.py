@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from training.head import Head
 from training.losses import Terms, per_token
 from training.settings import Divergence
 
@@ -19,10 +20,10 @@ CHUNK = 512
 
 
 class States(NamedTuple):
-    """What a model saw before each token of the loss, and the head that makes logits of it."""
+    """What a model saw before each token, and the head that makes logits of it."""
 
     hidden_NH: Tensor
-    head_VH: Tensor
+    head: Head
 
 
 class Compared(NamedTuple):
@@ -37,11 +38,14 @@ class Compared(NamedTuple):
 
 def terms_of(student: States, teacher: States, written_N: Tensor, how: Compared) -> Terms:
     """Of two models whose token ids mean the same; where one vocabulary is padded wider, the padding is left out."""
-    width = min(len(student.head_VH), len(teacher.head_VH))
-    heads = student.head_VH[:width], teacher.head_VH[:width].detach()
+    width = min(len(states.head.weight_VH) for states in (student, teacher))
+    heads = student.head.cut(width), teacher.head.cut(width).detach()
 
     def chunk(student_NH: Tensor, teacher_NH: Tensor, ids_N: Tensor) -> tuple[Tensor, ...]:
-        student_NV, teacher_NV = _logps(student_NH, heads[0]), _logps(teacher_NH, heads[1])
+        student_NV, teacher_NV = (
+            head.logits(hidden_NH).log_softmax(-1)
+            for head, hidden_NH in zip(heads, (student_NH, teacher_NH), strict=True)
+        )
         with torch.no_grad():
             entropies_N = -(student_NV.exp() * student_NV).sum(-1)
         return (
@@ -59,7 +63,3 @@ def terms_of(student: States, teacher: States, written_N: Tensor, how: Compared)
     )
     made = [checkpoint(chunk, *part, use_reentrant=False) for part in parts]
     return Terms(*(torch.cat(column) for column in zip(*made, strict=True)))
-
-
-def _logps(hidden_NH: Tensor, head_VH: Tensor) -> Tensor:
-    return (hidden_NH @ head_VH.to(hidden_NH.dtype).T).float().log_softmax(-1)

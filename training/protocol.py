@@ -1,6 +1,16 @@
 """What a stage's process and whoever starts it must agree on. Torch-free."""
 
 from enum import StrEnum
+from typing import Final
+
+STAGES: Final = ("traces", "sft", "distill", "rl")  # in their order
+GOES_ON_FROM: Final = {"distill": "sft", "rl": "distill"}  # the stage whose adapter a stage begins with
+READ_TRACES: Final = ("sft", "distill", "rl")
+
+# A stage's folder: what it is told by, and what it leaves there.
+MANIFEST, EVENTS, RESULT, LOG = "manifest.json", "events.jsonl", "result.json", "stage.log"
+TRACES, ADAPTER = "traces.jsonl", "adapter"
+CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
 
 
 class FailureCode(StrEnum):
@@ -17,6 +27,7 @@ class FailureCode(StrEnum):
     non_finite_loss = ("non_finite_loss", False)
     no_traces = ("no_traces", False)
     no_examples = ("no_examples", False)
+    no_time = ("no_time", False)  # for a single step, or a single response
     prompt_too_long = ("prompt_too_long", False)
     base_not_found = ("base_not_found", False)
     adapter_not_found = ("adapter_not_found", False)

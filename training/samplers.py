@@ -20,16 +20,19 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import StageManifest
-from training.model import STUDENT, load_tokenizer, uses_bf16
+from training.model import STUDENT, load_tokenizer, prompt_tokens, uses_bf16
 from training.progress import Events
 from training.protocol import FailureCode
-from training.rollouts import Sampling, sample_repeated
+from training.rollouts import UNWATCHED, Sampling, sample_repeated
 from training.settings import Sampler, Tuning, Writing
 
 if TYPE_CHECKING:
     from vllm import LLM
+
+    from training.learning import Watch
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes as the highest
 _LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -43,7 +46,10 @@ class Drawn(NamedTuple):
 
 
 class Writes:
-    """Mixed into trainers whose model writes. Axes: B sequences, T completion tokens (right-padded)."""
+    """Mixed into trainers whose model writes. Axes: B sequences, T completion tokens (right-padded).
+
+    watch: of a stage that has a deadline, and says how far it is.
+    """
 
     accelerator: Any
     model: Any
@@ -51,16 +57,30 @@ class Writes:
     eos_token_ids: list[int]
     sampling: Sampling
     vllm: "Vllm | None"
+    watch: "Watch | None" = None
     _drawn_by: list[list[float]] | None = None
 
     def write(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Raises: TimeUp, rather than give back what the deadline has cut off."""
+        completions = self._write(prompts)
+        if self.watch is not None:
+            self.watch.check()
+        return completions
+
+    def _write(self, prompts: list[list[int]]) -> list[list[int]]:
         model = self.accelerator.unwrap_model(self.model)
         if self.vllm is not None:
             completions, self._drawn_by = self.vllm(model, prompts)
             return completions
-        return sample_repeated(
-            model, prompts, self.sampling, self.eos_token_ids, self.processing_class.pad_token_id
-        )
+        pad = self.processing_class.pad_token_id
+        watched = UNWATCHED if self.watch is None else self.watch.watched
+        return sample_repeated(model, prompts, self.sampling, self.eos_token_ids, pad, watched)
+
+    def _tokenize_prompts(
+        self, prompts: list[list[ChatMessage]]
+    ) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """trl's, with the one rendering that serving and every other stage has. Neither images nor other fields."""
+        return [prompt_tokens(self.processing_class, prompt) for prompt in prompts], None, {}
 
     def drawn_logps(self, completion_ids_BT: Tensor) -> Tensor | None:
         """Those that the last responses were drawn by, (B, T); None where the model itself drew them."""

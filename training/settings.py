@@ -33,11 +33,26 @@ class Estimator(StrEnum):
     constant = "constant"  # every token counts alike: a control that learns nothing from the teacher
 
 
+class Weighting(StrEnum):
+    """By what a token counts where the response was drawn by other probabilities than the student's."""
+
+    none = "none"  # as if it had been the student's own
+    token = "token"  # the ratio of the two probabilities of the token
+    prefix = "prefix"  # their product over the response so far, truncated
+
+
 class TeacherKind(StrEnum):
     ema = "ema"  # the student's exponential moving average
     live = "live"  # the student as it is
     base = "base"  # the model without the adapter
     external = "external"  # another model with the same tokenizer
+
+
+class Schedule(StrEnum):
+    """How the learning rate goes on after it has warmed up."""
+
+    constant = "constant"
+    cosine = "cosine"  # down to nothing: half as much is learned in the same steps
 
 
 class Tuning(StrEnum):
@@ -65,6 +80,7 @@ class Learning(Settings):
     batch_size: int = Field(default=32, ge=1)
     micro_batch_size: int = Field(default=32, ge=1)
     warmup_steps: int = Field(default=10, ge=0)
+    schedule: Schedule = Schedule.constant
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_seconds: float | None = Field(default=None, gt=0)
     checkpoint_every: int = Field(default=50, ge=1)

@@ -14,6 +14,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from training.head import head_of
+
 
 class Scored(NamedTuple):
     logps_BT: Tensor  # 0 where masked
@@ -31,8 +33,8 @@ def score(
     """Padding of prompts must be the same token everywhere, so that equal prompts are equal rows."""
     hidden_BTH = _hidden(model, prompt_ids_BP, prompt_mask_BP, completion_ids_BT, completion_mask_BT)
     unmasked_BT = completion_mask_BT.bool()
-    logits_NV = model.get_output_embeddings()(hidden_BTH[unmasked_BT]).float() / temperature
-    all_logps_NV = torch.log_softmax(logits_NV, dim=-1)
+    logits_NV = head_of(model).logits(hidden_BTH[unmasked_BT])
+    all_logps_NV = torch.log_softmax(logits_NV / temperature, dim=-1)
     logps_N = all_logps_NV.gather(1, completion_ids_BT[unmasked_BT][:, None]).squeeze(1)
     with torch.no_grad():
         entropies_N = -(all_logps_NV.exp() * all_logps_NV).sum(-1)

@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -25,6 +25,9 @@ from training.progress import Events
 from training.rewards import is_right
 from training.rollouts import Sampling, sample
 from training.settings import Learning
+
+if TYPE_CHECKING:
+    from training.learning import Watch
 
 _GREEDY, _ROWS = 1e-4, 64
 
@@ -44,12 +47,14 @@ class Mark(NamedTuple):
 class Validation(TrainerCallback):
     """marks: so far, in the order of their steps; those of a stage that died are read again."""
 
-    def __init__(self, manifest: StageManifest, stage: Learning, loaded: Loaded, events: Events):
+    def __init__(
+        self, manifest: StageManifest, stage: Learning, loaded: Loaded, watch: "Watch", events: Events
+    ):
         assert (
             manifest.validation is not None and stage.validate_every is not None
         )  # the manifest's validator
         self._every, self._patience = stage.validate_every, stage.patience
-        self._loaded, self._events = loaded, events
+        self._loaded, self._watch, self._events = loaded, watch, events
         self._best, self._kept = manifest.out / "best", manifest.out / "validation.json"
         self._bf16 = uses_bf16(stage.precision)
         self._asked = _questions(manifest, stage, loaded)
@@ -116,7 +121,16 @@ class Validation(TrainerCallback):
         prompts = [prompt_tokens(tokenizer, example.prompt.messages) for example in self._asked]
         sampling = Sampling(_GREEDY, ANSWER_TOKENS, _ROWS, self._bf16)
         with torch.random.fork_rng():
-            written = sample(model, prompts, 1, sampling, [tokenizer.eos_token_id], tokenizer.pad_token_id)
+            written = sample(
+                model,
+                prompts,
+                1,
+                sampling,
+                [tokenizer.eos_token_id],
+                tokenizer.pad_token_id,
+                self._watch.watched,
+            )
+        self._watch.check()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         right = [is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
         return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])

@@ -19,7 +19,7 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoice,
 )
-from app.classify.refusals import ConversationTooLong, NothingDeployed
+from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
 from app.classify.service import Answered, Desk, Errand
 from app.db.scope import TenantScope
 from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
@@ -28,7 +28,9 @@ from evaluation import event_stream
 from evaluation.contract.record import Conversation
 
 router = APIRouter(prefix="/v1/classify", tags=["classify"])
-_ERRORS = responses(Forbidden, NotFound, NothingDeployed, TooManyRequests, ConversationTooLong, ServingAway)
+_ERRORS = responses(
+    Forbidden, NotFound, NothingDeployed, ModeNotGated, TooManyRequests, ConversationTooLong, ServingAway
+)
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `reasoning` with the next piece of it, again and again, then one "
@@ -92,7 +94,13 @@ async def _errand(
     desk: Desk, request: Request, scope: TenantScope, body: SchemaChoice, conversations: int = 1
 ) -> Errand:
     await desk.limits.take(scope, conversations)
-    return Errand(scope, await desk.servings.of(scope, body.chosen), request.state.trace)
+    live, *instead = await desk.servings.of(scope, body.chosen)
+    if not live.may_answer(body.mode):
+        raise ModeNotGated(
+            f"the deployed model has passed no gate in mode {body.mode}; ask for one, or leave mode out"
+        )
+    servings = (live, *(one for one in instead if one.may_answer(body.mode)))
+    return Errand(scope, servings, request.state.trace, body.mode)
 
 
 def _conversation(item: BatchItemIn, where: str) -> Conversation | AppError:

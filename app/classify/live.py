@@ -19,6 +19,7 @@ from app.models.tenants import Fallback
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
+from evaluation.contract.mode import Mode
 
 
 class Serving(NamedTuple):
@@ -28,6 +29,9 @@ class Serving(NamedTuple):
     page: Page
     abstain_below: float | None
     degraded: bool = False
+
+    def may_answer(self, mode: Mode | None) -> bool:
+        return mode is None or mode in self.live.calibrations
 
 
 class _Asked(NamedTuple):
@@ -68,7 +72,9 @@ class LiveServings:
                 before = await deployments.before(session, asked.scope, live.deployment_id)
                 instead = [] if before is None else [before]
             if tenant.fallback is Fallback.base:
-                base = live._replace(model_version_id=None, adapter=BASE_NAME, calibration=NOT_FITTED)
+                base = live._replace(
+                    model_version_id=None, adapter=BASE_NAME, calibrations=dict.fromkeys(Mode, NOT_FITTED)
+                )
                 instead.append(base)
         pages = [await self._codebook.page(one.version) for one in (live, *instead)]
         return tuple(

@@ -51,13 +51,20 @@ class QuestionIn(Payload):
 
 
 class SchemaChoice(Payload):
-    """Either `schema_id` or `schema`."""
+    """Either `schema_id` or `schema`, and how to answer."""
 
     schema_id: UUID | None = Field(
         None, description="The schema to answer by.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"]
     )
     schema_name: Name | None = Field(
         None, alias="schema", description="Its name, instead of its id.", examples=[None, "order questions"]
+    )
+
+    mode: Mode | None = Field(
+        None,
+        description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Each needs a gate "
+        "of its own that has passed. Left out: the one that is deployed.",
+        examples=["fast"],
     )
 
     @model_validator(mode="after")
@@ -227,7 +234,7 @@ class AnswerOut(Answer):
             confidence=found.confidence,
             probabilities=_sorted(found.probabilities),
             label_mass=found.label_mass,
-            calibration=CalibrationOut.of(live.calibration),
+            calibration=CalibrationOut.of(live.calibrations[found.mode]),
             abstained=answered.abstained,
             failure=found.failure,
             forced_read=found.forced_read,

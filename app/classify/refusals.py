@@ -9,6 +9,12 @@ class NothingDeployed(Conflict):
     code = "nothing_deployed"
 
 
+class ModeNotGated(Conflict):
+    """The deployed model has passed no gate in the mode that was asked for, under the version that is served."""
+
+    code = "mode_not_gated"
+
+
 class ConversationTooLong(InvalidRequest):
     """The conversation and the schema together leave the model no room for an answer; `problems` has the numbers."""
 

@@ -20,11 +20,12 @@ from app.db.engine import Database
 from app.db.scope import TenantScope
 from app.errors import AppError, Problem, ServingAway
 from app.limits import Limits
-from app.serving.replicas import ONCE_MORE, Replicas
+from app.serving.replicas import ONCE_MORE, Asking, Replicas
 from app.settings import Settings
 from app.tracing import HEADER, Trace
 from app.usage.service import Meter
 from evaluation.contract import budget
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
 from evaluation.predictor import Prediction, PredictorError, Sending, VllmPredictor
@@ -46,11 +47,18 @@ class Desk(NamedTuple):
 
 
 class Errand(NamedTuple):
-    """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot."""
+    """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot.
+
+    mode: None: the one that a serving answers in by default.
+    """
 
     scope: TenantScope
     servings: tuple[Serving, ...]
     trace: Trace
+    mode: Mode | None = None
+
+    def mode_of(self, serving: Serving) -> Mode:
+        return self.mode or serving.live.mode
 
     def sending(self) -> Sending:
         headers = {HEADER: self.trace.traceparent()}
@@ -146,7 +154,9 @@ async def _stream(
     schema, codes = serving.page
     name = serving.live.adapter
     with _failures(), at.replicas.borrowed(name) as replica:
-        predictor = VllmPredictor(replica.client, name, codes, sending=errand.sending())
+        predictor = VllmPredictor(
+            replica.client, name, codes, sending=errand.sending(), mode=errand.mode_of(serving)
+        )
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -175,7 +185,10 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
             await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
-                    serving.live.adapter, codes, schema, conversation, errand.sending()
+                    Asking(serving.live.adapter, codes, errand.mode_of(serving)),
+                    schema,
+                    conversation,
+                    errand.sending(),
                 )
             return _done(at, errand, serving, prediction, start)
         except ServingAway as error:
@@ -187,7 +200,7 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
 
 
 def _done(at: Desk, errand: Errand, serving: Serving, prediction: Prediction, start: float) -> Answered:
-    shown = serving.live.calibration.applied(prediction)
+    shown = serving.live.calibrations[prediction.mode].applied(prediction)
     answered = Answered(uuid4(), serving, shown, time.perf_counter() - start)
     metrics.DEGRADED.inc(serving.degraded)
     at.meter.count(errand.scope, prediction.prompt_tokens, prediction.completion_tokens)

@@ -11,6 +11,7 @@ from app.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, cal
 from app.client.lists import All, Limit, listed
 from app.client.table import Columns, at, details, table, when
 from app.errors import InputError
+from evaluation.contract.mode import Mode
 
 top = typer.Typer()
 tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
@@ -24,6 +25,10 @@ ServeEdits = Annotated[
         help="after_gate (a published edit is served once its gate has passed) or at_once.",
         metavar="after_gate|at_once",
     ),
+]
+AnswerMode = Annotated[
+    Mode | None,
+    typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
     str | None,
@@ -136,12 +141,13 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, redact, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -161,6 +167,7 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
@@ -169,7 +176,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -224,6 +231,7 @@ def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity
 def _settings(
     serve_edits: str | None,
     fallback: str | None,
+    mode: Mode | None,
     redact: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,
@@ -231,6 +239,7 @@ def _settings(
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "mode": None if mode is None else mode.value,
         "redact": redact,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
@@ -251,6 +260,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",

@@ -15,6 +15,7 @@ from app.client.table import Columns, at, details, when
 from app.client.waiting import until
 from app.endings import FAILED, INCOMPLETE
 from app.errors import AppError, InputError
+from evaluation.contract.mode import Mode
 
 gates = typer.Typer(no_args_is_help=True, help="Verdicts on a model under a schema version.")
 deployments = typer.Typer(no_args_is_help=True, help="Which model answers for a schema.")
@@ -58,6 +59,7 @@ def list_gates(
         "state": "state",
         "verdict": "verdict",
         "version": "schema_version",
+        "mode": "mode",
         "model id": "model_version_id",
         "created": when("created_at"),
     }
@@ -72,10 +74,13 @@ def create_gate(
     version: Annotated[
         int | None, typer.Option(help="Number of the schema version. (default: the model's own)", min=1)
     ] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="How it is asked; each has a gate of its own. (default: the tenant's)")
+    ] = None,
     wait: Wait = False,
 ) -> None:
     """Measure a model. A final verdict that is there already is the answer."""
-    made = call.api.post_once(_GATES, {"model_version_id": model, "schema_version": version})
+    made = call.api.post_once(_GATES, {"model_version_id": model, "schema_version": version, "mode": mode})
     _conclude(call, waited(call, made["id"]) if wait else made)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import InputError
+from evaluation.atomic_files import whole
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_PROFILE = "default"
@@ -40,11 +41,8 @@ def save(profile: str | None, place: Place) -> Path:
     given = {name: value for name, value in place._asdict().items() if value is not None}
     profiles[profile or DEFAULT_PROFILE] = given
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staged = path.with_suffix(".part")
-    staged.unlink(missing_ok=True)
-    with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
-        file.write("\n".join(_section(name, values) for name, values in profiles.items()))
-    staged.replace(path)
+    with whole(path, mode=0o600) as sink:
+        sink.write("\n".join(_section(name, values) for name, values in profiles.items()).encode())
     return path
 
 

@@ -12,13 +12,15 @@ from app.client.profile import Place
 from app.errors import AppError, InputError
 from app.pipeline.console import Progress
 from app.serve import recipes
+from app.serving.base import STARTER
 from app.settings import Settings
 
 KEY = "demo.key"  # in the folder
 # A demo touches nobody's servers: it has the embedded default, whatever the environment says.
 _SERVERS = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "VLLM_URLS")
-# As wide as the preset's adapters: on a CPU the cost of serving one grows with the slot that it stands in.
-_RANK = {"STEERWISE_VLLM_MAX_LORA_RANK": "8"}
+# The tenant is generated in the starter's world, and learned by it in minutes. Slots are as wide as the preset's
+# adapters: on a CPU the cost of serving one grows with the slot that it stands in.
+_SMALL = {"STEERWISE_BASE": STARTER, "STEERWISE_VLLM_MAX_LORA_RANK": "8"}
 _STOP_TIMEOUT_S = 90  # for all its parts, one after the other
 _LOOK_EVERY_S = 0.2
 
@@ -53,7 +55,7 @@ def running(home: Path, settings: Settings, progress: Progress) -> Iterator[Plac
 
 def _environment(here: Settings) -> Mapping[str, str]:
     taken = {f"STEERWISE_{name}" for name in _SERVERS}
-    return {name: value for name, value in recipes.environment(here).items() if name not in taken} | _RANK
+    return {name: value for name, value in recipes.environment(here).items() if name not in taken} | _SMALL
 
 
 def _key(home: Path, environment: Mapping[str, str]) -> str:

@@ -45,7 +45,7 @@ async def served(session: AsyncSession, scope: TenantScope, serving: Serving) ->
     balance = shown if shown is not None and shown.row.state in UNDECIDED and _is_of(shown, newest) else None
     gate = None
     if balance is not None:
-        gate = await gates.newest_of_pair(session, scope, serving.model.id, balance.version.id)
+        gate = await gates.newest_of_pair(session, scope, serving.model.id, balance.version.id, serving.mode)
     verdict = None if gate is None else gate.verdict
     if balance is not None and gate is not None and verdict is Verdict.passed:
         return Served(balance.version, False, gate.id, shown)
@@ -78,7 +78,8 @@ async def begin(session: AsyncSession, scope: TenantScope, deployment_id: UUID) 
     if newest is None or _is_of(edits[0] if edits else None, newest):
         return
     await close(session, scope, deployment.schema_id)
-    gate = await gates.request(session, scope, None, deployment.model_version_id, newest.id)
+    mode = (await gates.result(session, scope, deployment.gate_result_id)).mode
+    gate = await gates.request(session, scope, None, deployment.model_version_id, newest.id, mode)
     row = ServedEdit(
         tenant_id=scope.tenant_id,
         schema_id=deployment.schema_id,
@@ -116,7 +117,10 @@ async def _decide(session: AsyncSession, scope: TenantScope, row: ServedEdit, de
     if deployment.state is not DeploymentState.live:
         await _end(session, scope, row, EditState.reverted)
         return
-    gate = await gates.newest_of_pair(session, scope, deployment.model_version_id, row.schema_version_id)
+    mode = (await gates.result(session, scope, deployment.gate_result_id)).mode
+    gate = await gates.newest_of_pair(
+        session, scope, deployment.model_version_id, row.schema_version_id, mode
+    )
     row.gate_result_id = None if gate is None else gate.id
     match None if gate is None else gate.verdict:
         case Verdict.passed:

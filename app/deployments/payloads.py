@@ -9,6 +9,7 @@ from app.models.deployments import DeploymentState, EditState
 from app.models.gates import GateState
 from app.models.jobs import Job, JobState
 from app.payload import Answer, Payload
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 
 DEPLOYMENT_ID = "d41b7f5c-2a68-4e93-b0c7-91f3a6e85d27"
@@ -35,6 +36,10 @@ class DeploymentOut(Answer):
     schema_version: int = Field(description="Number of the version that was deployed.", examples=[2])
     model_version_id: UUID = Field(description="The model that answers.", examples=[_MODEL])
     gate_id: UUID = Field(description="The gate that allows it.", examples=[GATE_ID])
+    mode: Mode = Field(
+        description="In which it answers unless a request asks for another: that of its gate.",
+        examples=["reasoned"],
+    )
     replaces_id: UUID | None = Field(
         description="The deployment that was live before; null for the first, and until it is live.",
         examples=[_BEFORE],
@@ -58,6 +63,7 @@ class DeploymentOut(Answer):
             schema_version=found.schema_version,
             model_version_id=row.model_version_id,
             gate_id=row.gate_result_id,
+            mode=found.mode,
             replaces_id=row.replaces_id,
             created_at=row.created_at,
             activated_at=row.activated_at,
@@ -111,7 +117,9 @@ class ServingOut(Answer):
             )
         return cls(
             schema_id=schema_id,
-            deployment=DeploymentOut.of(Found(state.serving.row, state.serving.version.number)),
+            deployment=DeploymentOut.of(
+                Found(state.serving.row, state.serving.version.number, state.serving.mode)
+            ),
             schema_version=state.served.version.number,
             provisional=state.served.provisional,
             edit=_edit(state),

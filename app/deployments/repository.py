@@ -15,6 +15,7 @@ from app.models.schemas import Republication, SchemaVersion
 from app.models.tenants import Fallback, ServeEdits, Tenant
 from app.paging import PageRequest
 from app.schemas.repository import is_current
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 
 OPEN = (DeploymentState.pending, DeploymentState.loading)
@@ -23,18 +24,20 @@ _FRESH = {"populate_existing": True}
 
 
 class Found(NamedTuple):
-    """schema_version: the number of the version in the deployment's pair."""
+    """schema_version: the number of the version in the deployment's pair. mode: of the gate that allows it."""
 
     row: Deployment
     schema_version: int
+    mode: Mode
 
 
 class Serving(NamedTuple):
-    """What is, or was, live. version: of its pair, whatever edits came later."""
+    """What is, or was, live. version: of its pair, whatever edits came later. mode: of the gate that allows it."""
 
     row: Deployment
     model: ModelVersion
     version: SchemaVersion
+    mode: Mode
 
 
 class Edited(NamedTuple):
@@ -234,7 +237,8 @@ def _edits() -> Select[Deployment, SchemaVersion]:
 
 def _measured_anew() -> ColumnElement[bool]:
     """There is a verdict on the pair, or a newer gate than the one that the edit names."""
-    known = aliased(GateResult)
+    known, allows = aliased(GateResult), aliased(GateResult)
+    mode = select(allows.mode).where(allows.id == Deployment.gate_result_id).correlate(Deployment)
     known_at = (
         select(known.created_at)
         .where(known.id == ServedEdit.gate_result_id)
@@ -244,6 +248,7 @@ def _measured_anew() -> ColumnElement[bool]:
     return exists().where(
         GateResult.model_version_id == Deployment.model_version_id,
         GateResult.schema_version_id == ServedEdit.schema_version_id,
+        GateResult.mode == mode.scalar_subquery(),
         or_(
             GateResult.verdict.in_((Verdict.passed, Verdict.failed)),
             ServedEdit.gate_result_id.is_(None),
@@ -282,16 +287,18 @@ def _before(current: type[Deployment]) -> ScalarSelect[UUID]:
     return newest.correlate(current).scalar_subquery()
 
 
-def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion]:
+def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion, Mode]:
     return (
-        select(Deployment, ModelVersion, SchemaVersion)
+        select(Deployment, ModelVersion, SchemaVersion, GateResult.mode)
+        .join(GateResult, GateResult.id == Deployment.gate_result_id)
         .join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
         .join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
         .where(Deployment.tenant_id == scope.tenant_id)
     )
 
 
-def _found(scope: TenantScope) -> Select[Deployment, int]:
-    query = select(Deployment, SchemaVersion.number)
+def _found(scope: TenantScope) -> Select[Deployment, int, Mode]:
+    query = select(Deployment, SchemaVersion.number, GateResult.mode)
+    query = query.join(GateResult, GateResult.id == Deployment.gate_result_id)
     query = query.join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
     return query.where(Deployment.tenant_id == scope.tenant_id)

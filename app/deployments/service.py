@@ -1,5 +1,6 @@
 """Decisions about deployments: which pair may answer users, which one does, and going back."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from app.models.jobs import Job, JobKind
 from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 
 OVERTAKEN = "a deployment that was asked for later went live first"
@@ -42,8 +44,8 @@ class NothingBefore(Conflict):
 class Live(NamedTuple):
     """adapter: the name under which vLLM knows the model. version: the one to answer with.
 
-    model_version_id: None for the base, which is no model of the tenant's. calibration: found by the gate on the pair
-    of model and version.
+    model_version_id: None for the base, which is no model of the tenant's. mode: in which it answers unless another is
+    asked for. calibrations: of each mode in which it may, found by the gate on model, version and mode.
     """
 
     deployment_id: UUID
@@ -52,7 +54,8 @@ class Live(NamedTuple):
     adapter: str
     version: SchemaVersion
     provisional: bool
-    calibration: Fitted
+    mode: Mode
+    calibrations: Mapping[Mode, Fitted]
 
 
 class State(NamedTuple):
@@ -70,9 +73,18 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
         return None
     served = await editing.served(session, scope, serving)
     model = serving.model
-    fitted = NOT_FITTED if served.gate_id is None else await gates.calibration(session, scope, served.gate_id)
+    gate = None if served.gate_id is None else await gates.result(session, scope, served.gate_id)
+    own = NOT_FITTED if gate is None else gates.calibration(gate)
+    passed = await gates.passed(session, scope, model.id, served.version.id)
     return Live(
-        serving.row.id, schema_id, model.id, model.adapter_sha256, served.version, served.provisional, fitted
+        serving.row.id,
+        schema_id,
+        model.id,
+        model.adapter_sha256,
+        served.version,
+        served.provisional,
+        serving.mode,
+        passed | {serving.mode: own},
     )
 
 
@@ -81,9 +93,11 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     found = await repository.before(session, scope, deployment_id)
     if found is None:
         return None
-    row, model, version = found
-    fitted = await gates.calibration(session, scope, row.gate_result_id)
-    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False, fitted)
+    row, model, version, mode = found
+    own = gates.calibration(await gates.result(session, scope, row.gate_result_id))
+    passed = await gates.passed(session, scope, model.id, version.id)
+    fitted = passed | {mode: own}
+    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False, mode, fitted)
 
 
 async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> State | None:

@@ -13,6 +13,7 @@ from app.deployments import editing, repository, service
 from app.deployments.repository import Whose
 from app.errors import AppError, ServingAway
 from app.gates import repository as gate_repository
+from app.gates import service as gates
 from app.gates.placing import place, served_base
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
@@ -28,6 +29,7 @@ from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, opened
 from app.settings import Settings
 from app.storage import Storage, open_storage
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes, PredictorError, VllmPredictor
@@ -49,6 +51,7 @@ class CanaryFailed(AppError):
 class Work(NamedTuple):
     model: ModelVersion
     schema: CategorySchema
+    mode: Mode
 
 
 class Prepared(NamedTuple):
@@ -69,7 +72,7 @@ async def deploy(context: JobContext) -> JobOutcome:
         for number, replica in enumerate(present):
             context.progress(number, len(present), "loading")
             await replica.load(prepared.folder, name)
-            await _try_canary(replica, name, prepared.codes, work.schema)
+            await _try_canary(replica, name, prepared.codes, work)
     apply = partial(service.activate, scope=context.scope, deployment_id=context.job.subject_id)
     return JobOutcome({"replicas": len(present), "adapter": name}, apply=apply)
 
@@ -81,7 +84,8 @@ async def _begin(context: JobContext) -> Work:
         model = await gate_repository.model(session, scope, row.model_version_id)
         version = await schema_repository.version_by_id(session, scope, row.schema_version_id)
         assert model is not None and version is not None  # foreign keys, and nobody removes them
-    return Work(model, schemas.content_of(version))
+        mode = (await gates.result(session, scope, row.gate_result_id)).mode
+    return Work(model, schemas.content_of(version), mode)
 
 
 def _prepare(context: JobContext, work: Work) -> Prepared:
@@ -96,11 +100,11 @@ def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
     return place(storage, settings, model.adapter_key, model.adapter_sha256)
 
 
-async def _try_canary(replica: Replica, name: str, codes: Codes, schema: CategorySchema) -> None:
+async def _try_canary(replica: Replica, name: str, codes: Codes, work: Work) -> None:
     """Raises: CanaryFailed, ServingAway."""
-    predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE)
+    predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE, mode=work.mode)
     try:
-        prediction = await predictor.predict(schema, CANARY)
+        prediction = await predictor.predict(work.schema, CANARY)
     except PredictorError as error:
         if replica.is_to_blame(error, name):
             raise ServingAway("a model server did not answer the canary") from error

@@ -7,11 +7,11 @@ from typing import NamedTuple, TypeAlias
 from app.errors import InputError
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
-from app.serving.model_folder import write_whole
 from app.serving.vllm import Endpoint
 from app.settings import Settings
 from evaluation import asking, baselines, examination, report
 from evaluation.asking import Served, VllmAsker
+from evaluation.atomic_files import write_whole
 from evaluation.beside import companions
 from evaluation.beside.companions import Beside
 from evaluation.contract.mode import Mode

@@ -71,7 +71,7 @@ async def create(
 ) -> GateOut:
     """Measure a model under a version of its schema. A gate that is under way is returned, as is a final verdict."""
     row = await service.request_by_number(
-        session, scope, caller.key_id, body.model_version_id, body.schema_version
+        session, scope, caller.key_id, body.model_version_id, body.schema_version, body.mode
     )
     response.status_code = 200 if row.state is GateState.done and row.verdict in FINAL else 202
     return await request_once.keep(session, response.status_code, await _shown(session, scope, row.id))

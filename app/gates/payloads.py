@@ -7,6 +7,7 @@ from app.gates.repository import Found
 from app.models.gates import GateState
 from app.models.jobs import Job, JobState
 from app.payload import Answer, Payload
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 
 MAX_NUMBER = 2**31 - 1
@@ -24,6 +25,12 @@ class GateIn(Payload):
         ge=1,
         le=MAX_NUMBER,
         examples=[2],
+    )
+    mode: Mode | None = Field(
+        None,
+        description="How the model is asked: `reasoned`, or `fast`, the code at once. Another mode is another gate. "
+        "Left out: the tenant's.",
+        examples=["fast"],
     )
 
 
@@ -69,6 +76,10 @@ class GateOut(Answer):
     model_version_id: UUID = Field(description="The model that was measured.", examples=[MODEL_ID])
     schema_id: UUID = Field(description="The schema.", examples=[SCHEMA_ID])
     schema_version: int = Field(description="Number of the version that it was measured under.", examples=[2])
+    mode: Mode = Field(
+        description="In which the model was asked, and in which a deployment serves it.",
+        examples=["reasoned"],
+    )
     policy_sha256: str = Field(description="Of the policy that decided.", examples=["9f" * 32])
     progress: GateProgressOut | None = Field(
         description="The job that measures; null in lists.", examples=[None]
@@ -89,6 +100,7 @@ class GateOut(Answer):
             model_version_id=row.model_version_id,
             schema_id=found.schema_id,
             schema_version=found.schema_version,
+            mode=row.mode,
             policy_sha256=row.policy_sha256,
             progress=None if job is None else GateProgressOut.of(job),
             created_at=row.created_at,

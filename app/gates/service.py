@@ -20,6 +20,8 @@ from app.models.runs import ModelVersion
 from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.tenants import service as tenants
+from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Verdict
 
@@ -48,23 +50,26 @@ async def request(
     actor_key_id: UUID | None,
     model_version_id: UUID,
     schema_version_id: UUID,
+    mode: Mode | None = None,
 ) -> GateResult:
     """A verdict that is final, or a gate that is under way, is returned; otherwise a new one is queued.
 
-    Raises: NotFound.
+    mode: None: the tenant's. Raises: NotFound.
     """
     model = await _model(session, scope, model_version_id, lock=True)
     version = await _version(session, scope, schema_version_id)
     await _check_schema(session, scope, model, version)
     policy_sha256 = load_policy().sha256
+    mode = mode or (await tenants.get(session, scope)).mode
     for earlier in await repository.of_pair(session, scope, model.id, version.id):
-        if earlier.state in OPEN or is_final(earlier, policy_sha256):
+        if earlier.mode is mode and (earlier.state in OPEN or is_final(earlier, policy_sha256)):
             return earlier
     row = GateResult(
         tenant_id=scope.tenant_id,
         model_version_id=model.id,
         schema_version_id=version.id,
         policy_sha256=policy_sha256,
+        mode=mode,
         state=GateState.queued,
         reasons=[],
     )
@@ -72,6 +77,7 @@ async def request(
     await session.flush()
     await jobs.enqueue(session, scope, JobKind.gate, row.id, max_attempts=_ATTEMPTS)
     detail = {"model_version_id": str(model.id), "schema_version_id": str(version.id)}
+    detail |= {"mode": mode.value}
     audit.record(session, actor_key_id, scope.tenant_id, Act("gate.requested", f"gate:{row.id}", detail))
     return row
 
@@ -82,13 +88,17 @@ async def request_by_number(
     actor_key_id: UUID,
     model_version_id: UUID,
     number: int | None,
+    mode: Mode | None = None,
 ) -> GateResult:
-    """number: of a version of the model's schema; None: the one that it was trained for. Raises: NotFound."""
+    """number: of a version of the model's schema; None: the one that it was trained for. mode: None: the tenant's.
+
+    Raises: NotFound.
+    """
     model = await _model(session, scope, model_version_id)
     version = await _version(session, scope, model.schema_version_id)
     if number is not None:
         version = await schemas.version(session, scope, version.schema_id, number)
-    return await request(session, scope, actor_key_id, model.id, version.id)
+    return await request(session, scope, actor_key_id, model.id, version.id, mode)
 
 
 def is_final(row: GateResult, policy_sha256: str) -> bool:
@@ -105,17 +115,26 @@ async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Fou
     return existing(await repository.found(session, scope, gate_id), "gate")
 
 
-async def calibration(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Fitted:
-    """For answers of its pair. Raises: NotFound."""
-    kept = (await result(session, scope, gate_id)).calibration
-    return NOT_FITTED if kept is None else Fitted.model_validate(kept)
+def calibration(row: GateResult) -> Fitted:
+    """For answers of its pair in its mode."""
+    return NOT_FITTED if row.calibration is None else Fitted.model_validate(row.calibration)
+
+
+async def passed(
+    session: AsyncSession, scope: TenantScope, model_version_id: UUID, schema_version_id: UUID
+) -> dict[Mode, Fitted]:
+    """The modes whose newest final verdict on the pair is that it passed."""
+    rows = await repository.of_pair(session, scope, model_version_id, schema_version_id)
+    newest = {row.mode: row for row in reversed(rows) if row.verdict in FINAL}
+    return {mode: calibration(row) for mode, row in newest.items() if row.verdict is Verdict.passed}
 
 
 async def newest_of_pair(
-    session: AsyncSession, scope: TenantScope, model_version_id: UUID, schema_version_id: UUID
+    session: AsyncSession, scope: TenantScope, model_version_id: UUID, schema_version_id: UUID, mode: Mode
 ) -> GateResult | None:
     """The newest with a final verdict; where there is none, the newest."""
-    rows = await repository.of_pair(session, scope, model_version_id, schema_version_id)
+    found = await repository.of_pair(session, scope, model_version_id, schema_version_id)
+    rows = [row for row in found if row.mode is mode]
     return next((row for row in rows if row.verdict in FINAL), rows[0] if rows else None)
 
 

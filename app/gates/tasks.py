@@ -173,7 +173,15 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
     kept = context.workdir / "benchmark"
     beside = benchmark.beside_of(suite, material.inputs, settings)
     asked = Exam(
-        material.inputs, suite, beside, load_policy(), prepared.codes, kept, baselines, work.threshold
+        material.inputs,
+        suite,
+        beside,
+        load_policy(),
+        prepared.codes,
+        kept,
+        baselines,
+        work.threshold,
+        work.gate.mode,
     )
     steps = Steps(context, len(served))
     examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)

@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id, Sha256, TenantOwned, choice, within_tenant
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 
 _FINAL = text("verdict IN ('passed', 'failed')")
@@ -20,7 +21,10 @@ class GateState(StrEnum):
 
 
 class GateResult(TenantOwned, Base):
-    """calibration: of the measured model's confidences (`app.gates.confidence`), where they were measured."""
+    """mode: in which the model was asked, and so the one that a deployment of it serves.
+
+    calibration: of the measured model's confidences (`app.gates.confidence`), where they were measured.
+    """
 
     __tablename__ = "gate_results"
     __table_args__ = (
@@ -29,12 +33,13 @@ class GateResult(TenantOwned, Base):
         UniqueConstraint("id", "model_version_id", "schema_version_id", "verdict"),
         within_tenant("model_versions", "model_version_id"),
         within_tenant("schema_versions", "schema_version_id"),
-        # Passed and failed are final for a pair and a policy; incomplete may be repeated.
+        # Passed and failed are final for a pair, a policy and a mode; incomplete may be repeated.
         Index(
             "uq_gate_results_final",
             "model_version_id",
             "schema_version_id",
             "policy_sha256",
+            "mode",
             unique=True,
             sqlite_where=_FINAL,
             postgresql_where=_FINAL,
@@ -47,6 +52,7 @@ class GateResult(TenantOwned, Base):
     model_version_id: Mapped[UUID]
     schema_version_id: Mapped[UUID]
     policy_sha256: Mapped[Sha256]
+    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
     state: Mapped[GateState] = mapped_column(choice(GateState), default=GateState.queued)
     verdict: Mapped[Verdict | None] = mapped_column(choice(Verdict))
     reasons: Mapped[list[str]] = mapped_column(default=list)

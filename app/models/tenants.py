@@ -4,6 +4,7 @@ from sqlalchemy import BigInteger, CheckConstraint, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, CreatedAt, Id, choice
+from evaluation.contract.mode import Mode
 
 DEFAULT_QUOTA_BYTES = 10 << 30
 
@@ -33,6 +34,7 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     serve_edits: Mapped[ServeEdits] = mapped_column(choice(ServeEdits), default=ServeEdits.after_gate)
     fallback: Mapped[Fallback] = mapped_column(choice(Fallback), default=Fallback.none, server_default="none")
+    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)

@@ -1,8 +1,8 @@
-"""`steerwise classify`: a trained model, a schema that may have been edited since, and conversations."""
+"""`steerwise classify` on files: a trained model or the base as it stands, a schema, and conversations."""
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from app.pipeline.files import read_file, read_schema
 from app.serving import adapters, model_folder
 from app.serving.base import Base, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
-from app.serving.vllm import Endpoint, serving
+from app.serving.vllm import BASE_NAME, Endpoint, serving
 from app.settings import Settings
 from evaluation.beside.calibrator import applied
 from evaluation.contract.mode import Mode
@@ -27,9 +27,21 @@ from evaluation.predictor import Codes
 from evaluation.terminal import json_text, say
 
 
-class Asked(NamedTuple):
+class Trained(NamedTuple):
+    """What a run has left: an adapter of its base, and what is known of it."""
+
     folder: Path
     note: ModelNote
+
+    @property
+    def gate(self) -> str:
+        return self.note.verdict
+
+
+class Asked(NamedTuple):
+    """trained: None: the base is asked as it stands, which no gate has examined."""
+
+    trained: Trained | None
     base: Base
     codes: Codes
     schema: CategorySchema
@@ -39,53 +51,84 @@ class Asked(NamedTuple):
     @property
     def temperature(self) -> float | None:
         """Under another schema or in another mode than it was fitted for, nothing is known of confidences."""
-        fitted = self.schema.sha256 == self.note.schema_sha256 and self.mode is self.note.mode
-        return self.note.temperature if fitted else None
+        if self.trained is None:
+            return None
+        note = self.trained.note
+        return (
+            note.temperature if (note.schema_sha256, note.mode) == (self.schema.sha256, self.mode) else None
+        )
+
+    @property
+    def gate(self) -> str:
+        return "none" if self.trained is None else self.trained.gate
 
 
-def read(
-    model: Path,
-    schema_file: Path,
-    text: str | None,
-    conversation_file: Path | None,
-    mode: Mode | None = None,
-) -> Asked:
-    """mode: None: the one that the model was examined in. Raises: InputError, before anything is started."""
-    folder, note = model_folder.read(model)
-    schema = read_schema(schema_file)
-    conversations = _conversations(text, conversation_file)
-    base = find_base(note.base)
+class Question(NamedTuple):
+    """Of text and conversations one is a file or None. mode: None: the one that the model was examined in."""
+
+    schema: Path
+    text: str | None
+    conversations: Path | None
+    mode: Mode | None = None
+
+
+def read(model: Path, question: Question) -> Asked:
+    """Raises: InputError, before anything is started."""
+    trained = Trained(*model_folder.read(model))
+    schema, conversations = _read(question)
+    base, note = find_base(trained.note.base), trained.note
     if digest(base) != note.base_sha256:
         raise InputError(
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
-    return Asked(folder, note, base, codes_for(base.folder, schema), schema, conversations, mode or note.mode)
+    codes = codes_for(base.folder, schema)
+    return Asked(trained, base, codes, schema, conversations, question.mode or note.mode)
+
+
+def read_untrained(base_name: str, question: Question, settings: Settings, progress: Progress) -> Asked:
+    """The base as it stands, under a schema that needs no label. Raises: InputError."""
+    schema, conversations = _read(question)
+    base = find_base(base_name, settings.home, progress.note)
+    codes = codes_for(base.folder, schema)
+    return Asked(None, base, codes, schema, conversations, question.mode or Mode.reasoned)
 
 
 def run(asked: Asked, base_url: str | None, settings: Settings, progress: Progress) -> list[Answered]:
-    if asked.note.verdict != "passed":
-        progress.note(f"warning: the gate's verdict on this model is {asked.note.verdict}")
-    if asked.mode is not asked.note.mode:
-        progress.note(
-            f"warning: the gate has examined this model in mode {asked.note.mode}, not in {asked.mode}"
-        )
+    for warning in _warnings(asked):
+        progress.note(f"warning: {warning}")
     if base_url is not None:
         return _ask(_there(base_url), _model_there(base_url, asked, settings), asked)
-    beside = asked.folder.parent
-    log = (beside if os.access(beside, os.W_OK) else settings.socket_dir) / "classify-vllm.log"
+    beside = None if asked.trained is None else asked.trained.folder.parent
+    place = beside if beside is not None and os.access(beside, os.W_OK) else settings.socket_dir
     with serving(
-        asked.base.folder, log, settings, lambda passed: progress.update("starting vLLM", 0, None)
+        asked.base.folder,
+        place / "classify-vllm.log",
+        settings,
+        lambda passed: progress.update("starting vLLM", 0, None),
     ) as vllm:
         progress.end("starting vLLM")
-        return _ask(vllm.endpoint, vllm.load(asked.folder / asked.note.adapter), asked)
+        trained = asked.trained
+        name = BASE_NAME if trained is None else vllm.load(trained.folder / trained.note.adapter)
+        return _ask(vllm.endpoint, name, asked)
 
 
-def show(answered: Sequence[Answered], schema: CategorySchema, console: Console, *, as_json: bool) -> None:
+def _warnings(asked: Asked) -> Iterator[str]:
+    if asked.trained is None:
+        yield f"{asked.base.name} answers as it stands; no gate has examined it under this schema (gate: none)"
+        return
+    note = asked.trained.note
+    if note.verdict != "passed":
+        yield f"the gate's verdict on this model is {note.verdict}"
+    if asked.mode is not note.mode:
+        yield f"the gate has examined this model in mode {note.mode}, not in {asked.mode}"
+
+
+def show(answered: Sequence[Answered], asked: Asked, console: Console, *, as_json: bool) -> None:
     for one in answered:
         if as_json:
-            say(json_text(answer_json(one)))
+            say(json_text(answer_json(one) | {"gate": asked.gate}))
         else:
-            console.print("\n".join([*answer_lines(one, schema), ""]), markup=False)
+            console.print("\n".join([*answer_lines(one, asked.schema), ""]), markup=False)
 
 
 def _ask(endpoint: Endpoint, model: str, asked: Asked) -> list[Answered]:
@@ -95,15 +138,17 @@ def _ask(endpoint: Endpoint, model: str, asked: Asked) -> list[Answered]:
     return [one._replace(prediction=applied(one.prediction, asked.temperature)) for one in answered]
 
 
-def _conversations(text: str | None, file: Path | None) -> Sequence[Conversation]:
+def _read(question: Question) -> tuple[CategorySchema, Sequence[Conversation]]:
+    text, file = question.text, question.conversations
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
+    schema = read_schema(question.schema)
     if file is not None:
-        return read_file(file, None).conversations
+        return schema, read_file(file, None).conversations
     assert text is not None
     if blank(text):
         raise InputError("--text is empty")
-    return [conversation_from_text(text)]
+    return schema, [conversation_from_text(text)]
 
 
 def _there(base_url: str) -> Endpoint:
@@ -112,7 +157,9 @@ def _there(base_url: str) -> Endpoint:
 
 def _model_there(base_url: str, asked: Asked, settings: Settings) -> str:
     """The adapter as a running vLLM already has it, or loaded there under a name of its own."""
-    adapter = adapters.check(asked.folder / asked.note.adapter, settings.vllm_max_lora_rank)
+    if asked.trained is None:
+        return BASE_NAME
+    adapter = adapters.check(asked.trained.folder / asked.trained.note.adapter, settings.vllm_max_lora_rank)
     with _there(base_url).client() as client:
         try:
             models: list[str] = [m["id"] for m in client.get("/v1/models").raise_for_status().json()["data"]]

@@ -5,6 +5,7 @@ from the same manifest is not run again, and the examination keeps the answers t
 """
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,9 @@ from pydantic import ValidationError
 
 from app.gates import benchmark
 from app.gates.benchmark import Exam
+from app.pipeline import estimate
 from app.pipeline.console import Progress, examining
+from app.pipeline.estimate import NotEstimated
 from app.runs import output
 from app.runs.inputs import Inputs, check_lengths
 from app.runs.output import Output
@@ -33,6 +36,7 @@ from evaluation.contract.mode import Mode
 from evaluation.policy import load_policy
 from evaluation.report import Report
 from training.config import StageManifest
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
 class Job(NamedTuple):
@@ -84,6 +88,7 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
         kept = place.root / "benchmark"
         exam = Exam(job.inputs, suite, beside, load_policy(), codes, kept, job.baselines, mode=job.mode)
         prepared = Prepared(job, exam, place, base_sha256, manifests)
+        _say_how_long(job, manifests, progress)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)
         if earlier is not None:
@@ -92,23 +97,50 @@ def run(job: Job, settings: Settings, progress: Progress) -> Outcome:
         return Outcome(_examine(prepared, settings, progress), place)
 
 
+def estimated(job: Job) -> dict[str, Any]:
+    """What `run` would take; nothing is left behind. Raises: InputError, NotEstimated."""
+    with tempfile.TemporaryDirectory(prefix="steerwise-estimate-") as folder:
+        place = Output(Path(folder))
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
+        return estimate.estimate(manifests, _questions(job))
+
+
+def _questions(job: Job) -> int:
+    """Of the examination: the base and each stage that learns."""
+    return job.plan.benchmark.max_items * len(job.plan.stages)
+
+
+def _say_how_long(job: Job, manifests: list[StageManifest], progress: Progress) -> None:
+    """Of what is left to do. That it cannot be said is no reason not to run."""
+    left = [manifest for manifest in manifests if not output.finished(manifest)]
+    if not left:
+        return
+    progress.update("estimate", 0, None, "trying the base for some seconds")
+    try:
+        progress.end("estimate", estimate.line(estimate.estimate(left, _questions(job))))
+    except NotEstimated as error:
+        progress.end("estimate", f"none: {error}")
+
+
 def _manifests(job: Job, place: Output, data: Path) -> list[StageManifest]:
     """Each stage goes on with the adapter of the one before it."""
     root = place.stages.resolve()
-    folders = {
+    folders: dict[str, Path] = {
         stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
     }
-    adapter = {"distill": folders["sft"] / "adapter", "rl": folders["distill"] / "adapter"}
+    adapter = {kind: folders[before] / ADAPTER for kind, before in GOES_ON_FROM.items()}
+    brought = output.keep_files(place, job.plan.traces.files)
+    traces = job.plan.traces.model_copy(update={"files": brought})
     return [
         StageManifest(
-            stage=stage,
+            stage=traces if stage.kind == "traces" else stage,
             base=str(job.base.folder),
             adapter=adapter.get(stage.kind),
             category_schema=job.inputs.schema,
             conversations=data / "train.jsonl",
             validation=output.validation_in(data, job.inputs, stage),
             answers=place.root.resolve() / "teachers.sqlite" if stage.kind == "traces" else None,
-            traces=folders["traces"] / "traces.jsonl" if stage.kind in ("sft", "distill") else None,
+            traces=folders["traces"] / TRACES if stage.kind in READ_TRACES else None,
             out=folders[stage.kind],
             seed=job.seed,
         )
@@ -165,7 +197,7 @@ def _examine(prepared: Prepared, settings: Settings, progress: Progress) -> Repo
 
 def _frozen(prepared: Prepared, settings: Settings) -> dict[str, Adapter]:
     return {
-        m.stage.kind: adapters.freeze(m.out / "adapter", prepared.place.adapters, settings.vllm_max_lora_rank)
+        m.stage.kind: adapters.freeze(m.out / ADAPTER, prepared.place.adapters, settings.vllm_max_lora_rank)
         for m in prepared.manifests
         if m.stage.kind != "traces"
     }

@@ -13,7 +13,6 @@ from app.errors import AdapterRefused
 from app.serving import adapters
 from app.storage import Storage
 
-TRACES = "traces.jsonl"
 MAX_RANK = 512  # of training.config.Lora; which rank a vLLM takes is checked by whoever loads
 
 

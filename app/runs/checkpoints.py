@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.storage import Storage
+from training.protocol import CHECKPOINTS, COMPLETE
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _KEPT = re.compile(r"-(\d+)\.tar")
-_FOLDER, _WHOLE = "checkpoints", "complete.json"  # as training/artifacts.py writes them
 
 
 class Checkpoint(NamedTuple):
@@ -24,7 +24,7 @@ class Checkpoint(NamedTuple):
 
 def newest(out: Path, manifest_sha256: str) -> Checkpoint | None:
     """The newest whole one that was made for this manifest."""
-    found = [_read(path) for path in (out / _FOLDER).glob(f"checkpoint-*/{_WHOLE}")]
+    found = [_read(path) for path in (out / CHECKPOINTS).glob(f"checkpoint-*/{COMPLETE}")]
     whole = [checkpoint for checkpoint, made_for in filter(None, found) if made_for == manifest_sha256]
     return max(whole, default=None)
 
@@ -40,7 +40,7 @@ def _read(mark: Path) -> tuple[Checkpoint, str] | None:
 
 
 def drop(out: Path) -> None:
-    shutil.rmtree(out / _FOLDER, ignore_errors=True)
+    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
 def pack(checkpoint: Checkpoint, workdir: Path) -> Path | None:
@@ -51,7 +51,7 @@ def pack(checkpoint: Checkpoint, workdir: Path) -> Path | None:
             archive.add(checkpoint.folder, arcname=checkpoint.folder.name)
     except FileNotFoundError:
         return None
-    return path if (checkpoint.folder / _WHOLE).is_file() else None
+    return path if (checkpoint.folder / COMPLETE).is_file() else None
 
 
 def key_of(folder_key: str, kind: str, step: int) -> str:
@@ -69,8 +69,8 @@ def restore(storage: Storage, key: str, out: Path, workdir: Path) -> None:
     storage.get_file(key, path)
     with tarfile.open(path) as archive:
         archive.extractall(unpacked, filter="data")
-    (out / _FOLDER).mkdir(parents=True, exist_ok=True)
+    (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     for folder in unpacked.iterdir():
-        shutil.rmtree(out / _FOLDER / folder.name, ignore_errors=True)
-        shutil.move(folder, out / _FOLDER / folder.name)
+        shutil.rmtree(out / CHECKPOINTS / folder.name, ignore_errors=True)
+        shutil.move(folder, out / CHECKPOINTS / folder.name)
     path.unlink()

@@ -1,17 +1,14 @@
 """Where a run's stages work on this machine: a folder that outlives attempts, so that the next one goes on there."""
 
-import fcntl
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 from uuid import UUID
 
 from app.errors import AppError
+from app.infra import locks
 from app.settings import Settings
-
-_POLL_S = 0.2
 
 
 class FolderBusy(AppError):
@@ -55,16 +52,10 @@ def lock(folder: RunFolder, timeout_s: float, stopped: Callable[[], bool]) -> IO
     """
     folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = (folder.root / ".lock").open("w")
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            if stopped() or time.monotonic() > deadline:
-                file.close()
-                raise FolderBusy("an earlier attempt on the same machine has not ended yet") from None
-            time.sleep(_POLL_S)
+    if not locks.take_within(file, timeout_s, stopped):
+        file.close()
+        raise FolderBusy("an earlier attempt on the same machine has not ended yet")
+    return file
 
 
 def present(settings: Settings) -> list[UUID]:

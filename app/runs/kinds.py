@@ -4,7 +4,8 @@ from typing import Literal, TypeAlias
 
 from app.models.jobs import JobKind
 from app.models.runs import RunState
+from training import protocol
 
 StageKind: TypeAlias = Literal["traces", "sft", "distill", "rl"]
-STAGES = (JobKind.traces, JobKind.sft, JobKind.distill, JobKind.rl)
+STAGES = tuple(JobKind(kind) for kind in protocol.STAGES)
 ENDED = (RunState.succeeded, RunState.failed, RunState.cancelled)

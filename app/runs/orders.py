@@ -12,7 +12,7 @@ from training.config import Distill, EndpointTeacher, Rl, Sft, Teacher, Traces
 
 AnyStage: TypeAlias = Traces | Sft | Distill | Rl
 # Files of this machine or of another tenant, and what whoever runs it decides.
-_NOT_ASKED_FOR = {"teacher_model", "prompts", "text", "sampler", "sampler_memory"}
+_NOT_ASKED_FOR = {"teacher_model", "prompts", "text", "files", "sampler", "sampler_memory"}
 TEACHER_KEYS = "STEERWISE_TEACHER_"  # how the name of a variable with a teacher's key begins
 
 

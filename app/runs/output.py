@@ -1,10 +1,9 @@
 """The output directory of a job: whose it is, what in it is still valid, and where each thing lies."""
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,12 +11,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InputError, NoSpace, OutputBusy
+from app.infra import locks
 from app.runs.inputs import Inputs, jsonl
 from app.runs.supervisor import read_result
 from app.serving.adapters import FILES
-from app.serving.model_folder import write_whole
+from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Split
 from training.config import StageManifest, validates
+from training.protocol import ADAPTER, MANIFEST, TRACES
 
 _MARK = "run.json"
 
@@ -60,12 +61,8 @@ def opened(root: Path, min_free_mib: int) -> Iterator[Output]:
     except OSError as error:
         raise InputError(f"{root} cannot be written: {error.strerror}") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputBusy(
-                f"another steerwise is at work in {root}; wait for it or choose another --out"
-            ) from None
+        if not locks.take(lock):
+            raise OutputBusy(f"another steerwise is at work in {root}; wait for it or choose another --out")
         if not (root / _MARK).exists():
             write_whole(root / _MARK, b"{}")
         yield Output(root)
@@ -102,6 +99,21 @@ def write_inputs(output: Output, inputs: Inputs) -> Path:
     return folder
 
 
+def keep_files(output: Output, files: Sequence[Path]) -> tuple[Path, ...]:
+    """Copies, each in a folder named after its content. Raises: InputError."""
+    kept = []
+    for file in files:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}") from None
+        folder = output.root.resolve() / "inputs" / hashlib.sha256(content).hexdigest()[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / file.name, content)
+        kept.append(folder / file.name)
+    return tuple(kept)
+
+
 def validation_in(folder: Path, inputs: Inputs, stage: BaseModel) -> Path | None:
     """What a stage that wants to is examined on, of the files of `write_inputs`. Raises: InputError."""
     if not validates(stage):
@@ -118,15 +130,13 @@ def finished(manifest: StageManifest) -> bool:
     result = read_result(manifest.out)
     if result is None or not result.succeeded or result.manifest_sha256 != manifest.sha256:
         return False
-    made = (
-        ("traces.jsonl",) if manifest.stage.kind == "traces" else tuple(f"adapter/{name}" for name in FILES)
-    )
+    made = (TRACES,) if manifest.stage.kind == "traces" else tuple(f"{ADAPTER}/{name}" for name in FILES)
     return all((manifest.out / name).is_file() for name in made)
 
 
 def prepare(manifest: StageManifest, later: list[Path]) -> Path:
     """The manifest on disk. What another manifest left goes, and later stages too: they learned from the old result."""
-    path = manifest.out / "manifest.json"
+    path = manifest.out / MANIFEST
     for folder in later:
         shutil.rmtree(folder, ignore_errors=True)
     if manifest.out.exists() and _sha256_in(path) != manifest.sha256:

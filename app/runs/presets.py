@@ -22,9 +22,10 @@ def makes_a_whole_model(stage: BaseModel) -> bool:
 
 
 class Preset(StrEnum):
-    smoke = "smoke"  # two minutes: does everything once, learns little
-    demo = "demo"  # ten minutes on two cores
-    standard = "standard"  # a quarter of an hour on two cores
+    smoke = "smoke"  # does everything once, learns little
+    demo = "demo"  # some minutes on two cores
+    cpu = "cpu"  # an hour and a half on two old cores at most, half an hour on new ones
+    standard = "standard"  # twice that
     gpu = "gpu"
 
 

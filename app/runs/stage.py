@@ -25,6 +25,7 @@ from app.storage import Storage
 from evaluation.contract.record import parse_jsonl
 from evaluation.contract.schema import CategorySchema
 from training.config import Distill, Rl, Sft, StageManifest, Traces
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
 class Snapshot(NamedTuple):
@@ -112,7 +113,7 @@ def _inputs(desk: Desk, work: Work) -> Inputs:
 
 def _adapter(desk: Desk, work: Work) -> Path | None:
     """Each stage goes on with the adapter of the one before it."""
-    before = {"distill": "sft", "rl": "distill"}.get(work.kind)
+    before = GOES_ON_FROM.get(work.kind)
     if before is None:
         return None
     made = work.earlier[before]
@@ -121,7 +122,7 @@ def _adapter(desk: Desk, work: Work) -> Path | None:
 
 
 def _traces(desk: Desk, work: Work) -> Path | None:
-    if work.kind not in ("sft", "distill"):
+    if work.kind not in READ_TRACES:
         return None
     made = work.earlier["traces"]
     local = desk.folder.traces(made.sha256)
@@ -173,12 +174,12 @@ def put_away(desk: Desk, work: Work, prepared: Prepared) -> StageResult:
     assert result is not None and result.succeeded
     storage, scope = desk.storage, work.scope
     if work.kind == "traces":
-        path = prepared.out / artifacts.TRACES
+        path = prepared.out / TRACES
         key, sha256 = artifacts.put_traces(storage, scope, work.run_id, path)
     else:
         shutil.rmtree(desk.workdir / "frozen", ignore_errors=True)
         rank = desk.settings.vllm_max_lora_rank
-        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / "adapter", desk.workdir, rank)
+        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / ADAPTER, desk.workdir, rank)
     made = StageResult(
         kind=work.kind,
         artifact_key=key,

@@ -15,8 +15,8 @@ from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AppError, NoSpace, StageFailed
 from app.settings import Settings
 from training.config import StageManifest
+from training.protocol import EVENTS, LOG, RESULT
 
-EVENTS, RESULT, LOG = "events.jsonl", "result.json", "stage.log"
 _POLL_S = 0.2
 
 Event = dict[str, Any]

@@ -26,9 +26,10 @@ from app.runs.kinds import ENDED, STAGES
 from app.runs.presets import Plan
 from app.runs.reporting import Reporter
 from app.runs.stage import Desk, Prepared, Snapshot, Work
-from app.runs.supervisor import LOG, read_result, run_stage
+from app.runs.supervisor import read_result, run_stage
 from app.schemas import service as schemas
 from app.serving.base import digest, find_base
+from training.protocol import LOG
 
 log = structlog.get_logger()
 MIRROR_S = 10.0  # how often log and checkpoint are looked at

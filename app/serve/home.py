@@ -1,19 +1,17 @@
 """The folder that one `steerwise serve` at a time uses, and the short one beside it that sockets need."""
 
-import fcntl
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import InputError, OutputBusy
+from app.infra import locks
 
 _LOCK = "serve.lock"
 _LEFT_OVER_S = 30  # children of one that was killed end by themselves, and take about so long
-_POLL_S = 0.2
 _MAX_LOG_BYTES = 32 << 20
 
 
@@ -42,19 +40,15 @@ def locked(home: Path) -> Iterator[int]:
 
 
 def _take(lock: int, home: Path) -> None:
-    deadline = time.monotonic() + _LEFT_OVER_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).decode()
-            if _runs(holder) or time.monotonic() > deadline:
-                raise HomeBusy(
-                    f"another `steerwise serve` (process {holder or 'unknown'}) uses {home}; "
-                    "stop it first, or name another folder with --home"
-                ) from None
-        time.sleep(_POLL_S)
+    if not locks.take_within(lock, _LEFT_OVER_S, lambda: _runs(_holder(lock))):
+        raise HomeBusy(
+            f"another `steerwise serve` (process {_holder(lock) or 'unknown'}) uses {home}; "
+            "stop it first, or name another folder with --home"
+        )
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 20, 0).decode()
 
 
 def _runs(pid: str) -> bool:

@@ -1,6 +1,5 @@
 """The Redis of the embedded default: a child of ours on a Unix socket. It holds nothing that the rows do not."""
 
-import fcntl
 import importlib.util
 import os
 import shutil
@@ -17,6 +16,7 @@ from redis.exceptions import RedisError
 
 from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AppError
+from app.infra import locks
 from app.settings import Settings
 
 START_TIMEOUT_S = 30  # it reads its append-only file first
@@ -134,22 +134,11 @@ def _locked(folder: Path) -> Iterator[int]:
     """Redis shares the lock: where we were killed, the folder is free only when Redis has ended too."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while not _lock(lock):
-            if time.monotonic() > deadline:
-                raise RedisFailed(f"another process has started Redis in {folder}; stop it first")
-            time.sleep(_POLL_S)
+        if not locks.take_within(lock, _LOCK_TIMEOUT_S):
+            raise RedisFailed(f"another process has started Redis in {folder}; stop it first")
         yield lock
     finally:
         os.close(lock)
-
-
-def _lock(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

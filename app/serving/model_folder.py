@@ -1,7 +1,6 @@
 """What a job leaves for `classify --model`: the adapter, and a note of what it belongs to."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InputError
 from app.serving.adapters import CONFIG, WEIGHTS, Adapter
+from evaluation.atomic_files import write_whole
 from evaluation.contract.mode import Mode
 
 NOTE, ADAPTER = "model.json", "adapter"
@@ -64,13 +64,3 @@ def read(folder: Path) -> tuple[Path, ModelNote]:
         raise InputError(f"{folder} holds no {NOTE}; name the output directory of `steerwise run`") from None
     except ValidationError as error:
         raise InputError(f"{place / NOTE} cannot be used: {error.errors()[0]['msg']}") from None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, also when the power goes."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as sink:
-        sink.write(content)
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(path)

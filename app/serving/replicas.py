@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
 from app.errors import ServingAway, ServingError
 from app.serving.replica import ALONE_S, Replica
 from app.settings import Settings
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
@@ -25,6 +26,14 @@ T = TypeVar("T")
 ONCE_MORE = Sending(attempts=2, backoff_s=0.05)  # a kept connection may just have been closed
 _WATCH_EVERY_S = 2.0
 _MISSES = 3
+
+
+class Asking(NamedTuple):
+    """Which model is asked, and how. adapter: its name at the server."""
+
+    adapter: str
+    codes: Codes
+    mode: Mode = Mode.reasoned
 
 
 class Replicas:
@@ -41,20 +50,21 @@ class Replicas:
 
     async def predict(
         self,
-        name: str,
-        codes: Codes,
+        asked: Asking,
         schema: CategorySchema,
         conversation: Conversation,
         sending: Sending = ONCE_MORE,
     ) -> Prediction:
-        """name: of an adapter. The next replica is asked where one fails. Raises: PredictorError, ServingAway."""
+        """The next replica is asked where one fails. Raises: PredictorError, ServingAway."""
         problem = ServingAway("no model server can answer now")
         tried: list[Replica] = []
         for _ in self.all:
             try:
-                with self.borrowed(name, tried) as replica:
+                with self.borrowed(asked.adapter, tried) as replica:
                     tried.append(replica)
-                    predictor = VllmPredictor(replica.client, name, codes, sending=sending)
+                    predictor = VllmPredictor(
+                        replica.client, asked.adapter, asked.codes, sending=sending, mode=asked.mode
+                    )
                     return await predictor.predict(schema, conversation)
             except ServingAway as error:
                 problem = error

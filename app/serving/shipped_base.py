@@ -3,16 +3,18 @@
 Every other command that comes meanwhile waits for it. What it is built from is installed, so no network is needed.
 """
 
-import fcntl
+import math
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import app
 from app.errors import InputError
+from app.infra import locks
 from training.base import package
 
 
@@ -40,11 +42,9 @@ def _alone(folder: Path, told: Callable[[str], None]) -> Iterator[None]:
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks.take(lock):
             told("waiting for another command that builds the base")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.take_within(lock, math.inf)
         yield
 
 
@@ -53,17 +53,21 @@ def _build(folder: Path, told: Callable[[str], None]) -> None:
     root = str(Path(next(iter(app.__path__))).parent)
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     argv = [sys.executable, "-m", "training.base.build", "--out", str(folder)]
-    child = subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    said, complaint = child.communicate()
-    for line in filter(None, said.split("\n")):
-        told(line)
-    if child.returncode == 0:
+    with tempfile.TemporaryFile("w+") as complaints:  # a pipe that nobody reads would stop it
+        child = subprocess.Popen(
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"},
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            told(line.rstrip("\n"))
+        ended = child.wait()
+        complaints.seek(0)
+        complaint = complaints.read()
+    if ended == 0:
         return
     if "No module named" in complaint:
         raise InputError(

@@ -189,20 +189,23 @@ def environment(settings: Settings) -> dict[str, str]:
 def _threads(settings: Settings, cores: int) -> dict[str, str]:
     """How vLLM's own start is changed, unless the environment says otherwise.
 
-    It keeps a core for a scheduler that does nothing but wait for the engine's process: on two cores half of the
-    machine. Where the engine computes in the server's own process, on all cores, that is gained; with many cores the
-    one is not missed, and the server then has a process to itself.
+    Its engine sends messages to a worker process that computes, and waits for the answer on a core of its own: on two
+    cores half of the machine. Where the engine computes itself, on all cores, that is gained; with many cores one is
+    not missed, and vLLM's own binding of threads to cores is worth more.
     """
-    in_process = (
-        cores <= FEW_CORES if settings.vllm_cpu_engine == "auto" else settings.vllm_cpu_engine == "in_process"
-    )
-    if not in_process:
+    if cpu_engine(settings, cores) == "separate":
         return {}
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(cores),
     }
+
+
+def cpu_engine(settings: Settings, cores: int) -> str:
+    if settings.vllm_cpu_engine != "auto":
+        return settings.vllm_cpu_engine
+    return "in_process" if cores <= FEW_CORES else "separate"
 
 
 def dtype(settings: Settings) -> str:

@@ -5,7 +5,6 @@ utterances share a drawing of unseen intents, which the intervals do not know.
 """
 
 import asyncio
-import json
 import tempfile
 from collections import defaultdict
 from functools import partial
@@ -56,7 +55,7 @@ def table(measured: Measured) -> Table:
     return shown
 
 
-def as_json(measured: Measured) -> str:
+def as_json(measured: Measured) -> dict[str, dict[str, object]]:
     """With the tenants together under `tenants`."""
     shown: dict[str, dict[str, object]] = {}
     for mode, of_mode in measured.items():
@@ -66,7 +65,7 @@ def as_json(measured: Measured) -> str:
             into, key = (tenants, name.removeprefix(TENANT)) if name.startswith(TENANT) else (plain, name)
             into[key] = one.model_dump()
         shown[mode] = plain | {"tenants": tenants}
-    return json.dumps(shown, indent=2)
+    return shown
 
 
 def _cell(one: Measure) -> str:

@@ -38,13 +38,21 @@ class Paper(NamedTuple):
     twins: list[tuple[int, int]]
 
 
-def paper(data: Path, count: int, of_tenant: int, seed: int) -> Paper:
-    """data: the folder with corpus/ and tenants/. count: utterances under unseen intents. Raises: InputError."""
+class Counts(NamedTuple):
+    """intents: utterances under unseen intents. of_business, of_tenant: conversations of each, at most."""
+
+    intents: int
+    of_business: int
+    of_tenant: int
+
+
+def paper(data: Path, counts: Counts, seed: int) -> Paper:
+    """data: the folder with corpus/ and tenants/. Raises: InputError."""
     rng = random.Random(seed)
-    made = _unseen(data / "corpus", count, rng)
-    made.items.extend(_businesses())
+    made = _unseen(data / "corpus", counts.intents, rng)
+    made.items.extend(_businesses(counts.of_business, rng))
     for name in TENANTS:
-        made.items.extend(_tenant(data / "tenants" / name, of_tenant, rng))
+        made.items.extend(_tenant(data / "tenants" / name, counts.of_tenant, rng))
     return made
 
 
@@ -85,12 +93,13 @@ def _reworded(schema: CategorySchema, rng: random.Random) -> CategorySchema:
     return schema.model_copy(update={"categories": tuple(other(c) for c in schema.categories)})
 
 
-def _businesses() -> Iterator[Item]:
+def _businesses(count: int, rng: random.Random) -> Iterator[Item]:
     shops = businesses.load()
     for name in businesses.FOR_BENCH:
         shop = shops[name]
         schema = businesses.schema_of(shop)
-        for number, row in enumerate(shop.conversations):
+        rows = list(enumerate(shop.conversations))
+        for number, row in rng.sample(rows, min(count, len(rows))):
             example = businesses.example_of(row, shop, schema, number)
             said = example.conversation.model_copy(update={"id": f"{name}-{number}"})
             yield Item(("businesses", *_decided(example, schema)), schema, said, example.verdict.key)

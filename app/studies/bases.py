@@ -16,9 +16,9 @@ from app.pipeline.console import Progress
 from app.runs import output
 from app.runs.supervisor import environment
 from app.serving.base import STARTER, Base, find_base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies.matrix import Existing, Recipe
+from evaluation.atomic_files import write_whole
 
 DONE = "recipe.json"  # beside the weights, once they are whole
 _CHECKPOINT = "checkpoint.pt"

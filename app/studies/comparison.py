@@ -9,11 +9,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from app.serving.model_folder import write_whole
 from app.studies import sequence
 from app.studies.matrix import Study
 from app.studies.results import MEASURES, RETENTION, SeedResult
 from app.studies.tables import Mean, cell, head, line, mean_of_known
+from evaluation.atomic_files import write_whole
 
 SHOWN = (*MEASURES, RETENTION)
 TITLES = {

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.errors import InputError
 from app.runs.presets import merged
 from training.config import StageManifest
+from training.protocol import ADAPTER, TRACES
 from training.starter.world import TRADES, demo_tenant
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
@@ -232,14 +233,14 @@ def _manifest(
         stage["perturb"] = perturb
     said = dict(stage)  # without paths
     stage |= {key: ground.data.with_name(name) for key, name in _WRITTEN.items() if stage.get(key) == name}
-    written = ground.expert if node.traces == EXPERT else traces and traces.out / "traces.jsonl"
+    written = ground.expert if node.traces == EXPERT else traces and traces.out / TRACES
     origin = [ground.key, ground.seed, said, before and before.out.name, written and written.parent.name]
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     try:
         return StageManifest(
             stage=stage,
             base=ground.base,
-            adapter=before and before.out / "adapter",
+            adapter=before and before.out / ADAPTER,
             category_schema=ground.schema,
             conversations=ground.data,
             validation=ground.data.with_name("validation.jsonl") if "validate_every" in stage else None,

@@ -25,6 +25,7 @@ from evaluation.measures import Measure, rate
 from evaluation.policy import load_policy
 from evaluation.predictor import Codes, VllmPredictor, load_codes
 from evaluation.report import StageReport
+from training.protocol import ADAPTER
 from training.starter.world import bench_items
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[
     """By arm."""
     place, models = prepared.place, _models(prepared)
     frozen = {
-        name: adapters.freeze(out / "adapter", place.folder / "adapters", settings.vllm_max_lora_rank)
+        name: adapters.freeze(out / ADAPTER, place.folder / "adapters", settings.vllm_max_lora_rank)
         for of_arm in models.values()
         for name, out in of_arm.items()
     }

@@ -10,10 +10,10 @@ from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
 from app.serving.base import Base, digest
-from app.serving.model_folder import write_whole
 from app.studies import matrix
 from app.studies.matrix import GENERAL, HANDBOOK, Chain, Ground, Study
 from app.studies.results import BASE_ARM
+from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Split
 from evaluation.predictor import load_codes
 from training.starter.world import DemoTenant, demo_tenant, expert_traces, general_prompts, handbook
@@ -48,7 +48,7 @@ def prepare(study: Study, place: Place) -> Prepared:
     inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
     answers = max(len(one.schema.answers) for one in inputs.values())
     pool = load_codes(place.base.folder, max(len(ascii_uppercase), answers)).texts
-    general = _lines(general_prompts(_GENERAL_PROMPTS, pool, place.seed))
+    general = _lines(general_prompts(_GENERAL_PROMPTS, place.seed))
     grounds = {}
     for number, tenant in made.items():
         data = output.write_inputs(Output(place.folder), inputs[number]).resolve()

@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 from app.pipeline.console import Progress
 from app.runs import output
-from app.runs.supervisor import EVENTS, Event, read_result, run_stage
+from app.runs.supervisor import Event, read_result, run_stage
 from app.serving.base import Base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
 from app.studies.preparing import Place, Prepared, prepare
 from app.studies.results import Cost, Marks, SeedResult, at_end
+from evaluation.atomic_files import write_whole
 from training.config import StageManifest
+from training.protocol import EVENTS
 
 
 class Asked(NamedTuple):

@@ -22,13 +22,14 @@ from app.pipeline.console import Progress
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
-from app.runs.supervisor import EVENTS, supervise
+from app.runs.supervisor import supervise
 from app.serving.base import STARTER, find_base
-from app.serving.model_folder import write_whole
 from app.settings import Settings
 from app.studies.preparing import expert_lines
+from evaluation.atomic_files import write_whole
 from evaluation.predictor import load_codes
 from training.config import Stage, StageManifest
+from training.protocol import EVENTS
 from training.starter.world import demo_tenant
 
 _LORA = {"rank": 8, "alpha": 16}
@@ -47,7 +48,9 @@ class Way(NamedTuple):
 
 def _ways(steps: int) -> tuple[Way, ...]:
     return (
-        Way("sft", "run", {"kind": "sft", "max_steps": steps, **_LEARNING}, 32),
+        Way(
+            "sft", "run", {"kind": "sft", "max_steps": steps, "at_once": 0, "perturb": False, **_LEARNING}, 32
+        ),
         Way("sdft", "run", {"kind": "distill", "steps": steps, **_LEARNING}, 32),
         Way("rl", "run", {**_RL, "steps": steps}, 64),
         Way("rl_by_trl", "yardstick", {**_RL, "steps": steps}, 64),

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from app.models.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
 from app.payload import Answer, Name, Payload
+from evaluation.contract.mode import Mode
 
 _MAX_QUOTA_BYTES = 1 << 50
 _EDITS = (
@@ -18,6 +19,10 @@ _FALLBACK = (
     "deployment before it, under its own schema version; `base`, that one too, and at last the base model, which was "
     "never trained or judged for this tenant."
 )
+_MODE = (
+    "How a model is measured, and so served, unless a request for a gate says otherwise: `reasoned`, or `fast`, the "
+    "code at once."
+)
 _REDACT = (
     "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
     "file once its rows are taken. What is there already stays as it is."
@@ -29,6 +34,7 @@ class TenantIn(Payload):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
+    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
@@ -41,6 +47,7 @@ class TenantPatch(Payload):
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
+    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
@@ -66,6 +73,7 @@ class TenantOut(Answer):
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
+    mode: Mode = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])

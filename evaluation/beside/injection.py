@@ -11,7 +11,7 @@ from evaluation import marks, statistics
 from evaluation.contract.score import UNPARSABLE, Given
 from evaluation.measures import Measure
 from evaluation.runner import Measured, Outcome
-from evaluation.statistics import clustered_interval, wilson_interval
+from evaluation.statistics import SHARE, clustered_interval, wilson_interval
 from evaluation.suites.injection import Attack, Encoding, InjectionSuite, Kind, Language, Naming, Place
 
 EXAMPLES = 6
@@ -136,7 +136,7 @@ def _share(pairs: Sequence[_Pair], hit: Callable[[_Pair], bool]) -> Measure:
     hits = [hit(pair) for pair in pairs]
     clusters = [pair.conversation_id for pair in pairs]
     terms = np.array([[one, 1.0] for one in hits], dtype=np.float64).reshape(-1, 2)
-    interval = clustered_interval(clusters, terms, statistics.ratio)
+    interval = clustered_interval(clusters, terms, statistics.ratio, ends=SHARE)
     if len(set(hits)) == 1:  # a bootstrap would claim certainty; so each conversation counts once
         n = len(set(clusters))
         interval = wilson_interval(n if hits[0] else 0, n)

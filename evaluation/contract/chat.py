@@ -33,6 +33,7 @@ _SCHEMA = CategorySchema(
     categories=(Category(key="k", name="Name", definition="Asks.", includes=("One.",), excludes=("Two.",)),),
 )
 _BRACKETED = re.compile(r"[<\[{(|｜].*[>\]})|｜]", re.DOTALL)
+_ABOUT_ROLES = re.compile(r"\b(?:system|roles?)\b", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -80,6 +81,11 @@ def folded(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return list(messages)
     system, first, *rest = messages
     return [{"role": first["role"], "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
+
+def is_about_roles(refusal: str) -> bool:
+    """Whether a server's refusal may be one of the system message; it is worded by whoever wrote the template."""
+    return _ABOUT_ROLES.search(refusal) is not None
 
 
 class ChatTemplate:

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from evaluation import statistics
+from evaluation.atomic_files import write_whole
 from evaluation.measures import Measure, mean, rate
 from evaluation.retention.harness import NotMeasured, Result, Scores
 from evaluation.statistics import Floats, clustered_interval
@@ -58,11 +59,8 @@ def assemble(runs: Sequence[StageResults], *, harness: str, limit: int | None = 
 
 
 def write(report: RetentionReport, path: Path) -> None:
-    """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, report.model_dump_json(indent=1).encode() + b"\n")
 
 
 def _stage(run: StageResults, base: Mapping[str, Result] | None) -> StageRetention:

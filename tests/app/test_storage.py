@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from s3fs import S3FileSystem
 
-from app import storage as module
 from app.errors import InputError, NoSpace
 from app.storage import BadKey, Storage, open_storage
 from tests.servers.s3 import fake_s3, serving
@@ -135,7 +134,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_beside_it(
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(NoSpace):
         storage.put_file(local, "a/key")
     assert [path.name for path in (tmp_path / "storage/a").iterdir()] == ["key"]

@@ -50,6 +50,21 @@ def test_every_module_that_the_readme_runs_explains_itself() -> None:
     ] == []
 
 
+def test_every_example_explains_itself_and_is_in_their_list() -> None:
+    examples = sorted((ROOT / "examples").glob("*.py"))
+    assert [path.name for path in examples if _exit_code(str(path), "--help") != 0] == []
+    listed = (ROOT / "examples/README.md").read_text()
+    assert [path.name for path in examples if f"`{path.name} " not in listed] == []
+
+
+def test_every_document_that_the_index_names_is_there() -> None:
+    for index in ("README.md", "docs/README.md"):
+        folder = (ROOT / index).parent
+        links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / index).read_text())
+        assert links, index
+        assert [link for link in links if not (folder / link).exists()] == []
+
+
 def test_the_program_that_is_installed_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, name = project["scripts"]["steerwise"].split(":")
@@ -61,7 +76,7 @@ def test_a_built_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> Non
     source = tmp_path / "source"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
@@ -12,9 +13,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "training", "evaluation")
 MIB = 1 << 20
 
-MAX_LINES = 300
+LONG = 400  # lines
 ANSWER_LENGTHS = {"answer_tokens", "max_tokens", "max_new_tokens", "max_completion_length"}
-WORD_LISTS = {"training/starter/lexicon.py", "training/starter/intents.py"}  # data in Python's clothes
 HOMELESS = re.compile(r"^(utils?|helpers?|commons?|managers?|misc|shared)$|_(utils?|helpers?|manager)$")
 
 # Written so that none of them matches the line it stands on.
@@ -72,9 +72,13 @@ def test_every_folder_with_modules_is_a_package() -> None:
     assert named([folder for folder in folders if not (folder / "__init__.py").exists()]) == []
 
 
-def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+def test_a_module_that_is_longer_than_a_reader_can_hold_is_named() -> None:
+    """A habit and no limit: no module is cut only to stay under a number."""
     lengths = {str(p.relative_to(ROOT)): p.read_text().count("\n") for p in modules(*PACKAGES, "tests")}
-    assert {name: n for name, n in lengths.items() if n > MAX_LINES and name not in WORD_LISTS} == {}
+    assert len(lengths) > 20
+    long = {name: lines for name, lines in lengths.items() if lines > LONG}
+    if long:
+        warnings.warn(f"longer than {LONG} lines: {long}", stacklevel=1)
 
 
 def test_the_contract_opens_no_file_and_prints_nothing() -> None:
@@ -175,3 +179,18 @@ def test_a_checkout_stays_small() -> None:
 def test_weights_are_safetensors() -> None:
     pickled = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy"}
     assert named([path for path in files() if path.suffix in pickled]) == []
+
+
+def test_there_is_one_way_to_lock_a_file_and_one_to_write_it_whole() -> None:
+    """What a second one forgets is what a power cut or a killed process finds."""
+    homes = {
+        "fcntl.flock": {"app/infra/locks.py", "app/datasets/partial.py"},
+        "os.fsync": {"evaluation/atomic_files.py", "app/datasets/partial.py", "app/serving/adapters.py"},
+    }
+    found: dict[str, set[str]] = {call: set() for call in homes}
+    for path in modules():
+        text = path.read_text()
+        for call in homes:
+            if call in text:
+                found[call].add(str(path.relative_to(ROOT)))
+    assert found == homes

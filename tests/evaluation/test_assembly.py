@@ -45,7 +45,9 @@ def test_a_suite_comes_back_whole_but_for_its_texts() -> None:
 def test_the_same_answers_differ_by_nothing_and_a_habit_loses_against_an_oracle() -> None:
     made = examined({"base": models.oracle(), "live": models.habit(), "rl": models.oracle()})
     same, better = made.stages[-1].compared["base"], made.stages[-1].compared["live"]
-    assert (same.steerability.value, same.flip_accuracy.ci95, same.accuracy.value) == (0.0, (0.0, 0.0), 0.0)
+    assert (same.steerability.value, same.flip_accuracy.value, same.accuracy.value) == (0.0, 0.0, 0.0)
+    for found in (same.flip_accuracy, same.accuracy):  # which is no certainty that they are alike
+        assert found.ci95 is not None and -0.1 < found.ci95[0] < 0 < found.ci95[1] < 0.1
     assert better.flip_accuracy.ci95 is not None and better.flip_accuracy.ci95[0] > 0.5
     assert better.steerability.ci95 is not None and better.steerability.ci95[0] > 0.5
     assert made.stages[0].compared.keys() == {"live"}, "nothing is compared with itself"

@@ -1,6 +1,8 @@
 """`python -m evaluation` over a real socket, with the exit codes that scripts rely on."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,18 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
     assert "Passed" in (tmp_path / "page.html").read_text()
+
+
+def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> None:
+    example = str(Path(__file__).parents[2] / "examples" / "measure_server.py")
+    files = [str(tmp_path / "schema.json"), str(tmp_path / "conversations.jsonl")]
+    with listening(FakeServer(models.oracle())) as address:
+        command = [sys.executable, example, *files, address, "fake", str(tmp_path), "--max-items", "240"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["accuracy", "1.000"], ["steerability", "1.000"], ["flip_accuracy", "1.000"], ["invariance", "1.000"],
+    ]  # fmt: skip
 
 
 def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], tmp_path: Path) -> None:

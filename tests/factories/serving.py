@@ -9,6 +9,7 @@ from app.deployments import service
 from app.deployments.service import Live
 from app.gates import service as gates
 from app.models.gates import GateResult
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 from tests.factories.trained import Trained, decided
 
@@ -45,6 +46,6 @@ async def live(database: Database, told: Trained) -> Live:
 async def gate_on(database: Database, told: Trained, version_id: UUID) -> GateResult:
     """Of the model and this version."""
     async with transaction(database, told.scope, read_only=True) as session:
-        row = await gates.newest_of_pair(session, told.scope, told.model.id, version_id)
+        row = await gates.newest_of_pair(session, told.scope, told.model.id, version_id, Mode.reasoned)
     assert row is not None
     return row

@@ -1,4 +1,7 @@
-"""`python -m tests.training.in_step run MANIFEST`: a stage that checks after every step that all processes agree."""
+"""`python -m tests.training.in_step run MANIFEST`: a stage that checks after every step that all processes agree.
+
+It says how many responses each of them writes at once.
+"""
 
 import sys
 from typing import Any
@@ -8,6 +11,15 @@ from torch import distributed
 
 from training import __main__ as training
 from training.learning import Watch
+from training.samplers import Writes
+
+_write = Writes.write
+
+
+def _counted(self: Writes, prompts: list[list[int]]) -> list[list[int]]:
+    print(f"writes {len(prompts)}", flush=True)
+    return _write(self, prompts)
+
 
 _real = Watch.on_step_end
 
@@ -24,4 +36,5 @@ def _checked(self: Watch, args: Any, state: Any, control: Any, **kwargs: Any) ->
 
 if __name__ == "__main__":
     Watch.on_step_end = _checked  # type: ignore[method-assign]
+    Writes.write = _counted  # type: ignore[method-assign]
     sys.exit(training.main())

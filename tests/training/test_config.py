@@ -52,6 +52,21 @@ def test_batches_that_do_not_divide_are_refused(stage: dict[str, Any]) -> None:
         TypeAdapter(Stage).validate_python(stage)
 
 
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (
+            {"kind": "traces", "teachers": [{"kind": "privileged", "hint": "demonstration"}]},
+            "no demonstrations before there are traces",
+        ),
+        ({"kind": "distill", "on_policy": False}, "shown the very trace that is learned"),
+    ],
+)
+def test_a_hint_that_cannot_be_given_or_would_be_copied_is_refused(stage: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        TypeAdapter(Stage).validate_python(stage)
+
+
 def test_a_manifest_survives_json_with_the_same_digest(schema: CategorySchema) -> None:
     made = StageManifest.model_validate(manifest(schema))
     again = StageManifest.model_validate_json(made.model_dump_json())

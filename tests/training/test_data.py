@@ -70,7 +70,7 @@ def test_a_limit_takes_turns_between_categories(tenant: Tenant) -> None:
 def test_a_trace_moved_to_a_perturbed_schema_is_still_a_right_answer(
     seed: int, tenant: Tenant, traces: Path
 ) -> None:
-    trace = read_traces(traces, tenant.schema)[seed % len(tenant.conversations)]
+    trace = read_traces(traces, tenant.schema).traces[seed % len(tenant.conversations)]
     example = example_of(tenant, seed % len(tenant.conversations), perturb=True, seed=seed)
     text = retarget(trace, tenant.schema, example)
     answer = parse(text, example.schema, example.prompt.codes)
@@ -80,7 +80,7 @@ def test_a_trace_moved_to_a_perturbed_schema_is_still_a_right_answer(
 
 
 def test_moving_a_trace_also_moves_the_codes_of_excludes(tenant: Tenant, traces: Path) -> None:
-    trace = read_traces(traces, tenant.schema)[0]
+    trace = read_traces(traces, tenant.schema).traces[0]
     text = f'Not "x", because "y" = not {trace.codes[1]}. {trace.completion}'
     perturbed = swap(tenant.schema, "refund", "delivery")
     prompt = render(perturbed.schema, tenant.conversations[0], ("P", "Q", "R", "S"))

@@ -50,7 +50,7 @@ def test_offline_the_student_learns_on_the_traces_word_for_word(
         return out
 
     monkeypatch.setattr(Trainer, "_generate_and_score_completions", watched)
-    metrics = whole(tenant, base, tmp_path, traces, on_policy=False, max_new_tokens=64)
+    metrics = whole(tenant, base, tmp_path, traces, on_policy=False, hint="criterion", max_new_tokens=64)
     assert len(seen) == 8 and all(text.startswith("They write that") for text in seen)
     assert metrics["with_trace"] == metrics["prompts"] == 8
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def test_a_stage_that_samples_keeps_its_processes_in_step(
 ) -> None:
     said = run(tenant, base, traces, tmp_path / "two", STAGES[kind], 2)
     assert said.count("in step at 2") == 2
+    # Each process writes its half of every step's batch, and nothing in store for another step.
+    assert re.findall(r"writes (\d+)", said) == [str(LEARNING["batch_size"] // 2)] * 2 * 2
     result = json.loads((tmp_path / "two" / "result.json").read_text())
     assert (result["status"], result["step"]) == ("succeeded", 2)
     assert any(

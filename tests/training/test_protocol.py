@@ -1,11 +1,23 @@
 """What a stage's process and whoever starts it agree on."""
 
 import inspect
+from typing import get_args
 
 import pytest
 
+from app.runs import kinds
+from app.runs.presets import Preset, plan
 from training import protocol
-from training.protocol import FailureCode, may_be_retried
+from training.config import StageManifest
+from training.protocol import GOES_ON_FROM, READ_TRACES, STAGES, FailureCode, may_be_retried
+
+
+def test_the_order_of_stages_is_the_one_that_presets_and_runs_have() -> None:
+    assert tuple(stage.kind for stage in plan(Preset.smoke).stages) == STAGES
+    assert tuple(kind.value for kind in kinds.STAGES) == STAGES
+    assert {*GOES_ON_FROM, *GOES_ON_FROM.values(), *READ_TRACES} < {*STAGES}
+    known = get_args(StageManifest.model_fields["stage"].annotation)
+    assert tuple(stage.model_fields["kind"].default for stage in known) == STAGES
 
 
 def test_every_failure_code_says_whether_it_may_be_retried() -> None:

@@ -140,6 +140,51 @@ def test_a_teacher_without_a_hint_adds_nothing(bench: Bench) -> None:
         torch.testing.assert_close(helped.weights[name], wanted, rtol=1e-4, atol=1e-6)
 
 
+class _Checked(Exception):
+    pass
+
+
+def test_advantages_of_tokens_count_one_by_one_under_the_ratio_of_their_sequence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the ratio of a sequence alone these, whose mean is 0, would have no gradient."""
+    real = rl.Trainer._compute_loss
+
+    def checked(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        ids_BL = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        mask_BT = torch.zeros_like(inputs["completion_mask"])
+        mask_BT[:, :5] = 1
+        width, weights = mask_BT.size(1), [p for p in model.parameters() if p.requires_grad]
+        attention_BL = torch.cat([inputs["prompt_mask"], torch.ones_like(mask_BT)], 1)
+        logps_BT = self._get_per_token_logps_and_entropies(model, ids_BL, attention_BL, width)[0]
+        old_BT = logps_BT.detach() - 0.02 * torch.rand_like(logps_BT)
+        advantages_BT = torch.zeros_like(logps_BT)
+        advantages_BT[:, :5] = torch.tensor([5.0, -5.0, 0.0, 1.0, -1.0])
+        ratio_B = ((logps_BT.detach() - old_BT) * mask_BT).sum(1).div(5).exp()
+        wanted = -((advantages_BT * logps_BT).sum(1) / 5 * ratio_B).mean()
+        changed = {"completion_mask": mask_BT, "old_per_token_logps": old_BT, "advantages": advantages_BT}
+        loss = real(self, model, inputs | changed) * self.current_gradient_accumulation_steps
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        for one, other in zip(found, torch.autograd.grad(wanted, weights, allow_unused=True), strict=True):
+            if other is not None:
+                torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+        assert max(float(one.abs().max()) for one in found if one is not None) > 1e-2
+        raise _Checked
+
+    monkeypatch.setattr(rl.Trainer, "_compute_loss", checked)
+    with pytest.raises(_Checked):
+        bench.run("gspo", importance_sampling="sequence", loss="grpo", updates_per_generation=2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale"), [("dapo", "batch"), ("grpo", "group"), ("dr_grpo", "none"), ("bnpo", "group")]
+)
+def test_rewards_are_scaled_as_the_loss_was_published(loss: str, scale: str, bench: Bench) -> None:
+    manifest = bench.manifest("scaled", loss=loss)
+    assert isinstance(manifest.stage, Rl)
+    assert rl.config_of(manifest, manifest.stage).scale_rewards == scale
+
+
 def test_prompts_are_chosen_by_difficulty_in_each_round(bench: Bench) -> None:
     ran = bench.run("rounds", rounds=2, tries=4)
     rounds = [json.loads((ran.out / "rounds" / f"{n}.json").read_text()) for n in range(2)]

@@ -106,25 +106,34 @@ def test_rl_weighs_each_tokens_advantage(
     assert finished.metrics["sampler_gap_last"] == pytest.approx(abs(shift), abs=1e-3)
 
 
-def test_distillation_weighs_each_tokens_divergence(
-    shifted: Any, tenant: Tenant, base: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("weighting", "shift", "factor"),
+    [
+        ("none", 0.5, 1.0),
+        ("token", 0.5, 0.6065),
+        ("prefix", -3.0, IMPORTANCE_CAP),  # the first tokens, whose prefix weighs less, are skipped
+    ],
+)
+def test_distillation_weighs_divergences_as_it_is_told(
+    weighting: str, shift: float, factor: float, shifted: Any, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
-    losses = {}
-    for shift in (0.0, 0.5):
+    losses = []
+    for by in (0.0, shift):
         with pytest.MonkeyPatch.context() as patch:
             real = distill.Trainer.__init__
 
-            def made(self: Any, *args: Any, _shift: float = shift, _real: Any = real, **kwargs: Any) -> None:
+            def made(self: Any, *args: Any, _shift: float = by, _real: Any = real, **kwargs: Any) -> None:
                 _real(self, *args, **kwargs)
                 self.vllm = Shifted(self, _shift)
 
             patch.setattr(distill.Trainer, "__init__", made)
-            manifest = manifest_of(tenant, base, tmp_path / str(shift), kind="distill", hint="criterion")
+            settings = {"kind": "distill", "hint": "criterion", "weighting": weighting}
+            manifest = manifest_of(tenant, base, tmp_path / str(by), **settings)
             assert isinstance(manifest.stage, Distill)
             finished = distill.run(manifest, manifest.stage, Events(manifest.out, "distill"))
-        losses[shift] = finished.metrics["loss_last"]
-        assert finished.metrics["sampler_gap_last"] == pytest.approx(shift, abs=1e-3)
-    assert losses[0.5] == pytest.approx(losses[0.0] * 0.6065, rel=1e-2) and losses[0.0] > 0
+        losses.append(finished.metrics["loss_last"])
+        assert finished.metrics["sampler_gap_last"] == pytest.approx(abs(by), abs=1e-3)
+    assert losses[1] == pytest.approx(losses[0] * factor, rel=1e-2) and losses[0] > 0
 
 
 def test_without_a_gpu_the_training_process_writes_and_says_so(

@@ -13,11 +13,12 @@ from datasets import Dataset
 from torch import Tensor
 
 from tests.training.shop import Tenant
-from training.artifacts import CHECKPOINTS, StageFailed
+from training.artifacts import StageFailed
 from training.config import Sft, StageManifest
 from training.data import read_traces
 from training.model import Loaded, load
 from training.progress import Events
+from training.protocol import CHECKPOINTS
 from training.stages import sft
 from training.tree_rows import Collator, Row
 
@@ -70,8 +71,8 @@ def changed(manifest: StageManifest) -> Loaded:
 
 def drawn(manifest: StageManifest, loaded: Loaded, count: int, sharing: int) -> list[Row]:
     assert manifest.traces is not None
-    traces = read_traces(manifest.traces, manifest.category_schema)
-    return sft._rows(manifest, settings_of(manifest), traces, loaded, count, sharing)
+    traces = read_traces(manifest.traces, manifest.category_schema).traces
+    return sft._rows(manifest, settings_of(manifest), traces, loaded, count, sharing)[0]
 
 
 def alone(row: Row) -> list[Row]:

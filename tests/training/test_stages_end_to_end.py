@@ -97,7 +97,7 @@ def test_kept_traces_are_right_and_the_others_are_counted(
     }
     result = run_stage(manifest | {"stage": stage}, tmp_path)
     assert result["status"] == "succeeded", result["message"]
-    kept = read_traces(tmp_path / "traces.jsonl", tenant.schema)
+    kept = read_traces(tmp_path / "traces.jsonl", tenant.schema).traces
     by_id = {c.id: c for c in tenant.conversations}
     for trace in kept:
         answer = parse(trace.completion, tenant.schema, trace.codes)

@@ -81,6 +81,21 @@ def test_a_reply_that_is_not_what_was_agreed_counts_as_errored(server: Server) -
     assert (found.texts, found.errored) == (["one"], 1)
 
 
+def test_a_teacher_that_refuses_a_system_message_is_sent_none_from_then_on(server: Server) -> None:
+    roles: list[list[str]] = []
+
+    def behave(_: int, body: dict[str, Any], __: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        roles.append([message["role"] for message in body["messages"]])
+        refused = (400, {"error": "System role not supported"})
+        return refused if "system" in roles[-1] else (200, reply(body["messages"][0]["content"]))
+
+    server.behave = behave
+    prompt: list[ChatMessage] = [{"role": "system", "content": "S"}, *PROMPT]
+    found = ask(teacher(server, concurrency=1), [prompt, prompt], 1)
+    assert [one.texts for one in found] == [["S\n\nhello"]] * 2
+    assert roles == [["system", "user"], ["user"], ["user"]]
+
+
 def test_a_teacher_that_answers_nothing_fails_the_stage(server: Server) -> None:
     server.behave = lambda number, body, headers: (400, {})
     with pytest.raises(StageFailed, match="none of 2 requests"):

@@ -34,7 +34,7 @@ from training.base.trees import Kind, Planter, Row, lay_out
 from training.starter import corpus as utterances
 
 WEIGHTS = {Kind.copied: 0.15, Kind.quoted: 0.5, Kind.opening: 0.3, Kind.chosen: 1.0, Kind.at_once: 1.0}
-WARM_UP = 30  # steps, from the start and after every restart
+WARM_UP = 10  # steps, from the start and after every restart
 LEAST_RATE = 0.04
 EVERY_S = {"line": 30, "exam": 1500, "checkpoint": 180}
 

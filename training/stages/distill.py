@@ -12,10 +12,12 @@ other estimators of `losses.py` can be had. The first tokens are masked, because
 begins by copying its first words.
 
 Half of the prompts show a perturbed schema, so that what the student learns is to read definitions: there the
-trace's codes are moved along with their meanings, or, where there is no trace, the hint is the condition. A few
+trace's codes are moved along with their meanings (a trace whose prose does not allow that is shown with the prompt that
+it was written for), or, where there is no trace, the hint is the condition. A few
 examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
 
-On the traces instead of its own words (`on_policy` false) this is offline distillation; on general prompts with the
+On the traces instead of its own words (`on_policy` false) this is offline distillation, by a teacher that is shown the
+answer and never the trace that is being read, which it would copy; on general prompts with the
 base as the teacher it is re-invocation, which gives back what earlier stages took.
 
 Built on trl 1.16.0's DistillationTrainer through three private methods; tests hold what they must do.
@@ -47,11 +49,13 @@ from training.data import (
     hint_for,
     read_general,
     read_labelled,
+    read_left_out,
     read_traces,
-    retarget,
+    taught,
 )
+from training.head import check_head, head_of
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import estimated, importance_weights
+from training.losses import Estimation, Written, estimated
 from training.model import (
     Loaded,
     backbone_of,
@@ -71,7 +75,7 @@ from training.protocol import FailureCode
 from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
 from training.teachers.ema import TEACHER, Follow, add_teacher
-from training.teachers.privileged import with_hint
+from training.teachers.privileged import HintKind, with_hint
 from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
 _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
@@ -83,6 +87,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     external = None if stage.teacher_model is None else _external(stage.teacher_model, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, row["teacher_prompt"])) for row in rows)
     for model in (loaded.model, *filter(None, [external])):
+        check_head(model)
         check_fits(model, longest, stage.max_new_tokens, _REMEDY)
     callbacks = []
     if stage.teacher is TeacherKind.ema:
@@ -92,6 +97,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
     trainer = Trainer(
         stage=stage,
         external=external,
+        watch=watch,
         vllm=chosen(manifest, stage, loaded.model, longest, events) if stage.on_policy else None,
         model=loaded.model,
         args=_config(manifest, stage),
@@ -109,7 +115,6 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
 def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
     return DistillationConfig(
         **trainer_arguments(manifest, stage, stage.steps),
-        lr_scheduler_type="constant_with_warmup",
         temperature=1.0,
         max_completion_length=stage.max_new_tokens,
         shuffle_dataset=False,
@@ -119,8 +124,9 @@ def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:
 def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[str, Any]]:
     """As many as the steps take, each prompt as often as it has rollouts, next to each other."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
-    traces = {t.id: t for t in read_traces(manifest.traces, schema)} if manifest.traces else {}
-    labelled = read_labelled(manifest.conversations, schema).conversations
+    traces = {t.id: t for t in read_traces(manifest.traces, schema).traces} if manifest.traces else {}
+    left_out = read_left_out(manifest.traces)
+    labelled = read_labelled(manifest.conversations, schema, left_out).conversations
     if not stage.on_policy:
         labelled = [conversation for conversation in labelled if conversation.id in traces]
     pool = code_pool(loaded.tokenizer, len(schema.answers))
@@ -130,8 +136,7 @@ def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[
         perturb = stage.perturb and rng.random() < stage.perturbed_share
         rendering = draw_rendering(schema, pool, rng, perturb)
         for conversation in islice(chosen, sharing // stage.rollouts):
-            example = rendering.example(conversation)
-            row = _row(example, stage, _demonstration(example, traces, schema))
+            row = _row(rendering.example(conversation), stage, traces.get(conversation.id), schema)
             rows += [row] * stage.rollouts
     return rows
 
@@ -162,30 +167,33 @@ def sharing_of(stage: Distill) -> int:
     return math.gcd(stage.examples_per_schema * stage.rollouts, stage.micro_batch_size)
 
 
-def _demonstration(example: Example, traces: dict[str, Trace], schema: CategorySchema) -> str | None:
-    trace = traces.get(example.conversation.id)
-    return retarget(trace, schema, example) if trace else None
-
-
-def _row(example: Example, stage: Distill, demonstration: str | None) -> dict[str, Any]:
-    hint = hint_for(example, stage.hint, demonstration)
+def _row(example: Example, stage: Distill, trace: Trace | None, schema: CategorySchema) -> dict[str, Any]:
+    text = None
+    if trace is not None and (stage.hint is HintKind.demonstration or not stage.on_policy):
+        example, text, _ = taught(trace, schema, example)
+    hint = hint_for(example, stage.hint, text)
     row = {
         "prompt": example.prompt.messages,
         "teacher_prompt": with_hint(example.prompt, hint),
         "example": example,
-        "traced": demonstration is not None,
+        "traced": text is not None,
     }
-    return row if stage.on_policy else row | {"completion": demonstration}
+    return row if stage.on_policy else row | {"completion": text}
 
 
 class Trainer(Writes, KeepsAdapters, DistillationTrainer):
-    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N tokens of the loss."""
+    """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N completion tokens in a row."""
 
     def __init__(
-        self, stage: Distill, external: PreTrainedModel | None = None, vllm: Vllm | None = None, **kwargs: Any
+        self,
+        stage: Distill,
+        external: PreTrainedModel | None = None,
+        watch: Watch | None = None,
+        vllm: Vllm | None = None,
+        **kwargs: Any,
     ):
         self._stage, self._sharing, self._external = stage, sharing_of(stage), external
-        self.sampling, self.vllm = sampling_of(stage), vllm
+        self.sampling, self.watch, self.vllm = sampling_of(stage), watch, vllm
         self._given: list[list[int]] = []
         super().__init__(teacher_model=None, **kwargs)
 
@@ -224,16 +232,19 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         states = self.states(student, student, inputs, "")
         with torch.no_grad(), self.teaching(student) as teacher:
             teacher_states = self.states(student, teacher, inputs, "teacher_")
-        written_N = inputs["completion_ids"][inputs["loss_mask"].bool()]
-        compared = Compared(stage.divergence, stage.top_k, stage.clip)
-        terms = terms_of(states, teacher_states, written_N, compared)
-        loss_N = estimated(stage.estimator, terms, inputs["loss_mask"], stage.discount)
-        if "drawn_logps" in inputs:
-            drawn_N = inputs["drawn_logps"][inputs["loss_mask"].bool()]
-            self._metrics["train"]["sampler_gap"].append((terms.logps_N - drawn_N).abs().mean().item())
-            loss_N = loss_N * importance_weights(terms.logps_N, drawn_N)
-        count = torch.tensor(len(written_N), device=loss_N.device)
-        return loss_N.sum() / num_items_in_batch, terms.entropies_N.sum(), count
+        written_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
+        terms = terms_of(
+            states, teacher_states, written_N, Compared(stage.divergence, stage.top_k, stage.clip)
+        )
+        drawn_BT = inputs.get("drawn_logps")
+        if drawn_BT is not None:
+            gap_N = terms.logps_N - drawn_BT[inputs["completion_mask"].bool()]
+            self._metrics["train"]["sampler_gap"].append(gap_N.abs().mean().item())
+        how = Estimation(stage.estimator, stage.discount, stage.weighting)
+        written = Written(inputs["completion_mask"], inputs["loss_mask"], drawn_BT)
+        loss = estimated(how, terms, written).sum() / num_items_in_batch
+        count = torch.tensor(len(written_N), device=loss.device)
+        return loss, terms.entropies_N.sum(), count
 
     @contextmanager
     def teaching(self, student: PeftModel) -> Iterator[PreTrainedModel | PeftModel]:
@@ -256,14 +267,14 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
     ) -> States:
         shared = can_share(student) and can_share(model)
         hidden_NH = (self._hidden_in_rows if shared else self._hidden)(model, inputs, who)
-        return States(hidden_NH, model.get_output_embeddings().weight)
+        return States(hidden_NH, head_of(model))
 
     def _hidden(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:
-        """The states before the tokens of the loss, (N, H)."""
+        """The states before the completion tokens, (N, H)."""
         ids_BL = torch.cat([inputs[f"{who}prompt_ids"], inputs["completion_ids"]], dim=1)
         mask_BL = torch.cat([inputs[f"{who}prompt_mask"], inputs["completion_mask"]], dim=1)
         hidden_BTH = self._get_last_hidden_state(model, ids_BL, mask_BL, inputs["completion_ids"].size(1))
-        hidden_NH: Tensor = hidden_BTH[inputs["loss_mask"].bool()]
+        hidden_NH: Tensor = hidden_BTH[inputs["completion_mask"].bool()]
         return hidden_NH
 
     def _hidden_in_rows(
@@ -280,8 +291,8 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         branches = read_trunks(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         labels_BT = branches.pop("labels")
         hidden_BTH = backbone_of(model)(**branches).last_hidden_state
-        hidden_MH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]  # M: of all completion tokens
-        return hidden_MH[inputs["loss_mask"][inputs["completion_mask"].bool()].bool()]
+        hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
+        return hidden_NH
 
 
 def _row_by_row(inputs: dict[str, Tensor]) -> dict[str, Tensor]:

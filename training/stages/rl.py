@@ -7,8 +7,8 @@ and draws its codes anew, only reading the definitions pays. Starting from the d
 base matters: a group in which nobody is right teaches nothing.
 
 `dapo` counts every token of the batch alike, rewards are scaled by the batch (a group of nearly equal rewards would
-otherwise be blown up), completions that were cut off are masked, and a small KL holds on to the student this stage
-began with.
+otherwise be blown up; the other losses scale as they were published), completions that were cut off are masked, and a
+small KL holds on to the student this stage began with.
 
 Options: a conversation under the schema and under a perturbed one, with a bonus where both are right (`pairs`); prompts
 of middling difficulty, chosen anew in rounds (see `curriculum`); and a teacher, the student itself shown the least
@@ -16,7 +16,8 @@ hint, whose log-ratio to the student is added to the advantage of each token (`t
 succeed, which teach nothing by their rewards, that is on-policy distillation by the reverse KL.
 
 Built on trl 1.16.0's GRPOTrainer. Two private methods are replaced for speed, sampling and scoring, because a group
-shares its long prompt; tests hold both to what they replace.
+shares its long prompt; tests hold both to what they replace. Ratios of sequences are GSPO-token's, because advantages
+differ from token to token wherever a teacher or another sampler has a word in them.
 """
 
 import random
@@ -35,9 +36,10 @@ from training import processes
 from training.artifacts import Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.curriculum import CANDIDATES, Curriculum
-from training.data import Example, balanced, hint_for, make_example, read_labelled
+from training.data import Example, balanced, hint_for, make_example, read_labelled, read_left_out
+from training.head import check_head
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import importance_weights
+from training.losses import drawn_as_sequences, importance_weights
 from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
 from training.padding import left_padded
 from training.progress import Events
@@ -54,6 +56,7 @@ _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a 
 def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     _check_share(stage)
     loaded = load(manifest, stage)
+    check_head(loaded.model)
     curriculum = Curriculum(examples_of(manifest, stage, loaded), manifest, stage, loaded)
     longest = max(len(prompt_tokens(loaded.tokenizer, _asked(e, stage))) for e in curriculum.examples)
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
@@ -67,7 +70,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
         model=loaded.model,
         args=config_of(manifest, stage),
         reward_funcs=rewarder,
-        train_dataset=curriculum.dataset(events),
+        train_dataset=curriculum.dataset(events, watch),
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
@@ -89,7 +92,8 @@ def _check_share(stage: Rl) -> None:
 def examples_of(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Example]:
     """As many as the steps take, and several times as many where they are chosen among. A pair stands together."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
-    labelled = read_labelled(manifest.conversations, schema).conversations
+    left_out = read_left_out(manifest.traces)
+    labelled = read_labelled(manifest.conversations, schema, left_out).conversations
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     wanted = stage.prompts * (CANDIDATES if stage.rounds else 1)
     if not stage.pairs:
@@ -108,19 +112,23 @@ def _asked(example: Example, stage: Rl) -> list[ChatMessage]:
     )
 
 
+# As each loss was published: DAPO's variant over the batch, Dr. GRPO's finding that dividing biases, else the group.
+_SCALES = {"dapo": "batch", "dr_grpo": "none"}
+
+
 def config_of(manifest: StageManifest, stage: Rl) -> GRPOConfig:
+    arguments = trainer_arguments(manifest, stage, stage.steps)
     return GRPOConfig(
-        **trainer_arguments(manifest, stage, stage.steps),
-        lr_scheduler_type="constant_with_warmup",
+        **arguments,
         num_generations=stage.generations,
-        steps_per_generation=stage.accumulation * stage.updates_per_generation,
+        steps_per_generation=arguments["gradient_accumulation_steps"] * stage.updates_per_generation,
         max_completion_length=stage.max_new_tokens,
         loss_type=stage.loss,
-        importance_sampling_level=stage.importance_sampling,
+        importance_sampling_level="token",  # a sequence's ratio comes in through `drawn_as_sequences`
         epsilon=stage.epsilon,
         epsilon_high=stage.epsilon_high,
         beta=stage.beta,
-        scale_rewards="batch",
+        scale_rewards=_SCALES.get(stage.loss, "group"),
         mask_truncated_completions=True,
         temperature=1.0,
         shuffle_dataset=False,
@@ -182,9 +190,11 @@ class Trainer(Writes, KeepsAdapters, GRPOTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens."""
 
     def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, vllm: Vllm | None = None, **kwargs: Any):
-        self._stage, self._rewarder, self._watch = stage, rewarder, watch
+        self._stage, self._rewarder = stage, rewarder
+        self._watch = self.watch = watch
         self._redirected = _ForwardRedirection()
         self.sampling, self.vllm = sampling_of(stage), vllm
+        self._learned_from: dict[str, Any] | None = None
         super().__init__(**kwargs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -244,6 +254,15 @@ class Trainer(Writes, KeepsAdapters, GRPOTrainer):
         with self.accelerator.autocast():
             return score(model, prompt_ids_BP, prompt_mask_BP, ids_BT, mask_BT, self.temperature).logps_BT
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Without old log-probabilities the responses are the student's of the moment, and every ratio is 1."""
+        inputs = dict(inputs)
+        if self._stage.importance_sampling == "sequence" and inputs.get("old_per_token_logps") is not None:
+            self._learned_from = inputs
+        loss: Tensor = super()._compute_loss(model, inputs)
+        self._learned_from = None
+        return loss
+
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], None]:
@@ -273,4 +292,7 @@ class Trainer(Writes, KeepsAdapters, GRPOTrainer):
                 attention_mask[:, cut:],
                 self.temperature,
             )
+        if self._learned_from is not None:
+            drawn_BT, mask_BT = (self._learned_from[n] for n in ("old_per_token_logps", "completion_mask"))
+            self._learned_from["old_per_token_logps"] = drawn_as_sequences(scored.logps_BT, drawn_BT, mask_BT)
         return scored.logps_BT, scored.entropies_BT, None

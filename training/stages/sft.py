@@ -2,9 +2,12 @@
 
 Reasoning written by a teacher gives the student the form of an answer and most of the accuracy that a tenant will
 get. It is off-policy: the student sees the teacher's good beginnings and never its own bad ones; and with one schema
-it learns to tie words of customers to answers, which is why steerability falls here while accuracy rises. That loss
-is left in on purpose (`perturb` is off by default) so that the comparison of stages shows it; the stages after this
-one win it back.
+it learns to tie words of customers to answers, which is why steerability falls while accuracy rises. So half of the
+rows show a perturbed schema (`perturb`; without it the comparison of stages shows what is lost).
+
+A share of the examples (`at_once`) has the code alone, after the words that serving writes for a model that is to
+answer without reasoning; those words are given here too, and not learned. Labels without a trace, for which nobody has
+written a reason, are learned from in this way.
 
 Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
 `tree_rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
@@ -26,19 +29,21 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from evaluation.contract.record import Conversation
-from evaluation.contract.render import ANSWER_MARK, ChatMessage, render_conversation
+from evaluation.contract.render import FAST_PREFIX, ChatMessage, render_conversation
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed
 from training.config import Sft, StageManifest
 from training.data import (
     Example,
+    Taught,
     Trace,
     balanced,
     draw_rendering,
     read_labelled,
+    read_left_out,
     read_texts,
     read_traces,
-    retarget,
+    taught,
 )
 from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
 from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
@@ -90,12 +95,22 @@ def _steps(stage: Sft, examples: int) -> int:
 
 
 def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
+    """An epoch has every trace once and, where answers at once are learned, every label once more."""
     assert manifest.traces is not None  # the manifest's validator requires it
-    traces = read_traces(manifest.traces, manifest.category_schema)
-    steps = _steps(stage, len(traces))
+    material = _material(manifest, stage)
+    steps = _steps(stage, material.size)
     sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
-    rows = _rows(manifest, stage, traces, loaded, steps * stage.batch_size, sharing)
-    counts = {"traces": len(traces), "sequences": len(rows) * sharing, "examples_per_schema": sharing}
+    exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
+    rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
+    counts = {
+        "traces": len(material.traces),
+        "contradictory_traces": material.contradictory,
+        "labels_at_once": len(material.labelled),
+        "sequences": len(rows) * sharing,
+        "sequences_at_once": sum(one.trace is None for one in exercises),
+        "sequences_under_own_codes": kept_codes,
+        "examples_per_schema": sharing,
+    }
     return Lesson(rows, steps, sharing, counts)
 
 
@@ -115,7 +130,6 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     arguments = trainer_arguments(manifest, stage, lesson.steps)
     return SFTConfig(
         **arguments | {"per_device_train_batch_size": stage.micro_batch_size // lesson.sharing},
-        lr_scheduler_type="cosine",
         loss_type=stage.loss,
         max_length=None,
         packing=False,
@@ -123,50 +137,97 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     )
 
 
-def _rows(
-    manifest: StageManifest, stage: Sft, traces: list[Trace], loaded: Loaded, wanted: int, sharing: int
-) -> list[Row]:
-    """wanted: examples, a multiple of the micro-batch; as many as the steps take, going round the traces."""
-    rng, schema = random.Random(manifest.seed), manifest.category_schema
-    pool = code_pool(loaded.tokenizer, len(schema.answers))
+class Material(NamedTuple):
+    """traces: by the id of their conversation. labelled: what answers at once are learned from."""
+
+    traces: dict[str, Trace]
+    contradictory: int
+    traced: list[Conversation]
+    labelled: list[Conversation]
+
+    @property
+    def size(self) -> int:
+        return len(self.traced) + len(self.labelled)
+
+
+class Exercise(NamedTuple):
+    """trace: None of what is answered at once."""
+
+    conversation: Conversation
+    trace: Trace | None
+
+    @property
+    def length(self) -> int:  # characters stand for tokens
+        return len(render_conversation(self.conversation)) + (len(self.trace.completion) if self.trace else 0)
+
+
+def _material(manifest: StageManifest, stage: Sft) -> Material:
+    assert manifest.traces is not None
+    traces, contradictory = read_traces(manifest.traces, manifest.category_schema)
+    left_out = read_left_out(manifest.traces)
+    labelled = read_labelled(manifest.conversations, manifest.category_schema, left_out).conversations
     by_id = {trace.id: trace for trace in traces}
-    chosen = _chosen(_traced(manifest, by_id), stage, wanted, rng)
-
-    def length(conversation: Conversation) -> int:  # characters stand for tokens
-        return len(render_conversation(conversation)) + len(by_id[conversation.id].completion)
-
-    rows = []
-    for members in by_length(chosen, stage.micro_batch_size, sharing, length, rng):
-        rendering = draw_rendering(schema, pool, rng, stage.perturb)
-        examples = [rendering.example(member) for member in members]
-        texts = [_target(stage, by_id, schema, e) for e in examples]
-        sequences = [
-            tokenise(loaded, e.prompt.messages, text) for e, text in zip(examples, texts, strict=True)
-        ]
-        rows.append(row_of(sequences))
-    return rows
-
-
-def _target(stage: Sft, by_id: dict[str, Trace], schema: CategorySchema, example: Example) -> str:
-    if stage.reasoning:
-        return retarget(by_id[example.conversation.id], schema, example)
-    return f"{ANSWER_MARK} {example.gold_code}".lstrip()
-
-
-def _traced(manifest: StageManifest, by_id: dict[str, Trace]) -> list[Conversation]:
-    labelled = read_labelled(manifest.conversations, manifest.category_schema).conversations
     traced = [c for c in labelled if c.id in by_id]
     if len(traced) < len(by_id):
         raise StageFailed(
             FailureCode.no_traces, "traces and conversations do not belong together; make traces again"
         )
-    return traced
+    share = stage.share_at_once
+    return Material(by_id, contradictory, traced if share < 1 else [], labelled if share else [])
 
 
-def _chosen(traced: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
+def _exercises(material: Material, stage: Sft, wanted: int, rng: random.Random) -> list[Exercise]:
+    """wanted: a multiple of the micro-batch; as many as the steps take, going round traces and labels."""
+    count = round(wanted * stage.share_at_once)
+    reasoned = [
+        Exercise(c, material.traces[c.id]) for c in _chosen(material.traced, stage, wanted - count, rng)
+    ]
+    at_once = [Exercise(c, None) for c in _chosen(material.labelled, stage, count, rng)]
+    return rng.sample(reasoned + at_once, wanted) if count else reasoned
+
+
+def _rows(
+    manifest: StageManifest, stage: Sft, exercises: list[Exercise], loaded: Loaded, sharing: int
+) -> tuple[list[Row], int]:
+    """Also how many exercises kept the codes that their trace was written under."""
+    rng, schema = random.Random(manifest.seed), manifest.category_schema
+    pool = code_pool(loaded.tokenizer, len(schema.answers))
+    rows, kept_codes = [], 0
+    for members in by_length(exercises, stage.micro_batch_size, sharing, lambda one: one.length, rng):
+        perturb = stage.perturb and rng.random() < stage.perturbed_share
+        rendering = draw_rendering(schema, pool, rng, perturb)
+        sequences = []
+        for one in members:
+            example = rendering.example(one.conversation)
+            if one.trace is None:
+                sequences.append(at_once(loaded, example))
+                continue
+            target = _target(stage, one.trace, schema, example)
+            sequences.append(tokenise(loaded, target.example.prompt.messages, target.text))
+            kept_codes += not target.moved
+        rows.append(row_of(sequences))
+    return rows, kept_codes
+
+
+def _target(stage: Sft, trace: Trace, schema: CategorySchema, example: Example) -> Taught:
+    if stage.reasoning:
+        return taught(trace, schema, example)
+    return Taught(example, f"{FAST_PREFIX} {example.gold_code}", True)
+
+
+def at_once(loaded: Loaded, example: Example) -> Sequence:
+    """The words before the code are written by whoever serves, so they stand in the prompt."""
+    prompt, completion = tokenise(loaded, example.prompt.messages, f"{FAST_PREFIX} {example.gold_code}")
+    given = len(loaded.tokenizer(FAST_PREFIX, add_special_tokens=False)["input_ids"])
+    return Sequence(prompt + completion[:given], completion[given:])
+
+
+def _chosen(members: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
+    if not wanted:
+        return []
     if stage.balance:
-        return list(islice(balanced(traced, rng), wanted))
-    return _in_turn(traced, wanted, rng)
+        return list(islice(balanced(members, rng), wanted))
+    return _in_turn(members, wanted, rng)
 
 
 def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:
@@ -176,17 +237,17 @@ def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:
 
 
 def by_length(
-    chosen: list[Conversation],
+    chosen: list[T],
     size: int,
     sharing: int,
-    length: Callable[[Conversation], int],
+    length: Callable[[T], int],
     rng: random.Random,
-) -> list[list[Conversation]]:
+) -> list[list[T]]:
     """Rows of `sharing`, in micro-batches of `size` whose like lengths cost little padding, in random order.
 
     Neighbours in length are dealt to different rows, because they may be one example twice.
     """
-    rows: list[list[Conversation]] = []
+    rows: list[list[T]] = []
     for stretch in _cut(chosen, _SORTED_AT_ONCE * size):
         batches = _cut(sorted(stretch, key=length), size)
         for batch in rng.sample(batches, len(batches)):

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.contract.perturb import rename_misleading
 from evaluation.contract.record import Conversation, Split
-from evaluation.contract.render import render
+from evaluation.contract.render import render, render_conversation
 from evaluation.contract.schema import Category, CategorySchema
 from training.data import Trace
 from training.starter.facts import Matcher, random_issue
@@ -176,13 +176,26 @@ def expert_traces(tenant: DemoTenant, codes: tuple[str, ...], seed: int) -> list
     return rows
 
 
-def general_prompts(count: int, codes: tuple[str, ...], seed: int) -> list[dict[str, Any]]:
-    """Rows of a file of prompts that are no tenant's: conversations under schemas such as the starter knows."""
+_GENERAL = (
+    "Say in one sentence what the customer wants.",
+    "Write the customer's last message in other words.",
+    "Which product or service does the customer speak of?",
+    "Reply to the customer in one friendly sentence.",
+    "Is the customer annoyed? Answer yes or no, and say why.",
+    "Give this conversation a title of at most five words.",
+    "Translate the customer's last message into French.",
+    "List the facts that the customer mentions.",
+)
+
+
+def general_prompts(count: int, seed: int) -> list[dict[str, Any]]:
+    """Rows of a file of prompts that are no tenant's. None of them asks for a category, as retention's questions do:
+    who practises those has not kept what it could, but learned it again."""
     rng, rows = random.Random(f"general-{seed}"), list[dict[str, Any]]()
     while len(rows) < count:
-        problem = sample_problem(rng, rng.randint(4, 8), 1)
-        drawn = tuple(rng.sample(codes, len(problem.schema.answers)))
-        rows.append({"messages": render(problem.schema, problem.examples[0].conversation, drawn).messages})
+        conversation = sample_problem(rng, rng.randint(4, 8), 1).examples[0].conversation
+        asked = f"{render_conversation(conversation)}\n{rng.choice(_GENERAL)}"
+        rows.append({"messages": [{"role": "user", "content": asked}]})
     return rows
 
 

@@ -1,4 +1,10 @@
-"""A teacher that is the student's exponential moving average: a second adapter beside it, in fp32."""
+"""A teacher that is the student's exponential moving average: a second adapter beside it, in fp32.
+
+What is averaged are an adapter's two factors, because the average of their products is of a higher rank and could not
+be an adapter. The product of the averages is not the average of the products: in a toy (see the test) they are 1 %
+apart after the 60 steps of a stage at a learning rate of 1e-4, 9 % at 1e-3, and 5 % after 200 steps there, when the
+student has slowed down. Where every weight is trained there is no product, and nothing is lost.
+"""
 
 from typing import Any
 

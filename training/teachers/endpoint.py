@@ -3,13 +3,15 @@
 import asyncio
 import os
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import httpx
 
+from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import EndpointTeacher
+from training.deadline import NEVER, Deadline
 from training.protocol import FailureCode
 from training.teachers.paid import Account, Answers, Reply
 
@@ -28,7 +30,7 @@ class Replies(NamedTuple):
     """What came back for one prompt. errored: responses asked for that never came; unpaid: not asked for.
 
     tokens: of the responses that came; None where the server did not count those of every one. cached: of them, how
-    many had come before.
+    many had come before. late: responses that had not come by the deadline.
     """
 
     texts: list[str]
@@ -36,6 +38,7 @@ class Replies(NamedTuple):
     errored: int
     unpaid: int
     cached: int
+    late: int = 0
 
 
 class _Came(NamedTuple):
@@ -45,6 +48,13 @@ class _Came(NamedTuple):
 
 class _Unpaid:
     """In the place of a reply that there was no money for."""
+
+
+class _Late:
+    """In the place of a reply that was not waited for."""
+
+
+_Outcome: TypeAlias = _Came | _Unpaid | _Late | None
 
 
 class Endpoint:
@@ -59,16 +69,19 @@ class Endpoint:
     ):
         self._teacher, self._transport = teacher, transport
         self._account, self._answers = account or Account(), answers or Answers(None)
+        self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
 
-    def answers(self, prompts: list[list[ChatMessage]], asked: Asked) -> list[Replies]:
+    def answers(
+        self, prompts: list[list[ChatMessage]], asked: Asked, deadline: Deadline = NEVER
+    ) -> list[Replies]:
         """Truncated and empty responses are left out, failed requests are counted.
 
         Raises: StageFailed where the key is missing or refused, or where every single request failed.
         """
-        return asyncio.run(self._all(prompts, asked))
+        return asyncio.run(self._all(prompts, asked, deadline))
 
-    async def _all(self, prompts: list[list[ChatMessage]], asked: Asked) -> list[Replies]:
+    async def _all(self, prompts: list[list[ChatMessage]], asked: Asked, deadline: Deadline) -> list[Replies]:
         teacher = self._teacher
         places = asyncio.Semaphore(teacher.concurrency)
         async with httpx.AsyncClient(
@@ -78,9 +91,15 @@ class Endpoint:
             transport=self._transport,
         ) as client:
 
-            async def one(messages: list[ChatMessage], number: int) -> _Came | _Unpaid | None:
+            async def one(messages: list[ChatMessage], number: int) -> _Outcome:
                 async with places:
-                    return await self._one(client, messages, number, asked)
+                    if deadline.passed:
+                        return _Late()
+                    try:
+                        async with asyncio.timeout(None if deadline == NEVER else deadline.left_s):
+                            return await self._one(client, messages, number, asked)
+                    except TimeoutError:
+                        return _Late()
 
             flat = await asyncio.gather(*(one(m, n) for m in prompts for n in range(asked.samples)))
         if flat and all(reply is None for reply in flat):
@@ -120,7 +139,7 @@ class Endpoint:
         for attempt in range(teacher.attempts):
             await self._turn()
             try:
-                response = await client.post("chat/completions", json=body)
+                response = await self._post(client, body)
             except httpx.TransportError:
                 response = None
             if response is not None and response.status_code in (401, 403, 404):
@@ -137,6 +156,15 @@ class Endpoint:
                 await asyncio.sleep(_wait_s(response, attempt))
         return None
 
+    async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+        """A server that turns out to refuse a system message is sent none from then on."""
+        without = body | {"messages": folded(body["messages"])}
+        response = await client.post("chat/completions", json=body if self._system_role else without)
+        if self._system_role and response.status_code in (400, 422) and is_about_roles(response.text):
+            response = await client.post("chat/completions", json=without)
+            self._system_role = not response.is_success
+        return response
+
     async def _turn(self) -> None:
         if self._teacher.requests_per_minute is None:
             return
@@ -146,7 +174,7 @@ class Endpoint:
         await asyncio.sleep(at - now)
 
 
-def _collected(replies: list[_Came | _Unpaid | None]) -> Replies:
+def _collected(replies: list[_Outcome]) -> Replies:
     came = [one for one in replies if isinstance(one, _Came)]
     counted = [one.reply.tokens for one in came if one.reply.tokens is not None]
     return Replies(
@@ -155,6 +183,7 @@ def _collected(replies: list[_Came | _Unpaid | None]) -> Replies:
         errored=sum(one is None for one in replies),
         unpaid=sum(isinstance(one, _Unpaid) for one in replies),
         cached=sum(one.cached for one in came),
+        late=sum(isinstance(one, _Late) for one in replies),
     )
 
 

@@ -12,6 +12,7 @@ from app.gates import service as gates
 from app.gates.confidence import NOT_FITTED, Fitted
 from app.models.tenants import ServeEdits
 from app.settings import Settings
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 from tests.app.deployments.test_editing import edit, judge, sweep, wish
 from tests.factories import trained as factory
@@ -32,22 +33,22 @@ async def test_confidences_are_those_of_the_gate_on_the_version_that_is_served(
         gate = await gates.request(session, told.scope, None, told.model.id, told.version.id)
     await decided(database, told, gate.id, Verdict.passed, own)
     await put_live(database, told)
-    assert (await live(database, told)).calibration == own
+    assert (await live(database, told)).calibrations[Mode.reasoned] == own
     await wish(database, told, ServeEdits.at_once)
     version = await edit(database, told)
     for _ in range(2):  # before and after there is a gate
         assert (await live(database, told)).provisional
-        assert (await live(database, told)).calibration == NOT_FITTED
+        assert (await live(database, told)).calibrations[Mode.reasoned] == NOT_FITTED
         await sweep(database, settings)
     await judge(database, settings, told, version, Verdict.incomplete, half)
-    assert (await live(database, told)).calibration == half
+    assert (await live(database, told)).calibrations[Mode.reasoned] == half
     async with transaction(database, told.scope) as session:
         await gates.request(session, told.scope, None, told.model.id, version.id)
     await judge(database, settings, told, version, Verdict.passed, whole)
-    assert (await live(database, told)).calibration == whole
+    assert (await live(database, told)).calibrations[Mode.reasoned] == whole
     other = told._replace(model=await factory.retrained(database, settings, told, number=2))
     replacing = await put_live(database, other, version.id)
-    assert (await live(database, told)).calibration == NOT_FITTED
+    assert (await live(database, told)).calibrations[Mode.reasoned] == NOT_FITTED
     back = (await client.post(f"/v1/deployments/{replacing}/rollback")).json()
     await activate(database, told.scope, UUID(back["id"]))
-    assert (await live(database, told)).calibration == whole
+    assert (await live(database, told)).calibrations[Mode.reasoned] == whole

@@ -13,7 +13,9 @@ from app.gates import repository, tasks
 from app.jobs import service as jobs
 from app.models.gates import GateState
 from app.models.jobs import JobKind, JobState
+from app.models.tenants import Tenant
 from app.settings import Settings
+from evaluation.contract.mode import Mode
 from evaluation.report import Verdict
 from tests.callers import Callers
 from tests.factories import trained as factory
@@ -127,3 +129,21 @@ async def test_a_new_model_gets_its_gate_by_itself_and_one_only(
             (gate,) = await repository.of_pair(session, one.scope, one.model.id, one.version.id)
             job = await jobs.newest_of(session, one.scope, JobKind.gate, gate.id)
         assert gate.state is GateState.queued and job is not None and job.state is JobState.queued
+
+
+async def test_each_mode_has_a_gate_of_its_own_and_the_tenants_mode_is_the_default(
+    client: httpx.AsyncClient, database: Database, told: Trained
+) -> None:
+    async def of_mode(**asked: str) -> tuple[str, str]:
+        body = {"model_version_id": str(told.model.id), **asked}
+        made = (await client.post("/v1/gates", json=body)).json()
+        return made["id"], made["mode"]
+
+    reasoned, fast = await of_mode(), await of_mode(mode="fast")
+    assert (reasoned[1], fast[1]) == ("reasoned", "fast") and reasoned[0] != fast[0]
+    for gate_id, _ in (reasoned, fast):  # both may be final for one pair and policy
+        await decided(database, told, gate_id, Verdict.passed)
+    assert (await of_mode(), await of_mode(mode="fast")) == (reasoned, fast)
+    async with transaction(database, told.scope) as session:
+        (await session.get_one(Tenant, told.scope.tenant_id)).mode = Mode.fast
+    assert await of_mode() == fast

@@ -1,13 +1,18 @@
 """Conversations answered by a model folder: its confidences are those that its examination has calibrated."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 
-from app.pipeline.classify import Asked, _ask
-from app.serving.base import Base
+from app.pipeline.classify import Asked, Question, Trained, _ask, _warnings, read_untrained, show
+from app.pipeline.console import Reporter
+from app.serving.base import STARTER, Base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, endpoint_at
+from app.settings import Settings
+from app.terminal import Terminal
 from evaluation.beside.calibrator import scaled
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
@@ -33,7 +38,7 @@ def asked(schema: CategorySchema, temperature: float | None) -> Asked:
         temperature=temperature,
     )
     said = [conversation_from_text("refund my lamp")]
-    return Asked(Path(), note, Base("starter", Path()), CODES, schema, said, Mode.reasoned)
+    return Asked(Trained(Path(), note), Base("starter", Path()), CODES, schema, said, Mode.reasoned)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +56,20 @@ def test_confidences_are_calibrated_where_the_examination_was_of_this_schema(
         "refund",
         pytest.approx(sure, abs=1e-6),
     )
+
+
+def test_without_a_label_the_base_answers_and_says_that_no_gate_has_examined_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text(SCHEMA.model_dump_json(exclude_none=True), encoding="utf-8")
+    question = Question(file, "refund my lamp", None)
+    untrained = read_untrained(STARTER, question, Settings(home=tmp_path), Reporter(io.StringIO()))
+    assert untrained.gate == "none"
+    assert "gate: none" in " ".join(_warnings(untrained))
+    server = FakeVllm({BASE_NAME: lambda _: Reply("Because.\nAnswer: A", {"A": 0.9, "B": 0.1})})
+    with socket_path() as path, listening(server, path) as url:
+        answered = _ask(endpoint_at(url), BASE_NAME, untrained)
+    show(answered, untrained, Terminal(), as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["category"], said["gate"], said["mode"]) == ("refund", "none", "reasoned")

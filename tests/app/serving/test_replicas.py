@@ -10,7 +10,7 @@ import pytest
 from app.errors import AdapterRefused, InputError, ServingAway, ServingError, ServingFull
 from app.serving import adapters
 from app.serving.replica import ALONE_S
-from app.serving.replicas import Replicas, opened, while_serving
+from app.serving.replicas import Asking, Replicas, opened, while_serving
 from app.serving.vllm import Endpoint, endpoint_at
 from app.settings import Settings
 from evaluation.contract.record import conversation_from_text
@@ -59,7 +59,7 @@ def made(folder: Path, number: int = 1) -> tuple[Path, str]:
 
 
 async def ask(pool: Replicas, name: str) -> str | None:
-    return (await pool.predict(name, CODES, SCHEMA, ASKED, IMPATIENT)).category
+    return (await pool.predict(Asking(name, CODES), SCHEMA, ASKED, IMPATIENT)).category
 
 
 async def test_an_adapter_is_loaded_everywhere_and_once(

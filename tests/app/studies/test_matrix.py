@@ -210,3 +210,34 @@ def test_settings_that_no_stage_has_are_refused_before_anything_runs() -> None:
     assert "epoch" in str(refused.value.details)
     with pytest.raises(InputError, match="settings cannot be used"):
         matrix.check(study)
+
+
+@pytest.mark.parametrize("name", matrix.names())
+def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
+    """Else they differ in how much they learn, and not in how: a cosine has half the sum of rates."""
+    study = matrix.read(name)
+    ground = dict.fromkeys(study.tenants, GROUND)
+    stages = [
+        stage.stage
+        for row in study.rows
+        for stage in matrix.chain(study, row, ground).stages
+        if isinstance(stage.stage, Sft | Distill | Rl)
+    ]
+    assert len({stage.schedule for stage in stages}) == 1
+    assert len({stage.warmup_steps for stage in stages}) == 1
+
+
+def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with() -> None:
+    study = matrix.read("progression")
+    grounds = dict.fromkeys(study.tenants, GROUND)
+    rows = {row.name: matrix.chain(study, row, grounds).stages for row in study.rows}
+
+    def steps(arm: str) -> int:
+        made = [stage.stage for stage in rows[arm]]
+        return sum(
+            one.max_steps or 0 if isinstance(one, Sft) else one.steps
+            for one in made
+            if isinstance(one, Sft | Rl)
+        )
+
+    assert steps("RL from base") == steps("SFT + RL") == 28

@@ -10,7 +10,7 @@ from evaluation.contract.record import Split
 from evaluation.contract.render import ANSWER_MARK, candidate_codes
 from training.starter.facts import HELD_PAIRS, Issue, Matcher
 from training.starter.problems import Problem, Rule, judge, reasoning, sample_problem
-from training.starter.world import TRADES, bench_items, demo_tenant
+from training.starter.world import TRADES, bench_items, demo_tenant, general_prompts
 
 CODES = tuple(code for code, _ in zip(candidate_codes(), range(26), strict=False))
 
@@ -66,7 +66,7 @@ def test_the_demo_tenant_and_the_exam_are_the_same_every_time() -> None:
 def test_the_first_tenant_stays_the_one_that_published_figures_are_about() -> None:
     tenant = demo_tenant(0)
     told = [[c.id, c.split, c.category, [[m.role, m.text] for m in c.messages]] for c in tenant.conversations]
-    content = tenant.category_schema.model_dump_json() + json.dumps(told)
+    content = tenant.category_schema.model_dump_json(exclude_none=True) + json.dumps(told)
     assert hashlib.sha256(content.encode()).hexdigest().startswith("7026b37b7621bcc4")
 
 
@@ -96,3 +96,13 @@ def test_the_answer_is_the_last_line() -> None:
     problem = problems(1)[0]
     text = reasoning(problem.examples[0], problem.schema, CODES)
     assert text.count(ANSWER_MARK) == 1
+
+
+def test_general_prompts_ask_for_no_category() -> None:
+    """Retention is measured by such questions, and practising them would not be keeping it."""
+    rows = general_prompts(40, seed=0)
+    assert rows == general_prompts(40, seed=0) and len({row["messages"][0]["content"] for row in rows}) == 40
+    for row in rows:
+        (message,) = row["messages"]
+        assert message["role"] == "user" and message["content"].startswith("<conversation>")
+        assert "categor" not in message["content"] and "Answer:" not in message["content"]

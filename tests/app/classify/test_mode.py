@@ -1,0 +1,109 @@
+"""A mode is served where its own gate has passed, and nowhere else."""
+
+from typing import Any
+
+import pytest
+
+from app.auth.principal import Scope
+from app.db.session import transaction
+from app.gates.confidence import Fitted
+from app.models.deployments import DeploymentState
+from app.models.gates import GateResult
+from app.models.tenants import Fallback
+from evaluation.beside.calibrator import scaled
+from evaluation.contract.mode import Mode
+from evaluation.report import Verdict
+from tests.app.classify.desks import SAID, Live, asked, model_server, plug_in, set_tenant
+from tests.app.classify.test_stream import events
+from tests.callers import Callers
+from tests.evaluation.fake_server import FakeServer, Reply
+from tests.factories.rows import deployment_of, gate_of, save, story
+
+pytestmark = pytest.mark.anyio
+RAW = {"delivery": 0.9, "refund": 0.06, None: 0.03}  # renormalised over 0.99
+FITTED = Fitted(method="temperature", temperature=2.0, n=240, ece=0.03, ece_n=400)
+
+
+@pytest.fixture(autouse=True)
+async def server(callers: Callers) -> FakeServer:
+    made = model_server(lambda _: Reply(f"{SAID}\nAnswer: B", {"B": 0.9, "A": 0.06, "C": 0.03}))
+    await plug_in(callers, made)
+    return made
+
+
+async def gated(callers: Callers, live: Live, verdict: Verdict, fitted: Fitted | None = None) -> None:
+    """The pair that is deployed has a gate in mode fast too."""
+    gate: GateResult = gate_of(live.told.model, live.told.version, verdict)
+    gate.mode, gate.calibration = Mode.fast, fitted and fitted.model_dump(mode="json")
+    async with transaction(callers.database) as session:
+        await save(session, gate)
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict.failed, Verdict.incomplete])
+async def test_a_mode_without_a_passed_gate_of_its_own_is_refused(
+    live: Live, callers: Callers, server: FakeServer, verdict: Verdict | None
+) -> None:
+    if verdict is not None:
+        await gated(callers, live, verdict)
+    refused = await asked(live, mode="fast")
+    assert (refused.status_code, refused.json()["code"]) == (409, "mode_not_gated"), refused.text
+    assert not server.bodies
+    answer = (await asked(live)).json()
+    assert (answer["mode"], answer["reasoning"]) == ("reasoned", SAID)
+
+
+async def test_a_mode_that_has_passed_is_served_with_its_own_calibration(
+    live: Live, callers: Callers, server: FakeServer
+) -> None:
+    await gated(callers, live, Verdict.passed, FITTED)
+    answer = (await asked(live, mode="fast")).json()
+    (body,) = server.bodies
+    assert (body["max_tokens"], body["messages"][-1]["content"]) == (1, "Answer:")
+    assert (answer["mode"], answer["category"]) == ("fast", "delivery")
+    assert (answer["reasoning"], answer["evidence"], answer["decided_by"]) == (None, None, None)
+    assert answer["confidence"] == pytest.approx(scaled(RAW, 2.0)["delivery"], abs=1e-6)
+    assert answer["calibration"] == {"method": "temperature", "n": 240, "ece": 0.03}
+    assert answer["usage"]["completion_tokens"] == 1
+    reasoned = (await asked(live, mode="reasoned")).json()
+    assert reasoned["calibration"]["method"] == "none"
+
+
+async def test_a_batch_and_a_stream_answer_in_the_mode_asked_for(live: Live, callers: Callers) -> None:
+    await gated(callers, live, Verdict.passed)
+    streamed = await live.client.post("/v1/classify/stream", json=live.question() | {"mode": "fast"})
+    ((kind, last),) = events(streamed)
+    items = [{"id": "1", "text": "Where is my parcel?"}]
+    body: dict[str, Any] = {"schema_id": live.schema_id, "items": items, "mode": "fast"}
+    batch = await live.client.post("/v1/classify/batch", json=body)
+    assert kind == "answer"
+    for answer in (last, batch.json()["results"][0]["answer"]):
+        assert (answer["mode"], answer["reasoning"], answer["category"]) == ("fast", None, "delivery")
+
+
+async def test_a_deployment_answers_in_the_mode_of_its_gate(callers: Callers) -> None:
+    told = story()
+    told.gate.mode = Mode.fast
+    made = deployment_of(told, state=DeploymentState.live)
+    async with transaction(callers.database) as session:
+        await save(session, *told, made)
+    live = Live(told, str(made.id), await callers.of(told.scope, Scope.classify))
+    assert (await asked(live)).json()["mode"] == "fast"
+    refused = await asked(live, mode="reasoned")
+    assert refused.json()["code"] == "mode_not_gated"
+
+
+async def test_the_base_may_answer_in_any_mode_where_the_tenant_falls_back_on_it(
+    live: Live, callers: Callers
+) -> None:
+    await set_tenant(callers, live, fallback=Fallback.base)
+    await gated(callers, live, Verdict.passed)
+    (replica,) = callers.api.state.desk.replicas.all
+    replica.may_have = lambda name: name == "base"
+    answer = (await asked(live, mode="fast")).json()
+    assert (answer["degraded"], answer["mode"], answer["model_version"]) == (True, "fast", None)
+
+
+async def test_a_word_that_is_no_mode_is_named(live: Live) -> None:
+    refused = await asked(live, mode="quick")
+    assert refused.status_code == 422
+    assert "mode" in str(refused.json()["problems"])
