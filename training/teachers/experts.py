@@ -1,9 +1,9 @@
 """Traces that a tenant brings, written by people who know its conversations or by another model. Torch-free.
 
 A line says what decided: {"id", "quote", "criterion"}, with `set_aside` ([{"key", "exclude"}]) where an exclude took
-a neighbour away. Or it is a whole response, {"id", "text"}, in which the key of a category, or `(none)`, stands where a
-model writes its code (or, with `codes`, those codes, in the schema's order, as a traces.jsonl has them). With `label_wrong`
-it says that the label contradicts the schema. Other fields are not read.
+a neighbour away. Or it is a whole response, {"id", "text"}, in which the key of a category, or `(none)`, stands where
+a model writes its code (or, with `codes`, those codes, in the schema's order, as a traces.jsonl has them). With
+`label_wrong` it says that the label contradicts the schema. Other fields are not read.
 """
 
 import re
