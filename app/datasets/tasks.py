@@ -106,12 +106,12 @@ async def _begin(context: JobContext) -> Work:
         assert upload is not None and upload.completed_at is not None  # one transaction wrote it and the job
         dataset.state = DatasetState.validating
         labels = await service.definitions(session, context.scope, dataset.schema_id)
+        redact = (await tenants.get(session, context.scope)).redact
     gone = 1
     while gone:
         async with context.transaction() as session:
             gone = await repository.clear(session, context.scope, dataset.id)
     file = context.workdir / "upload"
-    redact = (await tenants.get(session, context.scope)).redact
     return Work(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
 
 

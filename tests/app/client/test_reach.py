@@ -107,7 +107,7 @@ def test_a_command_asks_for_its_operation(
     asking: Callable[[Any], Shell], operation: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file.json").write_text('{"name": "new"}')
-    (tmp_path / "file.jsonl").write_text('{"id": "1", "messages": [{"role": "customer", "text": "hello"}]}\n')
+    (tmp_path / "file.jsonl").write_text('{"text": "hello"}\n{"text": "where is it"}\n')
     refusing = Refusing()
     command = COMMANDS[operation].format(file=tmp_path / "file.json").split()
     said = asking(refusing).run(*command, code=2).stderr

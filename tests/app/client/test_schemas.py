@@ -79,7 +79,7 @@ def test_an_editor_that_fails_or_writes_no_json_changes_nothing(
     tenant.run("schemas", "create", file_of(tmp_path))
     for command, said in (
         ("false", "exit code 1"),
-        (f"{sys.executable} -c \"import sys; open(sys.argv[1], 'w').write('oops')\"", "is not JSON"),
+        (f"{sys.executable} -c \"import sys; open(sys.argv[1], 'w').write('oops')\"", "not JSON"),
         ("no-such-editor", "set EDITOR"),
     ):
         assert said in tenant.within(VISUAL=command).run("schemas", "edit", "questions", code=2).stderr

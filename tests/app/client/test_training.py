@@ -51,6 +51,8 @@ ERROR = {
     "details": ["step 13"],
 }
 
+GATE = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
+
 
 def training(end: dict[str, Any], *, looks: int = 1) -> FastAPI:
     """A run that is over after so many looks at it."""
@@ -135,18 +137,18 @@ def test_a_gate_is_waited_for_though_the_api_is_away_for_a_moment(
 ) -> None:
     api = FastAPI()
     gate = {
-        "id": "g", "state": "running", "verdict": None, "reasons": [], "model_version_id": "m", "schema_id": "s",
+        "id": GATE, "state": "running", "verdict": None, "reasons": [], "model_version_id": "m", "schema_id": "s",
         "schema_version": 2, "policy_sha256": "0" * 64, "created_at": "2026-01-02T10:30:00Z", "finished_at": None,
         "progress": {"done": 840, "total": 2400, "message": "examine rl", "waits_for": None},
     }  # fmt: skip
     answers = iter([(200, gate), (503, {"detail": "away", "code": "unavailable"}), (200, gate | end)])
 
-    @api.get("/v1/gates/g")
+    @api.get(f"/v1/gates/{GATE}")
     def get() -> JSONResponse:
         status, body = next(answers)
         return JSONResponse(body, status, {"Retry-After": "0"})
 
-    ended = asking(api).run("gates", "wait", "g", code=code)
+    ended = asking(api).run("gates", "wait", GATE, code=code)
     assert "840/2400" in ended.stderr
 
 
@@ -154,13 +156,13 @@ def test_a_gate_is_explained_from_its_report(asking: Callable[[Any], Shell]) -> 
     api, made = FastAPI(), examined({"base": oracle(), "sft": habit()})
     made = made.model_copy(update={"gate": decide(made, load_policy())})
 
-    @api.get("/v1/gates/g/report")
+    @api.get(f"/v1/gates/{GATE}/report")
     def report() -> Any:
         return JSONResponse(made.model_dump(mode="json"))
 
-    told = asking(api).run("gates", "explain", "g").stdout
+    told = asking(api).run("gates", "explain", GATE).stdout
     assert told.startswith("failed: ") and "What would have to change: train so that" in told
-    assert asking(api).json("gate", "explain", "g")[0]["verdict"] == "failed"
+    assert asking(api).json("gate", "explain", GATE)[0]["verdict"] == "failed"
 
 
 def test_only_a_passed_gate_is_deployed(tenant: Shell, installation: Installation) -> None:
