@@ -7,6 +7,7 @@ import pytest
 from tests.training.shop import Tenant
 from training.config import Distill, Rl, Sft, Stage, StageManifest, Traces
 from training.estimate import ANSWER, Pace, Shape, Work, _cost, _work, estimate
+from training.teachers.privileged import HintKind
 
 SHAPE = Shape(schema=600, own=20.0, longest=50, labelled=400)
 
@@ -60,7 +61,9 @@ def test_every_rollout_is_written_and_learned(tenant: Tenant) -> None:
     assert rl.learned == 5 * (2 * 620 + 16 * ANSWER)
     distill = Distill(steps=5, batch_size=16, micro_batch_size=8, examples_per_schema=8)
     assert work(distill, tenant).written == 5 * 16 * ANSWER
-    assert work(distill.model_copy(update={"on_policy": False}), tenant).written == 0
+    assert (
+        work(distill.model_copy(update={"on_policy": False, "hint": HintKind.criterion}), tenant).written == 0
+    )
 
 
 def test_max_seconds_bounds_what_is_said() -> None:

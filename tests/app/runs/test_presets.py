@@ -90,7 +90,7 @@ def test_the_teachers_of_the_documentation_can_be_used() -> None:
     assignments = re.findall(r"--set (?:'([^']+)'|(\S+))", text[text.index("## Traces") :])
     made = plan(Preset.standard, ["".join(pair) for pair in assignments]).traces
     assert [teacher.kind for teacher in made.teachers] == ["privileged", "endpoint"]
-    assert made.max_usd == 20
+    assert made.max_usd == 20 and made.files == (Path("traces.jsonl"),)
 
 
 def test_the_settings_of_the_documentation_exist() -> None:
