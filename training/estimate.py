@@ -130,7 +130,7 @@ def _work(manifest: StageManifest, manifests: Sequence[StageManifest], shape: Sh
 
 
 def _brought(stage: Traces) -> int:
-    lines = [file.read_text(encoding="utf-8").splitlines() for file in stage.files]
+    lines = [file.read_text(encoding="utf-8").split("\n") for file in stage.files]
     return sum(bool(line.strip()) for file in lines for line in file)
 
 

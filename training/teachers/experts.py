@@ -71,7 +71,7 @@ def read(files: Sequence[Path]) -> list[tuple[str, Expert]]:
     found, problems_found = [], []
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise StageFailed(FailureCode.input_not_found, f"{file} cannot be read: {error}") from error
         for number, line in enumerate(lines, start=1):
