@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")
     vllm_port: int | None = Field(None, ge=1, le=65535)  # None: a Unix socket of its own
     vllm_dtype: str = "auto"  # on a CPU: bfloat16 where the processor has it in hardware, else float32
+    vllm_cpu_threads: int | None = Field(None, ge=1)  # of an engine in_process; None: one for each core
     vllm_cpu_engine: str = Field(
         "auto", pattern="^(auto|in_process|separate)$"
     )  # who computes: the engine, or a worker beside it

@@ -173,7 +173,8 @@ def device() -> torch.device:
 def uses_bf16(precision: Precision) -> bool:
     """auto: CUDA, and processors that multiply in bf16; others only convert, and are ten times slower in it.
 
-    With avx512_bf16 a LoRA step of a model of 135 M parameters takes 0.68 of its time in fp32 (768 tokens, one thread).
+    With avx512_bf16 and 135 M parameters, in processor time of one thread over that in fp32: a LoRA step of 768 tokens
+    0.68, reading 4 rows of 64 tokens 0.54, writing a token in each of 24 rows 0.63.
     """
     if precision is Precision.auto:
         in_hardware = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -28,7 +28,7 @@ CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
 _CACHE_SHARE: Final = 0.1  # of a GPU; not of what is free, because a stage that is resumed must draw the same
 _READ_AT_ONCE: Final = 5e11  # tokens times parameters: about ten seconds of two old cores
 _READ_ON_GPU: Final = 65_536  # tokens
-_SAID_EVERY_S: Final = 5.0
+_SAID_EVERY_S: Final = 10.0
 
 
 class Sampling(NamedTuple):

@@ -11,7 +11,7 @@ from app.db.engine import Database
 from app.db.session import transaction
 from app.deployments import editing, repository, service
 from app.deployments.repository import Whose
-from app.errors import AppError, ServingAway
+from app.errors import AppError, InputError, ServingAway
 from app.gates import repository as gate_repository
 from app.gates import service as gates
 from app.gates.placing import place, served_base
@@ -184,6 +184,12 @@ async def _make_room(replica: Replica, there: list[str], wanted: Wanted, most: i
 
 
 async def _put_back(settings: Settings, storage: Storage, replica: Replica, model: ModelVersion) -> None:
+    """Never on another base than the one that it was judged on: its adapter would load, and answer something else."""
+    try:
+        await asyncio.to_thread(served_base, settings, model)
+    except InputError as error:
+        log.error("model_not_served", model_version=str(model.id), reason=str(error))
+        return
     folder = await asyncio.to_thread(_place, storage, settings, model)
     await replica.load(folder, model.adapter_sha256)
     log.info("adapter_loaded", adapter=model.adapter_sha256, replica=replica.url)

@@ -18,7 +18,10 @@ def served_base(settings: Settings, model: ModelVersion) -> Base:
     """
     base = find_base(settings.base, settings.home)
     if digest(base) != model.base_sha256:
-        raise InputError(f"the model was trained on another base than {base.name} as it is served now")
+        raise InputError(
+            f"the model was trained on another base than {base.name} as it is served now; train it again, or set "
+            "STEERWISE_BASE to the base that it was trained on"
+        )
     problem = budget.misfit(model.answer_tokens)
     if problem is not None:
         raise InputError(f"the model cannot be served here: {problem}")

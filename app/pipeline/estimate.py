@@ -39,7 +39,7 @@ def estimate(manifests: Sequence[StageManifest], examined: int) -> dict[str, Any
         except subprocess.TimeoutExpired:
             raise NotEstimated(f"the probe took more than {_TIMEOUT_S:g} s") from None
     if not found:
-        raise NotEstimated("the probe failed", child.stderr.strip().splitlines()[-3:])
+        raise NotEstimated("the probe failed", child.stderr.strip().split("\n")[-3:])
     return found
 
 

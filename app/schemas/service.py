@@ -126,7 +126,7 @@ async def _publish(
         tenant_id=scope.tenant_id,
         schema_id=row.id,
         number=latest + 1,
-        content=schema.model_dump(mode="json"),
+        content=schema.model_dump(mode="json", exclude_none=True),
         sha256=schema.sha256,
         published_at=at,
         published_by=actor_key_id,

@@ -183,22 +183,24 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.on_gpu:
         return dict(os.environ) | ours
     ours["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kv_cache_gib)
-    return _threads(settings, processor.cores()) | dict(os.environ) | ours
+    return dict(os.environ) | ours | _threads(settings, processor.cores())
 
 
 def _threads(settings: Settings, cores: int) -> dict[str, str]:
-    """How vLLM's own start is changed, unless the environment says otherwise.
+    """How vLLM's own start is changed. It says so in its settings who wants another: much that starts a shell leaves an
+    OMP_NUM_THREADS of 1 behind.
 
     Its engine sends messages to a worker process that computes, and waits for the answer on a core of its own: on two
     cores half of the machine. Where the engine computes itself, on all cores, that is gained; with many cores one is
     not missed, and vLLM's own binding of threads to cores is worth more.
     """
     if cpu_engine(settings, cores) == "separate":
-        return {}
+        # vLLM's own binding keeps one core for the engine and has none left for the worker.
+        return {"VLLM_CPU_OMP_THREADS_BIND": "nobind"} if cores < 2 else {}
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(cores),
+        "OMP_NUM_THREADS": str(settings.vllm_cpu_threads or cores),
     }
 
 
@@ -209,6 +211,11 @@ def cpu_engine(settings: Settings, cores: int) -> str:
 
 
 def dtype(settings: Settings) -> str:
+    """As the processor has it.
+
+    [measured: 24 answers of a model of 135 M parameters cost 8.8 s of processor time in bfloat16 with AVX-512 BF16 and
+    13.6 s in float32; without such units bfloat16 is ten times slower than float32]
+    """
     if settings.on_gpu or settings.vllm_dtype != "auto":
         return settings.vllm_dtype
     return "bfloat16" if processor.has_bf16() else "float32"

@@ -58,7 +58,7 @@ class CategorySchema(BaseModel):
 
     @model_validator(mode="after")
     def _distinct_and_filled(self) -> "CategorySchema":
-        problems = [*_empty(self.categories), *_twins(self.categories)]
+        problems = [*_twins(self.categories), *_empty(self.categories)]
         if problems:
             raise SchemaError(problems)
         return self

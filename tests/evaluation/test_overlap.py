@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluation.contract import overlap
 from evaluation.contract.overlap import normalised, parted, refused
 from evaluation.contract.record import Conversation, Split
 
@@ -60,3 +61,30 @@ def test_the_normalised_text_stays_as_it_is_because_its_hash_is_stored() -> None
     assert normalised(said("It's  ORDER №12-345,\nplease…", "?!  ", "ＣＡＦÉ 7")) == (
         "it s order no0 0 please\n?!\ncafé 0"
     )
+
+
+def labelled(identity: str, category: str | None, *said: tuple[str, str]) -> Conversation:
+    messages = [{"role": role, "text": text} for role, text in said]
+    return Conversation.model_validate({"id": identity, "messages": messages, "category": category})
+
+
+def test_conversations_that_a_reader_cannot_tell_apart_contradict_each_other_by_their_labels() -> None:
+    asked = ("agent", "Shall we send it again?")
+    told = [
+        labelled("1", "a", ("customer", "May I ask?")),
+        labelled("2", "b", ("customer", "  may i  ASK?\u200b"), ("agent", "Of course.")),
+        labelled("3", None, ("customer", "May I ask?")),
+        labelled("4", "a", asked, ("customer", "yes")),
+        labelled("5", "b", ("agent", "Do you want money back?"), ("customer", "yes")),
+        labelled("6", "a", asked, ("customer", "yes")),
+    ]
+    (found,) = overlap.contradictions(told)
+    assert [c.id for c in found.conversations] == ["1", "2", "3"] and found.categories == ("a", "b", None)
+
+
+def test_a_held_out_conversation_whose_like_has_another_label_is_not_asked() -> None:
+    one, other = labelled("1", "a", ("customer", "hm")), labelled("2", "b", ("customer", "hm"))
+    clear = labelled("3", "a", ("customer", "where is it"))
+    splits = {split: [] for split in Split} | {Split.train: [one], Split.test: [other, clear]}
+    left, refused = overlap.judgeable(splits)
+    assert (left[Split.test], left[Split.train], refused[Split.test]) == ([clear], [one], [other])

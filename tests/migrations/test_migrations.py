@@ -21,6 +21,7 @@ from app.db.session import transaction
 from app.errors import InputError
 from app.models.all import METADATA
 from app.models.schemas import Schema
+from evaluation.contract.mode import Mode
 from tests.factories.rows import all_that_follows, save, story
 from tests.servers import postgres
 
@@ -108,10 +109,11 @@ def _plain(sql: str) -> str:
     return " ".join(sql.split())
 
 
-def fill(url: str) -> None:
+def fill(url: str, mode: Mode = Mode.reasoned) -> None:
     async def run() -> None:
         database = open_database(url)
         told = story()
+        told.gate.mode = mode
         async with transaction(database) as session:
             await save(session, *told)
             await save(session, *all_that_follows(told))
@@ -181,6 +183,13 @@ def test_a_filled_database_goes_down_step_by_step_and_up_again(url: str) -> None
     migrate.upgrade(url)
     fill(url)
     migrate.check(url)
+
+
+def test_a_model_that_is_served_in_a_mode_is_not_taken_back_to_a_version_that_knows_none(url: str) -> None:
+    migrate.upgrade(url)
+    fill(url, Mode.fast)
+    with pytest.raises(RuntimeError, match="serves in mode fast"):
+        migrate.downgrade(url, FIRST)
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(url: str) -> None:

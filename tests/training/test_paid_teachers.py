@@ -137,7 +137,9 @@ def test_later_teachers_are_asked_for_what_is_left_and_are_shown_what_went_wrong
     votes = [json.loads(line) for line in (tmp_path / "votes.jsonl").read_text().splitlines()]
     assert len(votes) == 12 and all(sum(row["votes"].values()) == 2 for row in votes)
     assert metrics["agreement"] == pytest.approx(by_first / 12, abs=1e-3)
-    assert metrics["disputed_labels"] == 12 - by_first
+    assert metrics["disputed_labels"] == metrics["for_review"] == 12 - by_first
+    review = [json.loads(line) for line in (tmp_path / "review.jsonl").read_text().splitlines()]
+    assert {one["source"] for one in review} == {"teachers"}
     kept = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
     assert all("Somebody" not in message["content"] for row in kept for message in row["prompt"])
     asked = server.requests

@@ -18,7 +18,7 @@ from training.progress import Events
 from training.samplers import Writes
 from training.stages import distill, rl
 
-# As Qwen3's: without the switch the model opens the block itself.
+# As Qwen3's: without the switch the model opens the block itself, and an answer that is shown has it.
 _SWITCHED_OFF = "enable_thinking is defined and enable_thinking is false"
 _HYBRID = "{% if " + _SWITCHED_OFF + " %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
 
@@ -31,6 +31,10 @@ def hybrid(base: Path, tmp_path: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     opening = "'<|im_start|>assistant\\n' }}"
     assert opening in tokenizer.chat_template
+    content = "+ m['content']"
+    shown = "+ ('<think>\\n\\n</think>\\n\\n' if m['role'] == 'assistant' else '') "
+    assert content in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(content, shown + content)
     tokenizer.chat_template = tokenizer.chat_template.replace(opening, opening + _HYBRID)
     tokenizer.save_pretrained(folder)
     return folder

@@ -11,16 +11,18 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerControl
 
 from tests.training.shop import Tenant
-from training.artifacts import StageFailed
+from training.artifacts import StageFailed, failure_of
 from training.config import Sft, StageManifest
-from training.data import read_traces
+from training.deadline import TimeUp
+from training.learning import Watch
 from training.model import Loaded, load
 from training.progress import Events
-from training.protocol import CHECKPOINTS
+from training.protocol import CHECKPOINTS, FailureCode
 from training.stages import sft
-from training.tree_rows import Collator, Row
+from training.tree_rows import IGNORED, Collator, Row
 
 SETTINGS = {
     "kind": "sft",
@@ -30,6 +32,8 @@ SETTINGS = {
     "learning_rate": 1e-2,
     "warmup_steps": 0,
     "precision": "fp32",
+    "perturb": False,
+    "at_once": 0.0,
     "lora": {"rank": 4, "alpha": 8},
 }
 
@@ -70,9 +74,9 @@ def changed(manifest: StageManifest) -> Loaded:
 
 
 def drawn(manifest: StageManifest, loaded: Loaded, count: int, sharing: int) -> list[Row]:
-    assert manifest.traces is not None
-    traces = read_traces(manifest.traces, manifest.category_schema).traces
-    return sft._rows(manifest, settings_of(manifest), traces, loaded, count, sharing)[0]
+    stage = settings_of(manifest)
+    exercises = sft._exercises(sft._material(manifest, stage), stage, count, random.Random(manifest.seed))
+    return sft._rows(manifest, stage, exercises, loaded, sharing)[0]
 
 
 def alone(row: Row) -> list[Row]:
@@ -146,6 +150,67 @@ def test_an_epoch_holds_every_example_once_and_a_row_one_drawing_of_codes(
     assert len(by_row) == len(rows) and all(len(found) == 1 for found in by_row)
     assert len(set(schemas)) > len(rows) // 2  # the tiny tokenizer's few codes are sometimes drawn alike
     assert drawn(manifest, loaded, len(tenant.conversations), sharing) == rows
+
+
+def test_labels_are_answered_at_once_and_the_words_before_the_code_are_not_learned(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    """Half of the examples, of labels without a trace too; of a conversation that is left out there is none."""
+    traced, out = traces.read_text().splitlines()[:6], tenant.conversations[7]
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join([*traced, json.dumps({"id": out.id, "left_out": "its label is in doubt"})]))
+    manifest = manifest_of(tenant, base, few, tmp_path, at_once=0.5, balance=False)
+    loaded, count = changed(manifest), 2 * (len(tenant.conversations) - 1)
+    assert sft._material(manifest, settings_of(manifest)).size == 6 + count // 2
+    shown: dict[bool, list[str]] = {True: [], False: []}
+    for row in drawn(manifest, loaded, count, sharing=1):
+        learned = [token for token in row.labels if token != IGNORED]
+        before = loaded.tokenizer.decode(row.input_ids[: -len(learned)])
+        written = loaded.tokenizer.decode(learned)
+        fast = before.endswith("Answer:")
+        assert re.fullmatch(r" [A-Z]<\|im_end\|>", written) if fast else written.startswith("They write")
+        shown[fast].append(before)
+    assert len(shown[True]) == count // 2
+    said = {c.messages[-1].text: c.id for c in tenant.conversations}
+    at_once = {said[re.findall(r"customer: (.*)", text)[-1]] for text in shown[True]}
+    reasoned = {said[re.findall(r"customer: (.*)", text)[-1]] for text in shown[False]}
+    assert at_once == {c.id for c in tenant.conversations} - {out.id}
+    assert reasoned == {json.loads(line)["id"] for line in traced}
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_a_step_that_the_deadline_finds_half_made_is_not_taken(
+    looks: int, tenant: Tenant, base: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is looked at between the two micro-batches of each step: at the first look, or at the second."""
+    seen: list[None] = []
+
+    def check(self: Watch) -> None:
+        seen.append(None)
+        if len(seen) == looks:
+            raise TimeUp
+
+    monkeypatch.setattr(Watch, "check", check)
+    manifest = manifest_of(tenant, base, traces, tmp_path, max_steps=3)
+    if looks == 1:
+        with pytest.raises(TimeUp) as caught:
+            sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))
+        failure = failure_of(caught.value)
+        assert failure.code is FailureCode.no_time and not failure.code.retried
+        assert not (tmp_path / "adapter").exists()
+        return
+    finished = sft.run(manifest, settings_of(manifest), Events(tmp_path, "sft"))
+    assert (finished.step, finished.metrics["stopped_by"]) == (1, "max_seconds")
+    one = manifest_of(tenant, base, traces, tmp_path / "one", max_steps=3)
+    monkeypatch.setattr(Watch, "check", lambda self: None)
+    monkeypatch.setattr(Watch, "on_step_end", lambda self, args, state, control, **_: ended(control))
+    sft.run(one, settings_of(one), Events(tmp_path / "one", "sft"))
+    weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (tmp_path, one.out)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def ended(control: TrainerControl) -> None:
+    control.should_training_stop = True
 
 
 def test_rows_keep_every_repetition_and_never_hold_an_example_twice(tenant: Tenant) -> None:

@@ -229,6 +229,7 @@ def _finish(manifest: StageManifest, board: Board, account: Account, deadline: D
     tried = set[str]().union(*board.tried.values())
     counts = board.counts
     reached = len(tried) == len(board.examples)
+    votes = _votes(manifest, board)
     if board.review:
         write_jsonl(manifest.out / REVIEW, board.review)
     if not board.kept and deadline.passed and not counts["responses"]:
@@ -264,9 +265,7 @@ def _finish(manifest: StageManifest, board: Board, account: Account, deadline: D
         "left_out": len(left_out),
         "for_review": len(board.review),
     }
-    return Finished(
-        len(tried), None if counts["uncounted"] else counts["tokens"], metrics | _votes(manifest, board)
-    )
+    return Finished(len(tried), None if counts["uncounted"] else counts["tokens"], metrics | votes)
 
 
 def _votes(manifest: StageManifest, board: Board) -> dict[str, Any]:
@@ -279,8 +278,14 @@ def _votes(manifest: StageManifest, board: Board) -> dict[str, Any]:
         agreement = votes[label] / votes.total() if votes.total() else None
         rows.append({"id": key, "label": label, "votes": dict(votes.most_common()), "agreement": agreement})
         agreements += [agreement] if agreement is not None else []
-        others = [n for answer, n in votes.items() if answer not in (label, _UNREADABLE)]
-        disputed += not votes[label] and max(others, default=0) >= 2
+        others = Counter({answer: n for answer, n in votes.items() if answer not in (label, _UNREADABLE)})
+        if not votes[label] and max(others.values(), default=0) >= 2:
+            disputed += 1
+            answer, count = others.most_common(1)[0]
+            told = (
+                f"answered {answer} {count} times, and the label not once, by teachers who were not told it"
+            )
+            board.note(key, board.examples[key], "teachers", told)
     write_jsonl(manifest.out / "votes.jsonl", rows)
     mean = sum(agreements) / len(agreements) if agreements else None
     return {"agreement": mean and round(mean, 4), "disputed_labels": disputed}

@@ -1,9 +1,9 @@
 """Traces that a tenant brings, written by people who know its conversations or by another model. Torch-free.
 
 A line says what decided: {"id", "quote", "criterion"}, with `set_aside` ([{"key", "exclude"}]) where an exclude took
-a neighbour away. Or it is a whole response, {"id", "text"}, in which the key of a category stands where a model
-writes its code (or, with `codes`, those codes, in the schema's order, as a traces.jsonl has them). With `label_wrong`
-it says that the label contradicts the schema. Other fields are not read.
+a neighbour away. Or it is a whole response, {"id", "text"}, in which the key of a category, or `(none)`, stands where
+a model writes its code (or, with `codes`, those codes, in the schema's order, as a traces.jsonl has them). With
+`label_wrong` it says that the label contradicts the schema. Other fields are not read.
 """
 
 import re
@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from evaluation.contract.render import ANSWER_MARK, NONE_TEXT
-from evaluation.contract.schema import CategorySchema
+from evaluation.contract.schema import NONE_WORD, CategorySchema
 from training.artifacts import StageFailed
 from training.base.answers import reasoned
-from training.data import NO_CATEGORY, Example, Trace, retarget
+from training.data import Example, Trace, retarget
 from training.protocol import FailureCode
 from training.starter import problems
 
@@ -71,7 +71,7 @@ def read(files: Sequence[Path]) -> list[tuple[str, Expert]]:
     found, problems_found = [], []
     for file in files:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise StageFailed(FailureCode.input_not_found, f"{file} cannot be read: {error}") from error
         for number, line in enumerate(lines, start=1):
@@ -93,7 +93,7 @@ def _with_codes(text: str, schema: CategorySchema, codes: tuple[str, ...]) -> st
         answer: code for answer, code in zip(schema.answers, codes, strict=False) if answer is not None
     }
     if schema.none_of_these:
-        code_of |= dict.fromkeys((NO_CATEGORY, NONE_TEXT), codes[len(schema.categories)])
+        code_of |= dict.fromkeys((NONE_WORD, NONE_TEXT), codes[len(schema.categories)])
     keys = "|".join(re.escape(key) for key in sorted(code_of, key=len, reverse=True))
     place = re.compile(
         rf'(?P<before>\bfits |\bnot |(?:^|\n){ANSWER_MARK.strip()}[ \t]*)(?P<key>{keys})(?=[\s".,:]|$)'

@@ -8,6 +8,7 @@ from app.db.session import transaction
 from app.deployments import service, tasks
 from app.errors import ServingAway
 from app.gates import service as gates
+from app.models.runs import ModelVersion
 from app.models.tenants import Fallback, Tenant
 from app.settings import Settings
 from tests.factories import trained as factory
@@ -95,6 +96,20 @@ async def test_one_adapter_that_cannot_be_had_does_not_keep_the_others_away(
         await put_live(database, one)
     for path in (settings.home.parent / "storage" / told.model.adapter_key).iterdir():
         path.unlink()
+    await tasks.reconcile(database, settings)
+    assert list(vllm.adapters) == [theirs.model.adapter_sha256]
+
+
+async def test_a_model_of_another_base_is_not_put_back_on_this_one(
+    database: Database, settings: Settings, scope: TenantScope, other_scope: TenantScope, vllm: FakeVllm
+) -> None:
+    told, theirs = await trained(database, settings, scope), await trained(database, settings, other_scope)
+    theirs = theirs._replace(model=await factory.retrained(database, settings, theirs, number=7))
+    for one in (told, theirs):
+        await put_live(database, one)
+    vllm.adapters.clear()  # started again, after the installation has got another base
+    async with transaction(database, scope) as session:
+        (await session.get_one(ModelVersion, told.model.id)).base_sha256 = "0" * 64
     await tasks.reconcile(database, settings)
     assert list(vllm.adapters) == [theirs.model.adapter_sha256]
 

@@ -20,6 +20,7 @@ from app.models.jobs import JobKind, JobState
 from app.models.tenants import Tenant
 from app.settings import Settings
 from app.storage import open_storage
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
 from evaluation.report import Report, Verdict
 from tests.evaluation.fake_server import Asked, Reply
@@ -101,6 +102,23 @@ async def test_the_model_that_answers_the_tenant_now_is_asked_the_same_questions
 
 
 @on_sqlite
+async def test_a_gate_asks_in_its_mode(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker
+) -> None:
+    told = await trained(database, settings, scope, max_items=600)
+    vllm.models[told.adapters["rl"]] = oracle()
+    async with transaction(database, told.scope) as session:
+        asked = await service.request(
+            session, told.scope, told.key_id, told.model.id, told.version.id, Mode.fast
+        )
+    gate = await measured(database, worker, told, asked)
+    assert (gate.verdict, gate.mode) == (Verdict.passed, Mode.fast), gate.reasons
+    made = report_of(settings, gate)
+    assert made.mode is Mode.fast
+    assert made.stages[-1].completion_tokens.value == 1
+
+
+@on_sqlite
 async def test_a_model_that_ignores_definitions_fails_for_good(
     database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker
 ) -> None:
@@ -119,7 +137,6 @@ async def test_too_few_questions_decide_nothing_and_may_be_asked_again(
     vllm.models[told.adapters["rl"]] = oracle()
     gate = await measured(database, worker, told, await requested(database, told))
     assert gate.verdict is Verdict.incomplete and gate.report_key is not None
-    assert gate.calibration is not None
     assert gate.calibration["method"] == "none" and gate.calibration["n"] < 20, "too few are left to fit"
     again = await requested(database, told)
     assert again.id != gate.id and again.state is GateState.queued

@@ -123,6 +123,7 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
     ),
     "a file of the worker as text": ([{"kind": "sft", "text": "/var/lib/other.jsonl"}], "text"),
     "a whole model": ([{"kind": "sft", "tuning": "full"}], "tuning"),
+    "a file of this machine": ([{"kind": "traces", "files": ["/etc/passwd"]}], "files"),
     "a vLLM beside the training": ([{"kind": "rl", "sampler": "vllm", "sampler_memory": 0.9}], "sampler"),
 }
 

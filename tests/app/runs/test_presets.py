@@ -7,6 +7,7 @@ import pytest
 
 from app.errors import InputError
 from app.runs.presets import Preset, explain, plan
+from app.settings import Settings
 
 
 @pytest.mark.parametrize("preset", list(Preset))
@@ -14,10 +15,26 @@ def test_every_preset_is_a_whole_plan(preset: Preset) -> None:
     assert [stage.kind for stage in plan(preset).stages] == ["traces", "sft", "distill", "rl"]
 
 
-def test_the_demos_stages_are_limited_to_what_leaves_time_for_the_rest() -> None:
-    seconds = [stage.max_seconds for stage in plan(Preset.demo).stages]
-    assert sum(s for s in seconds if s is not None) <= 450
+@pytest.mark.parametrize(("preset", "minutes"), [(Preset.demo, 8), (Preset.cpu, 60)])
+def test_stages_are_limited_to_what_leaves_time_for_the_examination(preset: Preset, minutes: int) -> None:
+    """Of ten minutes, and of ninety."""
+    seconds = [stage.max_seconds for stage in plan(preset).stages]
+    assert sum(s for s in seconds if s is not None) <= 60 * minutes
     assert None not in seconds
+
+
+@pytest.mark.parametrize("preset", list(Preset))
+def test_the_adapters_of_every_preset_can_be_served(preset: Preset) -> None:
+    assert plan(preset).sft.lora.rank <= Settings().vllm_max_lora_rank
+
+
+@pytest.mark.parametrize("preset", [Preset.smoke, Preset.cpu, Preset.standard])
+def test_on_a_cpu_a_micro_batch_reads_one_schema(preset: Preset) -> None:
+    """With several the memory of a training step would grow with the schema as many times over."""
+    chosen = plan(preset)
+    for stage in (chosen.sft, chosen.distill):
+        assert stage.micro_batch_size <= stage.examples_per_schema
+    assert chosen.rl.micro_batch_size // chosen.rl.generations <= 2
 
 
 def test_a_setting_is_changed_by_its_path_with_the_value_as_toml_or_as_text() -> None:
@@ -73,7 +90,7 @@ def test_the_teachers_of_the_documentation_can_be_used() -> None:
     assignments = re.findall(r"--set (?:'([^']+)'|(\S+))", text[text.index("## Traces") :])
     made = plan(Preset.standard, ["".join(pair) for pair in assignments]).traces
     assert [teacher.kind for teacher in made.teachers] == ["privileged", "endpoint"]
-    assert made.max_usd == 20
+    assert made.max_usd == 20 and made.files == (Path("traces.jsonl"),)
 
 
 def test_the_settings_of_the_documentation_exist() -> None:

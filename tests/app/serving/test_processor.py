@@ -60,10 +60,22 @@ def test_on_few_cores_the_engine_computes_itself(
     assert {name: environment.get(name) for name in OURS} == wanted
 
 
-def test_the_environment_wins_over_what_we_would_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_beside_the_engine_is_bound_to_no_core_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processor, "cores", lambda: 1)
+    environment = vllm.environment(CPU.model_copy(update={"vllm_cpu_engine": "separate"}))
+    assert environment["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in environment
+
+
+def test_threads_are_as_the_settings_say_whatever_a_shell_has_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(processor, "cores", lambda: 2)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert vllm.environment(CPU)["OMP_NUM_THREADS"] == "1"
+    assert vllm.environment(CPU)["OMP_NUM_THREADS"] == "2"
+    assert vllm.environment(CPU.model_copy(update={"vllm_cpu_threads": 3}))["OMP_NUM_THREADS"] == "3"
 
 
 def test_cores_are_those_that_the_process_may_use() -> None:
