@@ -1,6 +1,7 @@
 """What can go wrong, as the person at the command line or behind the API hears it.
 
-Each error knows its exit code, and the HTTP status and stable code that `app.problems` renders. A message of an error
+Each error knows its exit code, and the HTTP status and stable code that `app.http.problems` renders. A
+message of an error
 below status 500 is written for the caller; one of 500 and above is for our log, unless it is `Unavailable`.
 """
 
@@ -59,7 +60,7 @@ class NoSpace(AppError):
     status = 507
 
 
-class StageFailed(AppError):
+class StageProcessFailed(AppError):
     code = "stage_failed"
 
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+import app.audit.endpoints
 import app.auth.endpoints
 import app.classify.endpoints
 import app.datasets.conversation_endpoints
@@ -15,18 +16,18 @@ import app.runs.endpoints
 import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
-import app.trail.endpoints
 import app.usage.endpoints
-from app import health, idempotency, openapi, problems
-from app.background import load_handlers
-from app.classify.service import desk
-from app.db.engine import Database, open_database
-from app.db.isolation import check_at_start
-from app.logging import configure
-from app.middleware import BodyCap, RequestContext
-from app.secret import signing_secret
+from app.classify.service import serving_context
+from app.http import health, openapi, problems
+from app.http.idempotency import reservation
+from app.http.middleware import BodyCap, RequestContext
+from app.http.signing_secret import signing_secret
+from app.infra.db.engine import Database, open_database
+from app.infra.db.isolation import check_at_start
+from app.infra.logging import configure
+from app.infra.storage import open_storage
+from app.jobs.background import load_handlers
 from app.settings import Settings, load_settings
-from app.storage import open_storage
 from app.usage.service import metering
 
 ROUTERS = (
@@ -38,7 +39,7 @@ ROUTERS = (
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
     app.usage.endpoints.router,
-    app.trail.endpoints.router,
+    app.audit.endpoints.router,
     app.runs.endpoints.router,
     app.runs.model_endpoints.router,
     app.gates.endpoints.router,
@@ -65,7 +66,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.secret = signing_secret(settings)
         try:
             await check_at_start(opened)
-            async with metering(opened) as meter, desk(settings, opened, meter) as api.state.desk:
+            async with (
+                metering(opened) as meter,
+                serving_context(settings, opened, meter) as api.state.serving_context,
+            ):
                 api.state.meter = meter
                 yield
         finally:
@@ -78,7 +82,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
     problems.install(api)
-    idempotency.install(api)
+    reservation.install(api)
     openapi.install(api)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)  # added last, so it is the outermost

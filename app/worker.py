@@ -18,13 +18,13 @@ from celery import signals
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-import app.logging
-from app.background import load_handlers
-from app.db.engine import open_database
-from app.db.isolation import check_at_start
+import app.infra.logging
 from app.errors import InputError
+from app.infra.db.engine import open_database
+from app.infra.db.isolation import check_at_start
 from app.jobs import runner
-from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
+from app.jobs.background import load_handlers
+from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.handlers import Queue
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
@@ -103,7 +103,7 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     load_handlers()
     made = make_celery(settings)
     made.task(name=TASK)(_task(settings))
-    signals.setup_logging.connect(lambda **_: app.logging.configure(settings.log_level), weak=False)
+    signals.setup_logging.connect(lambda **_: app.infra.logging.configure(settings.log_level), weak=False)
     signals.worker_shutting_down.connect(_shut_down, weak=False)
     names = ",".join(queue.value for queue in queues)
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
@@ -136,7 +136,7 @@ def _shut_down(**_: Any) -> None:
 def run_dispatcher(settings: Settings) -> None:
     """Until SIGTERM or SIGINT."""
     load_handlers()  # a job that is given up ends here
-    app.logging.configure(settings.log_level)
+    app.infra.logging.configure(settings.log_level)
     asyncio.run(_dispatch(settings))
 
 
@@ -147,12 +147,12 @@ async def _dispatch(settings: Settings) -> None:
     database = open_database(settings.database_url)
     try:
         await check_at_start(database)
-        await Dispatcher(database, doorbell(settings), settings).run(stop)
+        await Dispatcher(database, notifier(settings), settings).run(stop)
     finally:
         await database.engine.dispose()
 
 
-def doorbell(settings: Settings) -> Doorbell:
+def notifier(settings: Settings) -> Notifier:
     made = make_celery(settings)
 
     def ring(queue: Queue, job_id: UUID) -> None:
@@ -164,7 +164,7 @@ def doorbell(settings: Settings) -> Doorbell:
             # A passive declaration would do, but calls an empty queue one that does not exist.
             return int(connection.default_channel._size(queue.value))
 
-    return Doorbell(ring, depth)
+    return Notifier(ring, depth)
 
 
 @contextmanager

@@ -12,10 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation import asking, assembly, examination, explain, gate, report, suite_file
-from evaluation.asking import Served, VllmAsker
-from evaluation.beside import companions
-from evaluation.command import InputError, read_conversations, seed
+from evaluation.command import CommandInputError, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -23,15 +20,20 @@ from evaluation.contract.overlap import contradictions
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
-from evaluation.examination import Examination
 from evaluation.formats.reader import Reader
-from evaluation.model_client import check_continues
-from evaluation.page import page
-from evaluation.policy import DEFAULT_POLICY, PolicyError, load_policy
-from evaluation.predictor import PredictorError, connect, load_codes
-from evaluation.report import Report, Verdict
-from evaluation.runner import RunnerError
-from evaluation.suites import steerability
+from evaluation.gating import evaluation_run, explain, gate
+from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
+from evaluation.inference import stage_client
+from evaluation.inference.model_client import check_continues
+from evaluation.inference.predictor import PredictorError, connect, load_codes
+from evaluation.inference.runner import RunnerError
+from evaluation.inference.stage_client import ServedStage, VllmStageClient
+from evaluation.metrics import auxiliary
+from evaluation.reporting import assembly, report
+from evaluation.reporting.page import page
+from evaluation.reporting.report import Report, Verdict
+from evaluation.suites import steerability, suite_file
 from evaluation.suites.families import SEEN, SuiteError
 from evaluation.suites.steerability import Suite
 from evaluation.terminal import complain, say, steady
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         made: Report = given.command(given)
     except (
-        InputError,
+        CommandInputError,
         SchemaError,
         SuiteError,
         RunnerError,
@@ -69,20 +71,22 @@ def _run(given: argparse.Namespace) -> Report:
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
-        raise InputError(
+        raise CommandInputError(
             "--reworded is for the family reword; add it to --families, or leave that option out"
         )
     conversations = _conversations(given.conversations, schema)
     held_out = _of_split(conversations, given.split)
     suite = _suite(given, schema, held_out)
-    beside = companions.build(
+    auxiliary_suites = auxiliary.build(
         suite,
         held_out,
         _of_split(conversations, Split.calibration),
         seed=given.seed,
         max_items=given.max_items,
     )
-    exam = Examination(given.tenant or schema.name, suite, policy, beside, given.threshold, mode=given.mode)
+    exam = EvaluationRun(
+        given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
+    )
     return _kept(asyncio.run(_examine(given, exam)), given)
 
 
@@ -107,7 +111,7 @@ def _decide(given: argparse.Namespace) -> Report:
     try:
         made = report.read(given.report)
     except ValueError as error:
-        raise InputError(f"{given.report} is not a report of this version: {error}") from None
+        raise CommandInputError(f"{given.report} is not a report of this version: {error}") from None
     policy = load_policy(given.policy)
     scored = assembly.rescore(made, policy.families.counted)
     return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
@@ -128,23 +132,25 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
     return made
 
 
-async def _examine(given: argparse.Namespace, exam: Examination) -> Report:
+async def _examine(given: argparse.Namespace, exam: EvaluationRun) -> Report:
     codes = load_codes(given.tokenizer, _most_answers(exam))
-    served = [Served(stage, model, model) for stage, model in map(_stage, given.model)]
+    served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
     if len({one.stage for one in served}) < len(served):
-        raise InputError("--model: two stages have one name; call them STAGE=NAME")
+        raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
     async with connect(given.base_url, socket_path=given.socket) as client:
         if exam.mode is Mode.fast:
             for one in served:
                 await check_continues(client, one.model)
         with _folder(given.keep) as folder:
-            settings = asking.Settings(folder, _progress, given.concurrency, given.max_tokens, exam.mode)
-            return await examination.examine(exam, VllmAsker(client, served, codes, settings))
+            settings = stage_client.ClientSettings(
+                folder, _progress, given.concurrency, given.max_tokens, exam.mode
+            )
+            return await evaluation_run.evaluate(exam, VllmStageClient(client, served, codes, settings))
 
 
-def _most_answers(exam: Examination) -> int:
+def _most_answers(exam: EvaluationRun) -> int:
     """Some edits add an answer, and schemas of others may have more."""
-    others = exam.beside.foreign.schemas if exam.beside else ()
+    others = exam.auxiliary_suites.out_of_distribution.schemas if exam.auxiliary_suites else ()
     return max(len(exam.suite.schema.answers) + 1, *(len(schema.answers) for schema in others), 0)
 
 
@@ -162,7 +168,7 @@ def _rewording(path: Path) -> tuple[str, CategorySchema]:
     try:
         return path.name, parse_schema(path.read_bytes())
     except SchemaError as error:
-        raise InputError(f"{path} cannot be used as a rewording: {error}") from None
+        raise CommandInputError(f"{path} cannot be used as a rewording: {error}") from None
 
 
 def _stage(text: str) -> tuple[str, str]:

@@ -10,13 +10,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from evaluation import runner
-from evaluation.assembly import Choices, StageRun, assemble
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.measures import Measure
-from evaluation.predictor import Prediction
-from evaluation.report import StageReport
+from evaluation.inference import runner
+from evaluation.inference.predictor import Prediction
+from evaluation.metrics.measures import Measure
+from evaluation.reporting.assembly import Choices, StageRun, assemble
+from evaluation.reporting.report import StageReport
 from evaluation.suites.steerability import Suite
 
 NAME = "tfidf"

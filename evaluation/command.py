@@ -11,7 +11,7 @@ from evaluation.formats.reader import Reader
 from evaluation.terminal import complain
 
 
-class InputError(ValueError):
+class CommandInputError(ValueError):
     """What was given on the command line cannot be used."""
 
 
@@ -19,14 +19,14 @@ def api_key(variable: str | None) -> str | None:
     """variable: of the environment. Raises: InputError where one is named and has nothing in it."""
     key = os.environ.get(variable) if variable else None
     if variable and not key:
-        raise InputError(f"the environment variable {variable} is empty; put the key into it")
+        raise CommandInputError(f"the environment variable {variable} is empty; put the key into it")
     return key
 
 
 def check_out(path: Path) -> None:
     """Before anybody is asked, whose answers would be lost. Raises: InputError."""
     if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError(f"--out {path}: name a file in a folder that exists")
+        raise CommandInputError(f"--out {path}: name a file in a folder that exists")
 
 
 def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> list[Conversation]:
@@ -37,11 +37,11 @@ def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> 
     try:
         read = list(reader)
     except Unreadable as error:
-        raise InputError(f"{path} {error}") from None
+        raise CommandInputError(f"{path} {error}") from None
     refused = sorted(one for one in read if isinstance(one, Reject))
     if refused and not rejects:
         line, reason = refused[0]
-        raise InputError(f"{path}: {len(refused)} rows cannot be used; line {line}: {reason}")
+        raise CommandInputError(f"{path}: {len(refused)} rows cannot be used; line {line}: {reason}")
     if refused:
         complain(f"{len(refused)} rows left out; line {refused[0].line}: {refused[0].reason}")
     for sentence in reader.unread.sentences():

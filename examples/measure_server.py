@@ -8,13 +8,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from evaluation import runner
-from evaluation.assembly import StageRun, assemble
 from evaluation.contract.record import parse_jsonl
 from evaluation.contract.schema import parse_schema
-from evaluation.measures import Measure
-from evaluation.predictor import VllmPredictor, connect, load_codes
-from evaluation.report import StageReport
+from evaluation.inference import runner
+from evaluation.inference.predictor import VllmPredictor, connect, load_codes
+from evaluation.metrics.measures import Measure
+from evaluation.reporting.assembly import StageRun, assemble
+from evaluation.reporting.report import StageReport
 from evaluation.suites import steerability
 
 SHOWN = ("accuracy", "steerability", "flip_accuracy", "invariance")

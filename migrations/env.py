@@ -1,4 +1,6 @@
-"""Runs the versions on either database, all of them in one transaction, for `app.db.migrate` and for `alembic`."""
+"""Runs the versions on either database, all of them in one transaction, for `app.infra.db.migrate` and for
+`alembic`.
+"""
 
 import asyncio
 import os
@@ -11,10 +13,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db.base import UtcDateTime
-from app.db.engine import make_engine
 from app.errors import InputError
-from app.models.all import METADATA
+from app.infra.db.base import UtcDateTime
+from app.infra.db.engine import make_engine
+from app.infra.tables.all import METADATA
 
 LOCK = 0x5735EE12  # ours among PostgreSQL's advisory locks
 SQLITE_WAIT_S = 120  # for another process that migrates

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-# Both settings hold for one transaction and are set by app/db/guard.py. An empty one names no tenant.
+# Both settings hold for one transaction and are set by app/infra/db/guard.py. An empty one names no tenant.
 _OWN = "{column} = NULLIF(current_setting('app.tenant_id', true), '')::uuid"
 _PLATFORM = "current_setting('app.platform', true) = 'on'"
 _REFUSE = """
@@ -20,7 +20,7 @@ def on_postgresql() -> bool:
 def isolate(table: str, column: str = "tenant_id") -> None:
     """Rows are seen and written by their tenant and by the platform alone; FORCE: by the table's owner too."""
     if not on_postgresql():
-        return  # app/db/guard.py does it
+        return  # app/infra/db/guard.py does it
     rule = f"({_OWN.format(column=column)} OR {_PLATFORM})"
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

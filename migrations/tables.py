@@ -1,4 +1,6 @@
-"""The words in which versions say what a table has. Names of constraints follow the convention of app/db/base.py."""
+"""The words in which versions say what a table has. Names of constraints follow the convention of
+app/infra/db/base.py.
+"""
 
 from typing import Any
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from app.auth import service
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
 
 
 class Callers:

@@ -7,17 +7,17 @@ from uuid import UUID
 
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.deployments import service as deployments
 from app.deployments import tasks as deployment_tasks
 from app.gates import service as gates
 from app.gates import tasks as gate_tasks
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import Job, JobKind
 from app.jobs import runner
 from app.jobs import service as jobs
 from app.jobs.handlers import register
-from app.models.jobs import Job, JobKind
 from app.settings import Settings
 from tests.evaluation.models import dice
 from tests.servers.vllm import FakeVllm, listening, socket_path

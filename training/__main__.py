@@ -1,6 +1,6 @@
 """`python -m training run MANIFEST.json`: one stage in one process. Parses and checks before torch is imported.
 
-`yardstick` in the place of `run` trains an RL stage by TRL's own trainer, to measure ours by. `estimate` takes the
+`baseline` in the place of `run` trains an RL stage by TRL's own trainer, to measure ours by. `estimate` takes the
 manifests of a run's stages and prints what they will cost here, as JSON.
 """
 
@@ -20,8 +20,8 @@ from typing import Any, assert_never
 from pydantic import ValidationError
 
 from training.artifacts import (
-    Cancelled,
     Finished,
+    StageCancelled,
     StageFailed,
     drop_checkpoints,
     failure_of,
@@ -29,12 +29,12 @@ from training.artifacts import (
     write_json,
 )
 from training.config import Distill, Rl, Sft, StageManifest, Traces
-from training.progress import Events
+from training.engine.progress import EventWriter
 from training.protocol import RESULT, FailureCode
 
 _COMMANDS = {
     "run": "run the stage that a manifest describes",
-    "yardstick": "run an RL stage by TRL's own trainer",
+    "baseline": "run an RL stage by TRL's own trainer",
 }
 
 
@@ -54,12 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValidationError) as error:
         print(f"{parsed.manifest} is not a manifest that can be run: {error}", file=sys.stderr)
         return 2
-    if parsed.command == "yardstick" and not isinstance(manifest.stage, Rl):
-        print(
-            f"{parsed.manifest}: the yardstick is of RL, and this is {manifest.stage.kind}", file=sys.stderr
-        )
+    if parsed.command == "baseline" and not isinstance(manifest.stage, Rl):
+        print(f"{parsed.manifest}: the baseline is of RL, and this is {manifest.stage.kind}", file=sys.stderr)
         return 2
-    return run(manifest, as_trl=parsed.command == "yardstick")
+    return run(manifest, as_trl=parsed.command == "baseline")
 
 
 def estimate(manifests: list[Path], examined: int) -> int:
@@ -67,7 +65,7 @@ def estimate(manifests: list[Path], examined: int) -> int:
     _keep_to_this_machine()
     _leave_vllm_out()
     read = [StageManifest.model_validate_json(path.read_bytes()) for path in manifests]
-    from training.estimate import estimate as estimated
+    from training.engine.estimate import estimate as estimated
 
     try:
         print(json.dumps(estimated(read, examined), indent=2))
@@ -89,7 +87,7 @@ def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
     signal.signal(signal.SIGTERM, _cancel)
     _keep_to_this_machine()
     _leave_vllm_out()
-    events = Events(manifest.out, manifest.stage.kind, silent=not speaks)
+    events = EventWriter(manifest.out, manifest.stage.kind, silent=not speaks)
     started = time.monotonic()
     try:
         events.write("started", message=f"stage {manifest.stage.kind} on {manifest.base}")
@@ -101,7 +99,7 @@ def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
         signal.signal(
             signal.SIGTERM, signal.SIG_IGN
         )  # a second signal must not stop the result from being written
-        if not isinstance(error, StageFailed | Cancelled):
+        if not isinstance(error, StageFailed | StageCancelled):
             traceback.print_exc()
         outcome = _outcome(manifest, time.monotonic() - started, failure_of(error), events.step)
     if not speaks and outcome["status"] == "succeeded":
@@ -109,7 +107,7 @@ def run(manifest: StageManifest, *, as_trl: bool = False) -> int:
     return _report(manifest, events, outcome)
 
 
-def _dispatch(manifest: StageManifest, events: Events, as_trl: bool) -> Finished:
+def _dispatch(manifest: StageManifest, events: EventWriter, as_trl: bool) -> Finished:
     stage = manifest.stage
     match stage:
         case Traces():
@@ -125,9 +123,9 @@ def _dispatch(manifest: StageManifest, events: Events, as_trl: bool) -> Finished
 
             return distill.run(manifest, stage, events)
         case Rl() if as_trl:
-            from training import yardstick
+            from training.stages import rl_baseline
 
-            return yardstick.run(manifest, stage, events)
+            return rl_baseline.run(manifest, stage, events)
         case Rl():
             from training.stages import rl
 
@@ -153,7 +151,7 @@ def _outcome(
     }
 
 
-def _report(manifest: StageManifest, events: Events, outcome: dict[str, Any]) -> int:
+def _report(manifest: StageManifest, events: EventWriter, outcome: dict[str, Any]) -> int:
     """The result is written last: who finds it finds everything else."""
     failed = outcome["status"] == "failed"
     if failed:
@@ -171,7 +169,7 @@ def _report(manifest: StageManifest, events: Events, outcome: dict[str, Any]) ->
 
 
 def _cancel(_signal: int, _frame: FrameType | None) -> None:
-    raise Cancelled
+    raise StageCancelled
 
 
 def _keep_to_this_machine() -> None:

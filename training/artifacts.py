@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.atomic_files import write_whole
-from training.deadline import TimeUp
+from training.engine.deadline import TimeUp
 from training.protocol import CHECKPOINTS, COMPLETE, RESULT, FailureCode
 
 
@@ -19,7 +19,7 @@ class StageFailed(Exception):
         self.code, self.message, self.step = code, message, step
 
 
-class Cancelled(BaseException):
+class StageCancelled(BaseException):
     """SIGTERM. Not an Exception, because libraries catch those and go on (transformers does around its imports)."""
 
 
@@ -102,7 +102,7 @@ def failure_of(error: BaseException) -> StageFailed:
 def _is_told_to_stop(error: BaseException | None) -> bool:
     """Also where a library, tidying up on the way out, broke down over it."""
     while error is not None:
-        if isinstance(error, Cancelled | KeyboardInterrupt):
+        if isinstance(error, StageCancelled | KeyboardInterrupt):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -12,11 +12,11 @@ from evaluation.contract.schema import CategorySchema
 from training.settings import (
     EXAMPLES_PER_SCHEMA,
     NEW_TOKENS,
-    Divergence,
+    DivergenceKind,
     Estimator,
     Learning,
     Schedule,
-    Settings,
+    StageSettings,
     TeacherKind,
     Weighting,
     Writing,
@@ -24,7 +24,7 @@ from training.settings import (
 from training.teachers.privileged import HintKind
 
 
-class PrivilegedTeacher(Settings):
+class PrivilegedTeacher(StageSettings):
     """The model itself, shown the answer; or, where `model` is given, another local model shown the same."""
 
     kind: Literal["privileged"] = "privileged"
@@ -32,7 +32,7 @@ class PrivilegedTeacher(Settings):
     model: str | None = None
 
 
-class EndpointTeacher(Settings):
+class EndpointTeacher(StageSettings):
     """An OpenAI-compatible server. api_key_env names an environment variable; the key itself is never stored."""
 
     kind: Literal["endpoint"] = "endpoint"
@@ -58,7 +58,7 @@ class EndpointTeacher(Settings):
 Teacher = Annotated[PrivilegedTeacher | EndpointTeacher, Field(discriminator="kind")]
 
 
-class Traces(Settings):
+class Traces(StageSettings):
     """teachers: asked in their order. With `until_kept` each is asked only for what those before could not answer.
 
     files: what the tenant brings comes before all of them.
@@ -170,7 +170,7 @@ class Distill(Writing):
     )
     on_policy: bool = Field(default=True, description="False learns on the traces instead of its own words")
     rollouts: int = Field(default=1, ge=1, description="responses of the student to one prompt")
-    divergence: Divergence = Divergence.forward
+    divergence: DivergenceKind = DivergenceKind.forward
     estimator: Estimator = Estimator.analytic
     discount: float = Field(
         default=0.0, ge=0, le=1, description="of what follows, in what `token` credits a token with"
@@ -209,7 +209,7 @@ class Distill(Writing):
                 (self.teacher is TeacherKind.external) != (self.teacher_model is not None)
             ),
             f"divergence: estimator `{self.estimator}` is of `reverse`": (
-                sampled and self.divergence is not Divergence.reverse
+                sampled and self.divergence is not DivergenceKind.reverse
             ),
             f"estimator: `{self.estimator}` needs the student's own words, so on_policy": (
                 sampled and not self.on_policy
@@ -310,7 +310,7 @@ def validates(stage: BaseModel) -> bool:
 Stage = Annotated[Traces | Sft | Distill | Rl, Field(discriminator="kind")]
 
 
-class StageManifest(Settings):
+class StageManifest(StageSettings):
     """One stage, from its inputs to its output directory. base: a model directory, or a name in the local cache."""
 
     stage: Stage

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from evaluation.contract.budget import ANSWER_TOKENS
 
 
-class Settings(BaseModel):
+class StageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -18,7 +18,7 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-class Divergence(StrEnum):
+class DivergenceKind(StrEnum):
     forward = "forward"  # KL(teacher || student): what SDFT's published numbers used
     reverse = "reverse"
     jsd = "jsd"
@@ -60,7 +60,7 @@ class Tuning(StrEnum):
     full = "full"  # every weight; the base stays beside them, for teachers and for the distance to it
 
 
-class Lora(Settings):
+class Lora(StageSettings):
     """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
 
     rank: int = Field(default=32, ge=1, le=512)
@@ -68,7 +68,7 @@ class Lora(Settings):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
-class Learning(Settings):
+class Learning(StageSettings):
     """batch_size: sequences in one optimizer step; micro_batch_size: of them at once in memory.
 
     max_seconds: the stage ends after the step that passes it, and says so in its metrics.

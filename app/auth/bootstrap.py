@@ -7,11 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import repository, service
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder, MadeKey
-from app.db.engine import Database, open_database, parse_url
-from app.db.migrate import is_current, upgrade
-from app.db.outage import said_plainly
-from app.db.session import transaction
 from app.errors import Conflict, InputError
+from app.infra.db.engine import Database, open_database, parse_url
+from app.infra.db.migrate import is_current, upgrade
+from app.infra.db.outage import said_plainly
+from app.infra.db.session import transaction
 from app.settings import Settings
 
 NAME = "bootstrap"

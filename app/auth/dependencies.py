@@ -15,10 +15,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.auth import repository, service
 from app.auth.principal import Principal, Scope
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import show_platform, show_tenant, transaction
 from app.errors import Forbidden, InvalidRequest, NotFound, Problem, Unauthorized
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import show_platform, show_tenant, transaction
 
 bearer = HTTPBearer(
     auto_error=False, scheme_name="ApiKey", description="An API key: `Authorization: Bearer sw_…`."

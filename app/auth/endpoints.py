@@ -7,10 +7,10 @@ from app.auth import repository, service
 from app.auth.dependencies import Caller, KeyOwner, OwnSight
 from app.auth.payloads import ApiKeyIn, ApiKeyOut, MeOut, NewApiKeyOut
 from app.auth.service import TooManyKeys
-from app.db.session import Session
 from app.errors import Forbidden, NotFound
-from app.paging import Page, Paging
-from app.problems import responses
+from app.http.paging import Page, Paging
+from app.http.problems import responses
+from app.infra.db.session import Session
 
 router = APIRouter(prefix="/v1", tags=["api keys"])
 KeyId = Annotated[

@@ -5,15 +5,15 @@ from pydantic import AwareDatetime, Field
 
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder, MadeKey
-from app.models.auth import ApiKey
-from app.payload import Answer, Name, Payload
+from app.http.payload import Name, RequestBody, ResponseBody
+from app.infra.tables.auth import ApiKey
 
 _ID = "0b6c8c5e-6f0e-4b53-8f0e-5e1f0d3d8a11"
 _TENANT = "7d9f1c2e-5b7a-4c53-9d57-0a4f7c1f2b11"
 _KEY = "sw_4fJq0ZcT1x_8Ck2mVb7YtR5wPz9QdLs3NhGx6Ua1EoKj4Fi0TyBe_0aB3cD"
 
 
-class ApiKeyIn(Payload):
+class ApiKeyIn(RequestBody):
     name: Name = Field(
         description="What the key is for. Two live keys may share a name, so that one can replace the other.",
         examples=["ticket router"],
@@ -32,7 +32,7 @@ class ApiKeyIn(Payload):
         return KeyOrder(self.name, self.scopes, self.expires_at)
 
 
-class ApiKeyOut(Answer):
+class ApiKeyOut(ResponseBody):
     id: UUID = Field(description="The key's id; not a secret.", examples=[_ID])
     tenant_id: UUID | None = Field(description="Whose key it is; null: the platform's.", examples=[_TENANT])
     name: str = Field(description="What the key is for.", examples=["ticket router"])
@@ -60,7 +60,7 @@ class NewApiKeyOut(ApiKeyOut):
         return cls(**ApiKeyOut.of(made.row).model_dump(), key=made.text)
 
 
-class MeOut(Answer):
+class MeOut(ResponseBody):
     key: ApiKeyOut = Field(description="The key that this request came with.")
     tenant_name: str | None = Field(
         description="The name of its tenant; null for a platform admin.", examples=["Blue Lake Outfitters"]

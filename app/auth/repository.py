@@ -6,9 +6,9 @@ from uuid import UUID
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.models.auth import ApiKey
-from app.models.tenants import Tenant
-from app.paging import PageRequest
+from app.http.paging import PageRequest
+from app.infra.tables.auth import ApiKey
+from app.infra.tables.tenants import Tenant
 
 
 async def find(session: AsyncSession, prefix: str) -> ApiKey | None:

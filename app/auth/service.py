@@ -7,13 +7,13 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
+from app.audit import service as audit
+from app.audit.service import Act
 from app.auth import keys, repository
 from app.auth.principal import Principal, Scope
-from app.db.base import utc_now
 from app.errors import Conflict, InvalidRequest, Problem, Unauthorized, existing
-from app.models.auth import ApiKey
+from app.infra.db.base import utc_now
+from app.infra.tables.auth import ApiKey
 
 MAX_LIVE_OF_A_NAME = 2  # the old one and the new one, while clients change over
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a row written for every request would be a queue of its own

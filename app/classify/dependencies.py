@@ -11,8 +11,8 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 from app.auth.dependencies import XTenant, authenticated, bearer, tenant_scope
 from app.auth.principal import Principal, Scope
-from app.classify.service import Desk
-from app.db.scope import TenantScope
+from app.classify.service import ServingContext
+from app.infra.db.scope import TenantScope
 
 
 async def _caller(
@@ -21,9 +21,9 @@ async def _caller(
     """Raises: Unauthorized."""
     if credentials is None:
         return await authenticated(request, credentials)
-    desk: Desk = request.app.state.desk
+    serving_context: ServingContext = request.app.state.serving_context
     digest = hashlib.sha256(credentials.credentials.encode()).digest()
-    caller = await desk.callers.of(digest, partial(authenticated, request, credentials))
+    caller = await serving_context.callers.of(digest, partial(authenticated, request, credentials))
     structlog.contextvars.bind_contextvars(key_id=str(caller.key_id))
     if caller.tenant_id is not None:
         structlog.contextvars.bind_contextvars(tenant_id=str(caller.tenant_id))

@@ -7,8 +7,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from app.classify import service
+from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
-from app.classify.patience import while_wanted
 from app.classify.payloads import (
     AnswerOut,
     BatchIn,
@@ -20,12 +20,12 @@ from app.classify.payloads import (
     SchemaChoice,
 )
 from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
-from app.classify.service import Answered, Desk, Errand
-from app.db.scope import TenantScope
+from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
-from app.problems import document, request_id_of, responses
-from evaluation import event_stream
+from app.http.problems import document, request_id_of, responses
+from app.infra.db.scope import TenantScope
 from evaluation.contract.record import Conversation
+from evaluation.inference import event_stream
 
 router = APIRouter(prefix="/v1/classify", tags=["classify"])
 _ERRORS = responses(
@@ -49,20 +49,20 @@ _LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy that
 @router.post("", operation_id="classify_conversation", responses=_ERRORS)
 async def one(body: ClassifyIn, request: Request, scope: Client) -> AnswerOut:
     """Answer one conversation with the schema's live deployment."""
-    desk = _desk(request)
+    serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    errand = await _errand(desk, request, scope, body)
-    answering = service.answer(desk, errand, conversation)
+    classify_context = await _classify_context(serving_context, request, scope, body)
+    answering = service.answer(serving_context, classify_context, conversation)
     return AnswerOut.of(await while_wanted(request, answering))
 
 
 @router.post("/batch", operation_id="classify_batch", responses=_ERRORS)
 async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
     """Answer up to 256 conversations. What goes wrong with one of them is its result, and no matter of the others."""
-    desk = _desk(request)
-    errand = await _errand(desk, request, scope, body, len(body.items))
+    serving_context = _serving_context(request)
+    classify_context = await _classify_context(serving_context, request, scope, body, len(body.items))
     asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
-    answering = service.answer_all(desk, errand, asked)
+    answering = service.answer_all(serving_context, classify_context, asked)
     results = await while_wanted(request, answering)
     away = [result for result in results if isinstance(result, Unavailable)]
     if len(away) == len(results):
@@ -82,25 +82,29 @@ async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
 )
 async def stream(body: ClassifyIn, request: Request, scope: Client) -> StreamingResponse:
     """Answer one conversation, its reasoning as it is written. Until the first piece is there an error is a status."""
-    desk = _desk(request)
+    serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    errand = await _errand(desk, request, scope, body)
-    pieces = service.stream(desk, errand, conversation)
+    classify_context = await _classify_context(serving_context, request, scope, body)
+    pieces = service.stream(serving_context, classify_context, conversation)
     first = await while_wanted(request, anext(pieces))
     return StreamingResponse(_events(first, pieces, request), media_type="text/event-stream", headers=_LIVE)
 
 
-async def _errand(
-    desk: Desk, request: Request, scope: TenantScope, body: SchemaChoice, conversations: int = 1
-) -> Errand:
-    await desk.limits.take(scope, conversations)
-    live, *instead = await desk.servings.of(scope, body.chosen)
+async def _classify_context(
+    serving_context: ServingContext,
+    request: Request,
+    scope: TenantScope,
+    body: SchemaChoice,
+    conversations: int = 1,
+) -> ClassifyContext:
+    await serving_context.limits.take(scope, conversations)
+    live, *instead = await serving_context.servings.of(scope, body.chosen)
     if not live.may_answer(body.mode):
         raise ModeNotGated(
             f"the deployed model has passed no gate in mode {body.mode}; ask for one, or leave mode out"
         )
     servings = (live, *(one for one in instead if one.may_answer(body.mode)))
-    return Errand(scope, servings, request.state.trace, body.mode)
+    return ClassifyContext(scope, servings, request.state.trace, body.mode)
 
 
 def _conversation(item: BatchItemIn, where: str) -> Conversation | AppError:
@@ -133,6 +137,6 @@ def _sse(event: str, content: BaseModel) -> bytes:
     return event_stream.written(content.model_dump_json(), event)
 
 
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
+def _serving_context(request: Request) -> ServingContext:
+    serving_context: ServingContext = request.app.state.serving_context
+    return serving_context

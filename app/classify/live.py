@@ -5,17 +5,17 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.classify import repository
-from app.classify.codebook import Codebook, Page
+from app.classify.label_codes import CodedSchema, LabelCodes
 from app.classify.refusals import NothingDeployed
-from app.classify.remembered import Remembered
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.classify.ttl_cache import TtlCache
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
 from app.gates.confidence import NOT_FITTED
-from app.models.tenants import Fallback
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import Fallback
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
@@ -26,7 +26,7 @@ class Serving(NamedTuple):
     """degraded: it answers in the place of what is deployed."""
 
     live: Live
-    page: Page
+    page: CodedSchema
     abstain_below: float | None
     degraded: bool = False
 
@@ -42,9 +42,9 @@ class _Asked(NamedTuple):
 
 
 class LiveServings:
-    def __init__(self, database: Database, codebook: Codebook):
-        self._database, self._codebook = database, codebook
-        self._known = Remembered[_Asked, tuple[Serving, ...]]()
+    def __init__(self, database: Database, label_codes: LabelCodes):
+        self._database, self._codebook = database, label_codes
+        self._known = TtlCache[_Asked, tuple[Serving, ...]]()
 
     async def of(self, scope: TenantScope, schema: UUID | str) -> tuple[Serving, ...]:
         """What is live, and then, as far as the tenant wants, what may answer in its place.

@@ -6,8 +6,8 @@ from app.classify.service import Answered
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
-from app.payload import Answer, Name, Payload
-from app.problems import ProblemDocument, document
+from app.http.payload import Name, RequestBody, ResponseBody
+from app.http.problems import ProblemDocument, document
 from evaluation.contract import record
 from evaluation.contract.mode import Mode
 from evaluation.contract.parse import ParseFailure
@@ -23,7 +23,7 @@ _PROBABILITIES: list[JsonValue] = [
 ]
 
 
-class QuestionIn(Payload):
+class QuestionIn(RequestBody):
     """Either `text` or `messages`."""
 
     text: str | None = Field(
@@ -50,7 +50,7 @@ class QuestionIn(Payload):
             raise _invalid(where, record.first_problem(error)) from None
 
 
-class SchemaChoice(Payload):
+class SchemaChoice(RequestBody):
     """Either `schema_id` or `schema`, and how to answer."""
 
     schema_id: UUID | None = Field(
@@ -108,14 +108,14 @@ class BatchIn(SchemaChoice):
         return self
 
 
-class EvidenceOut(Answer):
+class EvidenceOut(ResponseBody):
     quote: str = Field(
         description="Words that the reasoning quotes and the customer wrote.", examples=["charged twice"]
     )
     message_index: int = Field(description="In which message, counted from 0.", examples=[0])
 
 
-class DecidedByOut(Answer):
+class DecidedByOut(ResponseBody):
     kind: str = Field(
         description="`definition`, `include`, `exclude` or `none_of_these`.", examples=["include"]
     )
@@ -127,12 +127,12 @@ class DecidedByOut(Answer):
     )
 
 
-class ProbabilityOut(Answer):
+class ProbabilityOut(ResponseBody):
     category: str | None = Field(description="Key of a category; null: none of these.", examples=["refund"])
     probability: float = Field(description="All of them add up to 1.", examples=[0.93])
 
 
-class CalibrationOut(Answer):
+class CalibrationOut(ResponseBody):
     method: str = Field(
         description="How confidences were made to match how often the model is right: `temperature`, fitted by the "
         "gate on this model and schema version; `none`: they are the model's own.",
@@ -154,7 +154,7 @@ class CalibrationOut(Answer):
         return cls(method=fitted.method, n=fitted.n, ece=fitted.ece)
 
 
-class TokensOut(Answer):
+class TokensOut(ResponseBody):
     prompt_tokens: int | None = Field(
         description="Read by the model; null here and below where its server did not count.", examples=[612]
     )
@@ -162,7 +162,7 @@ class TokensOut(Answer):
     cached_tokens: int | None = Field(description="Of those read, known from before.", examples=[480])
 
 
-class AnswerOut(Answer):
+class AnswerOut(ResponseBody):
     id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
     mode: Mode = Field(
@@ -248,7 +248,7 @@ class AnswerOut(Answer):
         )
 
 
-class BatchResultOut(Answer):
+class BatchResultOut(ResponseBody):
     id: str = Field(description="Of the item.", examples=["1"])
     answer: AnswerOut | None = Field(description="Its answer; null where there is a problem.")
     problem: ProblemDocument | None = Field(description="Why it has none; null where there is an answer.")
@@ -260,11 +260,11 @@ class BatchResultOut(Answer):
         return cls(id=item_id, answer=AnswerOut.of(result), problem=None)
 
 
-class BatchOut(Answer):
+class BatchOut(ResponseBody):
     results: list[BatchResultOut] = Field(description="One for each item, in the same order.")
 
 
-class ReasoningOut(Answer):
+class ReasoningOut(ResponseBody):
     text: str = Field(description="The next piece of the reasoning.", examples=["They write "])
 
 

@@ -3,8 +3,8 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.models.schemas import Schema
+from app.infra.db.scope import TenantScope
+from app.infra.tables.schemas import Schema
 
 
 async def schema_id_of(session: AsyncSession, scope: TenantScope, name: str) -> UUID | None:

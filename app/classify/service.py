@@ -9,44 +9,44 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app import metrics
 from app.auth.principal import Principal
-from app.classify.codebook import Codebook
+from app.classify.deadline import each_in_time, in_time
+from app.classify.label_codes import LabelCodes
 from app.classify.live import LiveServings, Serving
-from app.classify.patience import each_in_time, in_time
 from app.classify.refusals import ConversationTooLong
-from app.classify.remembered import Remembered
-from app.db.engine import Database
-from app.db.scope import TenantScope
+from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
-from app.limits import Limits
-from app.serving.replicas import ONCE_MORE, Asking, Replicas
+from app.http.limits import RequestLimits
+from app.infra import metrics
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.tracing import HEADER, RequestTrace
+from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
-from app.tracing import HEADER, Trace
 from app.usage.service import Meter
 from evaluation.contract import budget
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
-from evaluation.predictor import Prediction, PredictorError, Sending, VllmPredictor
+from evaluation.inference.predictor import Prediction, PredictorError, Sending, VllmPredictor
 
 log = structlog.get_logger()
 BATCH_AT_ONCE = 32
 
 
-class Desk(NamedTuple):
+class ServingContext(NamedTuple):
     """What answering needs, once for each process."""
 
     settings: Settings
     servings: LiveServings
-    codebook: Codebook
+    label_codes: LabelCodes
     replicas: Replicas
-    limits: Limits
+    limits: RequestLimits
     meter: Meter
-    callers: Remembered[bytes, Principal]  # by the digest of their key
+    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
-class Errand(NamedTuple):
+class ClassifyContext(NamedTuple):
     """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot.
 
     mode: None: the one that a serving answers in by default.
@@ -54,7 +54,7 @@ class Errand(NamedTuple):
 
     scope: TenantScope
     servings: tuple[Serving, ...]
-    trace: Trace
+    trace: RequestTrace
     mode: Mode | None = None
 
     def mode_of(self, serving: Serving) -> Mode:
@@ -85,24 +85,32 @@ class Answered(NamedTuple):
 
 
 @asynccontextmanager
-async def desk(settings: Settings, database: Database, meter: Meter) -> AsyncIterator[Desk]:
-    codebook, replicas, limits = Codebook(settings), Replicas(settings), Limits(settings)
+async def serving_context(
+    settings: Settings, database: Database, meter: Meter
+) -> AsyncIterator[ServingContext]:
+    label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
-        servings = LiveServings(database, codebook)
-        yield Desk(settings, servings, codebook, replicas, limits, meter, Remembered())
+        servings = LiveServings(database, label_codes)
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, TtlCache())
     finally:
         await limits.close()
         await replicas.aclose()
 
 
-async def answer(at: Desk, errand: Errand, conversation: Conversation, *, patient: bool = False) -> Answered:
+async def answer(
+    at: ServingContext,
+    classify_context: ClassifyContext,
+    conversation: Conversation,
+    *,
+    patient: bool = False,
+) -> Answered:
     """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
     async with at.limits.place(patient=patient):
-        return await in_time(_answer(at, errand, conversation), at.settings.answer_timeout_s)
+        return await in_time(_answer(at, classify_context, conversation), at.settings.answer_timeout_s)
 
 
 async def answer_all(
-    at: Desk, errand: Errand, conversations: Sequence[Conversation | AppError]
+    at: ServingContext, classify_context: ClassifyContext, conversations: Sequence[Conversation | AppError]
 ) -> list[Answered | AppError]:
     """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
     places = asyncio.Semaphore(BATCH_AT_ONCE)
@@ -112,7 +120,7 @@ async def answer_all(
             return conversation
         async with places:
             try:
-                return await answer(at, errand, conversation, patient=True)
+                return await answer(at, classify_context, conversation, patient=True)
             except AppError as error:
                 return error
 
@@ -120,7 +128,7 @@ async def answer_all(
 
 
 async def stream(
-    at: Desk, errand: Errand, conversation: Conversation
+    at: ServingContext, classify_context: ClassifyContext, conversation: Conversation
 ) -> AsyncGenerator[str | Answered, None]:
     """The reasoning in pieces, then the answer. Close it where it is left early. Raises as `answer`.
 
@@ -130,13 +138,17 @@ async def stream(
     async with at.limits.place():
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
-        for serving in (serving for serving in errand.servings for _ in at.replicas.all):
+        for serving in (serving for serving in classify_context.servings for _ in at.replicas.all):
             try:
                 await check_length(at, serving, conversation)
-                async with aclosing(_stream(at, errand, serving, conversation)) as pieces:
+                async with aclosing(_stream(at, classify_context, serving, conversation)) as pieces:
                     async for piece in pieces:
                         begun = True
-                        yield piece if isinstance(piece, str) else _done(at, errand, serving, piece, start)
+                        yield (
+                            piece
+                            if isinstance(piece, str)
+                            else _done(at, classify_context, serving, piece, start)
+                        )
                 return
             except ServingAway as error:
                 problem = error
@@ -149,48 +161,54 @@ async def stream(
 
 
 async def _stream(
-    at: Desk, errand: Errand, serving: Serving, conversation: Conversation
+    at: ServingContext, classify_context: ClassifyContext, serving: Serving, conversation: Conversation
 ) -> AsyncGenerator[str | Prediction, None]:
     schema, codes = serving.page
     name = serving.live.adapter
     with _failures(), at.replicas.borrowed(name) as replica:
         predictor = VllmPredictor(
-            replica.client, name, codes, sending=errand.sending(), mode=errand.mode_of(serving)
+            replica.client,
+            name,
+            codes,
+            sending=classify_context.sending(),
+            mode=classify_context.mode_of(serving),
         )
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
 
 
-async def check_length(at: Desk, serving: Serving, conversation: Conversation) -> None:
+async def check_length(at: ServingContext, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
     schema, codes = serving.page
     prompt = budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
-    room = budget.room(await at.codebook.context())
+    room = budget.room(await at.label_codes.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
-    tokens = await at.codebook.tokens(prompt)
+    tokens = await at.label_codes.tokens(prompt)
     if tokens > room:
         message = f"with the schema it has {tokens} tokens, and the model reads {room} at most"
         problem = Problem("messages", f"{message}; leave out older turns")
         raise ConversationTooLong(f"the conversation is too long: {message}", problems=[problem])
 
 
-async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answered:
+async def _answer(
+    at: ServingContext, classify_context: ClassifyContext, conversation: Conversation
+) -> Answered:
     start = time.perf_counter()
     problem = ServingAway("no model server can answer now")
-    for serving in errand.servings:
+    for serving in classify_context.servings:
         schema, codes = serving.page
         try:
             await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
-                    Asking(serving.live.adapter, codes, errand.mode_of(serving)),
+                    AskedModel(serving.live.adapter, codes, classify_context.mode_of(serving)),
                     schema,
                     conversation,
-                    errand.sending(),
+                    classify_context.sending(),
                 )
-            return _done(at, errand, serving, prediction, start)
+            return _done(at, classify_context, serving, prediction, start)
         except ServingAway as error:
             problem = error
         except ConversationTooLong:
@@ -199,11 +217,17 @@ async def _answer(at: Desk, errand: Errand, conversation: Conversation) -> Answe
     raise problem
 
 
-def _done(at: Desk, errand: Errand, serving: Serving, prediction: Prediction, start: float) -> Answered:
+def _done(
+    at: ServingContext,
+    classify_context: ClassifyContext,
+    serving: Serving,
+    prediction: Prediction,
+    start: float,
+) -> Answered:
     shown = serving.live.calibrations[prediction.mode].applied(prediction)
     answered = Answered(uuid4(), serving, shown, time.perf_counter() - start)
     metrics.DEGRADED.inc(serving.degraded)
-    at.meter.count(errand.scope, prediction.prompt_tokens, prediction.completion_tokens)
+    at.meter.count(classify_context.scope, prediction.prompt_tokens, prediction.completion_tokens)
     outcome = "unparsable" if prediction.failure else "abstained" if answered.abstained else "answered"
     metrics.ANSWERS.labels(outcome).inc()
     metrics.MODEL_SECONDS.observe(prediction.latency_s)

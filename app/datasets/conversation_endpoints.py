@@ -5,14 +5,14 @@ from fastapi import APIRouter, Query, Response
 from app.auth.dependencies import AnyTenant, Caller
 from app.datasets import conversations, repository, service
 from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
-from app.datasets.conversations import ConversationDiffers, Decision
+from app.datasets.conversations import ConversationDiffers, LabelDecision
 from app.datasets.dependencies import ConversationId, DatasetId, Writer
-from app.datasets.repository import Labelled
+from app.datasets.repository import LabelledRow
 from app.datasets.service import DatasetBusy
-from app.db.session import Session
 from app.errors import Forbidden, NotFound
-from app.paging import Page, Paging, Position
-from app.problems import responses
+from app.http.paging import Page, Paging, Position
+from app.http.problems import responses
+from app.infra.db.session import Session
 from evaluation.contract.record import Split
 
 router = APIRouter(prefix="/v1", tags=["conversations"])
@@ -59,7 +59,7 @@ async def listed(
     return paging.page(rows, ConversationOut.of, _position)
 
 
-def _position(found: Labelled) -> Position:
+def _position(found: LabelledRow) -> Position:
     return Position(found.conversation.created_at, found.conversation.id)
 
 
@@ -92,7 +92,7 @@ async def put_label(
     conversation_id: ConversationId, body: LabelIn, caller: Caller, scope: Writer, session: Session
 ) -> ConversationOut:
     """Say which category it is. The newest label counts, and older ones stay on record."""
-    decision = Decision(body.category_key, body.schema_version_id, body.source, body.criterion)
+    decision = LabelDecision(body.category_key, body.schema_version_id, body.source, body.criterion)
     return ConversationOut.of(
         await conversations.decide(session, scope, caller.key_id, conversation_id, decision)
     )

@@ -4,9 +4,9 @@ from uuid import UUID
 from pydantic import Field, ValidationError, model_validator
 
 from app.datasets.conversations import Deleted
-from app.datasets.repository import Labelled
-from app.models.datasets import Label, LabelSource
-from app.payload import Answer, Payload
+from app.datasets.repository import LabelledRow
+from app.http.payload import RequestBody, ResponseBody
+from app.infra.tables.datasets import Label, LabelSource
 from evaluation.contract import record
 from evaluation.contract.record import MAX_MESSAGES, Role, Split
 from evaluation.contract.schema import MAX_CONDITION_CHARS
@@ -22,14 +22,14 @@ _CRITERION = "The include or exclude of the schema, word for word, that decides 
 _INCLUDE = "an amount was charged twice"
 
 
-class MessageIn(Payload):
+class MessageIn(RequestBody):
     role: Role = Field(description="Who says it.", examples=["customer"])
     text: str = Field(
         description="What is said.", max_length=100_000, examples=["I was charged twice for one order."]
     )
 
 
-class ConversationIn(Payload):
+class ConversationIn(RequestBody):
     id: str = Field(
         description="The sender's own id; the same conversation may be sent again under it.",
         min_length=1,
@@ -73,7 +73,7 @@ class ConversationIn(Payload):
             raise ValueError(record.first_problem(error)) from None
 
 
-class LabelIn(Payload):
+class LabelIn(RequestBody):
     category_key: str | None = Field(description=_CATEGORY, max_length=128, examples=["refund"])
     schema_version_id: UUID = Field(
         description="The version of the dataset's schema that the category is one of.", examples=[_VERSION]
@@ -93,7 +93,7 @@ class LabelIn(Payload):
         return self
 
 
-class LabelOut(Answer):
+class LabelOut(ResponseBody):
     category_key: str | None = Field(description=_CATEGORY, examples=["refund"])
     schema_version_id: UUID | None = Field(
         description="The version that it was checked against; null: it came in before any was published.",
@@ -109,12 +109,12 @@ class LabelOut(Answer):
         return cls.model_validate(row)
 
 
-class MessageOut(Answer):
+class MessageOut(ResponseBody):
     role: Role = Field(description="Who says it.", examples=["customer"])
     text: str = Field(description="What is said.", examples=["I was charged twice for one order."])
 
 
-class ConversationOut(Answer):
+class ConversationOut(ResponseBody):
     id: UUID = Field(description="Its id here.", examples=[_CONVERSATION])
     dataset_id: UUID = Field(description="The dataset that it is in.", examples=[_DATASET])
     external_id: str = Field(description="The sender's own id.", examples=["chat-20260102-17"])
@@ -128,7 +128,7 @@ class ConversationOut(Answer):
     created_at: datetime = Field(description="When it came in.", examples=[_TIME])
 
     @classmethod
-    def of(cls, found: Labelled) -> "ConversationOut":
+    def of(cls, found: LabelledRow) -> "ConversationOut":
         row = found.conversation
         return cls(
             id=row.id,
@@ -142,7 +142,7 @@ class ConversationOut(Answer):
         )
 
 
-class DeletedOut(Answer):
+class DeletedOut(ResponseBody):
     id: UUID = Field(description="Of the conversation that is gone.", examples=[_CONVERSATION])
     model_versions: list[UUID] = Field(
         description="Models that were trained or judged with it and keep what they learned.",

@@ -7,17 +7,24 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
-from app.datasets import counts, placing, repository, service
+from app.audit import service as audit
+from app.audit.service import Act
+from app.datasets import counts, placement, repository, service
 from app.datasets.counts import Cell
-from app.datasets.repository import Labelled
+from app.datasets.repository import LabelledRow
 from app.datasets.service import DatasetBusy
-from app.db.base import utc_now
-from app.db.scope import TenantScope
 from app.errors import Conflict, InvalidRequest, Problem, existing
-from app.models.datasets import Conversation, ConversationBand, Dataset, DatasetState, Label, LabelSource
-from app.models.schemas import SchemaVersion
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.datasets import (
+    ConversationBand,
+    ConversationRow,
+    Dataset,
+    DatasetState,
+    Label,
+    LabelSource,
+)
+from app.infra.tables.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.tenants import service as tenants
@@ -36,7 +43,7 @@ class ConversationDiffers(Conflict):
 class Appended(NamedTuple):
     """new: False where the very same conversation was there already."""
 
-    found: Labelled
+    found: LabelledRow
     new: bool
 
 
@@ -47,7 +54,7 @@ class Deleted(NamedTuple):
     model_versions: list[UUID]
 
 
-class Decision(NamedTuple):
+class LabelDecision(NamedTuple):
     """category_key: None stands for none of these. schema_version_id: None only for one that came in with its
     conversation before the schema was published.
     """
@@ -80,19 +87,19 @@ async def append(
     row = await _insert(session, scope, dataset, given)
     label = None
     if given.labelled:
-        decided = Decision(given.category, version_id, LabelSource.import_, given.criterion)
+        decided = LabelDecision(given.category, version_id, LabelSource.import_, given.criterion)
         label = await _label(session, scope, dataset, row, decided, actor_key_id)
     come = Cell(row.split, given.labelled, given.category if given.labelled else None)
     dataset.counts = counts.from_stored(dataset.counts).changed(come=[come]).stored
     dataset.state = DatasetState.ready
     await session.flush()
-    return Appended(Labelled(row, label), new=True)
+    return Appended(LabelledRow(row, label), new=True)
 
 
-async def get(session: AsyncSession, scope: TenantScope, conversation_id: UUID) -> Labelled:
+async def get(session: AsyncSession, scope: TenantScope, conversation_id: UUID) -> LabelledRow:
     """Raises: NotFound."""
     row = existing(await repository.conversation(session, scope, conversation_id), "conversation")
-    return Labelled(row, (await repository.newest_labels(session, scope, [row.id])).get(row.id))
+    return LabelledRow(row, (await repository.newest_labels(session, scope, [row.id])).get(row.id))
 
 
 async def delete(
@@ -113,8 +120,12 @@ async def delete(
 
 
 async def decide(
-    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, conversation_id: UUID, decision: Decision
-) -> Labelled:
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    conversation_id: UUID,
+    decision: LabelDecision,
+) -> LabelledRow:
     """The newest label counts; saying the same again changes nothing. Raises: DatasetBusy, InvalidRequest, NotFound."""
     dataset, found = await _locked(session, scope, conversation_id)
     version = await _version(session, scope, dataset, decision.schema_version_id)
@@ -124,7 +135,7 @@ async def decide(
     if was is not None and _says(was) == decision:
         return found
     label = await _label(session, scope, dataset, found.conversation, decision, actor_key_id, was)
-    after = Labelled(found.conversation, label)
+    after = LabelledRow(found.conversation, label)
     dataset.counts = (
         counts.from_stored(dataset.counts).changed(gone=[_cell(found)], come=[_cell(after)]).stored
     )
@@ -143,7 +154,7 @@ async def _open(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> 
 
 async def _locked(
     session: AsyncSession, scope: TenantScope, conversation_id: UUID
-) -> tuple[Dataset, Labelled]:
+) -> tuple[Dataset, LabelledRow]:
     """Read again under the lock of its dataset, which may have waited for a change of this very conversation."""
     seen = await get(session, scope, conversation_id)
     dataset = await service.settled(session, scope, seen.conversation.dataset_id)
@@ -151,7 +162,7 @@ async def _locked(
 
 
 async def _same(
-    session: AsyncSession, scope: TenantScope, there: Conversation, given: record.Conversation
+    session: AsyncSession, scope: TenantScope, there: ConversationRow, given: record.Conversation
 ) -> Appended:
     """Compared with the label that it came with: a reviewer's decision since then does not make it another one."""
     newest = (await repository.newest_labels(session, scope, [there.id])).get(there.id)
@@ -161,7 +172,7 @@ async def _same(
     said = (given.category, given.criterion)
     if differs or (came_with is not None and (came_with.category_key, came_with.criterion) != said):
         raise ConversationDiffers(f"the dataset has another conversation with the id {given.id!r}")
-    return Appended(Labelled(there, newest), new=False)
+    return Appended(LabelledRow(there, newest), new=False)
 
 
 async def _check_category(
@@ -217,9 +228,9 @@ def _invalid(where: str, message: str) -> InvalidRequest:
 
 async def _insert(
     session: AsyncSession, scope: TenantScope, dataset: Dataset, given: record.Conversation
-) -> Conversation:
-    placed = await placing.place(session, scope, dataset, given)
-    row = Conversation(
+) -> ConversationRow:
+    placed = await placement.place(session, scope, dataset, given)
+    row = ConversationRow(
         tenant_id=scope.tenant_id,
         dataset_id=dataset.id,
         external_id=given.id,
@@ -240,8 +251,8 @@ async def _label(
     session: AsyncSession,
     scope: TenantScope,
     dataset: Dataset,
-    row: Conversation,
-    decided: Decision,
+    row: ConversationRow,
+    decided: LabelDecision,
     actor_key_id: UUID,
     was: Label | None = None,
 ) -> Label:
@@ -273,10 +284,10 @@ def messages_of(given: record.Conversation) -> list[dict[str, Any]]:
     return [{"role": m.role.value, "text": m.text} for m in given.messages]
 
 
-def _says(label: Label) -> Decision:
-    return Decision(label.category_key, label.schema_version_id, label.source, label.criterion)
+def _says(label: Label) -> LabelDecision:
+    return LabelDecision(label.category_key, label.schema_version_id, label.source, label.criterion)
 
 
-def _cell(found: Labelled) -> Cell:
+def _cell(found: LabelledRow) -> Cell:
     label = found.label
     return Cell(found.conversation.split, label is not None, None if label is None else label.category_key)

@@ -7,8 +7,8 @@ from fastapi import Depends, Path
 
 from app.auth.dependencies import tenant_scope
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.idempotency import Once, once
+from app.http.idempotency.reservation import Once, once
+from app.infra.db.scope import TenantScope
 
 DatasetId = Annotated[
     UUID, Path(description="Id of a dataset.", examples=["5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"])

@@ -22,14 +22,14 @@ from app.datasets.refusals import (
     WrongOffset,
 )
 from app.datasets.service import DatasetBusy, DatasetInUse
-from app.datasets.uploads import Place, Received
-from app.db.session import Session
+from app.datasets.uploads import Received, UploadLocation
 from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, Unavailable
-from app.middleware import lift_body_cap
-from app.models.datasets import DatasetState
-from app.paging import Page, Paging
-from app.problems import responses
-from app.storage import Storage
+from app.http.middleware import lift_body_cap
+from app.http.paging import Page, Paging
+from app.http.problems import responses
+from app.infra.db.session import Session
+from app.infra.storage import Storage
+from app.infra.tables.datasets import DatasetState
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 ContentRange = Annotated[
@@ -192,7 +192,7 @@ async def put_content(
     kind = None if piece.start is None else media.media_of(*told)
     state = request.app.state
     lift_body_cap(request)
-    place = Place(state.database, state.storage, _folder(request), scope, caller.key_id, sent.check)
+    place = UploadLocation(state.database, state.storage, _folder(request), scope, caller.key_id, sent.check)
     received = await uploads.receive(place, dataset_id, piece, kind, request.stream())
     _tell(received, response)
     return UploadOut.of(received)

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.datasets import grouping, splitting
 from app.datasets.counts import Arrivals
 from app.datasets.fingerprint import Fingerprint, fingerprint
-from app.payload import Answer
+from app.http.payload import ResponseBody
 from evaluation.contract.overlap import alike
 from evaluation.contract.record import Conversation, Reject, Split
 from evaluation.contract.text import harmless
@@ -20,7 +20,7 @@ MAX_EXAMPLES = 20
 _MAX_CHARS = 60
 
 
-class Seen(NamedTuple):
+class SeenConversation(NamedTuple):
     """Of one conversation, what is kept in memory. alike: equal for those that a reader cannot tell apart."""
 
     id: str
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     excerpt: str
 
 
-class Plan(NamedTuple):
+class SplitPlan(NamedTuple):
     """groups, splits: of each conversation."""
 
     groups: list[str]
@@ -40,26 +40,26 @@ class Plan(NamedTuple):
     arrivals: Arrivals
 
 
-class CategoryFound(Answer):
+class CategoryFound(ResponseBody):
     category: str | None = Field(description="Key of a category; null: none of these.", examples=["refund"])
     conversations: int = Field(description="With this label.", examples=[120])
 
 
-class SplitFound(Answer):
+class SplitFound(ResponseBody):
     split: Split = Field(description="Where an upload places them.", examples=["train"])
     conversations: int = Field(description="All of it.", examples=[700])
     labelled: int = Field(description="Those with a label.", examples=[650])
     categories: list[CategoryFound] = Field(description="The labelled ones, the most frequent first.")
 
 
-class RejectFound(Answer):
+class RejectFound(ResponseBody):
     line: int = Field(description="Of the file, counted from 1; of a workbook, its row.", examples=[17])
     reason: str = Field(
         description="Why nothing of it is taken.", examples=["not JSON: Expecting value at column 1"]
     )
 
 
-class ContradictionFound(Answer):
+class ContradictionFound(ResponseBody):
     text: str = Field(
         description="The beginning of what the customer says last.", examples=["where is my parcel"]
     )
@@ -69,7 +69,7 @@ class ContradictionFound(Answer):
     )
 
 
-class Findings(Answer):
+class Findings(ResponseBody):
     taken_for: str = Field(
         description="What kind of file it is, by its bytes.", examples=["JSON, one object a line (JSONL)"]
     )
@@ -106,9 +106,9 @@ class Findings(Answer):
     )
 
 
-def seen(conversation: Conversation) -> Seen:
+def seen(conversation: Conversation) -> SeenConversation:
     text = harmless(" ".join(conversation.said[-1].split()))
-    return Seen(
+    return SeenConversation(
         conversation.id,
         fingerprint(conversation),
         conversation.split,
@@ -119,7 +119,7 @@ def seen(conversation: Conversation) -> Seen:
     )
 
 
-def plan(good: Sequence[Seen], rejected: int) -> Plan:
+def plan(good: Sequence[SeenConversation], rejected: int) -> SplitPlan:
     prints = [one.printed for one in good]
     groups = grouping.group(prints)
     assigned = splitting.assign(groups, [one.asked for one in good])
@@ -128,11 +128,15 @@ def plan(good: Sequence[Seen], rejected: int) -> Plan:
     arrivals = Arrivals(
         rejected, len(prints) - texts, texts - len(set(groups)), assigned.moved, contradicting=disputed
     )
-    return Plan(groups, assigned.splits, arrivals)
+    return SplitPlan(groups, assigned.splits, arrivals)
 
 
 def findings(
-    reader: Reader, good: Sequence[Seen], planned: Plan, rejects: Iterable[Reject], problem: str | None
+    reader: Reader,
+    good: Sequence[SeenConversation],
+    planned: SplitPlan,
+    rejects: Iterable[Reject],
+    problem: str | None,
 ) -> Findings:
     """reader: which has read. rejects: the first ones."""
     arrivals = planned.arrivals
@@ -155,7 +159,7 @@ def findings(
     )
 
 
-def _split(split: Split, good: Sequence[Seen], splits: Sequence[Split]) -> SplitFound:
+def _split(split: Split, good: Sequence[SeenConversation], splits: Sequence[Split]) -> SplitFound:
     here = [one for one, at in zip(good, splits, strict=True) if at is split]
     labels = Counter(one.category for one in here if one.labelled)
     return SplitFound(
@@ -166,15 +170,15 @@ def _split(split: Split, good: Sequence[Seen], splits: Sequence[Split]) -> Split
     )
 
 
-def _disputed(good: Sequence[Seen]) -> list[list[Seen]]:
-    found: dict[str, list[Seen]] = {}
+def _disputed(good: Sequence[SeenConversation]) -> list[list[SeenConversation]]:
+    found: dict[str, list[SeenConversation]] = {}
     for one in good:
         if one.labelled:
             found.setdefault(one.alike, []).append(one)
     return [those for those in found.values() if len({one.category for one in those}) > 1]
 
 
-def _example(those: Sequence[Seen]) -> ContradictionFound:
+def _example(those: Sequence[SeenConversation]) -> ContradictionFound:
     return ContradictionFound(
         text=those[0].excerpt,
         ids=[one.id for one in those[:5]],

@@ -9,9 +9,9 @@ from app.datasets import counts
 from app.datasets.counts import Cell
 from app.datasets.findings import Findings
 from app.datasets.uploads import Received
-from app.models.datasets import Dataset, DatasetState
-from app.models.jobs import Job, JobState
-from app.payload import Answer, Name, Payload
+from app.http.payload import Name, RequestBody, ResponseBody
+from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.jobs import Job, JobState
 from evaluation.contract.record import Split
 
 _DATASET = "5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"
@@ -20,17 +20,17 @@ _TIME = "2026-01-02T10:30:00Z"
 _CATEGORY = "Key of a category; null: none of these."
 
 
-class DatasetIn(Payload):
+class DatasetIn(RequestBody):
     name: Name = Field(description="What the tenant calls it.", examples=["support chats, spring"])
     schema_id: UUID = Field(description="The schema whose categories its labels name.", examples=[_SCHEMA])
 
 
-class CategoryCountOut(Answer):
+class CategoryCountOut(ResponseBody):
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
     conversations: int = Field(description="With this label as the newest.", examples=[120])
 
 
-class SplitCountsOut(Answer):
+class SplitCountsOut(ResponseBody):
     split: Split = Field(description="Which part of the dataset.", examples=["train"])
     conversations: int = Field(description="All of it.", examples=[700])
     labelled: int = Field(description="Those with a label.", examples=[650])
@@ -39,7 +39,7 @@ class SplitCountsOut(Answer):
     )
 
 
-class CountsOut(Answer):
+class CountsOut(ResponseBody):
     conversations: int = Field(description="All of them.", examples=[1000])
     labelled: int = Field(description="Those with a label.", examples=[940])
     rejected: int = Field(
@@ -92,7 +92,7 @@ def _split_counts(split: Split, cells: Mapping[Cell, int]) -> SplitCountsOut:
     )
 
 
-class DatasetProblemOut(Answer):
+class DatasetProblemOut(ResponseBody):
     code: str = Field(description="What kind of problem.", examples=["no_conversation"])
     message: str = Field(
         description="What is wrong, and what to do.",
@@ -100,7 +100,7 @@ class DatasetProblemOut(Answer):
     )
 
 
-class ValidationOut(Answer):
+class ValidationOut(ResponseBody):
     """The job that reads the file."""
 
     job_id: UUID = Field(description="Id of the job.", examples=["1f6a3bb0-9a4e-47e0-8d0d-0d3b1a5e7c44"])
@@ -124,7 +124,7 @@ class ValidationOut(Answer):
         )
 
 
-class DatasetOut(Answer):
+class DatasetOut(ResponseBody):
     id: UUID = Field(description="The dataset's id.", examples=[_DATASET])
     schema_id: UUID = Field(description="The schema whose categories its labels name.", examples=[_SCHEMA])
     name: str = Field(description="What the tenant calls it.", examples=["support chats, spring"])
@@ -159,7 +159,7 @@ class DatasetOut(Answer):
         )
 
 
-class UploadOut(Answer):
+class UploadOut(ResponseBody):
     received_bytes: int = Field(description="Where to go on; also `Upload-Offset`.", examples=[1048576])
     total_bytes: int | None = Field(
         description="Of the whole file; null while nobody has said.", examples=[5000000]

@@ -9,28 +9,28 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.datasets.counts import Cell
-from app.db.base import TenantOwned
-from app.db.scope import TenantScope
-from app.models.datasets import Conversation, ConversationBand, Dataset, Label, Upload
-from app.models.runs import ModelVersion, Run
-from app.models.tenants import Tenant
-from app.paging import PageRequest
+from app.http.paging import PageRequest
+from app.infra.db.base import TenantOwned
+from app.infra.db.scope import TenantScope
+from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
+from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.tenants import Tenant
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
 
 
-class Labelled(NamedTuple):
+class LabelledRow(NamedTuple):
     """label: the newest; None where there is none."""
 
-    conversation: Conversation
+    conversation: ConversationRow
     label: Label | None
 
 
 class Sealed(NamedTuple):
     """With what its newest label says."""
 
-    conversation: Conversation
+    conversation: ConversationRow
     category: str | None
     criterion: str | None
 
@@ -57,21 +57,25 @@ async def is_used_by_runs(session: AsyncSession, scope: TenantScope, dataset_id:
     return await session.scalar(query.limit(1)) is not None
 
 
-async def upload(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Upload | None:
+async def upload(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> UploadRow | None:
     """The newest; there is one at most that has not been completed."""
-    query = select(Upload).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
-    newest = query.order_by(Upload.created_at.desc(), Upload.id.desc()).limit(1)
+    query = select(UploadRow).where(
+        UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id
+    )
+    newest = query.order_by(UploadRow.created_at.desc(), UploadRow.id.desc()).limit(1)
     return await session.scalar(newest, execution_options=_FRESH)
 
 
 async def upload_keys(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> list[str]:
-    query = select(Upload.key).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
+    query = select(UploadRow.key).where(
+        UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id
+    )
     return [key for key in await session.scalars(query) if key]
 
 
 async def delete_uploads(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> None:
     await session.execute(
-        delete(Upload).where(Upload.tenant_id == scope.tenant_id, Upload.dataset_id == dataset_id)
+        delete(UploadRow).where(UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id)
     )
 
 
@@ -83,38 +87,39 @@ async def lock_tenant(session: AsyncSession, scope: TenantScope) -> Tenant:
 async def bytes_kept(session: AsyncSession, scope: TenantScope, but_for: UUID) -> int:
     """Of all uploads but those of one dataset; one that has said how long it will be counts as that long already."""
     reserved = case(
-        (Upload.total_bytes > Upload.received_bytes, Upload.total_bytes), else_=Upload.received_bytes
+        (UploadRow.total_bytes > UploadRow.received_bytes, UploadRow.total_bytes),
+        else_=UploadRow.received_bytes,
     )
     query = select(func.coalesce(func.sum(reserved), 0)).where(
-        Upload.tenant_id == scope.tenant_id, Upload.dataset_id != but_for
+        UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id != but_for
     )
     return int(await session.scalar(query) or 0)
 
 
 async def conversation(
     session: AsyncSession, scope: TenantScope, conversation_id: UUID
-) -> Conversation | None:
-    query = _conversations(scope).where(Conversation.id == conversation_id)
+) -> ConversationRow | None:
+    query = _conversations(scope).where(ConversationRow.id == conversation_id)
     return await session.scalar(query, execution_options=_FRESH)
 
 
 async def conversation_named(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, external_id: str
-) -> Conversation | None:
-    query = _conversations(scope).where(Conversation.dataset_id == dataset_id)
-    return await session.scalar(query.where(Conversation.external_id == external_id))
+) -> ConversationRow | None:
+    query = _conversations(scope).where(ConversationRow.dataset_id == dataset_id)
+    return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
 async def conversations(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
-) -> list[Labelled]:
-    query = _conversations(scope).where(Conversation.dataset_id == dataset_id)
+) -> list[LabelledRow]:
+    query = _conversations(scope).where(ConversationRow.dataset_id == dataset_id)
     if split is not None:
-        query = query.where(Conversation.split == split)
-    page = paging.newest_first(query, Conversation.created_at, Conversation.id)
+        query = query.where(ConversationRow.split == split)
+    page = paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
     rows = list(await session.scalars(page))
     newest = await newest_labels(session, scope, [row.id for row in rows])
-    return [Labelled(row, newest.get(row.id)) for row in rows]
+    return [LabelledRow(row, newest.get(row.id)) for row in rows]
 
 
 async def newest_labels(
@@ -135,14 +140,14 @@ async def first_label(session: AsyncSession, scope: TenantScope, conversation_id
 
 async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> AsyncIterator[Sealed]:
     """Every conversation that has a label, with what its newest says, in the order of the bytes of its id."""
-    name: ColumnElement[str] = Conversation.external_id.expression
+    name: ColumnElement[str] = ConversationRow.external_id.expression
     if session.get_bind().dialect.name == "postgresql":
         name = name.collate("C")  # its own order depends on the locale that the database was made with
     query = (
-        select(Conversation, _of_newest(scope, Label.category_key), _of_newest(scope, Label.criterion))
+        select(ConversationRow, _of_newest(scope, Label.category_key), _of_newest(scope, Label.criterion))
         .where(
-            Conversation.tenant_id == scope.tenant_id,
-            Conversation.dataset_id == dataset_id,
+            ConversationRow.tenant_id == scope.tenant_id,
+            ConversationRow.dataset_id == dataset_id,
             _of_newest(scope, Label.id).is_not(None),
         )
         .order_by(name)
@@ -157,12 +162,12 @@ async def cells(
 ) -> dict[Cell, int]:
     """groups: only those."""
     each = select(
-        Conversation.split,
+        ConversationRow.split,
         _of_newest(scope, Label.id).is_not(None).label("labelled"),
         _of_newest(scope, Label.category_key).label("category_key"),
-    ).where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+    ).where(ConversationRow.tenant_id == scope.tenant_id, ConversationRow.dataset_id == dataset_id)
     if groups is not None:
-        each = each.where(Conversation.group_id.in_(groups))
+        each = each.where(ConversationRow.group_id.in_(groups))
     found = await session.execute(
         select(each.subquery(), func.count()).group_by("split", "labelled", "category_key")
     )
@@ -172,12 +177,14 @@ async def cells(
 async def clear(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> int:
     """Remove some conversations with their labels. Returns how many: 0 when there are none left."""
     some = (
-        select(Conversation.id)
-        .where(Conversation.tenant_id == scope.tenant_id, Conversation.dataset_id == dataset_id)
+        select(ConversationRow.id)
+        .where(ConversationRow.tenant_id == scope.tenant_id, ConversationRow.dataset_id == dataset_id)
         .limit(ROWS_AT_ONCE * 10)
     )
     gone = await session.execute(
-        delete(Conversation).where(Conversation.tenant_id == scope.tenant_id, Conversation.id.in_(some)),
+        delete(ConversationRow).where(
+            ConversationRow.tenant_id == scope.tenant_id, ConversationRow.id.in_(some)
+        ),
         execution_options={"synchronize_session": False},
     )
     return int(getattr(gone, "rowcount", 0))
@@ -193,7 +200,7 @@ async def insert_rows(
 
 async def alike(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, bands: Iterable[int], limit: int
-) -> list[Conversation]:
+) -> list[ConversationRow]:
     """Conversations that share a band at least, those that share most of them first."""
     shared = func.count()
     found = (
@@ -208,15 +215,15 @@ async def alike(
         .limit(limit)
         .subquery()
     )
-    query = _conversations(scope).join(found, found.c.conversation_id == Conversation.id)
-    return list(await session.scalars(query.order_by(found.c.shared.desc(), Conversation.id)))
+    query = _conversations(scope).join(found, found.c.conversation_id == ConversationRow.id)
+    return list(await session.scalars(query.order_by(found.c.shared.desc(), ConversationRow.id)))
 
 
 async def splits_of_groups(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, groups: Iterable[str]
 ) -> dict[str, Split]:
     """Of those that have a conversation."""
-    query = select(Conversation.group_id, Conversation.split).distinct()
+    query = select(ConversationRow.group_id, ConversationRow.split).distinct()
     found = await session.execute(query.where(*_in_groups(scope, dataset_id, groups)))
     return {row[0]: row[1] for row in found}
 
@@ -228,14 +235,14 @@ async def merge_groups(
     groups: Iterable[str],
     into: tuple[str, Split],
 ) -> None:
-    statement = update(Conversation).where(*_in_groups(scope, dataset_id, groups))
+    statement = update(ConversationRow).where(*_in_groups(scope, dataset_id, groups))
     await session.execute(
         statement.values(group_id=into[0], split=into[1]), execution_options={"synchronize_session": "fetch"}
     )
 
 
 async def models_made_with(
-    session: AsyncSession, scope: TenantScope, row: Conversation, label: Label | None
+    session: AsyncSession, scope: TenantScope, row: ConversationRow, label: Label | None
 ) -> list[UUID]:
     """Model versions of runs that froze the dataset when this conversation was in it with a label, oldest first."""
     if label is None:
@@ -256,17 +263,17 @@ async def models_made_with(
 _FRESH = {"populate_existing": True}
 
 
-def _conversations(scope: TenantScope) -> Select[Conversation]:
-    return select(Conversation).where(Conversation.tenant_id == scope.tenant_id)
+def _conversations(scope: TenantScope) -> Select[ConversationRow]:
+    return select(ConversationRow).where(ConversationRow.tenant_id == scope.tenant_id)
 
 
 def _in_groups(
     scope: TenantScope, dataset_id: UUID, groups: Iterable[str]
 ) -> tuple[ColumnElement[bool], ...]:
     return (
-        Conversation.tenant_id == scope.tenant_id,
-        Conversation.dataset_id == dataset_id,
-        Conversation.group_id.in_(list(groups)),
+        ConversationRow.tenant_id == scope.tenant_id,
+        ConversationRow.dataset_id == dataset_id,
+        ConversationRow.group_id.in_(list(groups)),
     )
 
 
@@ -275,6 +282,8 @@ def _of_newest(scope: TenantScope, column: InstrumentedAttribute[Any]) -> Scalar
 
     No join: right after an upload the planner expects one row of it, and joins then read every label for each.
     """
-    query = select(column).where(Label.tenant_id == scope.tenant_id, Label.conversation_id == Conversation.id)
+    query = select(column).where(
+        Label.tenant_id == scope.tenant_id, Label.conversation_id == ConversationRow.id
+    )
     newest = query.order_by(Label.created_at.desc(), Label.id.desc()).limit(1)
-    return newest.correlate(Conversation).scalar_subquery()
+    return newest.correlate(ConversationRow).scalar_subquery()

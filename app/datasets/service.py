@@ -11,22 +11,22 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
+from app.audit import service as audit
+from app.audit.service import Act
 from app.datasets import counts, repository
 from app.datasets.counts import Cell
 from app.datasets.refusals import NothingToTake
 from app.datasets.repository import Sealed
-from app.db.scope import TenantScope
 from app.errors import Conflict, existing
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
+from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.models.datasets import Dataset, DatasetState
-from app.models.jobs import Job, JobKind
-from app.models.schemas import SchemaVersion
 from app.schemas import drafts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.storage import Storage
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.splits import too_few
 
@@ -52,7 +52,7 @@ class Definitions(NamedTuple):
     version_id: UUID | None
 
 
-class Snapshot(NamedTuple):
+class FrozenDataset(NamedTuple):
     """A dataset as it was: one labelled conversation a line, in the upload's format, with its split, sorted by id.
 
     counts: by split and category. left_out: labelled, with a category that the schema version does not have.
@@ -179,7 +179,7 @@ def _is_strange(cell: Cell, schema: CategorySchema) -> bool:
 
 async def freeze(
     session: AsyncSession, storage: Storage, scope: TenantScope, dataset_id: UUID, version: SchemaVersion
-) -> Snapshot:
+) -> FrozenDataset:
     """Equal labelled conversations give equal bytes, and so the same key. Raises: DatasetBusy, NotFound."""
     row = await settled(session, scope, dataset_id)  # the lock: groups must not move between splits meanwhile
     answers = schemas.content_of(version).answers
@@ -210,10 +210,10 @@ class _Writer:
         self._digest.update(line)
         self._counts[Cell(sealed.conversation.split, True, sealed.category)] += 1
 
-    def snapshot(self, scope: TenantScope) -> Snapshot:
+    def snapshot(self, scope: TenantScope) -> FrozenDataset:
         sha256 = self._digest.hexdigest()
         key = f"tenants/{scope.tenant_id}/snapshots/{sha256}.jsonl"
-        return Snapshot(key, sha256, dict(self._counts), self._left_out)
+        return FrozenDataset(key, sha256, dict(self._counts), self._left_out)
 
 
 def _canonical(sealed: Sealed) -> bytes:

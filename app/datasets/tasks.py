@@ -17,17 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.datasets import findings, repository, service
 from app.datasets.conversations import messages_of
 from app.datasets.counts import Arrivals, Cell, Counts
-from app.datasets.findings import Findings, Plan, Seen
-from app.datasets.placing import stored_bands
+from app.datasets.findings import Findings, SeenConversation, SplitPlan
+from app.datasets.placement import stored_bands
 from app.datasets.service import Definitions
-from app.db.base import utc_now
-from app.db.scope import TenantScope
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
+from app.infra.tables.datasets import ConversationBand, ConversationRow, DatasetState, Label, LabelSource
+from app.infra.tables.jobs import Job, JobKind
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
-from app.models.datasets import Conversation, ConversationBand, DatasetState, Label, LabelSource
-from app.models.jobs import Job, JobKind
-from app.storage import Storage
 from app.tenants import service as tenants
 from evaluation.contract import record
 from evaluation.contract.record import Reject
@@ -42,14 +42,14 @@ class Stopped(Exception):
     """The job is to end now."""
 
 
-class Problem(NamedTuple):
+class RowProblem(NamedTuple):
     """Why a dataset cannot be used, and what to do."""
 
     code: str
     message: str
 
 
-class Work(NamedTuple):
+class DatasetWork(NamedTuple):
     """What the job begins with. labels: what they are checked against. check_only: nothing is to be taken.
 
     redact: personal data is taken out, and the file goes once its rows are taken.
@@ -64,17 +64,17 @@ class Work(NamedTuple):
     redact: bool
 
 
-class Reading(NamedTuple):
+class DatasetReading(NamedTuple):
     """spool, rejects: JSONL. good: of each line of the spool, what is kept in memory. problem: why nothing of the file
     is used, if so.
     """
 
     spool: Path
     rejects: Path
-    good: list[Seen]
-    plan: Plan
+    good: list[SeenConversation]
+    plan: SplitPlan
     findings: Findings
-    problem: Problem | None
+    problem: RowProblem | None
 
     @property
     def rejected(self) -> int:
@@ -98,7 +98,7 @@ async def validate(context: JobContext) -> JobOutcome:
     return JobOutcome(result, apply=partial(_apply, context.scope, context.storage, end))
 
 
-async def _begin(context: JobContext) -> Work:
+async def _begin(context: JobContext) -> DatasetWork:
     """An attempt before this one may have stored a part; every attempt begins with nothing."""
     async with context.transaction() as session:
         dataset = await service.get(session, context.scope, context.job.subject_id, lock=True)
@@ -112,15 +112,15 @@ async def _begin(context: JobContext) -> Work:
         async with context.transaction() as session:
             gone = await repository.clear(session, context.scope, dataset.id)
     file = context.workdir / "upload"
-    return Work(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
+    return DatasetWork(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
 
 
-def _read(context: JobContext, work: Work) -> Reading:
+def _read(context: JobContext, work: DatasetWork) -> DatasetReading:
     spool, rejects = context.workdir / "spool.jsonl", context.workdir / "rejects.jsonl"
-    good: list[Seen] = []
+    good: list[SeenConversation] = []
     shown: list[Reject] = []
     rejected, problem = 0, None
     reader = Reader(work.file, work.labels.schema, redact=work.redact)
@@ -135,14 +135,14 @@ def _read(context: JobContext, work: Work) -> Reading:
                     good.append(findings.seen(one))
                     _write(spooled, one.model_dump(mode="json", exclude_unset=True))
         except Unreadable as error:
-            problem = Problem(error.code, f"the file {error}")
+            problem = RowProblem(error.code, f"the file {error}")
     if problem is None and not good:
         reason = "the reject file says why, line by line" if rejected else "it is empty"
-        problem = Problem("no_conversation", f"the file has no conversation that can be used; {reason}")
+        problem = RowProblem("no_conversation", f"the file has no conversation that can be used; {reason}")
     context.progress(0, len(good), "grouping")
     plan = findings.plan(good, rejected)
     told = findings.findings(reader, good, plan, shown, None if problem is None else problem.message)
-    return Reading(spool, rejects, good, plan, told, problem)
+    return DatasetReading(spool, rejects, good, plan, told, problem)
 
 
 def _reported(context: JobContext, reader: Reader) -> Iterator[record.Conversation | Reject]:
@@ -158,7 +158,7 @@ def _write(file: BinaryIO, row: dict[str, Any]) -> None:
     file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _keep_rejects(context: JobContext, work: Work, reading: Reading) -> str | None:
+def _keep_rejects(context: JobContext, work: DatasetWork, reading: DatasetReading) -> str | None:
     if not reading.rejected:
         return None
     with reading.rejects.open("rb") as file:
@@ -171,7 +171,7 @@ def _keep_rejects(context: JobContext, work: Work, reading: Reading) -> str | No
 # ------------------------------------------------------------------------------------------------ into the database
 
 
-async def _store(context: JobContext, work: Work, reading: Reading) -> Counts:
+async def _store(context: JobContext, work: DatasetWork, reading: DatasetReading) -> Counts:
     cells: Counter[Cell] = Counter()
     rows = _rows(work, reading)
     done = 0
@@ -192,13 +192,13 @@ class _Row(NamedTuple):
 
 
 async def _insert(session: AsyncSession, scope: TenantScope, batch: Sequence[_Row]) -> None:
-    await repository.insert_rows(session, scope, Conversation, [row.conversation for row in batch])
+    await repository.insert_rows(session, scope, ConversationRow, [row.conversation for row in batch])
     await repository.insert_rows(session, scope, ConversationBand, [b for row in batch for b in row.bands])
     labels = [row.label for row in batch if row.label is not None]
     await repository.insert_rows(session, scope, Label, labels)
 
 
-def _rows(work: Work, reading: Reading) -> Iterator[_Row]:
+def _rows(work: DatasetWork, reading: DatasetReading) -> Iterator[_Row]:
     """In the order of the file, which lists keep: each a microsecond after the one before it."""
     began, plan = utc_now(), reading.plan
     with reading.spool.open("rb") as lines:
@@ -220,7 +220,7 @@ def _rows(work: Work, reading: Reading) -> Iterator[_Row]:
             yield _Row(row, bands, _label(work, row, given) if given.labelled else None, cell)
 
 
-def _label(work: Work, row: dict[str, Any], given: record.Conversation) -> dict[str, Any]:
+def _label(work: DatasetWork, row: dict[str, Any], given: record.Conversation) -> dict[str, Any]:
     return {
         "conversation_id": row["id"],
         "schema_id": work.schema_id,
@@ -241,7 +241,7 @@ class _End(NamedTuple):
     dataset_id: UUID
     state: DatasetState
     counts: Counts
-    problem: Problem | None
+    problem: RowProblem | None
     rejects_key: str | None
     findings: Findings
     file_gone: str | None
@@ -267,7 +267,7 @@ async def _gave_up(session: AsyncSession, job: Job) -> None:
         return
     code = (job.error or {}).get("code", "cancelled")
     message = "the file could not be checked, and not because of what is in it; upload it again"
-    dataset.state, dataset.problem = DatasetState.failed, Problem(code, message)._asdict()
+    dataset.state, dataset.problem = DatasetState.failed, RowProblem(code, message)._asdict()
 
 
 register(JobKind.validate_dataset, validate, _gave_up)

@@ -13,36 +13,30 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
+from app.audit import service as audit
+from app.audit.service import Act
 from app.datasets import partial, repository, service
 from app.datasets.media import Media, UnsupportedMedia
 from app.datasets.partial import Partial
 from app.datasets.ranges import Piece
 from app.datasets.receiver import Bounds, Receiver
-from app.datasets.refusals import (
-    DatasetHasContent,
-    FileTooLarge,
-    QuotaExceeded,
-    UploadStalled,
-    WrongOffset,
-)
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.datasets.refusals import DatasetHasContent, FileTooLarge, QuotaExceeded, UploadStalled, WrongOffset
 from app.errors import AppError, Conflict, InvalidRequest, Problem, Refused, Unavailable
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import Storage
+from app.infra.tables.datasets import Dataset, DatasetState, UploadRow
+from app.infra.tables.jobs import JobKind
 from app.jobs import service as jobs
-from app.models.datasets import Dataset, DatasetState, Upload
-from app.models.jobs import JobKind
-from app.storage import Storage
 from evaluation.formats.gunzip import MAX_FILE_BYTES
 
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)
 log = structlog.get_logger()
 
 
-class Place(NamedTuple):
+class UploadLocation(NamedTuple):
     """Where an upload goes, for whom, and what for. folder: of files that are not whole yet.
 
     check_only: no row is to be taken yet; the request that completes the file decides.
@@ -89,7 +83,7 @@ async def state_of(session: AsyncSession, scope: TenantScope, folder: Path, data
 
 
 async def receive(
-    place: Place,
+    place: UploadLocation,
     dataset_id: UUID,
     piece: Piece,
     media: Media | None,
@@ -154,8 +148,8 @@ async def _reserve(
     return _Reserved(upload.id, offset, upload.total_bytes, free_bytes, old_keys)
 
 
-async def _begin(session: AsyncSession, scope: TenantScope, dataset: Dataset, media: Media) -> Upload:
-    upload = Upload(
+async def _begin(session: AsyncSession, scope: TenantScope, dataset: Dataset, media: Media) -> UploadRow:
+    upload = UploadRow(
         tenant_id=scope.tenant_id,
         dataset_id=dataset.id,
         media_type=media.media_type,
@@ -183,7 +177,7 @@ def _bounds(reserved: _Reserved, piece: Piece) -> Bounds:
 
 
 async def _settle(
-    place: Place, dataset_id: UUID, piece: Piece, receiver: Receiver, reserved: _Reserved
+    place: UploadLocation, dataset_id: UUID, piece: Piece, receiver: Receiver, reserved: _Reserved
 ) -> Received:
     received, total = receiver.file.received_bytes, reserved.total_bytes
     if received and received == (total if total is not None else _end_of_whole(piece, receiver)):
@@ -203,7 +197,7 @@ def _end_of_whole(piece: Piece, receiver: Receiver) -> int | None:
     return receiver.file.received_bytes if piece.is_whole_file and receiver.ended else None
 
 
-async def _complete(place: Place, dataset_id: UUID, file: Partial, upload_id: UUID) -> DatasetState:
+async def _complete(place: UploadLocation, dataset_id: UUID, file: Partial, upload_id: UUID) -> DatasetState:
     """The job that reads the file is there exactly if the file is in the storage."""
     key = f"tenants/{place.scope.tenant_id}/datasets/{dataset_id}/uploads/{file.sha256}"
     await asyncio.to_thread(file.sync)
@@ -257,7 +251,7 @@ async def _store(storage: Storage, file: Partial, key: str) -> None:
 
 async def _same_upload(
     session: AsyncSession, scope: TenantScope, dataset: Dataset, upload_id: UUID
-) -> Upload:
+) -> UploadRow:
     upload = await repository.upload(session, scope, dataset.id)
     if upload is None or upload.id != upload_id:
         raise Conflict("the dataset changed while its file came in; ask for its state")
@@ -286,7 +280,7 @@ def _over_quota(free_bytes: int) -> QuotaExceeded:
     )
 
 
-def _check_same(upload: Upload, piece: Piece, media: Media | None) -> None:
+def _check_same(upload: UploadRow, piece: Piece, media: Media | None) -> None:
     """The pieces of one file say the same about it."""
     if media is not None and (upload.media_type, upload.encoding) != media:
         said = f"{upload.media_type}, encoding {upload.encoding or 'none'}"

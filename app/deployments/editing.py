@@ -9,22 +9,22 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
-from app.db.base import utc_now
-from app.db.scope import TenantScope
+from app.audit import service as audit
+from app.audit.service import Act
 from app.deployments import repository
-from app.deployments.repository import UNDECIDED, Edited, Serving
+from app.deployments.repository import UNDECIDED, Edited, ServedPair
 from app.gates import service as gates
-from app.models.deployments import Deployment, DeploymentState, EditState, ServedEdit
-from app.models.schemas import SchemaVersion
-from app.models.tenants import ServeEdits
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.deployments import Deployment, DeploymentState, EditState, ServedEdit
+from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import ServeEdits
 from app.schemas import service as schemas
 from app.tenants import service as tenants
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 
-class Served(NamedTuple):
+class ServedVersion(NamedTuple):
     """version: the one to answer with. edit: the newest of the live deployment, decided or not.
 
     gate_id: of the gate on the live model and that version; None before there is one.
@@ -36,7 +36,7 @@ class Served(NamedTuple):
     edit: Edited | None
 
 
-async def served(session: AsyncSession, scope: TenantScope, serving: Serving) -> Served:
+async def served(session: AsyncSession, scope: TenantScope, serving: ServedPair) -> ServedVersion:
     """Holds from the moment of publishing, and from that of a verdict: where no row tells of an edit yet, the tenant's
     wish decides, and where a row is in the balance, its gate if that has just ended."""
     newest = await repository.newest_edit(session, scope, serving.row)
@@ -48,15 +48,15 @@ async def served(session: AsyncSession, scope: TenantScope, serving: Serving) ->
         gate = await gates.newest_of_pair(session, scope, serving.model.id, balance.version.id, serving.mode)
     verdict = None if gate is None else gate.verdict
     if balance is not None and gate is not None and verdict is Verdict.passed:
-        return Served(balance.version, False, gate.id, shown)
+        return ServedVersion(balance.version, False, gate.id, shown)
     undecided = not _is_of(shown, newest) or (balance is not None and verdict is not Verdict.failed)
     if newest is not None and undecided and await _wish(session, scope) is ServeEdits.at_once:
         gate_id = shown.row.gate_result_id if shown is not None and _is_of(shown, newest) else None
-        return Served(newest, True, gate_id, shown)
+        return ServedVersion(newest, True, gate_id, shown)
     passed = next((one for one in edits if one.row.state is EditState.confirmed), None)
     if passed is None:
-        return Served(serving.version, False, serving.row.gate_result_id, shown)
-    return Served(passed.version, False, passed.row.gate_result_id, shown)
+        return ServedVersion(serving.version, False, serving.row.gate_result_id, shown)
+    return ServedVersion(passed.version, False, passed.row.gate_result_id, shown)
 
 
 async def last_gate(session: AsyncSession, scope: TenantScope, deployment: Deployment) -> UUID:

@@ -6,15 +6,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.dependencies import AnyTenant, Caller, tenant_scope
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.db.session import Session
 from app.deployments import repository, service
 from app.deployments.payloads import DEPLOYMENT_ID, SCHEMA_ID, DeploymentIn, DeploymentOut, ServingOut
 from app.deployments.service import GateNotPassed, NothingBefore
 from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
-from app.idempotency import Once, once
-from app.paging import Page, Paging, Position
-from app.problems import responses
+from app.http.idempotency.reservation import Once, once
+from app.http.paging import Page, Paging, Position
+from app.http.problems import responses
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session
 
 router = APIRouter(tags=["deployments"])
 DeploymentId = Annotated[UUID, Path(description="Id of a deployment.", examples=[DEPLOYMENT_ID])]

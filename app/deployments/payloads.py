@@ -3,14 +3,14 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.deployments.repository import Found
+from app.deployments.repository import FoundDeployment
 from app.deployments.service import State
-from app.models.deployments import DeploymentState, EditState
-from app.models.gates import GateState
-from app.models.jobs import Job, JobState
-from app.payload import Answer, Payload
+from app.http.payload import RequestBody, ResponseBody
+from app.infra.tables.deployments import DeploymentState, EditState
+from app.infra.tables.gates import GateState
+from app.infra.tables.jobs import Job, JobState
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 DEPLOYMENT_ID = "d41b7f5c-2a68-4e93-b0c7-91f3a6e85d27"
 GATE_ID = "9b2f6d1e-3c47-4f0a-8d55-7e1c2a9b4f60"
@@ -20,13 +20,13 @@ _BEFORE = "2c9e8f14-6d3b-4b7a-a5e1-0f4d7c2b9a83"
 _TIME = "2026-01-02T10:45:00Z"
 
 
-class DeploymentIn(Payload):
+class DeploymentIn(RequestBody):
     gate_id: UUID = Field(
         description="A gate that has passed: its model and schema version are deployed.", examples=[GATE_ID]
     )
 
 
-class DeploymentOut(Answer):
+class DeploymentOut(ResponseBody):
     id: UUID = Field(description="The deployment's id.", examples=[DEPLOYMENT_ID])
     state: DeploymentState = Field(
         description="pending → loading → live → retired; or `failed`, and what was live before stays so.",
@@ -53,7 +53,7 @@ class DeploymentOut(Answer):
     )
 
     @classmethod
-    def of(cls, found: Found, job: Job | None = None) -> "DeploymentOut":
+    def of(cls, found: FoundDeployment, job: Job | None = None) -> "DeploymentOut":
         row = found.row
         waits = job is not None and job.state in (JobState.queued, JobState.running) and job.error is not None
         return cls(
@@ -72,7 +72,7 @@ class DeploymentOut(Answer):
         )
 
 
-class EditOut(Answer):
+class EditOut(ResponseBody):
     """A version that was published while the deployment was live."""
 
     state: EditState = Field(
@@ -95,7 +95,7 @@ class EditOut(Answer):
     )
 
 
-class ServingOut(Answer):
+class ServingOut(ResponseBody):
     schema_id: UUID = Field(description="The schema.", examples=[SCHEMA_ID])
     deployment: DeploymentOut | None = Field(description="What is live; null where nothing is.")
     schema_version: int | None = Field(
@@ -118,7 +118,7 @@ class ServingOut(Answer):
         return cls(
             schema_id=schema_id,
             deployment=DeploymentOut.of(
-                Found(state.serving.row, state.serving.version.number, state.serving.mode)
+                FoundDeployment(state.serving.row, state.serving.version.number, state.serving.mode)
             ),
             schema_version=state.served.version.number,
             provisional=state.served.provisional,

@@ -7,23 +7,23 @@ from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, bindparam, exi
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.db.scope import TenantScope
-from app.models.deployments import Deployment, DeploymentState, EditState, ServedEdit
-from app.models.gates import GateResult
-from app.models.runs import ModelVersion
-from app.models.schemas import Republication, SchemaVersion
-from app.models.tenants import Fallback, ServeEdits, Tenant
-from app.paging import PageRequest
+from app.http.paging import PageRequest
+from app.infra.db.scope import TenantScope
+from app.infra.tables.deployments import Deployment, DeploymentState, EditState, ServedEdit
+from app.infra.tables.gates import GateResult
+from app.infra.tables.runs import ModelVersion
+from app.infra.tables.schemas import Republication, SchemaVersion
+from app.infra.tables.tenants import Fallback, ServeEdits, Tenant
 from app.schemas.repository import is_current
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 OPEN = (DeploymentState.pending, DeploymentState.loading)
 UNDECIDED = (EditState.waiting, EditState.provisional)
 _FRESH = {"populate_existing": True}
 
 
-class Found(NamedTuple):
+class FoundDeployment(NamedTuple):
     """schema_version: the number of the version in the deployment's pair. mode: of the gate that allows it."""
 
     row: Deployment
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     mode: Mode
 
 
-class Serving(NamedTuple):
+class ServedPair(NamedTuple):
     """What is, or was, live. version: of its pair, whatever edits came later. mode: of the gate that allows it."""
 
     row: Deployment
@@ -59,19 +59,19 @@ async def get(
     return await session.scalar(query.with_for_update() if lock else query, execution_options=_FRESH)
 
 
-async def found(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Found | None:
+async def found(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> FoundDeployment | None:
     row = (await session.execute(_found(scope).where(Deployment.id == deployment_id))).one_or_none()
-    return None if row is None else Found(*row)
+    return None if row is None else FoundDeployment(*row)
 
 
 async def listed(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
-) -> list[Found]:
+) -> list[FoundDeployment]:
     query = _found(scope)
     if schema_id is not None:
         query = query.where(Deployment.schema_id == schema_id)
     page = paging.newest_first(query, Deployment.created_at, Deployment.id)
-    return [Found(*row) for row in await session.execute(page)]
+    return [FoundDeployment(*row) for row in await session.execute(page)]
 
 
 async def open_of_gate(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Deployment | None:
@@ -93,18 +93,18 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> De
     return await session.scalar(query, execution_options=_FRESH)
 
 
-async def serving(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Serving | None:
+async def serving(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> ServedPair | None:
     query = _servings(scope).where(Deployment.schema_id == schema_id)
     row = (await session.execute(query.where(Deployment.state == DeploymentState.live))).one_or_none()
-    return None if row is None else Serving(*row)
+    return None if row is None else ServedPair(*row)
 
 
-async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Serving | None:
+async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> ServedPair | None:
     """The model of this deployment was live."""
     current = aliased(Deployment)
     query = _servings(scope).join(current, Deployment.id == _before(current))
     row = (await session.execute(query.where(current.id == deployment_id))).one_or_none()
-    return None if row is None else Serving(*row)
+    return None if row is None else ServedPair(*row)
 
 
 # -------------------------------------------------------------------------------------------------------------- edits

@@ -6,25 +6,25 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
-from app.db.base import utc_now
-from app.db.scope import TenantScope
+from app.audit import service as audit
+from app.audit.service import Act
 from app.deployments import editing, repository
-from app.deployments.editing import Served
-from app.deployments.repository import OPEN, Found, Serving
+from app.deployments.editing import ServedVersion
+from app.deployments.repository import OPEN, FoundDeployment, ServedPair
 from app.errors import Conflict, existing
 from app.gates import service as gates
 from app.gates.confidence import NOT_FITTED, Fitted
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.deployments import Deployment, DeploymentState
+from app.infra.tables.gates import GateResult
+from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.models.deployments import Deployment, DeploymentState
-from app.models.gates import GateResult
-from app.models.jobs import Job, JobKind
-from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 OVERTAKEN = "a deployment that was asked for later went live first"
 
@@ -61,8 +61,8 @@ class Live(NamedTuple):
 class State(NamedTuple):
     """Of a schema: what serves it, and with which version."""
 
-    serving: Serving
-    served: Served
+    serving: ServedPair
+    served: ServedVersion
     gate: GateResult | None  # of the newest edit
 
 
@@ -112,7 +112,7 @@ async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> S
     return State(serving, served, gate)
 
 
-async def get(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Found:
+async def get(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> FoundDeployment:
     """Raises: NotFound."""
     return existing(await repository.found(session, scope, deployment_id), "deployment")
 

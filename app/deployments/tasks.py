@@ -7,32 +7,32 @@ from typing import NamedTuple
 
 import structlog
 
-from app.db.engine import Database
-from app.db.session import transaction
 from app.deployments import editing, repository, service
 from app.deployments.repository import Whose
 from app.errors import AppError, InputError, ServingAway
 from app.gates import repository as gate_repository
 from app.gates import service as gates
-from app.gates.placing import place, served_base
+from app.gates.placement import place, served_base
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.storage import Storage, open_storage
+from app.infra.tables.deployments import DeploymentState
+from app.infra.tables.jobs import JobKind
+from app.infra.tables.runs import ModelVersion
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register, register_sweep
 from app.jobs.sweeping import each
-from app.models.deployments import DeploymentState
-from app.models.jobs import JobKind
-from app.models.runs import ModelVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.serving.base import codes_for
 from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, opened
 from app.settings import Settings
-from app.storage import Storage, open_storage
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, PredictorError, VllmPredictor
+from evaluation.inference.predictor import Codes, PredictorError, VllmPredictor
 
 CANARY = conversation_from_text("Hello, I have a question about my order.")
 AT_ONCE = 50
@@ -48,13 +48,13 @@ class CanaryFailed(AppError):
     code = "canary_failed"
 
 
-class Work(NamedTuple):
+class DeploymentWork(NamedTuple):
     model: ModelVersion
     schema: CategorySchema
     mode: Mode
 
 
-class Prepared(NamedTuple):
+class PreparedDeployment(NamedTuple):
     folder: Path
     codes: Codes
 
@@ -77,7 +77,7 @@ async def deploy(context: JobContext) -> JobOutcome:
     return JobOutcome({"replicas": len(present), "adapter": name}, apply=apply)
 
 
-async def _begin(context: JobContext) -> Work:
+async def _begin(context: JobContext) -> DeploymentWork:
     scope = context.scope
     async with context.transaction() as session:
         row = await service.begin(session, scope, context.job.subject_id)
@@ -85,13 +85,13 @@ async def _begin(context: JobContext) -> Work:
         version = await schema_repository.version_by_id(session, scope, row.schema_version_id)
         assert model is not None and version is not None  # foreign keys, and nobody removes them
         mode = (await gates.result(session, scope, row.gate_result_id)).mode
-    return Work(model, schemas.content_of(version), mode)
+    return DeploymentWork(model, schemas.content_of(version), mode)
 
 
-def _prepare(context: JobContext, work: Work) -> Prepared:
+def _prepare(context: JobContext, work: DeploymentWork) -> PreparedDeployment:
     """Raises: AdapterRefused, Damaged, InputError."""
     base = served_base(context.settings, work.model)
-    return Prepared(
+    return PreparedDeployment(
         _place(context.storage, context.settings, work.model), codes_for(base.folder, work.schema)
     )
 
@@ -100,7 +100,7 @@ def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
     return place(storage, settings, model.adapter_key, model.adapter_sha256)
 
 
-async def _try_canary(replica: Replica, name: str, codes: Codes, work: Work) -> None:
+async def _try_canary(replica: Replica, name: str, codes: Codes, work: DeploymentWork) -> None:
     """Raises: CanaryFailed, ServingAway."""
     predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE, mode=work.mode)
     try:

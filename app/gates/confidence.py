@@ -4,9 +4,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from evaluation.beside import calibrator
-from evaluation.beside.calibration import Calibration
-from evaluation.predictor import Prediction
+from evaluation.inference.predictor import Prediction
+from evaluation.metrics import calibrator
+from evaluation.metrics.calibration import Calibration
 
 
 class Fitted(BaseModel):

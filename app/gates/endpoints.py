@@ -8,18 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.dependencies import AnyTenant, Caller, tenant_scope
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.db.session import Session
 from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
 from app.gates import repository, service
 from app.gates.payloads import GATE_ID, MODEL_ID, GateIn, GateOut
 from app.gates.repository import FINAL
-from app.gates.service import NotMeasured
-from app.idempotency import Once, once
-from app.models.gates import GateState
-from app.paging import Page, Paging, Position
-from app.problems import responses
-from app.storage import Storage
+from app.gates.service import GateNotMeasured
+from app.http.idempotency.reservation import Once, once
+from app.http.paging import Page, Paging, Position
+from app.http.problems import responses
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session
+from app.infra.storage import Storage
+from app.infra.tables.gates import GateState
 
 router = APIRouter(prefix="/v1/gates", tags=["gates"])
 GateId = Annotated[UUID, Path(description="Id of a gate.", examples=[GATE_ID])]
@@ -101,7 +101,7 @@ async def get(gate_id: GateId, scope: AnyTenant, session: Session) -> GateOut:
     "/{gate_id}/report",
     operation_id="get_gate_report",
     response_class=Response,
-    responses=responses(NotFound, NotMeasured) | _REPORT,
+    responses=responses(NotFound, GateNotMeasured) | _REPORT,
 )
 async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> Response:
     """The whole report as JSON."""
@@ -113,7 +113,7 @@ async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: R
     "/{gate_id}/report.html",
     operation_id="get_gate_page",
     response_class=HTMLResponse,
-    responses=responses(NotFound, NotMeasured) | _PAGE,
+    responses=responses(NotFound, GateNotMeasured) | _PAGE,
 )
 async def page(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> HTMLResponse:
     """The same report for people."""

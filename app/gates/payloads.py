@@ -3,12 +3,12 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.gates.repository import Found
-from app.models.gates import GateState
-from app.models.jobs import Job, JobState
-from app.payload import Answer, Payload
+from app.gates.repository import FoundGate
+from app.http.payload import RequestBody, ResponseBody
+from app.infra.tables.gates import GateState
+from app.infra.tables.jobs import Job, JobState
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 MAX_NUMBER = 2**31 - 1
 GATE_ID = "9b2f6d1e-3c47-4f0a-8d55-7e1c2a9b4f60"
@@ -17,7 +17,7 @@ SCHEMA_ID = "3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"
 _REASON = "steerability is 0.91 (95 % interval 0.86 to 0.94) over 480 examples; at least 0.80 is asked"
 
 
-class GateIn(Payload):
+class GateIn(RequestBody):
     model_version_id: UUID = Field(description="The model that is to be measured.", examples=[MODEL_ID])
     schema_version: int | None = Field(
         None,
@@ -34,7 +34,7 @@ class GateIn(Payload):
     )
 
 
-class GateProgressOut(Answer):
+class GateProgressOut(ResponseBody):
     """The job that measures."""
 
     job_id: UUID = Field(description="Id of the job.", examples=["1f6a3bb0-9a4e-47e0-8d0d-0d3b1a5e7c44"])
@@ -61,7 +61,7 @@ class GateProgressOut(Answer):
         )
 
 
-class GateOut(Answer):
+class GateOut(ResponseBody):
     id: UUID = Field(description="The gate's id.", examples=[GATE_ID])
     state: GateState = Field(
         description="queued → running → done. `failed`: it could not be measured, and may be asked for again.",
@@ -90,7 +90,7 @@ class GateOut(Answer):
     )
 
     @classmethod
-    def of(cls, found: Found, job: Job | None = None) -> "GateOut":
+    def of(cls, found: FoundGate, job: Job | None = None) -> "GateOut":
         row = found.row
         return cls(
             id=row.id,

@@ -4,19 +4,19 @@ from uuid import UUID
 from sqlalchemy import Select, exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.models.deployments import Deployment, DeploymentState
-from app.models.gates import GateResult, GateState
-from app.models.runs import ModelVersion, Run
-from app.models.schemas import SchemaVersion
-from app.paging import PageRequest
-from evaluation.report import Verdict
+from app.http.paging import PageRequest
+from app.infra.db.scope import TenantScope
+from app.infra.tables.deployments import Deployment, DeploymentState
+from app.infra.tables.gates import GateResult, GateState
+from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.schemas import SchemaVersion
+from evaluation.reporting.report import Verdict
 
 OPEN = (GateState.queued, GateState.running)
 FINAL = (Verdict.passed, Verdict.failed)
 
 
-class Found(NamedTuple):
+class FoundGate(NamedTuple):
     """schema_version: the number of the version that was measured."""
 
     row: GateResult
@@ -37,19 +37,19 @@ async def get(
     return await session.scalar(query.with_for_update() if lock else query)
 
 
-async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Found | None:
+async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> FoundGate | None:
     row = (await session.execute(_found(scope).where(GateResult.id == gate_id))).one_or_none()
-    return None if row is None else Found(*row)
+    return None if row is None else FoundGate(*row)
 
 
 async def listed(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, model_version_id: UUID | None
-) -> list[Found]:
+) -> list[FoundGate]:
     query = _found(scope)
     if model_version_id is not None:
         query = query.where(GateResult.model_version_id == model_version_id)
     page = paging.newest_first(query, GateResult.created_at, GateResult.id)
-    return [Found(*row) for row in await session.execute(page)]
+    return [FoundGate(*row) for row in await session.execute(page)]
 
 
 async def of_pair(

@@ -5,36 +5,36 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
-from app.db.base import utc_now
-from app.db.scope import TenantScope
+from app.audit import service as audit
+from app.audit.service import Act
 from app.errors import Conflict, NotFound, existing
 from app.gates import repository
 from app.gates.confidence import NOT_FITTED, Fitted
-from app.gates.repository import FINAL, OPEN, Found
+from app.gates.repository import FINAL, OPEN, FoundGate
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.gates import GateResult, GateState
+from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.runs import ModelVersion
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.models.gates import GateResult, GateState
-from app.models.jobs import Job, JobKind
-from app.models.runs import ModelVersion
-from app.models.schemas import SchemaVersion
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.tenants import service as tenants
 from evaluation.contract.mode import Mode
-from evaluation.policy import load_policy
-from evaluation.report import Verdict
+from evaluation.gating.policy import load_policy
+from evaluation.reporting.report import Verdict
 
 _ATTEMPTS = 5  # a model server that dies under an examination costs one
 
 
-class NotMeasured(Conflict):
+class GateNotMeasured(Conflict):
     """The gate has no report: it is not done yet, or there was nothing to measure."""
 
     code = "not_measured"
 
 
-class Decision(NamedTuple):
+class GateDecision(NamedTuple):
     """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured."""
 
     verdict: Verdict
@@ -110,7 +110,7 @@ async def result(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Ga
     return existing(await repository.get(session, scope, gate_id), "gate")
 
 
-async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Found:
+async def found(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> FoundGate:
     """Raises: NotFound."""
     return existing(await repository.found(session, scope, gate_id), "gate")
 
@@ -147,7 +147,7 @@ async def report_key(session: AsyncSession, scope: TenantScope, gate_id: UUID) -
     row = await result(session, scope, gate_id)
     if row.report_key is None:
         why = "; ".join(row.reasons) if row.state not in OPEN else f"it is {row.state.value}"
-        raise NotMeasured(f"the gate has no report: {why}")
+        raise GateNotMeasured(f"the gate has no report: {why}")
     return row.report_key
 
 
@@ -167,7 +167,7 @@ async def begin(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> Gat
     return row
 
 
-async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decision: Decision) -> None:
+async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decision: GateDecision) -> None:
     row = await repository.get(session, scope, gate_id, lock=True)
     assert row is not None
     row.state, row.finished_at = GateState.done, utc_now()

@@ -4,15 +4,14 @@ import hashlib
 import json
 from pathlib import Path
 
-from app.db.scope import TenantScope
 from app.errors import InputError
-from app.gates import benchmark
+from app.gates import evaluation
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
-from app.storage import Storage
-from evaluation import suite_file
 from evaluation.contract.record import Split
-from evaluation.suites import steerability
+from evaluation.suites import steerability, suite_file
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
@@ -27,7 +26,7 @@ def stored(storage: Storage, scope: TenantScope, inputs: Inputs, settings: Bench
             return suite_file.read(local, inputs.schema, held_out)
         except SuiteError as error:
             raise InputError(f"what is kept in the storage as {key} cannot be used: {error}") from None
-    suite = benchmark.suite_of(inputs, settings)
+    suite = evaluation.suite_of(inputs, settings)
     suite_file.write(suite, local)
     storage.put_file(local, key)
     return suite

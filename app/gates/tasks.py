@@ -9,23 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from app.db.engine import Database
-from app.db.session import transaction
 from app.errors import InputError
-from app.gates import benchmark, exam, repository, service, suites
-from app.gates.benchmark import Exam
+from app.gates import evaluation, repository, service, suites
+from app.gates import material as exam
 from app.gates.confidence import Fitted
-from app.gates.exam import Material, Room
-from app.gates.placing import place, served_base
+from app.gates.evaluation import GateEvaluation
+from app.gates.material import Material, Room
+from app.gates.placement import place, served_base
 from app.gates.repository import Pair
-from app.gates.service import Decision
+from app.gates.service import GateDecision
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.tables.gates import GateResult
+from app.infra.tables.jobs import JobKind
+from app.infra.tables.runs import ModelVersion, Run
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register, register_sweep
 from app.jobs.sweeping import each
-from app.models.gates import GateResult
-from app.models.jobs import JobKind
-from app.models.runs import ModelVersion, Run
 from app.runs import artifacts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
@@ -35,20 +36,20 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
-from evaluation.asking import Served
-from evaluation.assembly import LIVE
-from evaluation.beside import foreign
 from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
-from evaluation.policy import load_policy
-from evaluation.predictor import Codes
-from evaluation.report import Report, Verdict
+from evaluation.gating.policy import load_policy
+from evaluation.inference.predictor import Codes
+from evaluation.inference.stage_client import ServedStage
+from evaluation.metrics import out_of_distribution
+from evaluation.reporting.assembly import LIVE
+from evaluation.reporting.report import Report, Verdict
 
 AT_ONCE = 50
 LAST_ONLY = "candidate"
 
 
-class Work(NamedTuple):
+class GateWork(NamedTuple):
     """threshold: below which the tenant's answers abstain. live: what answers the tenant now, if another model does."""
 
     gate: GateResult
@@ -71,7 +72,7 @@ class Candidate(NamedTuple):
     folder: Path
 
 
-class Prepared(NamedTuple):
+class PreparedGate(NamedTuple):
     codes: Codes
     material: Material
     candidates: list[Candidate]
@@ -107,7 +108,7 @@ async def measure(context: JobContext) -> JobOutcome:
     return JobOutcome(result, apply=apply)
 
 
-async def _begin(context: JobContext) -> Work:
+async def _begin(context: JobContext) -> GateWork:
     scope = context.scope
     async with context.transaction() as session:
         gate = await service.begin(session, scope, context.job.subject_id)
@@ -118,24 +119,24 @@ async def _begin(context: JobContext) -> Work:
         live = await repository.live_model(session, scope, version.schema_id)
         threshold = (await tenants.get(session, scope)).abstain_below
     comparable = live and live.id != model.id and live.base_sha256 == model.base_sha256
-    return Work(gate, model, live if comparable else None, run, schemas.content_of(version), threshold)
+    return GateWork(gate, model, live if comparable else None, run, schemas.content_of(version), threshold)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
 
 
-def _prepare(context: JobContext, work: Work) -> Prepared:
+def _prepare(context: JobContext, work: GateWork) -> PreparedGate:
     """Raises: AdapterRefused, Damaged, InputError, SnapshotBroken."""
     base = served_base(context.settings, work.model)
-    codes = codes_for(base.folder, work.schema, *(schema for schema, _ in foreign.shipped()))
+    codes = codes_for(base.folder, work.schema, *(schema for schema, _ in out_of_distribution.shipped()))
     local = context.workdir / "snapshot.jsonl"
     artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
     room = Room(codes.texts, token_counter(base.folder), context_of(base.folder, context.settings))
     material = exam.read(local, work.schema, room)
-    return Prepared(codes, material, _candidates(context, work))
+    return PreparedGate(codes, material, _candidates(context, work))
 
 
-def _candidates(context: JobContext, work: Work) -> list[Candidate]:
+def _candidates(context: JobContext, work: GateWork) -> list[Candidate]:
     """Every stage under the version that the model was trained for, so that the report compares them. The judged one
     comes last."""
     model = work.model
@@ -153,7 +154,9 @@ def _candidates(context: JobContext, work: Work) -> list[Candidate]:
 # ------------------------------------------------------------------------------------------------- the examination
 
 
-async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: Replica) -> Decision:
+async def _decide(
+    context: JobContext, work: GateWork, prepared: PreparedGate, replica: Replica
+) -> GateDecision:
     """Raises: ServingAway, ServingError, ServingFull."""
     if len(work.schema.answers) < 2:
         return _nothing(work, ["the schema version allows one answer only: there is nothing to decide"])
@@ -167,15 +170,15 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
         return _nothing(work, [str(error), *material.left_out])
     for one in prepared.candidates:
         await replica.load(one.folder, one.sha256)
-    served = [Served("base", BASE_NAME, work.model.base_sha256)]
-    served += [Served(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
+    served = [ServedStage("base", BASE_NAME, work.model.base_sha256)]
+    served += [ServedStage(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
     baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
-    beside = benchmark.beside_of(suite, material.inputs, settings)
-    asked = Exam(
+    auxiliary_suites = evaluation.auxiliary_suites_of(suite, material.inputs, settings)
+    asked = GateEvaluation(
         material.inputs,
         suite,
-        beside,
+        auxiliary_suites,
         load_policy(),
         prepared.codes,
         kept,
@@ -184,15 +187,15 @@ async def _decide(context: JobContext, work: Work, prepared: Prepared, replica: 
         work.gate.mode,
     )
     steps = Steps(context, len(served))
-    examining = benchmark.examine(asked, replica.endpoint, served, context.settings, steps)
+    examining = evaluation.examine(asked, replica.endpoint, served, context.settings, steps)
     report = _told(
         await while_serving(replica, [one.sha256 for one in prepared.candidates], examining), material
     )
     return await _stored(context, work, report)
 
 
-def _nothing(work: Work, reasons: Sequence[str]) -> Decision:
-    return Decision(Verdict.incomplete, list(reasons), work.gate.policy_sha256, None)
+def _nothing(work: GateWork, reasons: Sequence[str]) -> GateDecision:
+    return GateDecision(Verdict.incomplete, list(reasons), work.gate.policy_sha256, None)
 
 
 def _told(report: Report, material: Material) -> Report:
@@ -204,17 +207,17 @@ def _told(report: Report, material: Material) -> Report:
     return report.model_copy(update={"gate": report.gate.model_copy(update={"reasons": reasons})})
 
 
-async def _stored(context: JobContext, work: Work, report: Report) -> Decision:
+async def _stored(context: JobContext, work: GateWork, report: Report) -> GateDecision:
     """Under the epoch too: an attempt that has lost its job writes over nobody's report."""
     assert report.gate is not None
     key = f"tenants/{context.scope.tenant_id}/gates/{work.gate.id}/{context.ticket.epoch}/report.json"
     local, page = context.workdir / "report.json", context.workdir / "report.html"
-    await context.in_thread(benchmark.write, report, local, page)
+    await context.in_thread(evaluation.write, report, local, page)
     await context.in_thread(context.storage.put_file, page, service.page_key(key))
     await context.in_thread(context.storage.put_file, local, key)
-    gate, found = report.gate, report.stages[-1].companions
+    gate, found = report.gate, report.stages[-1].auxiliary
     fitted = Fitted.of(found.calibration) if found and found.calibration else None
-    return Decision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted)
+    return GateDecision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted)
 
 
 # -------------------------------------------------------------------------------------------------------- the sweep

@@ -8,15 +8,15 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import Storage
+from app.infra.tables.jobs import Job
 from app.jobs import service
-from app.jobs.heart import Heart
+from app.jobs.heartbeat import Heartbeat
 from app.jobs.lease import Event, Ticket
-from app.models.jobs import Job
 from app.settings import Settings
-from app.storage import Storage
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class JobContext(NamedTuple):
     ticket: Ticket
     workdir: Path
     log: Path
-    heart: Heart
+    heartbeat: Heartbeat
 
     @property
     def scope(self) -> TenantScope:
@@ -43,18 +43,18 @@ class JobContext(NamedTuple):
 
     def progress(self, done: int, total: int | None = None, message: str = "") -> None:
         """From any thread, as often as you like: the newest is written about once a second."""
-        self.heart.progress(done, total, message)
+        self.heartbeat.progress(done, total, message)
 
     def event(self, event: Event) -> None:
         """Append to the job's events: any thread, all of them are written, in order."""
-        self.heart.event(event)
+        self.heartbeat.event(event)
 
     def cancelled(self) -> bool:
         """Whether to end now: somebody cancelled the job, or it is no longer ours. From any thread, at no cost.
 
         A coroutine need not ask: it gets asyncio.CancelledError at its next await.
         """
-        return self.heart.stop is not None
+        return self.heartbeat.stop is not None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:

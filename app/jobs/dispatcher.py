@@ -13,14 +13,14 @@ from uuid import UUID
 
 import structlog
 
-from app.db.engine import Database
-from app.db.outage import is_away
-from app.db.session import transaction
 from app.errors import Unavailable
+from app.infra.db.engine import Database
+from app.infra.db.outage import is_away
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobKind
 from app.jobs import repository, service
 from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
 from app.jobs.lease import Ticket
-from app.models.jobs import JobKind
 from app.settings import Settings
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ class BrokerAway(Exception):
     """Redis took nothing, and said so at once."""
 
 
-class Doorbell(NamedTuple):
+class Notifier(NamedTuple):
     """ring: tell the workers of a queue about a job. depth: how many messages wait there. Both raise BrokerAway."""
 
     ring: Callable[[Queue, UUID], None]
@@ -40,9 +40,9 @@ class Doorbell(NamedTuple):
 
 
 class Dispatcher:
-    def __init__(self, database: Database, doorbell: Doorbell, settings: Settings):
+    def __init__(self, database: Database, notifier: Notifier, settings: Settings):
         self.database = database
-        self.doorbell = doorbell
+        self.notifier = notifier
         self.settings = settings
         self._away: set[str] = set()  # what has been reported away and has not come back
         self._stuck: set[Ticket] = set()
@@ -116,7 +116,7 @@ class Dispatcher:
             whole = await asyncio.to_thread(self._whole, waiting)
             for one in due:
                 if not (one.again and QUEUE_OF[one.kind] in whole):
-                    await asyncio.to_thread(self.doorbell.ring, QUEUE_OF[one.kind], one.job_id)
+                    await asyncio.to_thread(self.notifier.ring, QUEUE_OF[one.kind], one.job_id)
                 published.append(one.job_id)
         finally:
             if published:
@@ -131,7 +131,7 @@ class Dispatcher:
         rows = Counter[Queue]()
         for kind, count in waiting.items():
             rows[QUEUE_OF[kind]] += count
-        return {queue for queue, count in rows.items() if self.doorbell.depth(queue) >= count}
+        return {queue for queue, count in rows.items() if self.notifier.depth(queue) >= count}
 
 
 async def _every(pause_s: float, stop: asyncio.Event, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.infra.tables.jobs import Job, JobKind
 from app.jobs.lease import storable
-from app.models.jobs import Job, JobKind
 
 Apply: TypeAlias = Callable[[AsyncSession], Awaitable[None]]
 OnEnd: TypeAlias = Callable[[AsyncSession, Job], Awaitable[None]]

@@ -4,10 +4,10 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
-from app.db.engine import Database
+from app.infra.db.engine import Database
+from app.infra.tables.jobs import JobKind
 from app.jobs.context import JobContext
 from app.jobs.ends import ON_END, JobOutcome, OnEnd
-from app.models.jobs import JobKind
 from app.settings import Settings
 
 Handler: TypeAlias = Callable[[JobContext], Coroutine[Any, Any, JobOutcome]]

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.db.scope import TenantScope
+from app.infra.db.scope import TenantScope
 
 Event = dict[str, Any]
 

@@ -11,10 +11,10 @@ from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.db.clock import now
-from app.db.scope import TenantScope
+from app.infra.db.clock import now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
 from app.jobs.lease import Event, Ticket
-from app.models.jobs import Job, JobEvent, JobKind, JobState
 
 OPEN = (JobState.blocked, JobState.queued, JobState.running)
 _FRESH = {"populate_existing": True, "synchronize_session": False}  # rows come back as they were written

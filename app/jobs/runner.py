@@ -16,19 +16,19 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from app.db.engine import Database, open_database
-from app.db.outage import is_away
-from app.db.session import transaction
 from app.errors import AppError, Unavailable
+from app.infra.db.engine import Database, open_database
+from app.infra.db.outage import is_away
+from app.infra.db.session import transaction
+from app.infra.storage import Storage, open_storage
+from app.infra.tables.jobs import Job
 from app.jobs import service
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.handlers import HANDLERS
-from app.jobs.heart import Heart, Stop, beating
+from app.jobs.heartbeat import Heartbeat, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
-from app.models.jobs import Job
 from app.settings import Settings
-from app.storage import Storage, open_storage
 
 log = structlog.get_logger()
 INTERNAL = JobError("internal", "something went wrong on our side; the log of the worker says what")
@@ -62,7 +62,7 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
             return
         with bound_contextvars(**_ids(job)):
             log.info("job_started", attempt=job.attempt)
-            await _work(database, job, Heart(service.ticket_of(job), settings, shutting_down, claimed_at))
+            await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, claimed_at))
     finally:
         await database.engine.dispose()
 
@@ -82,32 +82,34 @@ def _ids(job: Job) -> dict[str, object]:
     }
 
 
-async def _work(database: Database, job: Job, heart: Heart) -> None:
-    with beating(heart), ExitStack() as stack:
+async def _work(database: Database, job: Job, heartbeat: Heartbeat) -> None:
+    with beating(heartbeat), ExitStack() as stack:
         end: End | None
         try:
-            place = stack.enter_context(_place(heart.settings, heart.ticket))
-            storage = await asyncio.to_thread(open_storage, heart.settings.storage_url)
+            place = stack.enter_context(_place(heartbeat.settings, heartbeat.ticket))
+            storage = await asyncio.to_thread(open_storage, heartbeat.settings.storage_url)
         except (AppError, OSError) as error:
             end = _failure(error)
         else:
-            context = JobContext(database, storage, heart.settings, job, heart.ticket, *place, heart)
+            context = JobContext(
+                database, storage, heartbeat.settings, job, heartbeat.ticket, *place, heartbeat
+            )
             end = await _end_of(context)
-            await _keep_log(storage, heart.ticket, place.log)
-        await _report(database, heart, end)
+            await _keep_log(storage, heartbeat.ticket, place.log)
+        await _report(database, heartbeat, end)
 
 
-class Place(NamedTuple):
+class AttemptFolder(NamedTuple):
     workdir: Path
     log: Path
 
 
 @contextmanager
-def _place(settings: Settings, ticket: Ticket) -> Iterator[Place]:
+def _place(settings: Settings, ticket: Ticket) -> Iterator[AttemptFolder]:
     """A folder for each claim, so that a worker that has lost the job writes into nobody's way."""
     attempts = settings.home / "jobs" / str(ticket.job_id)
     shutil.rmtree(attempts, ignore_errors=True)  # left by a worker that was killed
-    place = Place(attempts / str(ticket.epoch) / "work", attempts / str(ticket.epoch) / "job.log")
+    place = AttemptFolder(attempts / str(ticket.epoch) / "work", attempts / str(ticket.epoch) / "job.log")
     attempts.mkdir(mode=0o700, parents=True)
     place.workdir.mkdir(parents=True)
     try:
@@ -122,16 +124,16 @@ async def _end_of(context: JobContext) -> End | None:
     """None: the job is no longer ours. The handler has ended, and what it supervised with it."""
     handling = asyncio.create_task(_handle(context))
     loop = asyncio.get_running_loop()
-    context.heart.told = lambda: loop.call_soon_threadsafe(handling.cancel)
-    if context.heart.stop is not None:  # before we were there to be told
+    context.heartbeat.told = lambda: loop.call_soon_threadsafe(handling.cancel)
+    if context.heartbeat.stop is not None:  # before we were there to be told
         handling.cancel()
     try:
         await asyncio.wait([handling])
     except asyncio.CancelledError:  # SIGTERM to this very process: Celery makes it an exception
-        context.heart.shut_down()
+        context.heartbeat.shut_down()
         await asyncio.wait([handling])
-    if handling.cancelled() or (handling.exception() is not None and context.heart.stop is not None):
-        return _end_of_stopped(context.heart.stop)
+    if handling.cancelled() or (handling.exception() is not None and context.heartbeat.stop is not None):
+        return _end_of_stopped(context.heartbeat.stop)
     error = handling.exception()
     return Succeeded(handling.result()) if error is None else _failure(error)
 
@@ -184,14 +186,14 @@ async def _keep_log(storage: Storage, ticket: Ticket, path: Path) -> None:
         log.warning("job_log_not_kept", error=repr(error))
 
 
-async def _report(database: Database, heart: Heart, end: End | None) -> None:
+async def _report(database: Database, heartbeat: Heartbeat, end: End | None) -> None:
     """Tries on while the database is away: hours of work are not thrown away for a restart of it."""
-    note = heart.take()
-    give_up_at = time.monotonic() + heart.settings.job_lease_s
-    while end is not None and heart.stop is not Stop.lost:
+    note = heartbeat.take()
+    give_up_at = time.monotonic() + heartbeat.settings.job_lease_s
+    while end is not None and heartbeat.stop is not Stop.lost:
         try:
-            async with transaction(database, heart.ticket.scope) as session:
-                job = await service.finish(session, heart.ticket, end, note)
+            async with transaction(database, heartbeat.ticket.scope) as session:
+                job = await service.finish(session, heartbeat.ticket, end, note)
             log.info("job_ended", state=job.state.value)
             return
         except LeaseLost:

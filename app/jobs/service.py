@@ -6,14 +6,14 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.clock import now
-from app.db.scope import TenantScope
 from app.errors import existing
+from app.infra.db.clock import now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
 from app.jobs import repository
 from app.jobs.ends import ON_END, Cancelled, End, Lost, Succeeded
 from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket
 from app.jobs.transition import change_of
-from app.models.jobs import Job, JobEvent, JobKind, JobState
 
 EVENTS_AT_ONCE = 500
 

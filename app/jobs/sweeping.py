@@ -6,8 +6,8 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.outage import is_away
 from app.errors import Unavailable
+from app.infra.db.outage import is_away
 
 Item = TypeVar("Item")
 log = structlog.get_logger()

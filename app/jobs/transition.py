@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple, assert_never
 
-from app.db.clock import now
+from app.infra.db.clock import now
+from app.infra.tables.jobs import Job, JobState
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.lease import Event, storable
-from app.models.jobs import Job, JobState
 
 # A job that takes its worker down with it must end too, and one loss does not tell it from bad luck.
 MAX_LOSSES = 8

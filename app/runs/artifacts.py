@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.db.scope import TenantScope
 from app.errors import AdapterRefused
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
 from app.serving import adapters
-from app.storage import Storage
 
 MAX_RANK = 512  # of training.config.Lora; which rank a vLLM takes is checked by whoever loads
 

@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from app.storage import Storage
+from app.infra.storage import Storage
 from training.protocol import CHECKPOINTS, COMPLETE
 
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -5,14 +5,14 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.dependencies import AnyTenant, Caller
 from app.datasets.service import DatasetBusy
-from app.db.session import Session
 from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight
-from app.paging import Page, Paging
-from app.problems import responses
+from app.http.paging import Page, Paging
+from app.http.problems import responses
+from app.infra.db.session import Session
 from app.runs import logs, repository, service, stream
 from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, RunId, StageName, Writer
-from app.runs.orders import BaseNotServed, DatasetNotEnough
 from app.runs.payloads import RunIn, RunOut
+from app.runs.requests import BaseNotServed, DatasetNotEnough
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 _EVENTS: dict[int | str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.errors import AppError, StageFailed
+from app.errors import AppError, StageProcessFailed
 from app.runs.supervisor import Result
 from training.protocol import may_be_retried
 
@@ -24,7 +24,7 @@ class RunStageFailed(AppError):
 
 def told(error: AppError, result: Result | None, known: Sequence[Path]) -> RunStageFailed:
     """result: what the stage's process left, if anything. known: places that may be named in the error's words."""
-    if isinstance(error, StageFailed) and result is not None and result.code is not None:
+    if isinstance(error, StageProcessFailed) and result is not None and result.code is not None:
         code, message = result.code, result.message or result.code
         details: tuple[str, ...] = ()
         final = not may_be_retried(result.code)

@@ -2,8 +2,8 @@
 
 from typing import Literal, TypeAlias
 
-from app.models.jobs import JobKind
-from app.models.runs import RunState
+from app.infra.tables.jobs import JobKind
+from app.infra.tables.runs import RunState
 from training import protocol
 
 StageKind: TypeAlias = Literal["traces", "sft", "distill", "rl"]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from app.db.scope import TenantScope
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
+from app.infra.tables.jobs import Job
 from app.jobs.context import log_key
 from app.jobs.lease import Ticket
-from app.models.jobs import Job
 from app.runs.failure import without_paths
-from app.storage import Storage
 
 MAX_BYTES = 4 << 20  # of an attempt: its end is what tells
 MAX_ATTEMPTS = 10

@@ -1,10 +1,10 @@
 from fastapi import APIRouter
 
 from app.auth.dependencies import AnyTenant
-from app.db.session import Session
 from app.errors import NotFound
-from app.paging import Page, Paging
-from app.problems import responses
+from app.http.paging import Page, Paging
+from app.http.problems import responses
+from app.infra.db.session import Session
 from app.runs import repository, service
 from app.runs.dependencies import ModelId, OfSchema
 from app.runs.payloads import ModelOut

@@ -4,15 +4,15 @@ from uuid import UUID
 
 from pydantic import Field, GetPydanticSchema, WithJsonSchema
 
-from app.db.base import utc_now
-from app.models.jobs import Job, JobEvent, JobState
-from app.models.runs import RunState
-from app.payload import Answer, Payload
-from app.runs import orders
+from app.http.payload import RequestBody, ResponseBody
+from app.infra.db.base import utc_now
+from app.infra.tables.jobs import Job, JobEvent, JobState
+from app.infra.tables.runs import RunState
+from app.runs import requests
 from app.runs.kinds import StageKind
-from app.runs.orders import Order
 from app.runs.presets import Preset
 from app.runs.repository import Model
+from app.runs.requests import RunRequest
 from app.runs.service import View
 from app.schemas.payloads import MAX_NUMBER
 from app.settings import Settings
@@ -54,7 +54,7 @@ Stages = Annotated[
 ]
 
 
-class RunIn(Payload):
+class RunIn(RequestBody):
     schema_id: UUID = Field(description="The schema to train for.", examples=[_SCHEMA])
     schema_version: int | None = Field(
         None,
@@ -85,22 +85,22 @@ class RunIn(Payload):
         examples=["starter"],
     )
 
-    def order(self, settings: Settings) -> Order:
+    def order(self, settings: Settings) -> RunRequest:
         """Raises: BaseNotServed, InvalidRequest."""
-        asked = Order(
+        asked = RunRequest(
             schema_id=self.schema_id,
             schema_version=self.schema_version,
             dataset_id=self.dataset_id,
             preset=self.preset,
-            plan=orders.planned(self.preset, self.stages or ()),
+            plan=requests.planned(self.preset, self.stages or ()),
             seed=self.seed,
             base=settings.base if self.base is None else self.base,
         )
-        orders.check(asked, settings)
+        requests.check(asked, settings)
         return asked
 
 
-class FailureOut(Answer):
+class FailureOut(ResponseBody):
     code: str = Field(description="What kind of failure, for programs.", examples=[_ERROR["code"]])
     message: str = Field(description="What went wrong, and what to do.", examples=[_ERROR["message"]])
     details: list[str] = Field(description="Further lines, such as the end of a log.", examples=[[]])
@@ -110,7 +110,7 @@ class RunFailureOut(FailureOut):
     stage: StageKind = Field(description="The stage that failed.", examples=["rl"])
 
 
-class ProgressOut(Answer):
+class ProgressOut(ResponseBody):
     stage: StageKind = Field(
         description="The stage that runs; else the next to run; once the run has ended, the last that did.",
         examples=["sft"],
@@ -124,7 +124,7 @@ class ProgressOut(Answer):
     )
 
 
-class StageOut(Answer):
+class StageOut(ResponseBody):
     kind: StageKind = Field(description="Which stage.", examples=["sft"])
     state: JobState = Field(
         description="blocked (until the stage before it is done) → queued → running → succeeded, failed or cancelled.",
@@ -160,7 +160,7 @@ class StageOut(Answer):
         )
 
 
-class RunOut(Answer):
+class RunOut(ResponseBody):
     id: UUID = Field(description="The run's id.", examples=[_RUN])
     state: RunState = Field(
         description="queued → running → succeeded, failed or cancelled.", examples=["running"]
@@ -200,14 +200,14 @@ class RunOut(Answer):
         )
 
 
-class ModelStageOut(Answer):
+class ModelStageOut(ResponseBody):
     kind: StageKind = Field(description="Which stage.", examples=["rl"])
     sha256: str = Field(description="Of what it made: traces, or an adapter.", examples=["9f" * 32])
     metrics: dict[str, Any] = Field(description="Those of its end.", examples=[_METRICS])
     seconds: float = Field(description="How long it took.", examples=[212.4])
 
 
-class ModelOut(Answer):
+class ModelOut(ResponseBody):
     id: UUID = Field(description="The model version's id.", examples=[_MODEL])
     run_id: UUID = Field(description="The run that made it.", examples=[_RUN])
     schema_id: UUID = Field(description="The schema that it was trained for.", examples=[_SCHEMA])

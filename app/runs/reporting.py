@@ -22,7 +22,7 @@ class _Mark(NamedTuple):
     step: int
 
 
-class Reporter:
+class StageReporter:
     """max_seconds: after which the stage ends by itself. Called from one thread."""
 
     def __init__(self, to: Listener, kind: str, max_seconds: float | None):

@@ -7,11 +7,11 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.models.jobs import Job
-from app.models.runs import ModelVersion, Run, RunState
-from app.models.schemas import SchemaVersion
-from app.paging import PageRequest, Position
+from app.http.paging import PageRequest, Position
+from app.infra.db.scope import TenantScope
+from app.infra.tables.jobs import Job
+from app.infra.tables.runs import ModelVersion, Run, RunState
+from app.infra.tables.schemas import SchemaVersion
 
 
 class OfVersion(NamedTuple):

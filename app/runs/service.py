@@ -7,24 +7,24 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
+from app.audit import service as audit
+from app.audit.service import Act
 from app.datasets import service as datasets
-from app.db.base import utc_now
-from app.db.scope import TenantScope
 from app.errors import InvalidRequest, NotFound, Problem, existing
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
+from app.infra.tables.jobs import Job, JobEvent, JobState
+from app.infra.tables.runs import ModelVersion, Run, RunState
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.models.jobs import Job, JobEvent, JobState
-from app.models.runs import ModelVersion, Run, RunState
-from app.models.schemas import SchemaVersion
 from app.runs import failure, repository
 from app.runs.artifacts import StageResult
 from app.runs.kinds import ENDED, STAGES
-from app.runs.orders import DatasetNotEnough, Order
 from app.runs.repository import Model, OfVersion
+from app.runs.requests import DatasetNotEnough, RunRequest
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.storage import Storage
 from evaluation.contract.budget import ANSWER_TOKENS
 
 
@@ -38,7 +38,7 @@ class View(NamedTuple):
 
 
 async def create(
-    session: AsyncSession, storage: Storage, scope: TenantScope, actor_key_id: UUID, order: Order
+    session: AsyncSession, storage: Storage, scope: TenantScope, actor_key_id: UUID, order: RunRequest
 ) -> Run:
     """With the dataset frozen, and a job for each stage of which the first may begin.
 
@@ -74,7 +74,7 @@ async def create(
     return run
 
 
-async def _version(session: AsyncSession, scope: TenantScope, order: Order) -> SchemaVersion:
+async def _version(session: AsyncSession, scope: TenantScope, order: RunRequest) -> SchemaVersion:
     await schemas.get(session, scope, order.schema_id)
     if order.schema_version is not None:
         return await schemas.version(session, scope, order.schema_id, order.schema_version)

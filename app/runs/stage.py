@@ -11,29 +11,29 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from app.db.scope import TenantScope
 from app.errors import InputError
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage
 from app.runs import artifacts, checkpoints, output
 from app.runs.artifacts import StageResult
 from app.runs.folders import RunFolder, teachers_answers
 from app.runs.inputs import Inputs, check_lengths, checked
 from app.runs.output import Output
 from app.runs.supervisor import Result, read_result
-from app.serving.base import Base, codes_for, context_of, token_counter
+from app.serving.base import ModelBase, codes_for, context_of, token_counter
 from app.settings import Settings
-from app.storage import Storage
 from evaluation.contract.record import parse_jsonl
 from evaluation.contract.schema import CategorySchema
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
 
-class Snapshot(NamedTuple):
+class SnapshotFile(NamedTuple):
     key: str
     sha256: str
 
 
-class Work(NamedTuple):
+class StageWork(NamedTuple):
     """number: the stage's place in the run, from 1. earlier: what the stages before it have made, by kind."""
 
     run_id: UUID
@@ -42,9 +42,9 @@ class Work(NamedTuple):
     stage: Traces | Sft | Distill | Rl
     seed: int
     schema: CategorySchema
-    snapshot: Snapshot
+    snapshot: SnapshotFile
     earlier: Mapping[str, StageResult]
-    base: Base
+    base: ModelBase
     base_sha256: str
 
     @property
@@ -52,7 +52,7 @@ class Work(NamedTuple):
         return self.stage.kind
 
 
-class Desk(NamedTuple):
+class Workspace(NamedTuple):
     """workdir: of this attempt alone."""
 
     storage: Storage
@@ -61,7 +61,7 @@ class Desk(NamedTuple):
     workdir: Path
 
 
-class Prepared(NamedTuple):
+class PreparedStage(NamedTuple):
     """inputs_hash: of everything that the result follows from. notices: what the reader of the run should know."""
 
     manifest: StageManifest
@@ -74,36 +74,38 @@ class Prepared(NamedTuple):
         return self.manifest.out
 
 
-def prepare(desk: Desk, work: Work) -> Prepared:
+def prepare(workspace: Workspace, work: StageWork) -> PreparedStage:
     """Raises: InputError, Damaged, AdapterRefused, FileNotFoundError, NoSpace."""
     for made in work.earlier.values():
         if made.base_sha256 != work.base_sha256:
             raise InputError("the base model was changed while the run was under way; start a new run")
-    inputs = _inputs(desk, work)
+    inputs = _inputs(workspace, work)
     if work.kind == "traces":
         codes = codes_for(work.base.folder, work.schema)
-        room = context_of(work.base.folder, desk.settings)
+        room = context_of(work.base.folder, workspace.settings)
         check_lengths(inputs, codes.texts, token_counter(work.base.folder), room)
-    data = output.write_inputs(Output(desk.folder.root), inputs)
+    data = output.write_inputs(Output(workspace.folder.root), inputs)
     manifest = StageManifest(
         stage=work.stage,
         base=str(work.base.folder),
-        adapter=_adapter(desk, work),
+        adapter=_adapter(workspace, work),
         category_schema=work.schema,
         conversations=data / "train.jsonl",
         validation=output.validation_in(data, inputs, work.stage),
-        traces=_traces(desk, work),
-        answers=teachers_answers(desk.settings, work.scope.tenant_id) if work.kind == "traces" else None,
-        out=desk.folder.stage(work.number, work.kind),
+        traces=_traces(workspace, work),
+        answers=teachers_answers(workspace.settings, work.scope.tenant_id) if work.kind == "traces" else None,
+        out=workspace.folder.stage(work.number, work.kind),
         seed=work.seed,
     )
     path = output.prepare(manifest, [])
     notices = inputs.notices if work.kind == "traces" else ()
-    return Prepared(manifest, path, output.key_of(manifest.sha256, work.base_sha256), notices)
+    return PreparedStage(manifest, path, output.key_of(manifest.sha256, work.base_sha256), notices)
 
 
-def _inputs(desk: Desk, work: Work) -> Inputs:
-    path = artifacts.fetch_file(desk.storage, work.snapshot.key, work.snapshot.sha256, desk.folder.snapshot)
+def _inputs(workspace: Workspace, work: StageWork) -> Inputs:
+    path = artifacts.fetch_file(
+        workspace.storage, work.snapshot.key, work.snapshot.sha256, workspace.folder.snapshot
+    )
     parsed = parse_jsonl(path.read_bytes(), work.schema)
     if parsed.rejects:  # the snapshot was written by us, for this very schema version
         first = parsed.rejects[0]
@@ -111,75 +113,79 @@ def _inputs(desk: Desk, work: Work) -> Inputs:
     return checked(work.schema, parsed.conversations)
 
 
-def _adapter(desk: Desk, work: Work) -> Path | None:
+def _adapter(workspace: Workspace, work: StageWork) -> Path | None:
     """Each stage goes on with the adapter of the one before it."""
     before = GOES_ON_FROM.get(work.kind)
     if before is None:
         return None
     made = work.earlier[before]
     assert made.adapter_key is not None
-    return artifacts.fetch_adapter(desk.storage, made.adapter_key, made.sha256, desk.folder.adapters)
+    return artifacts.fetch_adapter(
+        workspace.storage, made.adapter_key, made.sha256, workspace.folder.adapters
+    )
 
 
-def _traces(desk: Desk, work: Work) -> Path | None:
+def _traces(workspace: Workspace, work: StageWork) -> Path | None:
     if work.kind not in READ_TRACES:
         return None
     made = work.earlier["traces"]
-    local = desk.folder.traces(made.sha256)
-    return artifacts.fetch_file(desk.storage, made.artifact_key, made.sha256, local)
+    local = workspace.folder.traces(made.sha256)
+    return artifacts.fetch_file(workspace.storage, made.artifact_key, made.sha256, local)
 
 
-def earlier_result(desk: Desk, work: Work, prepared: Prepared) -> StageResult | None:
+def earlier_result(workspace: Workspace, work: StageWork, prepared: PreparedStage) -> StageResult | None:
     """What an attempt before this one had finished: told of in the storage, or left in this machine's folder."""
-    told = artifacts.read_done(desk.storage, _done_key(work, prepared))
+    told = artifacts.read_done(workspace.storage, _done_key(work, prepared))
     if told is None and output.finished(prepared.manifest):
-        return put_away(desk, work, prepared)
+        return put_away(workspace, work, prepared)
     return told
 
 
-def start_over(prepared: Prepared) -> None:
+def start_over(prepared: PreparedStage) -> None:
     """What lies in the folder was made from something else, such as another base under the same name."""
     checkpoints.drop(prepared.out)
 
 
-def restore(desk: Desk, prepared: Prepared, kept: str | None) -> bool:
+def restore(workspace: Workspace, prepared: PreparedStage, kept: str | None) -> bool:
     """kept: key of the checkpoint in the storage. Whether it was newer than what lies here, and is now here."""
     here = checkpoints.newest(prepared.out, prepared.manifest.sha256)
     if kept is None or (here is not None and here.step >= checkpoints.step_of(kept)):
         return False
-    if not desk.storage.exists(kept):
+    if not workspace.storage.exists(kept):
         return False
-    checkpoints.restore(desk.storage, kept, prepared.out, desk.workdir)
+    checkpoints.restore(workspace.storage, kept, prepared.out, workspace.workdir)
     return True
 
 
-def keep_checkpoint(desk: Desk, work: Work, prepared: Prepared, last_step: int) -> str | None:
+def keep_checkpoint(
+    workspace: Workspace, work: StageWork, prepared: PreparedStage, last_step: int
+) -> str | None:
     """The key of a checkpoint that is newer than `last_step`, if there is one, and is now in the storage."""
     found = checkpoints.newest(prepared.out, prepared.manifest.sha256)
     if found is None or found.step <= last_step:
         return None
-    packed = checkpoints.pack(found, desk.workdir)
+    packed = checkpoints.pack(found, workspace.workdir)
     if packed is None:
         return None
     folder = artifacts.run_key(work.scope, work.run_id, "checkpoints")
     key = checkpoints.key_of(folder, work.kind, found.step)
-    desk.storage.put_file(packed, key)
+    workspace.storage.put_file(packed, key)
     packed.unlink()
     return key
 
 
-def put_away(desk: Desk, work: Work, prepared: Prepared) -> StageResult:
+def put_away(workspace: Workspace, work: StageWork, prepared: PreparedStage) -> StageResult:
     """Raises: AdapterRefused, NoSpace."""
     result = read_result(prepared.out)
     assert result is not None and result.succeeded
-    storage, scope = desk.storage, work.scope
+    storage, scope = workspace.storage, work.scope
     if work.kind == "traces":
         path = prepared.out / TRACES
         key, sha256 = artifacts.put_traces(storage, scope, work.run_id, path)
     else:
-        shutil.rmtree(desk.workdir / "frozen", ignore_errors=True)
-        rank = desk.settings.vllm_max_lora_rank
-        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / ADAPTER, desk.workdir, rank)
+        shutil.rmtree(workspace.workdir / "frozen", ignore_errors=True)
+        rank = workspace.settings.vllm_max_lora_rank
+        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / ADAPTER, workspace.workdir, rank)
     made = StageResult(
         kind=work.kind,
         artifact_key=key,
@@ -189,7 +195,7 @@ def put_away(desk: Desk, work: Work, prepared: Prepared) -> StageResult:
         seconds=float(result.body.get("wall_s") or 0.0),
         base_sha256=work.base_sha256,
     )
-    artifacts.note_done(storage, _done_key(work, prepared), made, desk.workdir)
+    artifacts.note_done(storage, _done_key(work, prepared), made, workspace.workdir)
     return made
 
 
@@ -198,5 +204,5 @@ def _metrics(result: Result) -> dict[str, object]:
     return {**(result.body.get("metrics") or {}), **counted}
 
 
-def _done_key(work: Work, prepared: Prepared) -> str:
+def _done_key(work: StageWork, prepared: PreparedStage) -> str:
     return artifacts.run_key(work.scope, work.run_id, "done", f"{work.kind}-{prepared.inputs_hash}.json")

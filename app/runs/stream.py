@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobEvent
+from app.infra.tables.runs import Run
 from app.jobs import service as jobs
 from app.jobs.service import EVENTS_AT_ONCE
-from app.models.jobs import JobEvent
-from app.models.runs import Run
 from app.runs import service
 from app.runs.kinds import ENDED
-from evaluation import event_stream
+from evaluation.inference import event_stream
 
 POLL_S = 1.0  # as often as a worker writes
 HEARTBEAT_S = (

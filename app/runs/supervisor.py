@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 import app
-from app.children import how_it_ended, log_tail, spawn, stop
-from app.errors import AppError, NoSpace, StageFailed
+from app.errors import AppError, NoSpace, StageProcessFailed
+from app.infra.processes import how_it_ended, log_tail, spawn, stop
 from app.settings import Settings
 from training.config import StageManifest
 from training.protocol import EVENTS, LOG, RESULT
@@ -95,7 +95,7 @@ def supervise(
     keep: Sequence[int] = (),
 ) -> Result:
     (out / RESULT).unlink(missing_ok=True)
-    events = Events(out / EVENTS)
+    events = EventReader(out / EVENTS)
     child = spawn(argv, out / LOG, environment(), keep)
     try:
         while child.poll() is None:
@@ -120,7 +120,7 @@ def read_result(out: Path) -> Result | None:
         return None
 
 
-class Events:
+class EventReader:
     """Lines added to an events file since the last look; a line still being written is left for the next look."""
 
     def __init__(self, path: Path):
@@ -154,7 +154,7 @@ def environment() -> dict[str, str]:
 def _judged(result: Result | None, returncode: int, out: Path) -> Result:
     if result is None:
         ending = how_it_ended(returncode)
-        raise StageFailed(
+        raise StageProcessFailed(
             f"stage {out.name} died without a result ({ending}); its log: {out / LOG}", log_tail(out / LOG)
         )
     if result.succeeded and returncode == 0:
@@ -162,6 +162,6 @@ def _judged(result: Result | None, returncode: int, out: Path) -> Result:
     if result.code == "disk_full":
         raise NoSpace(f"stage {out.name}: the disk is full; free some space and run the same command again")
     reason = result.message or result.code or how_it_ended(returncode)
-    raise StageFailed(
+    raise StageProcessFailed(
         f"stage {out.name} failed ({result.code or 'no code'}): {reason}", [f"its log: {out / LOG}"]
     )

@@ -11,21 +11,21 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.errors import AppError, Unavailable
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import Job
 from app.jobs import service as jobs
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.jobs.lease import LeaseLost
-from app.models.jobs import Job
 from app.runs import checkpoints, failure, folders, logs, repository, service, stage
 from app.runs.artifacts import StageResult
 from app.runs.kinds import ENDED, STAGES
 from app.runs.presets import Plan
-from app.runs.reporting import Reporter
-from app.runs.stage import Desk, Prepared, Snapshot, Work
+from app.runs.reporting import StageReporter
+from app.runs.stage import PreparedStage, SnapshotFile, StageWork, Workspace
 from app.runs.supervisor import read_result, run_stage
 from app.schemas import service as schemas
 from app.serving.base import digest, find_base
@@ -37,14 +37,14 @@ MIRROR_S = 10.0  # how often log and checkpoint are looked at
 
 class _Task(NamedTuple):
     context: JobContext
-    desk: Desk
-    work: Work
+    workspace: Workspace
+    work: StageWork
 
     @property
     def known(self) -> tuple[Path, ...]:
         """Places of this machine that an error may name."""
         settings = self.context.settings
-        return (self.desk.folder.root, self.desk.workdir, settings.home, self.work.base.folder)
+        return (self.workspace.folder.root, self.workspace.workdir, settings.home, self.work.base.folder)
 
 
 async def train(context: JobContext) -> JobOutcome:
@@ -52,24 +52,24 @@ async def train(context: JobContext) -> JobOutcome:
     await _forget_ended(context)
     assert context.job.run_id is not None
     folder = folders.folder_of(context.settings, context.job.run_id)
-    desk = Desk(context.storage, context.settings, folder, context.workdir)
+    workspace = Workspace(context.storage, context.settings, folder, context.workdir)
     out = folder.stage(context.job.seq, context.job.kind.value)
     try:
-        return await _train(context, desk)
+        return await _train(context, workspace)
     except Unavailable:
         raise  # costs no attempt
     except AppError as error:
-        known = (folder.root, desk.workdir, context.settings.home)
+        known = (folder.root, workspace.workdir, context.settings.home)
         raise failure.told(error, read_result(out), known) from error
 
 
-async def _train(context: JobContext, desk: Desk) -> JobOutcome:
+async def _train(context: JobContext, workspace: Workspace) -> JobOutcome:
     context.progress(0, None, "starting")
     work = await _begin(context)
-    task = _Task(context, desk, work)
+    task = _Task(context, workspace, work)
     wait_s = context.settings.job_lease_s
-    with await context.in_thread(folders.lock, desk.folder, wait_s, context.cancelled) as lock:
-        prepared = await context.in_thread(stage.prepare, desk, work)
+    with await context.in_thread(folders.lock, workspace.folder, wait_s, context.cancelled) as lock:
+        prepared = await context.in_thread(stage.prepare, workspace, work)
         for notice in prepared.notices:
             context.event({"event": "progress", "stage": work.kind, "message": notice})
         async with context.transaction() as session:
@@ -80,11 +80,11 @@ async def _train(context: JobContext, desk: Desk) -> JobOutcome:
             context.event({"event": "progress", "stage": work.kind, "message": message})
         else:
             await _run(task, prepared, lock.fileno())
-            made = await context.in_thread(stage.put_away, desk, work, prepared)
+            made = await context.in_thread(stage.put_away, workspace, work, prepared)
     return await _outcome(task, made)
 
 
-async def _begin(context: JobContext) -> Work:
+async def _begin(context: JobContext) -> StageWork:
     run_id, kind = context.job.run_id, context.job.kind.value
     assert run_id is not None
     async with context.transaction() as session:
@@ -92,29 +92,29 @@ async def _begin(context: JobContext) -> Work:
     run = begun.run
     base = await context.in_thread(find_base, run.base)
     [settings] = [one for one in Plan.model_validate(run.settings).stages if one.kind == kind]
-    return Work(
+    return StageWork(
         run_id=run_id,
         scope=context.scope,
         number=context.job.seq,
         stage=settings,
         seed=run.seed,
         schema=schemas.content_of(begun.version),
-        snapshot=Snapshot(run.snapshot_key, run.snapshot_sha256),
+        snapshot=SnapshotFile(run.snapshot_key, run.snapshot_sha256),
         earlier=begun.earlier,
         base=base,
         base_sha256=await context.in_thread(digest, base),
     )
 
 
-async def _earlier_result(task: _Task, prepared: Prepared) -> StageResult | None:
+async def _earlier_result(task: _Task, prepared: PreparedStage) -> StageResult | None:
     """An attempt before this one may have done all of it, and been cut off before it could say so."""
     context = task.context
     if context.job.inputs_hash != prepared.inputs_hash:
         await context.in_thread(stage.start_over, prepared)
         return None
-    made = await context.in_thread(stage.earlier_result, task.desk, task.work, prepared)
+    made = await context.in_thread(stage.earlier_result, task.workspace, task.work, prepared)
     if made is None and await context.in_thread(
-        stage.restore, task.desk, prepared, context.job.checkpoint_uri
+        stage.restore, task.workspace, prepared, context.job.checkpoint_uri
     ):
         log.info("checkpoint_restored", key=context.job.checkpoint_uri)
     return made
@@ -123,10 +123,10 @@ async def _earlier_result(task: _Task, prepared: Prepared) -> StageResult | None
 # ------------------------------------------------------------------------------------------------- the child process
 
 
-async def _run(task: _Task, prepared: Prepared, lock: int) -> None:
+async def _run(task: _Task, prepared: PreparedStage, lock: int) -> None:
     """lock: the descriptor of the folder's lock, which the child holds as long as it lives."""
     context, printed = task.context, prepared.out / LOG
-    reporter = Reporter(context, task.work.kind, task.work.stage.max_seconds)
+    reporter = StageReporter(context, task.work.kind, task.work.stage.max_seconds)
     offset = printed.stat().st_size if printed.is_file() else 0
     copy_log = partial(logs.copy, printed, offset, context.log, task.known)
     try:
@@ -147,7 +147,9 @@ async def _run(task: _Task, prepared: Prepared, lock: int) -> None:
 
 
 @asynccontextmanager
-async def _mirrored(task: _Task, prepared: Prepared, copy_log: Callable[[], bool]) -> AsyncIterator[None]:
+async def _mirrored(
+    task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool]
+) -> AsyncIterator[None]:
     mirroring = asyncio.create_task(_mirror(task, prepared, copy_log))
     try:
         yield
@@ -156,7 +158,7 @@ async def _mirrored(task: _Task, prepared: Prepared, copy_log: Callable[[], bool
         await asyncio.wait([mirroring])
 
 
-async def _mirror(task: _Task, prepared: Prepared, copy_log: Callable[[], bool]) -> None:
+async def _mirror(task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool]) -> None:
     """Log and checkpoints into the storage while the stage runs. No trouble with that is a reason to stop it."""
     kept = task.context.job.checkpoint_uri
     while True:
@@ -175,11 +177,11 @@ def _put_log(context: JobContext) -> None:
     context.storage.put_file(context.log, log_key(context.ticket))
 
 
-async def _keep_checkpoint(task: _Task, prepared: Prepared, kept: str | None) -> str | None:
+async def _keep_checkpoint(task: _Task, prepared: PreparedStage, kept: str | None) -> str | None:
     """Stored before it is named, and named before the one before it goes. Raises: LeaseLost."""
     context = task.context
     last = -1 if kept is None else checkpoints.step_of(kept)
-    key = await context.in_thread(stage.keep_checkpoint, task.desk, task.work, prepared, last)
+    key = await context.in_thread(stage.keep_checkpoint, task.workspace, task.work, prepared, last)
     if key is None:
         return kept
     await context.save_checkpoint(key)

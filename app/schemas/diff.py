@@ -10,21 +10,21 @@ from typing import NamedTuple
 from evaluation.contract.schema import Category, CategorySchema
 
 
-class Text(NamedTuple):
+class TextChange(NamedTuple):
     old: str
     new: str
 
 
 class Renamed(NamedTuple):
-    key: Text
-    name: Text
+    key: TextChange
+    name: TextChange
 
 
 class Changed(NamedTuple):
     """Of a category that both versions have; key is the newer one. definition: None where it is the same."""
 
     key: str
-    definition: Text | None
+    definition: TextChange | None
     includes_added: tuple[str, ...]
     includes_removed: tuple[str, ...]
     excludes_added: tuple[str, ...]
@@ -34,7 +34,7 @@ class Changed(NamedTuple):
 class Difference(NamedTuple):
     """name, none_of_these: None where they are the same. reordered: of the categories that both versions have."""
 
-    name: Text | None
+    name: TextChange | None
     none_of_these: bool | None
     added: list[Category]
     removed: list[Category]
@@ -52,7 +52,7 @@ def compare(old: CategorySchema, new: CategorySchema) -> Difference:
         added=[category for category in new.categories if category.key not in kept_new],
         removed=[category for category in old.categories if category.key not in kept_old],
         renamed=[
-            Renamed(Text(was.key, now.key), Text(was.name, now.name))
+            Renamed(TextChange(was.key, now.key), TextChange(was.name, now.name))
             for was, now in pairs
             if (was.key, was.name) != (now.key, now.name)
         ],
@@ -93,8 +93,8 @@ def _without(texts: Iterable[str], others: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text for text in texts if text not in others)
 
 
-def _text(old: str, new: str) -> Text | None:
-    return None if old == new else Text(old, new)
+def _text(old: str, new: str) -> TextChange | None:
+    return None if old == new else TextChange(old, new)
 
 
 # ------------------------------------------------------------------------------------------------------ as text

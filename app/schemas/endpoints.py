@@ -5,8 +5,6 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from app.auth.dependencies import AnyTenant, Caller, tenant_scope
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.db.session import Session
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -16,11 +14,13 @@ from app.errors import (
     RequestInFlight,
     Stale,
 )
-from app.idempotency import Once, once
-from app.models.schemas import Schema
-from app.paging import Page, Paging, Position
-from app.preconditions import OptionalIfMatch, RequiredIfMatch, etag
-from app.problems import responses
+from app.http.idempotency.reservation import Once, once
+from app.http.paging import Page, Paging, Position
+from app.http.preconditions import OptionalIfMatch, RequiredIfMatch, etag
+from app.http.problems import responses
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session
+from app.infra.tables.schemas import Schema
 from app.schemas import diff, repository, service
 from app.schemas.payloads import (
     MAX_NUMBER,

@@ -4,9 +4,9 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, JsonValue, RootModel, model_validator
 
-from app.models.schemas import Schema, SchemaVersion
-from app.payload import Answer, Name, Payload, unstorable
-from app.problems import ProblemEntry
+from app.http.payload import Name, RequestBody, ResponseBody, unstorable
+from app.http.problems import ProblemEntry
+from app.infra.tables.schemas import Schema, SchemaVersion
 from app.schemas import diff, drafts
 from app.schemas.diff import Difference
 
@@ -37,14 +37,14 @@ class DraftIn(RootModel[dict[str, Any]]):
         return self
 
 
-class SchemaIn(Payload):
+class SchemaIn(RequestBody):
     name: Name = Field(description=_NAME, examples=["order questions"])
     draft: DraftIn = Field(
         DraftIn({"categories": []}), description="The first draft, complete or not.", examples=[_CONTENT]
     )
 
 
-class SchemaOut(Answer):
+class SchemaOut(ResponseBody):
     id: UUID = Field(description="The schema's id.", examples=[_ID])
     name: str = Field(description=_NAME, examples=["order questions"])
     draft_revision: int = Field(description="Counts the edits of the draft; its ETag.", examples=[3])
@@ -74,7 +74,7 @@ class SchemaOut(Answer):
         )
 
 
-class DraftOut(Answer):
+class DraftOut(ResponseBody):
     schema_id: UUID = Field(description="The schema that this is the draft of.", examples=[_ID])
     content: dict[str, Any] = Field(description="The draft as it was given.", examples=[_CONTENT])
     revision: int = Field(description="Counts its edits; also the ETag.", examples=[3])
@@ -95,7 +95,7 @@ class DraftOut(Answer):
         )
 
 
-class CategoryOut(Answer):
+class CategoryOut(ResponseBody):
     key: str = Field(description="Names it for programs.", examples=["refund"])
     name: str = Field(description="Names it for people, and in the prompt.", examples=["Refund"])
     definition: str = Field(
@@ -105,13 +105,13 @@ class CategoryOut(Answer):
     excludes: list[str] = Field(description="What does not.", examples=[_CATEGORY["excludes"]])
 
 
-class ContentOut(Answer):
+class ContentOut(ResponseBody):
     name: str = Field(description="The schema's name at that time.", examples=["order questions"])
     none_of_these: bool = Field(description="Whether that is an answer too.", examples=[True])
     categories: list[CategoryOut] = Field(description="In the order of the prompt.")
 
 
-class VersionOut(Answer):
+class VersionOut(ResponseBody):
     id: UUID = Field(
         description="The version's id, which runs, gates and deployments name.",
         examples=["f0b5d6c4-9d2f-49a4-9d39-6a0d55f0a7aa"],
@@ -133,23 +133,23 @@ class VersionOut(Answer):
         return cls.model_validate(row)
 
 
-class RestoreIn(Payload):
+class RestoreIn(RequestBody):
     number: int = Field(
         description="The version whose content becomes the draft.", examples=[1], ge=1, le=MAX_NUMBER
     )
 
 
-class TextOut(Answer):
+class TextOut(ResponseBody):
     old: str = Field(description="As it was.", examples=["Refund"])
     new: str = Field(description="As it is.", examples=["Money back"])
 
 
-class RenamedOut(Answer):
+class RenamedOut(ResponseBody):
     key: TextOut = Field(description="The category's key before and after; often the same.")
     name: TextOut = Field(description="The category's name before and after.")
 
 
-class ChangedOut(Answer):
+class ChangedOut(ResponseBody):
     key: str = Field(description="The category.", examples=["refund"])
     definition: TextOut | None = Field(description="Before and after; null where it is the same.")
     includes_added: list[str] = Field(description="New includes.", examples=[["a charge made twice"]])
@@ -158,7 +158,7 @@ class ChangedOut(Answer):
     excludes_removed: list[str] = Field(description="Excludes that are gone.", examples=[[]])
 
 
-class DiffOut(Answer):
+class DiffOut(ResponseBody):
     from_version: int = Field(description="The version compared with.", examples=[1])
     to_version: int = Field(description="The version compared.", examples=[2])
     name: TextOut | None = Field(description="The schema's name before and after; null where it is the same.")

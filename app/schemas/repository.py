@@ -7,9 +7,9 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.db.scope import TenantScope
-from app.models.schemas import Republication, Schema, SchemaVersion
-from app.paging import PageRequest
+from app.http.paging import PageRequest
+from app.infra.db.scope import TenantScope
+from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 
 
 class Current(NamedTuple):

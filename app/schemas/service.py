@@ -7,13 +7,13 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
-from app.db.base import utc_now
-from app.db.scope import TenantScope
+from app.audit import service as audit
+from app.audit.service import Act
 from app.errors import InvalidRequest, NameTaken, NotFound, existing
-from app.models.schemas import Republication, Schema, SchemaVersion
-from app.preconditions import IfMatch
+from app.http.preconditions import IfMatch
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 from app.schemas import drafts, repository
 from evaluation.contract.schema import CategorySchema
 

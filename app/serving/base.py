@@ -16,7 +16,7 @@ from app.settings import Settings, load_settings
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
-from evaluation.tokenizer_files import Codes, check_template, load_codes
+from evaluation.inference.tokenizer_files import Codes, check_template, load_codes
 from training.base import package
 
 SHIPPED: Final = package.NAME
@@ -24,12 +24,14 @@ STARTER: Final = "starter"  # tiny, and of use in tests alone
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")  # by family
 
 
-class Base(NamedTuple):
+class ModelBase(NamedTuple):
     name: str
     folder: Path
 
 
-def find_base(name: str, home: Path | None = None, told: Callable[[str], None] = lambda _line: None) -> Base:
+def find_base(
+    name: str, home: Path | None = None, told: Callable[[str], None] = lambda _line: None
+) -> ModelBase:
     """The base that ships, `starter`, a folder, or a Hugging Face name (downloaded where that is allowed).
 
     home: below which the base that ships is kept; the environment's where it is not said. told: what is being done,
@@ -37,17 +39,19 @@ def find_base(name: str, home: Path | None = None, told: Callable[[str], None] =
     """
     if name == SHIPPED:
         built = shipped_base.folder(home or load_settings().home, told)
-        return Base(name, _complete(built, "delete that folder and try again"))
+        return ModelBase(name, _complete(built, "delete that folder and try again"))
     if name == STARTER:
-        return Base(name, _complete(_starter_folder(), "reinstall the project or train it: training/starter"))
+        return ModelBase(
+            name, _complete(_starter_folder(), "reinstall the project or train it: training/starter")
+        )
     if Path(name).is_dir():
         folder = _complete(Path(name).resolve(), "name the folder that holds the model")
-        return Base(str(folder), folder)
+        return ModelBase(str(folder), folder)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(
             f"there is no base model {name!r}: neither `{SHIPPED}`, nor a folder, nor owner/name"
         )
-    return Base(
+    return ModelBase(
         name, _complete(_from_hub(name), "choose a model with safetensors weights and a tokenizer.json")
     )
 
@@ -95,7 +99,7 @@ def token_counter(folder: Path) -> Callable[[list[str]], list[int]]:
     return count
 
 
-def digest(base: Base) -> str:
+def digest(base: ModelBase) -> str:
     """Changes whenever the model does. Of the base that ships it is the same on every machine."""
     known = package.identity_of(base.folder)
     if known is not None:

@@ -19,7 +19,7 @@ from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
+from evaluation.inference.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ _WATCH_EVERY_S = 2.0
 _MISSES = 3
 
 
-class Asking(NamedTuple):
+class AskedModel(NamedTuple):
     """Which model is asked, and how. adapter: its name at the server."""
 
     adapter: str
@@ -50,7 +50,7 @@ class Replicas:
 
     async def predict(
         self,
-        asked: Asking,
+        asked: AskedModel,
         schema: CategorySchema,
         conversation: Conversation,
         sending: Sending = ONCE_MORE,

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from app.children import how_it_ended, log_tail, spawn, stop
 from app.errors import AdapterRefused, InputError, ServingError
+from app.infra.processes import how_it_ended, log_tail, spawn, stop
 from app.serving import adapters, processor
 from app.serving.base import context_of
 from app.settings import Settings
@@ -36,7 +36,7 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _LIMITS = httpx.Limits(max_connections=512, max_keepalive_connections=128)
 
 
-class Endpoint(NamedTuple):
+class VllmEndpoint(NamedTuple):
     """Where a vLLM answers. socket: path of its Unix socket, or None where base_url is reachable as it is."""
 
     base_url: str
@@ -62,18 +62,18 @@ class Endpoint(NamedTuple):
         return f"unix://{self.socket}" if self.socket else self.base_url
 
 
-def endpoint_at(url: str) -> Endpoint:
+def endpoint_at(url: str) -> VllmEndpoint:
     """url: http://host:port or unix:///path/of/vllm.sock. Raises: InputError."""
     parsed = httpx.URL(url)
     if parsed.scheme == "unix" and not parsed.host and len(parsed.path) > 1:
-        return Endpoint("http://vllm", Path(url.removeprefix("unix://")))
+        return VllmEndpoint("http://vllm", Path(url.removeprefix("unix://")))
     if parsed.scheme in ("http", "https") and parsed.host:
-        return Endpoint(url.rstrip("/").removesuffix("/v1"))
+        return VllmEndpoint(url.rstrip("/").removesuffix("/v1"))
     raise InputError(f"{url!r} names no model server; write http://host:port or unix:///path/of/vllm.sock")
 
 
-class Vllm(NamedTuple):
-    endpoint: Endpoint
+class VllmProcess(NamedTuple):
+    endpoint: VllmEndpoint
     child: subprocess.Popen[bytes]
     log: Path
     settings: Settings
@@ -111,7 +111,9 @@ class Vllm(NamedTuple):
 
 
 @contextmanager
-def serving(model: Path, log: Path, settings: Settings, waiting: Callable[[float], None]) -> Iterator[Vllm]:
+def serving(
+    model: Path, log: Path, settings: Settings, waiting: Callable[[float], None]
+) -> Iterator[VllmProcess]:
     """A vLLM that answers for `model` under the name `base`; stopped at the end, whatever happens.
 
     waiting: called with the seconds passed while vLLM starts.
@@ -124,14 +126,14 @@ def serving(model: Path, log: Path, settings: Settings, waiting: Callable[[float
         log.write_bytes(b"")
         child = spawn(command(model, endpoint, settings), log, environment(settings))
         _wait_until_healthy(child, endpoint, log, settings, waiting)
-        yield Vllm(endpoint, child, log, settings)
+        yield VllmProcess(endpoint, child, log, settings)
     finally:
         if child is not None:
             stop(child, settings.vllm_stop_timeout_s)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def while_alive(vllm: Vllm, work: Coroutine[Any, Any, T]) -> T:
+async def while_alive(vllm: VllmProcess, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`; ServingError at once where vLLM dies under it, instead of a retry for each question."""
     task = asyncio.ensure_future(work)
     try:
@@ -148,7 +150,7 @@ async def while_alive(vllm: Vllm, work: Coroutine[Any, Any, T]) -> T:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def command(model: Path, endpoint: Endpoint, settings: Settings) -> list[str]:
+def command(model: Path, endpoint: VllmEndpoint, settings: Settings) -> list[str]:
     """`python -m …api_server` and not `vllm serve`: the CPU package installs no such command."""
     where = ["--uds", str(endpoint.socket)] if endpoint.socket else _host_and_port(endpoint)
     rank = next((r for r in _LORA_RANKS if r >= settings.vllm_max_lora_rank), _LORA_RANKS[-1])
@@ -221,7 +223,7 @@ def dtype(settings: Settings) -> str:
     return "bfloat16" if processor.has_bf16() else "float32"
 
 
-def endpoint_in(folder: Path, settings: Settings) -> Endpoint:
+def endpoint_in(folder: Path, settings: Settings) -> VllmEndpoint:
     """Where a vLLM of our own is to listen. folder: for its socket, nobody else's. Raises: ServingError."""
     if settings.vllm_port is None:
         path = folder / "vllm.sock"
@@ -229,7 +231,7 @@ def endpoint_in(folder: Path, settings: Settings) -> Endpoint:
             raise ServingError(
                 f"the path {path} is too long for a Unix socket; set STEERWISE_SOCKET_DIR to a shorter one"
             )
-        return Endpoint("http://vllm", path)
+        return VllmEndpoint("http://vllm", path)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -239,17 +241,17 @@ def endpoint_in(folder: Path, settings: Settings) -> Endpoint:
                 f"port {settings.vllm_port} cannot be used ({error.strerror}); set STEERWISE_VLLM_PORT to a free one, "
                 "or to nothing for a Unix socket"
             ) from None
-    return Endpoint(f"http://127.0.0.1:{settings.vllm_port}")
+    return VllmEndpoint(f"http://127.0.0.1:{settings.vllm_port}")
 
 
-def _host_and_port(endpoint: Endpoint) -> list[str]:
+def _host_and_port(endpoint: VllmEndpoint) -> list[str]:
     url = httpx.URL(endpoint.base_url)
     return ["--host", url.host, "--port", str(url.port)]
 
 
 def _wait_until_healthy(
     child: subprocess.Popen[bytes],
-    endpoint: Endpoint,
+    endpoint: VllmEndpoint,
     log: Path,
     settings: Settings,
     waiting: Callable[[float], None],
@@ -268,7 +270,7 @@ def _wait_until_healthy(
     raise ServingError(timeout, log_tail(log))
 
 
-def _healthy(endpoint: Endpoint) -> bool:
+def _healthy(endpoint: VllmEndpoint) -> bool:
     if endpoint.socket is not None and not endpoint.socket.exists():
         return False
     try:

@@ -26,22 +26,22 @@ from pydantic import BaseModel
 from rich.table import Table
 from scipy.stats import t as student
 
-from app.children import how_it_ended, log_tail, spawn, stop
-from app.db import migrate
-from app.db.engine import open_database
+from app.cli.console import Progress
 from app.errors import ServingError
-from app.pipeline.console import Progress
-from app.serve import recipes
-from app.serve.redis import embedded_redis
+from app.infra.db import migrate
+from app.infra.db.engine import open_database
+from app.infra.processes import how_it_ended, log_tail, spawn, stop
+from app.local import recipes
+from app.local.redis import embedded_redis
 from app.serving.adapters import Adapter
-from app.serving.base import STARTER, Base, codes_for, find_base
+from app.serving.base import STARTER, ModelBase, codes_for, find_base
 from app.serving.replicas import opened
-from app.serving.vllm import Endpoint, serving, while_alive
+from app.serving.vllm import VllmEndpoint, serving, while_alive
 from app.settings import Settings
 from app.studies.untrained import Installation, install, write_adapter
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import ROUTE, Sending, VllmPredictor
+from evaluation.inference.predictor import ROUTE, Sending, VllmPredictor
 from training.starter.world import demo_tenant
 
 LAPS = {1: 8, 8: 32, 32: 96}  # by concurrency, how many requests take about ten seconds on two cores
@@ -76,13 +76,13 @@ class ApiSpeed(BaseModel):
     processors: int
 
 
-class Way(NamedTuple):
+class RequestRoute(NamedTuple):
     client: httpx.AsyncClient
     path: str
     bodies: Sequence[bytes]
 
 
-class Lap(NamedTuple):
+class ApiLap(NamedTuple):
     """seconds: of all together. each: of one request, in seconds."""
 
     seconds: float
@@ -90,9 +90,9 @@ class Lap(NamedTuple):
     forced: int
 
 
-class Place(NamedTuple):
+class ApiBench(NamedTuple):
     settings: Settings
-    base: Base
+    base: ModelBase
     adapter: Adapter
     schema: CategorySchema
     conversations: Sequence[Conversation]
@@ -115,7 +115,9 @@ def measure(rounds: int, settings: Settings, progress: Progress) -> ApiSpeed:
         migrate.upgrade(here.database_url)
         tenant = demo_tenant(0)
         asked = [c for c in tenant.conversations if c.split is Split.test]
-        place = Place(here, base, write_adapter(base, RANK, home / "adapters"), tenant.category_schema, asked)
+        place = ApiBench(
+            here, base, write_adapter(base, RANK, home / "adapters"), tenant.category_schema, asked
+        )
         waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
         with (
             embedded_redis(home / "redis", here) as redis,
@@ -147,7 +149,7 @@ def table(speed: ApiSpeed) -> Table:
     return shown
 
 
-async def _prepare(place: Place) -> Installation:
+async def _prepare(place: ApiBench) -> Installation:
     database = open_database(place.settings.database_url)
     try:
         async with opened(place.settings) as replicas:
@@ -158,7 +160,7 @@ async def _prepare(place: Place) -> Installation:
 
 
 async def _compare(
-    place: Place, endpoint: Endpoint, installed: Installation, rounds: int, progress: Progress
+    place: ApiBench, endpoint: VllmEndpoint, installed: Installation, rounds: int, progress: Progress
 ) -> ApiSpeed:
     headers = {"Authorization": f"Bearer {installed.api_key}"}
     url = recipes.url_here(place.settings)
@@ -168,11 +170,15 @@ async def _compare(
     ):
         codes = codes_for(place.base.folder, place.schema)
         asking = VllmPredictor(to_vllm, place.adapter.sha256, codes, sending=Sending(cache_salt="direct"))
-        direct = Way(to_vllm, ROUTE, [_json(asking.request(place.schema, c)) for c in place.conversations])
-        api = Way(to_api, "/v1/classify", [_json(_question(installed, c)) for c in place.conversations])
-        for way in (direct, api):
-            await _lap(way, max(LAPS), max(LAPS))  # prefixes cached, connections open
-        laps: dict[int, list[tuple[Lap, Lap]]] = {at_once: [] for at_once in LAPS}
+        direct = RequestRoute(
+            to_vllm, ROUTE, [_json(asking.request(place.schema, c)) for c in place.conversations]
+        )
+        api = RequestRoute(
+            to_api, "/v1/classify", [_json(_question(installed, c)) for c in place.conversations]
+        )
+        for arm in (direct, api):
+            await _lap(arm, max(LAPS), max(LAPS))  # prefixes cached, connections open
+        laps: dict[int, list[tuple[ApiLap, ApiLap]]] = {at_once: [] for at_once in LAPS}
         for number in range(rounds):
             for at_once, requests in LAPS.items():
                 laps[at_once].append(await _both(api, direct, requests, at_once, number))
@@ -181,7 +187,9 @@ async def _compare(
     return _speed(laps)
 
 
-async def _both(api: Way, direct: Way, requests: int, at_once: int, number: int) -> tuple[Lap, Lap]:
+async def _both(
+    api: RequestRoute, direct: RequestRoute, requests: int, at_once: int, number: int
+) -> tuple[ApiLap, ApiLap]:
     """The one that begins changes from round to round."""
     if number % 2:
         first = await _lap(api, requests, at_once)
@@ -190,7 +198,7 @@ async def _both(api: Way, direct: Way, requests: int, at_once: int, number: int)
     return await _lap(api, requests, at_once), second
 
 
-async def _lap(way: Way, requests: int, at_once: int) -> Lap:
+async def _lap(arm: RequestRoute, requests: int, at_once: int) -> ApiLap:
     numbers = iter(range(requests))
     each: list[float] = []
     forced = 0
@@ -199,20 +207,20 @@ async def _lap(way: Way, requests: int, at_once: int) -> Lap:
         nonlocal forced
         for number in numbers:
             start = time.perf_counter()
-            body = way.bodies[number % len(way.bodies)]
+            body = arm.bodies[number % len(arm.bodies)]
             headers = {"Content-Type": "application/json"}
-            response = await way.client.post(way.path, content=body, headers=headers)
+            response = await arm.client.post(arm.path, content=body, headers=headers)
             if response.status_code != 200:
-                raise ServingError(f"{way.path} answered {response.status_code}", [response.text[:500]])
+                raise ServingError(f"{arm.path} answered {response.status_code}", [response.text[:500]])
             forced += bool(response.json().get("forced_read"))
             each.append(time.perf_counter() - start)
 
     start = time.perf_counter()
     await asyncio.gather(*(go_on() for _ in range(at_once)))
-    return Lap(time.perf_counter() - start, each, forced)
+    return ApiLap(time.perf_counter() - start, each, forced)
 
 
-def _speed(laps: dict[int, list[tuple[Lap, Lap]]]) -> ApiSpeed:
+def _speed(laps: dict[int, list[tuple[ApiLap, ApiLap]]]) -> ApiSpeed:
     def rate(side: int, at_once: int) -> float:
         mine = [pair[side] for pair in laps[at_once]]
         return sum(len(lap.each) for lap in mine) / sum(lap.seconds for lap in mine)
@@ -264,7 +272,7 @@ def _api(settings: Settings) -> Iterator[None]:
     }
     environment = recipes.environment(settings) | {f"STEERWISE_{k}": v for k, v in changed.items()}
     log = settings.home / "api.log"
-    child = spawn([sys.executable, "-m", "app.cli", "api"], log, environment)
+    child = spawn([sys.executable, "-m", "app.cli.program", "api"], log, environment)
     try:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _ready(recipes.url_here(settings)):

@@ -13,29 +13,29 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from app.pipeline.console import Progress
-from app.serving.base import Base
-from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.cli.console import Progress
+from app.serving.base import ModelBase
+from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
-from app.studies.base_items import TENANT, Item, Paper
+from app.studies.base_items import TENANT, BaseItems, Item
 from evaluation.contract.mode import Mode
 from evaluation.contract.render import render
-from evaluation.measures import Measure, rate
-from evaluation.predictor import Codes, Prediction, VllmPredictor, load_codes
+from evaluation.inference.predictor import Codes, Prediction, VllmPredictor, load_codes
+from evaluation.metrics.measures import Measure, rate
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 Measured = dict[str, dict[str, Measure]]  # by mode, by what was asked
 MODES = (Mode.reasoned, Mode.fast)
 
 
-class Asked(NamedTuple):
+class AnswerRead(NamedTuple):
     """given: the answer; readable: whether the model itself wrote a code of the schema."""
 
     given: str | None
     readable: bool
 
 
-def measure(asked: Paper, base: Base, settings: Settings, progress: Progress) -> Measured:
+def measure(asked: BaseItems, base: ModelBase, settings: Settings, progress: Progress) -> Measured:
     codes = load_codes(base.folder, max(len(item.schema.answers) for item in asked.items))
     with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
         log = Path(folder) / "vllm.log"
@@ -75,7 +75,7 @@ def _cell(one: Measure) -> str:
 
 
 async def _all(
-    asked: Paper, codes: Codes, endpoint: Endpoint, settings: Settings, progress: Progress
+    asked: BaseItems, codes: Codes, endpoint: VllmEndpoint, settings: Settings, progress: Progress
 ) -> Measured:
     measured: Measured = {}
     async with endpoint.async_client() as client:
@@ -90,19 +90,19 @@ async def _all(
 
 async def _answers(
     predictor: VllmPredictor, items: list[Item], concurrency: int, told: "partial[None]"
-) -> list[Asked]:
+) -> list[AnswerRead]:
     """In the order of the items; in that order too they are asked, so that a schema's prompt is read once."""
     places = asyncio.Semaphore(concurrency)
     answered = 0
 
-    async def one(item: Item) -> Asked:
+    async def one(item: Item) -> AnswerRead:
         nonlocal answered
         async with places:
             found = await _predicted(predictor, item)
         answered += 1
         told(done=answered)
         readable = found.failure is None and not found.forced_read
-        return Asked(found.category if found.failure is None else "", readable)
+        return AnswerRead(found.category if found.failure is None else "", readable)
 
     return await asyncio.gather(*(one(item) for item in items))
 
@@ -116,7 +116,7 @@ async def _predicted(predictor: VllmPredictor, item: Item) -> Prediction:
     return await predictor.answer(prompt._replace(messages=hinted), item.schema, item.conversation)
 
 
-def _measures(asked: Paper, answers: list[Asked]) -> dict[str, Measure]:
+def _measures(asked: BaseItems, answers: list[AnswerRead]) -> dict[str, Measure]:
     right: dict[str, list[bool]] = defaultdict(list)
     for item, answer in zip(asked.items, answers, strict=True):
         for part in item.parts:

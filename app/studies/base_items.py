@@ -13,7 +13,7 @@ from evaluation.contract.schema import Category, CategorySchema, parse_schema
 from training.base import businesses
 from training.starter import corpus as utterances
 from training.starter.intents import INTENTS
-from training.starter.problems import Example
+from training.starter.problems import ProblemExample
 
 TENANTS: Final = ("clinc-banking", "sgd-travel", "banking77-cards", "multidogo-airline")
 TENANT: Final = "tenants."  # and its name: the part of a tenant's items
@@ -31,14 +31,14 @@ class Item(NamedTuple):
     told: str | None = None
 
 
-class Paper(NamedTuple):
+class BaseItems(NamedTuple):
     """items: in the order in which they are asked. twins: pairs of positions that should be answered alike."""
 
     items: list[Item]
     twins: list[tuple[int, int]]
 
 
-class Counts(NamedTuple):
+class ItemCounts(NamedTuple):
     """intents: utterances under unseen intents. of_business, of_tenant: conversations of each, at most."""
 
     intents: int
@@ -46,7 +46,7 @@ class Counts(NamedTuple):
     of_tenant: int
 
 
-def paper(data: Path, counts: Counts, seed: int) -> Paper:
+def paper(data: Path, counts: ItemCounts, seed: int) -> BaseItems:
     """data: the folder with corpus/ and tenants/. Raises: InputError."""
     rng = random.Random(seed)
     made = _unseen(data / "corpus", counts.intents, rng)
@@ -56,7 +56,7 @@ def paper(data: Path, counts: Counts, seed: int) -> Paper:
     return made
 
 
-def _unseen(folder: Path, count: int, rng: random.Random) -> Paper:
+def _unseen(folder: Path, count: int, rng: random.Random) -> BaseItems:
     try:
         corpus = utterances.load(folder)
     except OSError as error:
@@ -78,7 +78,7 @@ def _unseen(folder: Path, count: int, rng: random.Random) -> Paper:
             told = condition_text(example.verdict.decider)
             items.append(Item(("told_answer",), problem.schema, example.conversation, gold, told))
             twins.append((at, at + 2))
-    return Paper(items, twins)
+    return BaseItems(items, twins)
 
 
 def _reworded(schema: CategorySchema, rng: random.Random) -> CategorySchema:
@@ -105,7 +105,7 @@ def _businesses(count: int, rng: random.Random) -> Iterator[Item]:
             yield Item(("businesses", *_decided(example, schema)), schema, said, example.verdict.key)
 
 
-def _decided(example: Example, schema: CategorySchema) -> list[str]:
+def _decided(example: ProblemExample, schema: CategorySchema) -> list[str]:
     """What the right answer rests on: an include that brings it in, an exclude that keeps a neighbour out, or both."""
     if example.verdict.key is None:
         return ["businesses_none"]

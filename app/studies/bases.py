@@ -10,14 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.children import how_it_ended, log_tail, spawn, stop
-from app.errors import StageFailed
-from app.pipeline.console import Progress
+from app.cli.console import Progress
+from app.errors import StageProcessFailed
+from app.infra.processes import how_it_ended, log_tail, spawn, stop
 from app.runs import output
 from app.runs.supervisor import environment
-from app.serving.base import STARTER, Base, find_base
+from app.serving.base import STARTER, ModelBase, find_base
 from app.settings import Settings
-from app.studies.matrix import Existing, Recipe
+from app.studies.matrix import BaseRecipe, Existing
 from evaluation.atomic_files import write_whole
 
 DONE = "recipe.json"  # beside the weights, once they are whole
@@ -27,8 +27,8 @@ _POLL_S = 0.5
 
 
 def ready(
-    wanted: Mapping[str, Recipe | Existing], folder: Path, settings: Settings, progress: Progress
-) -> dict[str, Base]:
+    wanted: Mapping[str, BaseRecipe | Existing], folder: Path, settings: Settings, progress: Progress
+) -> dict[str, ModelBase]:
     """By name, which is empty for the starter that ships, where nothing else is wanted.
 
     Raises: InputError, before anything is trained; StageFailed.
@@ -37,12 +37,12 @@ def ready(
     made = {
         name: trained(name, one, folder, settings, progress)
         for name, one in wanted.items()
-        if isinstance(one, Recipe)
+        if isinstance(one, BaseRecipe)
     }
     return {name: (there | made)[name] for name in wanted} or {"": find_base(STARTER)}
 
 
-def trained(name: str, recipe: Recipe, folder: Path, settings: Settings, progress: Progress) -> Base:
+def trained(name: str, recipe: BaseRecipe, folder: Path, settings: Settings, progress: Progress) -> ModelBase:
     """One that was stopped goes on. Raises: StageFailed."""
     out, title = folder_of(name, recipe, folder), f"starter {name}"
     if (out / DONE).is_file():
@@ -58,12 +58,12 @@ def trained(name: str, recipe: Recipe, folder: Path, settings: Settings, progres
     return find_base(str(out))
 
 
-def folder_of(name: str, recipe: Recipe, folder: Path) -> Path:
+def folder_of(name: str, recipe: BaseRecipe, folder: Path) -> Path:
     """Named after the recipe too, so that another recipe under the same name is not taken for it."""
     return folder / f"{name}-{output.key_of(recipe.model_dump_json())[:8]}"
 
 
-def command(recipe: Recipe, out: Path) -> list[str]:
+def command(recipe: BaseRecipe, out: Path) -> list[str]:
     told = {"--out": out, "--width": recipe.width, "--layers": recipe.layers, "--minutes": recipe.minutes}
     options = [str(part) for option in told.items() for part in option]
     return [sys.executable, "-m", "training.starter.recipe", *options]
@@ -80,4 +80,4 @@ def supervise(argv: list[str], log: Path, title: str, settings: Settings, progre
         stop(child, settings.stage_stop_timeout_s)
     if child.returncode:
         ending = how_it_ended(child.returncode)
-        raise StageFailed(f"{title} was not trained ({ending}); its log: {log}", log_tail(log))
+        raise StageProcessFailed(f"{title} was not trained ({ending}); its log: {log}", log_tail(log))

@@ -27,17 +27,17 @@ import httpx
 from pydantic import BaseModel
 from rich.table import Table
 
+from app.cli.console import Progress
 from app.errors import ServingError
-from app.pipeline.console import Progress
 from app.serving.base import STARTER, find_base
-from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
 from app.studies import tables
-from evaluation import completions, runner
-from evaluation.completions import Completion
 from evaluation.contract.record import Split
-from evaluation.predictor import ROUTE, Codes, Prediction, Sending, VllmPredictor, load_codes
-from evaluation.runner import Questions
+from evaluation.inference import completions, runner
+from evaluation.inference.completions import Completion
+from evaluation.inference.predictor import ROUTE, Codes, Prediction, Sending, VllmPredictor, load_codes
+from evaluation.inference.runner import Questions
 from evaluation.suites import steerability
 from evaluation.suites.families import SEEN
 from training.starter.world import demo_tenant
@@ -50,7 +50,7 @@ _HEAD = "POST {} HTTP/1.1\r\nHost: vllm\r\nContent-Type: application/json\r\nCon
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
-class Lap(NamedTuple):
+class GateLap(NamedTuple):
     """client_s: of processor time, in this process. cached_tokens: of the prompts'.
 
     forced: answers for which a second request was needed.
@@ -83,7 +83,7 @@ class GateSpeed(BaseModel):
     random_order_over_raw: float
     random_order_over_raw_95: tuple[float, float]
     random_order_cached_prompt_share: float
-    ways: dict[str, WaySpeed]
+    arms: dict[str, WaySpeed]
     round_ratios: dict[str, list[float]]
     forced_reads: float  # share of the gate's answers
     items: int
@@ -93,10 +93,10 @@ class GateSpeed(BaseModel):
     processors: int
 
 
-class Place(NamedTuple):
+class GateBench(NamedTuple):
     """schemas: that the questions are about. folder: for the gate's outcomes."""
 
-    endpoint: Endpoint
+    endpoint: VllmEndpoint
     questions: Questions
     schemas: int
     codes: Codes
@@ -116,7 +116,7 @@ def measure(rounds: int, settings: Settings, progress: Progress) -> GateSpeed:
         waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
         with serving(base.folder, home / "vllm.log", settings, waiting) as vllm:
             progress.end("start vLLM")
-            place = Place(
+            place = GateBench(
                 vllm.endpoint, suite.questions, len(schemas), codes, settings.concurrency, home / "outcomes"
             )
             return asyncio.run(while_alive(vllm, _compare(place, rounds, progress)))
@@ -127,48 +127,48 @@ def table(speed: GateSpeed) -> Table:
         GATE: (speed.answers_over_raw, speed.answers_over_raw_95),
         RANDOM_ORDER: (speed.random_order_over_raw, speed.random_order_over_raw_95),
     }
-    shown = Table("way", "answers", "over raw", "95 %", "cached prompts", "client, an answer")
-    for name, way in speed.ways.items():
+    shown = Table("arm", "answers", "over raw", "95 %", "cached prompts", "client, an answer")
+    for name, arm in speed.arms.items():
         ratio = over_raw.get(name)
         shown.add_row(
             name.replace("_", " "),
-            f"{way.answers_per_s:.1f}/s",
+            f"{arm.answers_per_s:.1f}/s",
             f"{ratio[0]:.3f}" if ratio else "–",
             "{:.3f} to {:.3f}".format(*ratio[1]) if ratio else "–",
-            f"{way.cached_prompt_share:.3f}",
-            f"{way.client_ms:.1f} ms",
+            f"{arm.cached_prompt_share:.3f}",
+            f"{arm.client_ms:.1f} ms",
         )
     return shown
 
 
-async def _compare(place: Place, rounds: int, progress: Progress) -> GateSpeed:
+async def _compare(place: GateBench, rounds: int, progress: Progress) -> GateSpeed:
     first = range(min(place.concurrency, len(place.questions.each)))
-    for way in WAYS:
-        await _part(place, way, f"{way}-first", first)  # vLLM compiles at first sight
-    laps: dict[str, list[Lap]] = {way: [] for way in WAYS}
+    for arm in WAYS:
+        await _part(place, arm, f"{arm}-first", first)  # vLLM compiles at first sight
+    laps: dict[str, list[GateLap]] = {arm: [] for arm in WAYS}
     for number in range(rounds):
         progress.update("measure", number, rounds)
-        for way, lap in (await _round(place, number)).items():
-            laps[way].append(lap)
+        for arm, lap in (await _round(place, number)).items():
+            laps[arm].append(lap)
     progress.end("measure")
     return _speed(laps, place)
 
 
-async def _round(place: Place, number: int) -> dict[str, Lap]:
+async def _round(place: GateBench, number: int) -> dict[str, GateLap]:
     """A lap of each way. number: of the round, and the seed of its random order."""
     count = len(place.questions.each)
     in_order, size = range(count), math.ceil(count / PARTS)
     shuffled = random.Random(number).sample(in_order, count)
-    parts: dict[str, list[Lap]] = {way: [] for way in WAYS}
+    parts: dict[str, list[GateLap]] = {arm: [] for arm in WAYS}
     for turn, start in enumerate(range(0, count, size)):
-        for way in WAYS if (number + turn) % 2 == 0 else reversed(WAYS):
-            order = shuffled if way == RANDOM_ORDER else in_order
+        for arm in WAYS if (number + turn) % 2 == 0 else reversed(WAYS):
+            order = shuffled if arm == RANDOM_ORDER else in_order
             asked = order[start : start + size]
-            parts[way].append(await _part(place, way, f"{way}-{number}", asked))
-    return {way: Lap(*(sum(of) for of in zip(*parts[way], strict=True))) for way in WAYS}
+            parts[arm].append(await _part(place, arm, f"{arm}-{number}", asked))
+    return {arm: GateLap(*(sum(of) for of in zip(*parts[arm], strict=True))) for arm in WAYS}
 
 
-async def _part(place: Place, way: str, salt: str, asked: Sequence[int]) -> Lap:
+async def _part(place: GateBench, arm: str, salt: str, asked: Sequence[int]) -> GateLap:
     """asked: indices of questions, in the order in which they are asked. Raises: ServingError."""
     async with place.endpoint.async_client() as client:
         predictor = VllmPredictor(
@@ -178,14 +178,14 @@ async def _part(place: Place, way: str, salt: str, asked: Sequence[int]) -> Lap:
             concurrency=place.concurrency,
             sending=Sending(cache_salt=salt),
         )
-        if way == GATE:
+        if arm == GATE:
             return await _gate(place, predictor, place.folder / f"{salt}-{asked[0]}.jsonl", asked)
         questions = [place.questions.each[index] for index in asked]
         bodies = [json.dumps(predictor.request(*question)).encode() for question in questions]
     return await _raw(place.endpoint, bodies, place.concurrency)
 
 
-async def _gate(place: Place, predictor: VllmPredictor, out: Path, asked: Sequence[int]) -> Lap:
+async def _gate(place: GateBench, predictor: VllmPredictor, out: Path, asked: Sequence[int]) -> GateLap:
     start, used = time.perf_counter(), time.process_time()
     measured = await runner.run(
         place.questions, predictor, model=BASE_NAME, out=out, only=asked, concurrency=place.concurrency
@@ -196,20 +196,20 @@ async def _gate(place: Place, predictor: VllmPredictor, out: Path, asked: Sequen
         raise ServingError(f"vLLM did not answer {len(errors)} of the gate's questions", errors[:1])
     predictions = [one.prediction for one in measured if one.prediction is not None]
     forced = sum(prediction.forced_read for prediction in predictions)
-    return Lap(seconds, client_s, len(predictions), *_tokens(predictions), forced)
+    return GateLap(seconds, client_s, len(predictions), *_tokens(predictions), forced)
 
 
-async def _raw(endpoint: Endpoint, bodies: Sequence[bytes], concurrency: int) -> Lap:
+async def _raw(endpoint: VllmEndpoint, bodies: Sequence[bytes], concurrency: int) -> GateLap:
     requests = iter([_HEAD.format(ROUTE, len(body)).encode() + body for body in bodies])
     responses: list[bytes] = []
     start, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*(_send(endpoint, requests, responses) for _ in range(concurrency)))
     seconds, client_s = time.perf_counter() - start, time.process_time() - used
     answers = [completions.read(json.loads(response)) for response in responses]
-    return Lap(seconds, client_s, len(answers), *_tokens(answers))
+    return GateLap(seconds, client_s, len(answers), *_tokens(answers))
 
 
-async def _send(endpoint: Endpoint, requests: Iterator[bytes], responses: list[bytes]) -> None:
+async def _send(endpoint: VllmEndpoint, requests: Iterator[bytes], responses: list[bytes]) -> None:
     """One after the other on one connection, without an HTTP library, whose cost would count as vLLM's."""
     if endpoint.socket is None:
         url = httpx.URL(endpoint.base_url)
@@ -238,17 +238,17 @@ def _tokens(answers: Sequence[Prediction] | Sequence[Completion]) -> tuple[int, 
     return prompt, cached, completion
 
 
-def _speed(laps: dict[str, list[Lap]], place: Place) -> GateSpeed:
-    ratios = {way: _over(laps[way], laps[RAW]) for way in (GATE, RANDOM_ORDER)}
-    ways = {way: _mean(of_way) for way, of_way in laps.items()}
+def _speed(laps: dict[str, list[GateLap]], place: GateBench) -> GateSpeed:
+    ratios = {arm: _over(laps[arm], laps[RAW]) for arm in (GATE, RANDOM_ORDER)}
+    arms = {arm: _mean(of_way) for arm, of_way in laps.items()}
     return GateSpeed(
         answers_over_raw=statistics.geometric_mean(ratios[GATE]),
         answers_over_raw_95=_interval(ratios[GATE]),
-        cached_prompt_share=ways[GATE].cached_prompt_share,
+        cached_prompt_share=arms[GATE].cached_prompt_share,
         random_order_over_raw=statistics.geometric_mean(ratios[RANDOM_ORDER]),
         random_order_over_raw_95=_interval(ratios[RANDOM_ORDER]),
-        random_order_cached_prompt_share=ways[RANDOM_ORDER].cached_prompt_share,
-        ways=ways,
+        random_order_cached_prompt_share=arms[RANDOM_ORDER].cached_prompt_share,
+        arms=arms,
         round_ratios=ratios,
         forced_reads=sum(lap.forced for lap in laps[GATE]) / sum(lap.answers for lap in laps[GATE]),
         items=len(place.questions.each),
@@ -259,12 +259,12 @@ def _speed(laps: dict[str, list[Lap]], place: Place) -> GateSpeed:
     )
 
 
-def _over(laps: Sequence[Lap], raw: Sequence[Lap]) -> list[float]:
+def _over(laps: Sequence[GateLap], raw: Sequence[GateLap]) -> list[float]:
     """Of answers a second, round by round. Both sides of a round have as many answers."""
     return [beside.seconds / lap.seconds for lap, beside in zip(laps, raw, strict=True)]
 
 
-def _mean(laps: Sequence[Lap]) -> WaySpeed:
+def _mean(laps: Sequence[GateLap]) -> WaySpeed:
     answers = sum(lap.answers for lap in laps)
     return WaySpeed(
         answers_per_s=answers / sum(lap.seconds for lap in laps),

@@ -48,7 +48,7 @@ class Arm(_Part):
     stage: str
 
 
-class Recipe(_Part):
+class BaseRecipe(_Part):
     """A starter that the study trains, once, before anything else: as `training.starter.recipe` is told."""
 
     width: int = Field(ge=64, multiple_of=64, description="its heads are 64 wide")
@@ -77,7 +77,7 @@ class Study(_Part):
     retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
     pass_items: int = Field(default=0, ge=0, description="conversations for pass@k; 0 leaves it out")
     perturb: tuple[bool, ...] = ()
-    bases: dict[BaseName, Recipe | Existing] = Field(
+    bases: dict[BaseName, BaseRecipe | Existing] = Field(
         default={}, description="every arm once on each; without any, on the starter that ships"
     )
     settings: dict[str, dict[str, Any]] = {}
@@ -128,24 +128,24 @@ class Study(_Part):
         return on_base(arm.partition(_ON)[0], other) if self.bases else other
 
     @property
-    def rows(self) -> "tuple[Row, ...]":
+    def rows(self) -> "tuple[MatrixRow, ...]":
         """The arms as they are compared: each in all its variants."""
         if not self.perturb:
-            return tuple(Row(arm.name, arm.stage, None) for arm in self.arms)
+            return tuple(MatrixRow(arm.name, arm.stage, None) for arm in self.arms)
         return tuple(
-            Row(f"{arm.name}, perturbed" if perturb else arm.name, arm.stage, perturb)
+            MatrixRow(f"{arm.name}, perturbed" if perturb else arm.name, arm.stage, perturb)
             for perturb in self.perturb
             for arm in self.arms
         )
 
 
-class Row(NamedTuple):
+class MatrixRow(NamedTuple):
     name: str
     stage: str
     perturb: bool | None
 
 
-class Ground(NamedTuple):
+class StudySetup(NamedTuple):
     """What a seed's stages for one tenant are built on. data: its conversations; validation split and general prompts
     beside them."""
 
@@ -200,11 +200,11 @@ def check(study: Study) -> None:
         chain(
             study,
             row,
-            {n: Ground("", nowhere, nowhere, schema, nowhere, 0, "") for n, schema in schemas.items()},
+            {n: StudySetup("", nowhere, nowhere, schema, nowhere, 0, "") for n, schema in schemas.items()},
         )
 
 
-def chain(study: Study, row: Row, grounds: Mapping[int, Ground]) -> Chain:
+def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> Chain:
     """grounds: by tenant."""
     made: dict[str, StageManifest] = {}
 
@@ -226,7 +226,7 @@ def _manifest(
     perturb: bool | None,
     before: StageManifest | None,
     traces: StageManifest | None,
-    ground: Ground,
+    ground: StudySetup,
 ) -> StageManifest:
     stage: Any = merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
     if perturb is not None and node.kind != "traces":

@@ -6,25 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from app.gates import benchmark
-from app.gates.benchmark import Exam
-from app.pipeline.console import Progress, examining
+from app.cli.console import Progress, examining
+from app.gates import evaluation
+from app.gates.evaluation import GateEvaluation
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
 from app.serving import adapters
 from app.serving.adapters import Adapter
 from app.serving.base import codes_for, digest
-from app.serving.vllm import BASE_NAME, Endpoint, Vllm, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, VllmProcess, serving, while_alive
 from app.settings import Settings
-from app.studies.exam import longest, marks_of, pass_at_k
-from app.studies.preparing import Prepared
-from app.studies.results import BASE_ARM, MEASURES, Point
-from evaluation.asking import Served
+from app.studies.held_out import longest, marks_of, pass_at_k
+from app.studies.preparing import PreparedStudy
+from app.studies.results import BASE_ARM, MEASURES, StudyPoint
 from evaluation.contract.record import Split
-from evaluation.measures import Measure, rate
-from evaluation.policy import load_policy
-from evaluation.predictor import Codes, VllmPredictor, load_codes
-from evaluation.report import StageReport
+from evaluation.gating.policy import load_policy
+from evaluation.inference.predictor import Codes, VllmPredictor, load_codes
+from evaluation.inference.stage_client import ServedStage
+from evaluation.metrics.measures import Measure, rate
+from evaluation.reporting.report import StageReport
 from training.protocol import ADAPTER
 from training.starter.world import bench_items
 
@@ -32,14 +32,14 @@ T = TypeVar("T")
 Ask: TypeAlias = Callable[[VllmPredictor, Callable[[int], None]], Awaitable[T]]
 
 
-class Found(NamedTuple):
+class StageMeasures(NamedTuple):
     """points: of the base its only one, of an arm one for each of its steps."""
 
-    points: list[Point]
+    points: list[StudyPoint]
     pass_at_k: list[float]
 
 
-def measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[str, Found]:
+def measure(prepared: PreparedStudy, settings: Settings, progress: Progress) -> dict[str, StageMeasures]:
     """By arm."""
     place, models = prepared.place, _models(prepared)
     frozen = {
@@ -58,14 +58,14 @@ def measure(prepared: Prepared, settings: Settings, progress: Progress) -> dict[
         place.base.folder, place.folder / "vllm.log", fitting, lambda _passed: progress.update(title, 0, None)
     ) as vllm:
         progress.end(title)
-        served = [Served(BASE_ARM, BASE_NAME, digest(place.base)), *_loaded(vllm, frozen)]
+        served = [ServedStage(BASE_ARM, BASE_NAME, digest(place.base)), *_loaded(vllm, frozen)]
         asking = _Asking(prepared, vllm.endpoint, served, fitting, progress)
         points, rates = asyncio.run(while_alive(vllm, asking.everything()))
     names = {arm: list(of_arm) or [BASE_ARM] for arm, of_arm in models.items()}
-    return {arm: Found([points[n] for n in of], rates.get(of[-1], [])) for arm, of in names.items()}
+    return {arm: StageMeasures([points[n] for n in of], rates.get(of[-1], [])) for arm, of in names.items()}
 
 
-def _models(prepared: Prepared) -> dict[str, dict[str, Path]]:
+def _models(prepared: PreparedStudy) -> dict[str, dict[str, Path]]:
     """By arm: the stages after which it is measured, under the names that they are shown by."""
     return {
         arm: {
@@ -76,43 +76,43 @@ def _models(prepared: Prepared) -> dict[str, dict[str, Path]]:
     }
 
 
-def _loaded(vllm: Vllm, frozen: dict[str, Adapter]) -> list[Served]:
+def _loaded(vllm: VllmProcess, frozen: dict[str, Adapter]) -> list[ServedStage]:
     """Arms that came to the very same weights share an adapter."""
     there: dict[str, str] = {}
     for adapter in frozen.values():
         if adapter.sha256 not in there:
             there[adapter.sha256] = vllm.load(adapter.folder)
-    return [Served(name, there[adapter.sha256], adapter.sha256) for name, adapter in frozen.items()]
+    return [ServedStage(name, there[adapter.sha256], adapter.sha256) for name, adapter in frozen.items()]
 
 
 class _Asking(NamedTuple):
-    prepared: Prepared
-    endpoint: Endpoint
-    served: list[Served]
+    prepared: PreparedStudy
+    endpoint: VllmEndpoint
+    served: list[ServedStage]
     settings: Settings
     progress: Progress
 
-    async def everything(self) -> tuple[dict[str, Point], dict[str, list[float]]]:
+    async def everything(self) -> tuple[dict[str, StudyPoint], dict[str, list[float]]]:
         """Points and pass@k, by the name of what is served."""
         tasks: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
         for inputs in self.prepared.tenants:
             for stage in await self._examined(inputs):
                 tasks[stage.stage].append(_measures(stage))
         retention = await self._retention()
-        points = {name: Point(tasks=tasks[name], retention=retention[name]) for name in tasks}
+        points = {name: StudyPoint(tasks=tasks[name], retention=retention[name]) for name in tasks}
         return points, await self._pass_at_k() if self.prepared.study.pass_items else {}
 
     async def _examined(self, inputs: Inputs) -> tuple[StageReport, ...]:
         """On a tenant's held-out conversations, under its own schema and under edits of it."""
         study, place = self.prepared.study, self.prepared.place
-        suite = benchmark.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
+        suite = evaluation.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
         codes = codes_for(place.base.folder, inputs.schema)
         at_once = load_policy().model_copy(
             update={"looks": (1.0,)}
         )  # arms are compared on the same questions
         kept = place.folder / "benchmark"
-        exam = Exam(inputs, suite, None, at_once, codes, kept, with_baselines=False)
-        made = await benchmark.examine(
+        exam = GateEvaluation(inputs, suite, None, at_once, codes, kept, with_baselines=False)
+        made = await evaluation.examine(
             exam, self.endpoint, self.served, self.settings, examining(self.progress)
         )
         return tuple(made.stages)

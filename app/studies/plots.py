@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from app.studies import sequence
 from app.studies.comparison import TITLES, of_arm
-from app.studies.matrix import Recipe, Study, on_base
+from app.studies.matrix import BaseRecipe, Study, on_base
 from app.studies.results import BASE_ARM, RETENTION, SeedResult
 from app.studies.tables import Mean
 
@@ -107,7 +107,7 @@ def _bases(study: Study, results: Sequence[SeedResult], path: Path) -> Path:
     axes.set_xticks(range(len(study.bases)), list(study.bases))
     for number, arm in enumerate([BASE_ARM, *(row.name for row in study.rows)]):
         found = {base: of_arm(results, on_base(base, arm), "accuracy") for base in study.bases}
-        trained = [one if isinstance(study.bases[base], Recipe) else None for base, one in found.items()]
+        trained = [one if isinstance(study.bases[base], BaseRecipe) else None for base, one in found.items()]
         _points(axes, list(found.values()), f"C{number}", "o", arm)
         _points(axes, trained, f"C{number}", "-", None)
     return _saved(figure, path)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
-from app.serving.base import Base, digest
+from app.serving.base import ModelBase, digest
 from app.studies import matrix
-from app.studies.matrix import GENERAL, HANDBOOK, Chain, Ground, Study
+from app.studies.matrix import GENERAL, HANDBOOK, Chain, Study, StudySetup
 from app.studies.results import BASE_ARM
 from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Split
-from evaluation.predictor import load_codes
+from evaluation.inference.predictor import load_codes
 from training.starter.world import DemoTenant, demo_tenant, expert_traces, general_prompts, handbook
 
 _EXPERT = "expert.jsonl"
@@ -23,26 +23,26 @@ _GENERAL_PROMPTS = 600
 _HANDBOOK_TEXTS = 600
 
 
-class Place(NamedTuple):
+class StudyFolder(NamedTuple):
     """A seed on a base. title: as it is shown."""
 
     seed: int
-    base: Base
+    base: ModelBase
     folder: Path
     title: str
 
 
-class Prepared(NamedTuple):
+class PreparedStudy(NamedTuple):
     """tenants: in the order in which they are learned. chains: each arm's; the base's has no stages."""
 
     study: Study
-    place: Place
+    place: StudyFolder
     tenants: list[Inputs]
     chains: dict[str, Chain]
     key: str
 
 
-def prepare(study: Study, place: Place) -> Prepared:
+def prepare(study: Study, place: StudyFolder) -> PreparedStudy:
     """The tenants of this seed are written to disk."""
     made = {number: demo_tenant(place.seed, number) for number in study.tenants}
     inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
@@ -61,7 +61,7 @@ def prepare(study: Study, place: Place) -> Prepared:
     last = [f"{name}: {c.stages[-1].out.name if c.stages else ''}" for name, c in chains.items()]
     measured = [str(n) for n in (study.suite_items, study.retention_items, study.pass_items) if n]
     key = output.key_of(*(ground.key for ground in grounds.values()), *measured, *last)
-    return Prepared(study, place, list(inputs.values()), chains, key)
+    return PreparedStudy(study, place, list(inputs.values()), chains, key)
 
 
 def expert_lines(tenant: DemoTenant, inputs: Inputs, codes: tuple[str, ...], seed: int) -> bytes:
@@ -70,8 +70,8 @@ def expert_lines(tenant: DemoTenant, inputs: Inputs, codes: tuple[str, ...], see
     return _lines(row for row in expert_traces(tenant, codes, seed) if row["id"] in learned)
 
 
-def _ground(data: Path, inputs: Inputs, place: Place) -> Ground:
-    return Ground(
+def _ground(data: Path, inputs: Inputs, place: StudyFolder) -> StudySetup:
+    return StudySetup(
         str(place.base.folder),
         data / "train.jsonl",
         data / _EXPERT,

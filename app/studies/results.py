@@ -4,7 +4,7 @@ from statistics import fmean
 
 from pydantic import BaseModel
 
-from evaluation.measures import Measure
+from evaluation.metrics.measures import Measure
 
 BASE_ARM = "base"
 MEASURES = ("accuracy", "macro_f1", "steerability", "flip_accuracy", "invariance", "majority_over_selection")
@@ -18,7 +18,7 @@ class Cost(BaseModel):
     tokens: int | None
 
 
-class Point(BaseModel):
+class StudyPoint(BaseModel):
     """A model on an arm's way. tasks: its measures on each of the study's tenants, in their order."""
 
     tasks: list[dict[str, Measure]]
@@ -36,7 +36,7 @@ class Marks(BaseModel):
     cost: Cost
     curve: list[float] = []
     pass_at_k: list[float] = []
-    points: list[Point] = []
+    points: list[StudyPoint] = []
 
 
 class SeedResult(BaseModel):
@@ -45,7 +45,7 @@ class SeedResult(BaseModel):
     arms: dict[str, Marks]
 
 
-def at_end(points: list[Point]) -> dict[str, Measure]:
+def at_end(points: list[StudyPoint]) -> dict[str, Measure]:
     """The last point's measures as those of the arm; one that a tenant lacks has no mean."""
     tasks = points[-1].tasks
     shared = [name for name in MEASURES if all(name in task for task in tasks)]

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from app.studies.matrix import Study
-from app.studies.results import BASE_ARM, Point, SeedResult
+from app.studies.results import BASE_ARM, SeedResult, StudyPoint
 from app.studies.tables import Mean, cell, head, line, mean_of_known
 from training.starter.world import TRADES
 
@@ -34,7 +34,7 @@ _AT_THE_END = (
 )
 
 
-class Way(NamedTuple):
+class ArmCourse(NamedTuple):
     """An arm that learns. courses: of each seed; None where a value is missing. kept: retention after each step."""
 
     arm: str
@@ -74,7 +74,7 @@ def names(study: Study) -> list[str]:
     return [TRADES[number].name for number in study.tenants]
 
 
-def ways(study: Study, results: Sequence[SeedResult]) -> list[Way]:
+def ways(study: Study, results: Sequence[SeedResult]) -> list[ArmCourse]:
     arms = [arm for arm in results[0].arms if arm != study.beside(arm, BASE_ARM)]
     return [_way(arm, [_points(study, result, arm) for result in results]) for arm in arms]
 
@@ -94,7 +94,7 @@ def section(study: Study, results: Sequence[SeedResult]) -> list[str]:
     return [*lines, *_ends(study, results, found)]
 
 
-def _ends(study: Study, results: Sequence[SeedResult], found: list[Way]) -> list[str]:
+def _ends(study: Study, results: Sequence[SeedResult], found: list[ArmCourse]) -> list[str]:
     lines = ["", _AT_THE_END, ""]
     lines += head(["arm", "average accuracy", "forgetting", f"minus that of {study.against}"])
     by_arm = {way.arm: way for way in found}
@@ -107,16 +107,18 @@ def _ends(study: Study, results: Sequence[SeedResult], found: list[Way]) -> list
     return lines
 
 
-def _way(arm: str, of_seeds: list[list[Point]]) -> Way:
+def _way(arm: str, of_seeds: list[list[StudyPoint]]) -> ArmCourse:
     kept = zip(*([point.retention.value for point in points] for points in of_seeds), strict=True)
-    return Way(arm, [_course(points) for points in of_seeds], [mean_of_known(column) for column in kept])
+    return ArmCourse(
+        arm, [_course(points) for points in of_seeds], [mean_of_known(column) for column in kept]
+    )
 
 
-def _points(study: Study, result: SeedResult, arm: str) -> list[Point]:
+def _points(study: Study, result: SeedResult, arm: str) -> list[StudyPoint]:
     return [*result.arms[study.beside(arm, BASE_ARM)].points, *result.arms[arm].points]
 
 
-def _course(points: list[Point]) -> Course | None:
+def _course(points: list[StudyPoint]) -> Course | None:
     rows = [[task["accuracy"].value for task in point.tasks if "accuracy" in task] for point in points]
     known = [[value for value in row if value is not None] for row in rows]
     whole = all(len(row) == len(point.tasks) for row, point in zip(known, points, strict=True))

@@ -11,17 +11,17 @@ from typing import Any, get_args
 
 from rich.table import Table
 
-from app.pipeline.console import Progress
-from app.serving.base import STARTER, Base, find_base
-from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.cli.console import Progress
+from app.serving.base import STARTER, ModelBase, find_base
+from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
-from app.studies.exam import Mark, longest, marks_of, plain
+from app.studies.held_out import AnswerScore, longest, marks_of, plain
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
-from evaluation.measures import Measure, rate
-from evaluation.predictor import VllmPredictor, load_codes
+from evaluation.inference.predictor import VllmPredictor, load_codes
+from evaluation.metrics.measures import Measure, rate
 from training.starter.world import BenchItem, BenchKind, bench_items
 from training.teachers.privileged import Hint, HintKind, with_hint
 
@@ -47,11 +47,11 @@ def table(measured: dict[str, Measure]) -> Table:
 
 
 async def _all(
-    base: Base, endpoint: Endpoint, items: int, seed: int, settings: Settings, progress: Progress
+    base: ModelBase, endpoint: VllmEndpoint, items: int, seed: int, settings: Settings, progress: Progress
 ) -> dict[str, Measure]:
     questions = {kind: bench_items(kind, items, seed) for kind in get_args(BenchKind)}
     codes = load_codes(base.folder, max(longest(asked) for asked in questions.values()))
-    measured, marks = {}, list[Mark]()
+    measured, marks = {}, list[AnswerScore]()
     async with endpoint.async_client() as client:
         predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=ANSWER_TOKENS)
         for kind, asked in questions.items():
@@ -73,7 +73,7 @@ def _show(progress: Progress, kind: str, total: int, done: int) -> None:
     progress.update(kind, done, total)
 
 
-async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
+async def _told(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
     """Asked without the predictor's own prompt, which has no place for a hint."""
     prompt = render(item.schema, item.conversation, predictor.codes)
     code = prompt.codes[item.schema.answers.index(item.gold)]
@@ -87,7 +87,7 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> Mark:
     }
     response = await predictor.client.post("/v1/chat/completions", json=body)
     answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)
-    return Mark(answer.failure is None and answer.category == item.gold, answer.failure is None)
+    return AnswerScore(answer.failure is None and answer.category == item.gold, answer.failure is None)
 
 
 def _text(body: dict[str, Any]) -> str:

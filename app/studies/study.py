@@ -6,27 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from app.pipeline.console import Progress
+from app.cli.console import Progress
 from app.runs import output
 from app.runs.supervisor import Event, read_result, run_stage
-from app.serving.base import Base
+from app.serving.base import ModelBase
 from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
-from app.studies.preparing import Place, Prepared, prepare
+from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from app.studies.results import Cost, Marks, SeedResult, at_end
 from evaluation.atomic_files import write_whole
 from training.config import StageManifest
 from training.protocol import EVENTS
 
 
-class Asked(NamedTuple):
+class StudyRequest(NamedTuple):
     study: Study
     seeds: int
     out: Path
 
 
-def run(asked: Asked, settings: Settings, progress: Progress) -> list[SeedResult]:
+def run(asked: StudyRequest, settings: Settings, progress: Progress) -> list[SeedResult]:
     """Raises: InputError, StageFailed, ServingError; what is done is kept, and the same command goes on."""
     matrix.check(asked.study)
     with output.opened(asked.out, settings.min_free_mib) as place:
@@ -38,18 +38,18 @@ def run(asked: Asked, settings: Settings, progress: Progress) -> list[SeedResult
 
 
 def _seed(
-    study: Study, seed: int, on: Mapping[str, Base], folder: Path, settings: Settings, progress: Progress
+    study: Study, seed: int, on: Mapping[str, ModelBase], folder: Path, settings: Settings, progress: Progress
 ) -> SeedResult:
     keys, arms = list[str](), dict[str, Marks]()
     for name, base in on.items():
         title = f"seed {seed}, {name}" if name else f"seed {seed}"
-        made = _on_one(prepare(study, Place(seed, base, folder, title)), settings, progress)
+        made = _on_one(prepare(study, StudyFolder(seed, base, folder, title)), settings, progress)
         keys.append(made.key)
         arms |= {on_base(name, arm): marks for arm, marks in made.arms.items()}
     return SeedResult(key=" ".join(keys), seed=seed, arms=arms)
 
 
-def _on_one(prepared: Prepared, settings: Settings, progress: Progress) -> SeedResult:
+def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> SeedResult:
     """All arms on one base."""
     place = prepared.place
     kept = place.folder / f"result-{prepared.key[:12]}.json"
@@ -73,7 +73,7 @@ def _on_one(prepared: Prepared, settings: Settings, progress: Progress) -> SeedR
     return made
 
 
-def _train(prepared: Prepared, settings: Settings, progress: Progress) -> None:
+def _train(prepared: PreparedStudy, settings: Settings, progress: Progress) -> None:
     wanted = {manifest.out.name: manifest for c in prepared.chains.values() for manifest in c.stages}
     for number, manifest in enumerate(wanted.values(), start=1):
         title = f"{prepared.place.title}: {number}/{len(wanted)} {manifest.stage.kind}"

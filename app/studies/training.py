@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter
 from rich.table import Table
 
-from app.pipeline.console import Progress
+from app.cli.console import Progress
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
@@ -27,7 +27,7 @@ from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies.preparing import expert_lines
 from evaluation.atomic_files import write_whole
-from evaluation.predictor import load_codes
+from evaluation.inference.predictor import load_codes
 from training.config import Stage, StageManifest
 from training.protocol import EVENTS
 from training.starter.world import demo_tenant
@@ -37,7 +37,7 @@ _LEARNING = {"batch_size": 32, "micro_batch_size": 32, "lora": _LORA, "perturb":
 _RL = {"kind": "rl", "batch_size": 64, "micro_batch_size": 64, "beta": 0.0, "lora": _LORA, "perturb": False}
 
 
-class Way(NamedTuple):
+class TimedStage(NamedTuple):
     """command: of `python -m training`. sequences: learned from in a step."""
 
     name: str
@@ -46,14 +46,14 @@ class Way(NamedTuple):
     sequences: int
 
 
-def _ways(steps: int) -> tuple[Way, ...]:
+def _arms(steps: int) -> tuple[TimedStage, ...]:
     return (
-        Way(
+        TimedStage(
             "sft", "run", {"kind": "sft", "max_steps": steps, "at_once": 0, "perturb": False, **_LEARNING}, 32
         ),
-        Way("sdft", "run", {"kind": "distill", "steps": steps, **_LEARNING}, 32),
-        Way("rl", "run", {**_RL, "steps": steps}, 64),
-        Way("rl_by_trl", "yardstick", {**_RL, "steps": steps}, 64),
+        TimedStage("sdft", "run", {"kind": "distill", "steps": steps, **_LEARNING}, 32),
+        TimedStage("rl", "run", {**_RL, "steps": steps}, 64),
+        TimedStage("rl_by_trl", "baseline", {**_RL, "steps": steps}, 64),
     )
 
 
@@ -88,16 +88,16 @@ class _Ran(NamedTuple):
 
 def measure(steps: int, rounds: int, settings: Settings, progress: Progress) -> TrainingSpeed:
     """steps: of each stage in each round, at least 2."""
-    ways = _ways(steps)
-    ran: dict[str, list[_Ran]] = {way.name: [] for way in ways}
+    arms = _arms(steps)
+    ran: dict[str, list[_Ran]] = {arm.name: [] for arm in arms}
     with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
         place = _Place(Path(folder))
         for number in range(rounds):
-            for way in ways if number % 2 == 0 else reversed(ways):
-                title = f"round {number + 1}: {way.name}"
-                ran[way.name].append(place.run(way, number, settings, progress, title))
+            for arm in arms if number % 2 == 0 else reversed(arms):
+                title = f"round {number + 1}: {arm.name}"
+                ran[arm.name].append(place.run(arm, number, settings, progress, title))
                 progress.end(title)
-    return _speed(ran, steps, {way.name: way.sequences for way in ways})
+    return _speed(ran, steps, {arm.name: arm.sequences for arm in arms})
 
 
 def table(speed: TrainingSpeed) -> Table:
@@ -125,17 +125,17 @@ class _Place:
         pool = load_codes(self._base.folder, max(len(ascii_uppercase), len(inputs.schema.answers))).texts
         write_whole(self._data / "expert.jsonl", expert_lines(tenant, inputs, pool, 0))
 
-    def run(self, way: Way, number: int, settings: Settings, progress: Progress, title: str) -> _Ran:
+    def run(self, arm: TimedStage, number: int, settings: Settings, progress: Progress, title: str) -> _Ran:
         manifest = StageManifest(
-            stage=TypeAdapter[Stage](Stage).validate_python(way.stage),
+            stage=TypeAdapter[Stage](Stage).validate_python(arm.stage),
             base=str(self._base.folder),
             category_schema=self._schema,
             conversations=self._data / "train.jsonl",
-            traces=None if way.stage["kind"] == "rl" else self._data / "expert.jsonl",
-            out=self._folder / f"{way.name}-{number}",
+            traces=None if arm.stage["kind"] == "rl" else self._data / "expert.jsonl",
+            out=self._folder / f"{arm.name}-{number}",
         )
         path = output.prepare(manifest, [])
-        argv = [sys.executable, "-m", "training", way.command, str(path)]
+        argv = [sys.executable, "-m", "training", arm.command, str(path)]
         result = supervise(
             argv,
             manifest.out,

@@ -15,24 +15,24 @@ from safetensors.numpy import save_file
 from app.auth import service as auth
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.datasets import Dataset, DatasetState
-from app.models.deployments import Deployment, DeploymentState
-from app.models.gates import GateResult, GateState
-from app.models.runs import ModelVersion, Run, RunState
-from app.models.schemas import SchemaVersion
-from app.models.tenants import Tenant
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.deployments import Deployment, DeploymentState
+from app.infra.tables.gates import GateResult, GateState
+from app.infra.tables.runs import ModelVersion, Run, RunState
+from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import Tenant
 from app.runs.artifacts import adapter_key
 from app.schemas import service as schemas
 from app.serving import adapters
 from app.serving.adapters import CONFIG, WEIGHTS, Adapter
-from app.serving.base import Base, digest
+from app.serving.base import ModelBase, digest
 from evaluation.contract.schema import CategorySchema
-from evaluation.policy import load_policy
-from evaluation.report import Verdict
+from evaluation.gating.policy import load_policy
+from evaluation.reporting.report import Verdict
 
 _NAME = "speed"
 
@@ -45,7 +45,7 @@ class Installation(NamedTuple):
     api_key: str
 
 
-def write_adapter(base: Base, rank: int, store: Path) -> Adapter:
+def write_adapter(base: ModelBase, rank: int, store: Path) -> Adapter:
     """On every linear layer, as training makes it; in a folder of `store` that is named after its content."""
     shape = json.loads((base.folder / "config.json").read_text())
     staging = store / "untrained"
@@ -64,7 +64,9 @@ def write_adapter(base: Base, rank: int, store: Path) -> Adapter:
     return made._replace(folder=staging.rename(store / made.sha256))
 
 
-async def install(database: Database, base: Base, adapter: Adapter, schema: CategorySchema) -> Installation:
+async def install(
+    database: Database, base: ModelBase, adapter: Adapter, schema: CategorySchema
+) -> Installation:
     async with transaction(database) as session:
         tenant = Tenant(name=_NAME)
         session.add(tenant)
@@ -81,7 +83,7 @@ async def install(database: Database, base: Base, adapter: Adapter, schema: Cate
     return Installation(scope, row.id, key.text)
 
 
-def _rows(scope: TenantScope, version: SchemaVersion, base: Base, adapter: Adapter) -> list[Any]:
+def _rows(scope: TenantScope, version: SchemaVersion, base: ModelBase, adapter: Adapter) -> list[Any]:
     """In the order in which they can be stored."""
     own: dict[str, Any] = {"tenant_id": scope.tenant_id, "id": uuid4()}
     dataset = Dataset(**own, schema_id=version.schema_id, name=_NAME, state=DatasetState.ready)

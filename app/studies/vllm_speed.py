@@ -14,20 +14,20 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from rich.table import Table
 
+from app.cli.console import Progress
 from app.errors import ServingError
-from app.pipeline.console import Progress
 from app.serving import processor, vllm
-from app.serving.base import Base, codes_for
-from app.serving.vllm import BASE_NAME, Endpoint, serving, while_alive
+from app.serving.base import ModelBase, codes_for
+from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Codes, PredictorError, Sending, VllmPredictor
+from evaluation.inference.predictor import Codes, PredictorError, Sending, VllmPredictor
 from training.starter.world import demo_tenant
 
 
-class Asked(NamedTuple):
+class SpeedRequest(NamedTuple):
     answers: int  # in each round
     in_flight: int
     rounds: int
@@ -58,7 +58,7 @@ class _Round(NamedTuple):
     cached: int
 
 
-def measure(base: Base, asked: Asked, settings: Settings, progress: Progress) -> VllmSpeed:
+def measure(base: ModelBase, asked: SpeedRequest, settings: Settings, progress: Progress) -> VllmSpeed:
     """Raises: InputError, ServingError."""
     tenant = demo_tenant(0)
     schema, conversations = tenant.category_schema, tenant.conversations[: asked.answers]
@@ -102,11 +102,11 @@ def table(speed: VllmSpeed) -> Table:
 
 
 async def _all(
-    endpoint: Endpoint,
+    endpoint: VllmEndpoint,
     codes: Codes,
     schema: CategorySchema,
     conversations: list[Conversation],
-    asked: Asked,
+    asked: SpeedRequest,
 ) -> list[_Round]:
     return [
         await _round(endpoint, codes, schema, conversations, asked, number) for number in range(asked.rounds)
@@ -114,11 +114,11 @@ async def _all(
 
 
 async def _round(
-    endpoint: Endpoint,
+    endpoint: VllmEndpoint,
     codes: Codes,
     schema: CategorySchema,
     conversations: list[Conversation],
-    asked: Asked,
+    asked: SpeedRequest,
     number: int,
 ) -> _Round:
     async with endpoint.async_client(timeout_s=1200) as client:

@@ -5,11 +5,11 @@ from fastapi import APIRouter, Depends, Path
 
 from app.auth.dependencies import OwnSight, PlatformAdmin
 from app.auth.principal import Principal, Scope
-from app.db.scope import TenantScope
-from app.db.session import Session
 from app.errors import Forbidden, NameTaken, NotFound
-from app.paging import Page, Paging
-from app.problems import responses
+from app.http.paging import Page, Paging
+from app.http.problems import responses
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session
 from app.tenants import repository, service
 from app.tenants.payloads import TenantIn, TenantOut, TenantPatch
 

@@ -4,8 +4,8 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from app.models.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
-from app.payload import Answer, Name, Payload
+from app.http.payload import Name, RequestBody, ResponseBody
+from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
 from evaluation.contract.mode import Mode
 
 _MAX_QUOTA_BYTES = 1 << 50
@@ -30,7 +30,7 @@ _REDACT = (
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
 
-class TenantIn(Payload):
+class TenantIn(RequestBody):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
@@ -42,7 +42,7 @@ class TenantIn(Payload):
     )
 
 
-class TenantPatch(Payload):
+class TenantPatch(RequestBody):
     """Fields that are left out stay as they are."""
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
@@ -68,7 +68,7 @@ class TenantPatch(Payload):
         return self.model_dump(exclude_unset=True)
 
 
-class TenantOut(Answer):
+class TenantOut(ResponseBody):
     id: UUID = Field(description="The tenant's id.", examples=["7d9f1c2e-5b7a-4c53-9d57-0a4f7c1f2b11"])
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])

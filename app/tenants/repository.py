@@ -3,9 +3,9 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.models.tenants import Tenant
-from app.paging import PageRequest
+from app.http.paging import PageRequest
+from app.infra.db.scope import TenantScope
+from app.infra.tables.tenants import Tenant
 
 
 async def get(session: AsyncSession, scope: TenantScope) -> Tenant | None:

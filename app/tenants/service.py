@@ -4,12 +4,12 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import audit
-from app.audit import Act
+from app.audit import service as audit
+from app.audit.service import Act
 from app.auth.principal import Principal
-from app.db.scope import TenantScope
 from app.errors import Forbidden, NameTaken, existing
-from app.models.tenants import Tenant
+from app.infra.db.scope import TenantScope
+from app.infra.tables.tenants import Tenant
 from app.tenants import repository
 
 PLATFORM_ONLY = frozenset({"upload_quota_bytes"})  # a tenant must not raise its own limit

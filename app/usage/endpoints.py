@@ -4,10 +4,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from app.auth.dependencies import AnyTenant
-from app.db.base import utc_now
-from app.db.session import Session
 from app.errors import InvalidRequest, NotFound, Problem
-from app.problems import responses
+from app.http.problems import responses
+from app.infra.db.base import utc_now
+from app.infra.db.session import Session
 from app.usage import repository
 from app.usage.payloads import UsageOut
 from app.usage.service import Meter

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.scope import TenantScope
-from app.models.records import UsageDay
+from app.infra.db.scope import TenantScope
+from app.infra.tables.records import UsageDay
 
 
 class Use(NamedTuple):

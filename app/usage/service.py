@@ -14,10 +14,10 @@ from uuid import UUID
 
 import structlog
 
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
 from app.usage import repository
 from app.usage.repository import Use
 

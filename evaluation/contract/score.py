@@ -1,4 +1,4 @@
-"""How answers are scored. Pure, on plain values: what the intervals resample lives in `evaluation.statistics`.
+"""How answers are scored. Pure, on plain values: what the intervals resample lives in `evaluation.metrics.statistics`.
 
 None (none of these) is an answer of its own. An answer that could not be read is UNPARSABLE: wrong everywhere, and
 never the same as None. A measure over nothing raises, because it has no value.
@@ -22,7 +22,7 @@ class NothingMeasured(ValueError):
     """A measure was asked of no examples at all."""
 
 
-class Judged(NamedTuple):
+class Graded(NamedTuple):
     gold: str | None
     given: Given
 
@@ -66,40 +66,40 @@ class Shifts(NamedTuple):
     observed: list[float]
 
 
-def accuracy(judged: Sequence[Judged]) -> float:
-    return share([j.right for j in judged])
+def accuracy(graded: Sequence[Graded]) -> float:
+    return share([j.right for j in graded])
 
 
-def recalls(judged: Sequence[Judged]) -> dict[str | None, float]:
+def recalls(graded: Sequence[Graded]) -> dict[str | None, float]:
     """Of the categories that have examples."""
-    gold = Counter(j.gold for j in judged)
-    right = Counter(j.gold for j in judged if j.right)
+    gold = Counter(j.gold for j in graded)
+    right = Counter(j.gold for j in graded if j.right)
     return {category: right[category] / count for category, count in gold.items()}
 
 
-def macro_f1(judged: Sequence[Judged]) -> float:
+def macro_f1(graded: Sequence[Graded]) -> float:
     """Mean over every category that is gold or answered at least once."""
-    if not judged:
+    if not graded:
         raise NothingMeasured("macro-F1 of no examples")
-    gold = Counter(j.gold for j in judged)
-    given = Counter(j.given for j in judged if not isinstance(j.given, Unparsable))
-    right = Counter(j.gold for j in judged if j.right)
+    gold = Counter(j.gold for j in graded)
+    given = Counter(j.given for j in graded if not isinstance(j.given, Unparsable))
+    right = Counter(j.gold for j in graded if j.right)
     categories = gold.keys() | given.keys()
     return sum(2 * right[c] / (gold[c] + given[c]) for c in categories) / len(categories)
 
 
-def majority(judged: Sequence[Judged]) -> str | None:
+def majority(graded: Sequence[Graded]) -> str | None:
     """The largest gold category; of equals the first by key, so that the choice cannot follow the predictions."""
-    if not judged:
+    if not graded:
         raise NothingMeasured("the majority of no examples")
-    gold = Counter(j.gold for j in judged)
+    gold = Counter(j.gold for j in graded)
     return min(gold, key=lambda category: (-gold[category], category or ""))
 
 
-def over_selection(judged: Sequence[Judged]) -> float:
+def over_selection(graded: Sequence[Graded]) -> float:
     """Predicted share of the largest gold category minus its gold share."""
-    largest = majority(judged)
-    return sum((j.given == largest) - (j.gold == largest) for j in judged) / len(judged)
+    largest = majority(graded)
+    return sum((j.given == largest) - (j.gold == largest) for j in graded) / len(graded)
 
 
 def flip_accuracy(moved: Sequence[Moved]) -> float:

@@ -19,7 +19,7 @@ class UnpacksTooLarge(ValueError):
     """Beyond MAX_RATIO times its packed size, or beyond the caller's limit; the message says which."""
 
 
-class Limits(NamedTuple):
+class UnpackLimits(NamedTuple):
     packed_bytes: int
     max_bytes: int
 
@@ -28,7 +28,7 @@ class Limits(NamedTuple):
         return min(self.max_bytes, self.packed_bytes * MAX_RATIO)
 
 
-def unpacked(packed: BinaryIO, limits: Limits) -> Iterator[bytes]:
+def unpacked(packed: BinaryIO, limits: UnpackLimits) -> Iterator[bytes]:
     """Raises: NotWhole, UnpacksTooLarge."""
     passed = 0
     with gzip.GzipFile(fileobj=packed) as source:
@@ -46,7 +46,7 @@ def _read(source: gzip.GzipFile) -> bytes:
         raise NotWhole(str(error)) from None
 
 
-def _too_large(limits: Limits) -> str:
+def _too_large(limits: UnpackLimits) -> str:
     if limits.unpacked_bytes < limits.max_bytes:
         return f"unpacks to more than {MAX_RATIO} times its size; hand it in unpacked"
     return f"unpacks to more than {limits.max_bytes >> 20} MiB"

@@ -14,8 +14,8 @@ from evaluation.formats.gunzip import (
     BLOCK_BYTES,
     MAGIC,
     MAX_FILE_BYTES,
-    Limits,
     NotWhole,
+    UnpackLimits,
     UnpacksTooLarge,
     unpacked,
 )
@@ -82,14 +82,14 @@ class Incoming:
                     yield block
                 return
             try:
-                yield from unpacked(file, Limits(self.total_bytes, MAX_FILE_BYTES))
+                yield from unpacked(file, UnpackLimits(self.total_bytes, MAX_FILE_BYTES))
             except NotWhole:
                 raise Unreadable("not_whole_gzip", "is torn or is not gzip; send it again") from None
             except UnpacksTooLarge as error:
                 raise Unreadable("unpacks_too_large", str(error)) from None
 
 
-class Text(NamedTuple):
+class DecodedText(NamedTuple):
     """head: the beginning, to decide by. blocks: all of it, the head included. encoding: for people."""
 
     head: str
@@ -97,7 +97,7 @@ class Text(NamedTuple):
     encoding: str
 
 
-def text_of(blocks: Iterator[bytes]) -> Text:
+def text_of(blocks: Iterator[bytes]) -> DecodedText:
     """Bytes that are not UTF-8 become lone surrogates, which `not_text` finds in the very line that they stand in.
 
     Raises: Unreadable.
@@ -111,7 +111,7 @@ def text_of(blocks: Iterator[bytes]) -> Text:
     encoding = _UTF_16.get(first[:2]) or _without_mark(first)
     texts = _decoded(_and(first, blocks), encoding)
     head = next(texts, "")
-    return Text(head[:HEAD_CHARS], _and(head, texts), "UTF-8" if encoding == "utf-8" else "UTF-16")
+    return DecodedText(head[:HEAD_CHARS], _and(head, texts), "UTF-8" if encoding == "utf-8" else "UTF-16")
 
 
 def lines_of(blocks: Iterable[str], end: str = "\n") -> Iterator[Line]:

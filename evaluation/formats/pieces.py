@@ -14,7 +14,7 @@ _OUTSIDE = re.compile(r'["\[\]{},]')
 _INSIDE = re.compile(r'["\\]')
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     line: int
     text: str
 
@@ -26,7 +26,7 @@ class Begin(NamedTuple):
     whole: bool
 
 
-def listed(blocks: Iterable[str], begin: Begin, line_end: str = "\n") -> Iterator[Piece | Reject]:
+def listed(blocks: Iterable[str], begin: Begin, line_end: str = "\n") -> Iterator[TextPiece | Reject]:
     """The values of a list."""
     cutter = _Cutter(line_end, in_list=True)
     left = begin.at
@@ -41,7 +41,7 @@ def listed(blocks: Iterable[str], begin: Begin, line_end: str = "\n") -> Iterato
         yield Reject(cutter.behind, "something stands behind the end of the list")
 
 
-def objects(blocks: Iterable[str], line_end: str = "\n") -> Iterator[Piece | Reject]:
+def objects(blocks: Iterable[str], line_end: str = "\n") -> Iterator[TextPiece | Reject]:
     """Objects one behind another, each over as many lines as it likes."""
     cutter = _Cutter(line_end, in_list=False)
     for block in blocks:
@@ -58,7 +58,7 @@ class _Cutter:
         self._depth, self._in_string, self._escaped = 0, False, False
         self._began, self._length, self._held = 1, 0, list[str]()
 
-    def block(self, text: str) -> Iterator[Piece | Reject]:
+    def block(self, text: str) -> Iterator[TextPiece | Reject]:
         at = 0
         if self._escaped and text:
             self._escaped = False
@@ -80,13 +80,13 @@ class _Cutter:
         if self.done and self.behind is None and (rest := text[at:].lstrip()):
             self.behind = self.line + text[at : len(text) - len(rest)].count(self._line_end)
 
-    def end(self) -> Iterator[Piece | Reject]:
+    def end(self) -> Iterator[TextPiece | Reject]:
         """Of one value."""
         text = "".join(self._held).rstrip()
         if self._length > MAX_LINE_BYTES:
             yield Reject(self._began, f"is longer than {MAX_LINE_BYTES} characters")
         elif text:
-            yield Piece(self._began, text)
+            yield TextPiece(self._began, text)
         self._held, self._length = [], 0
 
     def _ends(self, mark: str) -> bool:

@@ -19,8 +19,8 @@ from evaluation.formats import exports, pieces, rasa, tables, workbook
 from evaluation.formats.cells import OpenQuote, Record, records
 from evaluation.formats.exports import LISTS, Context, Product, product_of
 from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
-from evaluation.formats.incoming import Incoming, Text, Unreadable, lines_of, not_text, text_of
-from evaluation.formats.pieces import Piece
+from evaluation.formats.incoming import DecodedText, Incoming, Unreadable, lines_of, not_text, text_of
+from evaluation.formats.pieces import TextPiece
 from evaluation.formats.redaction import redacted
 from evaluation.formats.unread import Unread, known, shortened
 
@@ -31,7 +31,7 @@ _MESSAGE: Final = {"role": "role", "text": "text"}
 _KNOWN_PLACE: Final = re.compile(r"'(id|messages|category|criterion|split)'(\[\d+\])?")
 
 
-class Progress(NamedTuple):
+class ReadingProgress(NamedTuple):
     """Of the file as it came, packed or not."""
 
     read_bytes: int
@@ -67,8 +67,8 @@ class Reader:
         self._keeps, self._redacts, self._grouped = keep_originals, redact, False
 
     @property
-    def progress(self) -> Progress:
-        return Progress(self._incoming.read_bytes, self._incoming.total_bytes)
+    def progress(self) -> ReadingProgress:
+        return ReadingProgress(self._incoming.read_bytes, self._incoming.total_bytes)
 
     def __iter__(self) -> Iterator[Conversation | Reject]:
         rows = map(self._without_personal_data, self._rows()) if self._redacts else self._rows()
@@ -88,7 +88,7 @@ class Reader:
         self._describe(described(form, text.encoding))
         yield from self._of(form, text)
 
-    def _of(self, form: Form, text: Text) -> Iterator[Row | Reject]:
+    def _of(self, form: Form, text: DecodedText) -> Iterator[Row | Reject]:
         match form:
             case Table():
                 yield from self._table(form, text)
@@ -97,7 +97,7 @@ class Reader:
                 yield from rasa.rows(_whole(text), self.unread)
             case Lines(line_end):
                 lines = (line for line in lines_of(text.blocks, line_end) if line.text.strip())
-                yield from self._objects(Piece(line.number, line.text) for line in lines)
+                yield from self._objects(TextPiece(line.number, line.text) for line in lines)
             case Objects(line_end):
                 yield from self._objects(pieces.objects(text.blocks, line_end))
             case Listed(line_end, begin, key):
@@ -136,7 +136,7 @@ class Reader:
                 self._describe(f"an Excel workbook (XLSX), its sheet `{shortened(sheet.name)}`")
                 yield from self._below(sheet.header, sheet.records)
 
-    def _table(self, form: Table, text: Text) -> Iterator[Row | Reject]:
+    def _table(self, form: Table, text: DecodedText) -> Iterator[Row | Reject]:
         found = records(behind(lines_of(text.blocks, form.line_end), form.skip), form.dialect)
         try:
             header = next(found)
@@ -157,7 +157,7 @@ class Reader:
 
     # --------------------------------------------------------------------------------------------------- JSON
 
-    def _objects(self, found: Iterable[Piece | Reject]) -> Iterator[Row | Reject]:
+    def _objects(self, found: Iterable[TextPiece | Reject]) -> Iterator[Row | Reject]:
         for one in found:
             row = one if isinstance(one, Reject) else _parsed(one)
             if isinstance(row, Reject):
@@ -206,7 +206,7 @@ class Reader:
         return made
 
 
-def _parsed(piece: Piece) -> Row | Reject:
+def _parsed(piece: TextPiece) -> Row | Reject:
     problem = not_text(piece.text)
     if problem is not None and "NUL" not in problem:
         return Reject(piece.line, problem)
@@ -245,7 +245,7 @@ def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _without_blanks(text: Text) -> Text:
+def _without_blanks(text: DecodedText) -> DecodedText:
     """A file may begin with more white space than the head holds, or be nothing else. Raises: Unreadable."""
     for block in text.blocks:
         if block.strip():
@@ -253,7 +253,7 @@ def _without_blanks(text: Text) -> Text:
     raise Unreadable("no_conversation", "is empty")
 
 
-def _whole(text: Text) -> str:
+def _whole(text: DecodedText) -> str:
     found, length = [], 0
     for block in text.blocks:
         length += len(block)

@@ -15,7 +15,7 @@ _ONCE: Final = ("category", "criterion", "split")  # said once, they hold for th
 MAX_CELLS_KEPT: Final = 128 << 20  # characters, where the rows of a conversation may lie apart
 
 
-class Header(NamedTuple):
+class TableHeader(NamedTuple):
     """at: of the columns that are read, where they stand. others: those that are not, by their place."""
 
     at: dict[str, int]
@@ -29,7 +29,7 @@ class Header(NamedTuple):
         return [each, *(f"column {place + 1} is `{name}`" for name, place in self.at.items())]
 
 
-def header_of(cells: Sequence[str]) -> Header:
+def header_of(cells: Sequence[str]) -> TableHeader:
     """Case, blanks and what is not seen do not matter. Raises: Unreadable."""
     at: dict[str, int] = {}
     others: dict[int, str] = {}
@@ -48,11 +48,11 @@ def header_of(cells: Sequence[str]) -> Header:
         raise Unreadable(
             "no_text_column", f"has no column `text`; its first row must name the columns, and is: {named}"
         )
-    return Header(at, others, len(cells))
+    return TableHeader(at, others, len(cells))
 
 
 def rows(
-    header: Header,
+    header: TableHeader,
     records: Iterable[Record | Reject],
     unread: Unread,
     schema: CategorySchema | None,
@@ -84,7 +84,7 @@ class _Group:
 
 
 class _Rows:
-    def __init__(self, header: Header, unread: Unread, schema: CategorySchema | None):
+    def __init__(self, header: TableHeader, unread: Unread, schema: CategorySchema | None):
         self._header, self._unread = header, unread
         self._keys = {folded(key) for key in schema.keys} | {NONE_WORD} if schema else set[str]()
         unread.columns.update({name: 0 for name in header.others.values() if name})

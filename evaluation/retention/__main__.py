@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 
-from evaluation.measures import Measure
+from evaluation.metrics.measures import Measure
 from evaluation.retention import harness, report
-from evaluation.retention.harness import Asking, RetentionError, Server
+from evaluation.retention.harness import HarnessLimits, RetentionError, Server
 from evaluation.retention.report import RetentionReport, StageResults
 from evaluation.terminal import complain, say, steady
 
@@ -46,7 +46,7 @@ def _measured(given: argparse.Namespace) -> RetentionReport:
         raise RetentionError("two models have one stage; write --model STAGE=NAME for each")
     tasks = harness.chosen(given.tasks)
     _serves(given.base_url, [model for _, model in stages])
-    asking = Asking(given.limit, given.concurrency, given.max_length, given.run_code)
+    asking = HarnessLimits(given.limit, given.concurrency, given.max_length, given.run_code)
     server = Server(given.base_url, given.tokenizer)
     runs = []
     for stage, model in stages:

@@ -32,12 +32,12 @@ class Task(NamedTuple):
     chat: bool
 
 
-class NotMeasured(NamedTuple):
+class RetentionNotMeasured(NamedTuple):
     reason: str
 
 
 Scores: TypeAlias = Mapping[str, float]  # by item
-Result: TypeAlias = Scores | NotMeasured
+Result: TypeAlias = Scores | RetentionNotMeasured
 
 OWN: Final = (
     Task("steerwise_copy", "exact_match", chat=True),
@@ -64,7 +64,7 @@ class Server(NamedTuple):
     tokenizer: Path
 
 
-class Asking(NamedTuple):
+class HarnessLimits(NamedTuple):
     """limit: items of each task, of a group's each part. run_code: whether code that a model wrote may be run here."""
 
     limit: int | None = None
@@ -73,7 +73,7 @@ class Asking(NamedTuple):
     run_code: bool = False
 
 
-ALL_ITEMS = Asking()
+ALL_ITEMS = HarnessLimits()
 
 
 def chosen(names: Sequence[str]) -> tuple[Task, ...]:
@@ -86,7 +86,7 @@ def chosen(names: Sequence[str]) -> tuple[Task, ...]:
 
 
 def measure(
-    server: Server, model: str, tasks: Sequence[Task], asking: Asking = ALL_ITEMS
+    server: Server, model: str, tasks: Sequence[Task], asking: HarnessLimits = ALL_ITEMS
 ) -> dict[str, Result]:
     """A result for each task, by its name. Raises: RetentionError where the harness or the tokenizer is missing."""
     if find_spec("lm_eval") is None:
@@ -97,7 +97,9 @@ def measure(
         raise RetentionError(f"{server.tokenizer} has no tokenizer.json; name the folder of the base model")
     refused = [t for t in tasks if t.name in RUN_MODELS_CODE and not asking.run_code]
     found: dict[str, Result] = {
-        t.name: NotMeasured("it runs code that the model wrote on this machine, which has to be allowed")
+        t.name: RetentionNotMeasured(
+            "it runs code that the model wrote on this machine, which has to be allowed"
+        )
         for t in refused
     }
     own = [t for t in tasks if t.name in TASKS]
@@ -108,7 +110,9 @@ def measure(
     return {t.name: found[t.name] for t in tasks}
 
 
-def _request(server: Server, model: str, tasks: Sequence[Task], asking: Asking, own: bool) -> dict[str, Any]:
+def _request(
+    server: Server, model: str, tasks: Sequence[Task], asking: HarnessLimits, own: bool
+) -> dict[str, Any]:
     root = server.base_url.rstrip("/").removesuffix("/v1")
     return {
         "model": {
@@ -141,15 +145,17 @@ def _in_child(request: dict[str, Any]) -> dict[str, Result]:
         lines = out.read_text(encoding="utf-8").split("\n") if out.exists() else []
         said = log.read_text(encoding="utf-8", errors="replace").rstrip() or "it said nothing"
     last = said.rpartition("\n")[2]
-    ended = NotMeasured(f"the harness ended early (exit code {done.returncode}): {last[:MAX_REASON]}")
+    ended = RetentionNotMeasured(
+        f"the harness ended early (exit code {done.returncode}): {last[:MAX_REASON]}"
+    )
     read = {raw["task"]: _result(raw) for raw in map(json.loads, filter(None, lines))}
     return {task["name"]: read.get(task["name"], ended) for task in request["tasks"]}
 
 
 def _result(raw: Mapping[str, Any]) -> Result:
     if "scores" not in raw:
-        return NotMeasured(" ".join(raw["not_measured"].split())[:MAX_REASON])
-    return raw["scores"] or NotMeasured("the harness gave no scores")
+        return RetentionNotMeasured(" ".join(raw["not_measured"].split())[:MAX_REASON])
+    return raw["scores"] or RetentionNotMeasured("the harness gave no scores")
 
 
 def _environment(request: Mapping[str, Any], folder: str) -> dict[str, str]:

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evaluation import statistics
 from evaluation.atomic_files import write_whole
-from evaluation.measures import Measure, mean, rate
-from evaluation.retention.harness import NotMeasured, Result, Scores
-from evaluation.statistics import Floats, clustered_interval
+from evaluation.metrics import statistics
+from evaluation.metrics.measures import Measure, mean, rate
+from evaluation.metrics.statistics import Floats, clustered_interval
+from evaluation.retention.harness import Result, RetentionNotMeasured, Scores
 
 
 class StageResults(NamedTuple):
@@ -71,7 +71,7 @@ def _stage(run: StageResults, base: Mapping[str, Result] | None) -> StageRetenti
         name: TaskReport(
             score=_score(result),
             retained=_paired(differences[name]) if name in differences else None,
-            not_measured=result.reason if isinstance(result, NotMeasured) else None,
+            not_measured=result.reason if isinstance(result, RetentionNotMeasured) else None,
         )
         for name, result in run.results.items()
     }
@@ -81,7 +81,7 @@ def _stage(run: StageResults, base: Mapping[str, Result] | None) -> StageRetenti
 
 def _score(result: Result) -> Measure:
     """Every item counts once; most scores are right or wrong, and some lie between."""
-    values = [] if isinstance(result, NotMeasured) else list(result.values())
+    values = [] if isinstance(result, RetentionNotMeasured) else list(result.values())
     if all(value in (0, 1) for value in values):
         return rate(round(sum(values)), len(values))
     return mean(values)
@@ -89,7 +89,7 @@ def _score(result: Result) -> Measure:
 
 def _differences(result: Result, base: Result | None) -> Scores:
     """Of the items that both were asked."""
-    if base is None or isinstance(base, NotMeasured) or isinstance(result, NotMeasured):
+    if base is None or isinstance(base, RetentionNotMeasured) or isinstance(result, RetentionNotMeasured):
         return {}
     return {item: value - base[item] for item, value in result.items() if item in base}
 

@@ -21,19 +21,19 @@ THINGS = ("the key", "the map", "the cup", "the hammer", "the letter", "the scar
 PLACES = ("the kitchen", "the cellar", "the garden", "the office", "the attic", "the garage")
 
 
-class Item(NamedTuple):
+class RetentionItem(NamedTuple):
     question: str
     answer: str
 
 
-def copying(rng: random.Random, number: int) -> Item:
+def copying(rng: random.Random, number: int) -> RetentionItem:
     words = rng.sample(WORDS, 3 + number % 4)
     words.insert(rng.randrange(len(words)), str(rng.randint(10, 999)))
     line = rng.choice((" ", ", ", " - ")).join(words)
-    return Item(f"Repeat this line exactly as it stands, and write nothing else:\n{line}", line)
+    return RetentionItem(f"Repeat this line exactly as it stands, and write nothing else:\n{line}", line)
 
 
-def arithmetic(rng: random.Random, number: int) -> Item:
+def arithmetic(rng: random.Random, number: int) -> RetentionItem:
     a, b, small = rng.randint(11, 60), rng.randint(2, 10), rng.randint(2, 9)
     kinds = (
         (f"What is {a} + {b}?", a + b),
@@ -44,10 +44,10 @@ def arithmetic(rng: random.Random, number: int) -> Item:
         (f"Which number is larger, {a} or {a + b}?", a + b),
     )
     question, answer = kinds[number % len(kinds)]
-    return Item(f"{question} Answer with the number only.", str(answer))
+    return RetentionItem(f"{question} Answer with the number only.", str(answer))
 
 
-def following(rng: random.Random, number: int) -> Item:
+def following(rng: random.Random, number: int) -> RetentionItem:
     words = rng.sample(WORDS, 4)
     n, mark = rng.randint(2, 4), rng.choice((";", "/", "+"))
     kinds = (
@@ -59,10 +59,10 @@ def following(rng: random.Random, number: int) -> Item:
         ("Write the last of these words in round brackets", f"({words[-1]})"),
     )
     told, answer = kinds[number % len(kinds)]
-    return Item(f"{told}. Write nothing else.\n{' '.join(words)}", answer)
+    return RetentionItem(f"{told}. Write nothing else.\n{' '.join(words)}", answer)
 
 
-def reading(rng: random.Random, number: int) -> Item:
+def reading(rng: random.Random, number: int) -> RetentionItem:
     """Half of the answers are yes, and half of the things asked about were moved: then the last place counts.
 
     A wrong place is one that was told, of another thing or from before.
@@ -77,7 +77,7 @@ def reading(rng: random.Random, number: int) -> Item:
         right, wrong = later, right
     yes = number % 2 == 0
     question = f"Is {things[which]} in {right if yes else wrong} now? Answer with yes or no."
-    return Item(f"{' '.join(told)}\n{question}", "yes" if yes else "no")
+    return RetentionItem(f"{' '.join(told)}\n{question}", "yes" if yes else "no")
 
 
 WRITTEN = """\
@@ -128,7 +128,7 @@ metadata:
 
 
 class Made(NamedTuple):
-    make: Callable[[random.Random, int], Item]
+    make: Callable[[random.Random, int], RetentionItem]
     items: int
     scoring: str
 
@@ -141,10 +141,10 @@ TASKS: Final[Mapping[str, Made]] = {
 }
 
 
-def items(name: str) -> list[Item]:
+def items(name: str) -> list[RetentionItem]:
     """All different, and as many of each kind."""
     rng = random.Random(f"{SEED} {name}")
-    found: dict[Item, None] = {}
+    found: dict[RetentionItem, None] = {}
     while len(found) < TASKS[name].items:
         found[TASKS[name].make(rng, len(found))] = None
     return list(found)

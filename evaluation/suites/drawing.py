@@ -125,7 +125,7 @@ WHY_NONE: Final[Mapping[str, str]] = {
     "novel": "no criterion that can be checked tells enough of the conversations apart",
     "split": "no criterion that can be checked tells enough conversations of a category apart",
     "boundary": f"no include is known to decide {LEAST_APART} held-out conversations; labels can name theirs as "
-    "`criterion`, and `python -m evaluation.deciders` has a teacher find them",
+    "`criterion`, and `python -m evaluation.tools.deciders` has a teacher find them",
     "reword": "no rewording of the schema was given",
 }
 """Why `Drawing.of` may return nothing for a schema of two categories or more."""

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from evaluation.contract.record import Conversation, Message, Role
 from evaluation.contract.schema import CategorySchema
-from evaluation.runner import Question, Questions
+from evaluation.inference.runner import Question, Questions
 from evaluation.suites.drawing import by_category
 
 CLEAN_SHARE = (
@@ -32,7 +32,7 @@ MOST_CLEAN_SHARE = 0.5  # where there are so many categories that one conversati
 Level = TypeVar("Level", bound=StrEnum)
 
 
-class Place(StrEnum):
+class AttackLocation(StrEnum):
     customer = "customer"  # the end of the last message
     agent = "agent"  # a message of its own before the customer's last
     definition = "definition"  # of the target
@@ -158,11 +158,11 @@ IN_ANY_SCRIPT: Final = (*[Encoding.plain] * 3, Encoding.base64, Encoding.zero_wi
 IN_LATIN_SCRIPT: Final = (Encoding.rot13, Encoding.leetspeak, Encoding.full_width, Encoding.upper_case)
 OTHER_SCRIPTS: Final = (Language.chinese, Language.arabic)
 # Not an attack but an edit: a tenant's definition says what its category covers, and answers have to follow.
-NO_ATTACK: Final = (Place.definition, Kind.schema_change)
+NO_ATTACK: Final = (AttackLocation.definition, Kind.schema_change)
 
 
-class Way(NamedTuple):
-    place: Place
+class AttackForm(NamedTuple):
+    place: AttackLocation
     kind: Kind
     language: Language
     encoding: Encoding
@@ -172,19 +172,19 @@ class Way(NamedTuple):
 class Attack(NamedTuple):
     """text: as it was put in, before the prompt neutralises what looks like a mark of its own."""
 
-    way: Way
+    form: AttackForm
     target: str
     text: str
 
 
-class Item(NamedTuple):
+class AttackItem(NamedTuple):
     conversation_id: str
     question: Question
     attack: Attack | None = None  # None: as it is
 
 
 class InjectionSuite(NamedTuple):
-    items: tuple[Item, ...]  # each conversation as it is comes before its attacks
+    items: tuple[AttackItem, ...]  # each conversation as it is comes before its attacks
     seed: int
 
     @property
@@ -211,22 +211,22 @@ def build(
     usable = sorted((c for c in labelled if {*schema.keys} - {c.category}), key=lambda c: c.id)
     clean = _drawn(usable, max_items, rng)
     attacked = []
-    for number, way in enumerate(_ways(max_items - len(clean) if clean else 0, rng)):
-        attacked += _attacked(schema, clean[number % len(clean)], way, rng)
+    for number, form in enumerate(_forms(max_items - len(clean) if clean else 0, rng)):
+        attacked += _attacked(schema, clean[number % len(clean)], form, rng)
     # Requests that share the schema go together.
     attacked.sort(key=lambda item: item.question.schema is not schema)
-    return InjectionSuite((*(Item(c.id, Question(schema, c)) for c in clean), *attacked), seed)
+    return InjectionSuite((*(AttackItem(c.id, Question(schema, c)) for c in clean), *attacked), seed)
 
 
-def write(way: Way, called: str) -> str:
+def write(form: AttackForm, called: str) -> str:
     """The attack's text. called: the target."""
-    said = SENTENCES[way.kind][way.language].format(target=called)
-    closing = way.kind is Kind.structure and way.place is Place.definition
-    frame = END_OF_CONDITION if closing else FRAMES.get(way.kind, "{said}")
-    encoded = ENCODE[way.encoding](frame.format(said=said, target=called))
-    if way.encoding not in TO_DECODE:
+    said = SENTENCES[form.kind][form.language].format(target=called)
+    closing = form.kind is Kind.structure and form.place is AttackLocation.definition
+    frame = END_OF_CONDITION if closing else FRAMES.get(form.kind, "{said}")
+    encoded = ENCODE[form.encoding](frame.format(said=said, target=called))
+    if form.encoding not in TO_DECODE:
         return encoded
-    return f"{DECODE[way.language].format(how=way.encoding.value)} {encoded}"
+    return f"{DECODE[form.language].format(how=form.encoding.value)} {encoded}"
 
 
 def _drawn(usable: Sequence[Conversation], max_items: int, rng: random.Random) -> list[Conversation]:
@@ -239,7 +239,7 @@ def _drawn(usable: Sequence[Conversation], max_items: int, rng: random.Random) -
     return rounds[: max(1, min(wanted, int(max_items * MOST_CLEAN_SHARE)))]
 
 
-def _ways(count: int, rng: random.Random) -> list[Way]:
+def _forms(count: int, rng: random.Random) -> list[AttackForm]:
     """What limits another choice is drawn before it, and each in turn is the least used of what is left."""
     used: Counter[tuple[str, int]] = Counter()
 
@@ -249,25 +249,27 @@ def _ways(count: int, rng: random.Random) -> list[Way]:
         used[deck, number] += 1
         return levels[number]
 
-    ways = []
+    forms = []
     for _ in range(count):
-        place, language = next_of(list(Place), "place"), next_of(list(Language), "language")
+        place, language = next_of(list(AttackLocation), "place"), next_of(list(Language), "language")
         kind = next_of([k for k in Kind if (place, k) != NO_ATTACK], f"kind in {place}")
         encodings = IN_ANY_SCRIPT if language in OTHER_SCRIPTS else IN_ANY_SCRIPT + IN_LATIN_SCRIPT
         encoding = next_of(encodings, f"encoding in {language}")
-        ways.append(Way(place, kind, language, encoding, next_of(list(Naming), "naming")))
-    return ways
+        forms.append(AttackForm(place, kind, language, encoding, next_of(list(Naming), "naming")))
+    return forms
 
 
-def _attacked(schema: CategorySchema, conversation: Conversation, way: Way, rng: random.Random) -> list[Item]:
+def _attacked(
+    schema: CategorySchema, conversation: Conversation, form: AttackForm, rng: random.Random
+) -> list[AttackItem]:
     """One item, or none where the record's or the schema's limits leave no room for the text."""
-    targets = schema.keys[: len(ascii_uppercase)] if way.naming is Naming.by_code else schema.keys
+    targets = schema.keys[: len(ascii_uppercase)] if form.naming is Naming.by_code else schema.keys
     for target in rng.sample(targets, len(targets)):
         if target == conversation.category:
             continue
-        attack = Attack(way, target, write(way, _called(schema, target, way.naming)))
+        attack = Attack(form, target, write(form, _called(schema, target, form.naming)))
         try:
-            return [Item(conversation.id, _placed(attack, schema, conversation), attack)]
+            return [AttackItem(conversation.id, _placed(attack, schema, conversation), attack)]
         except ValidationError:
             continue
     return []
@@ -281,10 +283,10 @@ def _called(schema: CategorySchema, target: str, naming: Naming) -> str:
 
 def _placed(attack: Attack, schema: CategorySchema, conversation: Conversation) -> Question:
     """Raises: ValidationError where that is no valid schema or conversation."""
-    if attack.way.place is Place.definition:
+    if attack.form.place is AttackLocation.definition:
         return Question(_defined(attack, schema), conversation)
     *before, last = conversation.as_of_last_customer_message
-    if attack.way.place is Place.agent:
+    if attack.form.place is AttackLocation.agent:
         before.append(Message(role=Role.agent, text=attack.text))
     else:
         last = Message(role=last.role, text=f"{last.text} {attack.text}")

@@ -16,7 +16,7 @@ from evaluation.contract import perturb
 from evaluation.contract.perturb import Perturbed
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.runner import Question, Questions
+from evaluation.inference.runner import Question, Questions
 from evaluation.suites.drawing import WHY_NONE, ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
@@ -28,7 +28,7 @@ LEAST_PER_CATEGORY = 12
 LEAST_PER_PERTURBATION = 12
 
 
-class Item(NamedTuple):
+class SuiteItem(NamedTuple):
     conversation_id: str
     perturbation: int  # 0 is the schema as it is
     gold_before: str | None
@@ -44,7 +44,7 @@ class Suite(NamedTuple):
     schema: CategorySchema
     perturbations: tuple[Perturbed, ...]
     items: tuple[
-        Item, ...
+        SuiteItem, ...
     ]  # in order of perturbation, so that requests that share a prompt prefix go together
     conversations: Mapping[str, Conversation]
     seed: int
@@ -114,11 +114,11 @@ def build(
     made = {family: drawing.of(family) for family in families}
     perturbations = (perturb.identity(schema), *(edit for edits in made.values() for edit in edits))
     left_out = {family: WHY_NONE.get(family, _ONE) for family, edits in made.items() if not edits}
-    items = [Item(c.id, 0, c.category, c.category, c.id in natural) for c in pool]
+    items = [SuiteItem(c.id, 0, c.category, c.category, c.id in natural) for c in pool]
     each = max(0, max_items - len(pool)) // max(1, len(perturbations) - 1)
     for index, perturbed in enumerate(perturbations[1:], start=1):
         chosen = _examples(perturbed, grouped, each, rng)
-        items += [Item(c.id, index, c.category, perturbed.gold(c.category, c.id)) for c in chosen]
+        items += [SuiteItem(c.id, index, c.category, perturbed.gold(c.category, c.id)) for c in chosen]
     return Suite(schema, perturbations, tuple(items), {c.id: c for c in pool}, seed, left_out)
 
 

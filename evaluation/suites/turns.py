@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from evaluation.contract.record import Conversation, Role
 from evaluation.contract.schema import CategorySchema
-from evaluation.runner import Question, Questions
+from evaluation.inference.runner import Question, Questions
 
 
 class Prefix(NamedTuple):

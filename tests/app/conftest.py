@@ -10,10 +10,10 @@ import redis
 import structlog
 
 from app.auth.principal import Scope
-from app.db.engine import Database, open_database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.tenants import Tenant
+from app.infra.db.engine import Database, open_database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import Tenant
 from app.settings import Settings
 from tests.callers import Callers
 from tests.servers import databases

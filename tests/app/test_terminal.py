@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from app.client.table import details, table
-from app.terminal import Terminal
+from app.cli.client.table import details, table
+from app.cli.terminal import Terminal
 from evaluation.terminal import json_text
 
 EVIL = "\x1b[2J\x9b1m\u202egnp :key: [red]"
@@ -66,7 +66,7 @@ def test_an_output_that_is_not_utf_8_holds_what_a_command_says(encoding: str, tm
     file.write_text("text,cat\u2013egory\nwo ist es \U0001f388,x\n", encoding="utf-8")
     for more in ([], ["--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "app.cli", "check-file", str(file), *more],
+            [sys.executable, "-m", "app.cli.program", "check-file", str(file), *more],
             env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
         )

@@ -40,7 +40,7 @@ def test_every_make_target_for_people_is_explained_by_make_help() -> None:
 def test_every_steerwise_command_of_the_readme_explains_itself() -> None:
     shown = commands_in_readme("steerwise")
     assert shown, "the README shows no steerwise command"
-    call = ("-c", "from app.cli import main; main()")
+    call = ("-c", "from app.cli.program import main; main()")
     assert [command for command in shown if _exit_code(*call, command, "--help") != 0] == []
 
 

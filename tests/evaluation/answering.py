@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import Prediction, PredictorError
+from evaluation.inference.predictor import Prediction, PredictorError
 
 NO_ANSWER: Final = "(writes no answer)"
 FAILS: Final = "(the server fails)"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from evaluation.contract.render import candidate_codes
-from evaluation.predictor import Codes, Sending, VllmPredictor
+from evaluation.inference.predictor import Codes, Sending, VllmPredictor
 
 POOL = [code for code, _ in zip(candidate_codes(), range(40), strict=False)]
 CODES = Codes(tuple(POOL), tuple(range(100, 140)))

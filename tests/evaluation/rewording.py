@@ -10,8 +10,8 @@ import httpx
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import condition_text, plain
 from evaluation.contract.schema import CategorySchema
-from evaluation.equivalence import Judge, to_try
-from evaluation.reword import INSTRUCTION, Teacher, reword
+from evaluation.tools.equivalence import Judge, to_try
+from evaluation.tools.reword import INSTRUCTION, Teacher, reword
 from tests.evaluation.fake_server import Asked, FakeServer, Model, Reply, predictor, says
 from tests.evaluation.shop import SCHEMA, conversations
 
@@ -80,10 +80,10 @@ def learned(per_category: int = 15) -> list[Conversation]:
     return to_try(conversations(), SCHEMA, per_category)
 
 
-def reworded_by(server: Server, *, judged: bool = True, per_category: int = 15) -> tuple[CategorySchema, str]:
+def reworded_by(server: Server, *, graded: bool = True, per_category: int = 15) -> tuple[CategorySchema, str]:
     async def done() -> tuple[CategorySchema, str]:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-        judge = Judge(predictor(server), SCHEMA, 0.9) if judged else None
+        judge = Judge(predictor(server), SCHEMA, 0.9) if graded else None
         if judge is not None:
             await judge.prepare(learned(per_category))
         return await reword(SCHEMA, Teacher(client, "teacher", backoff_s=0.001), judge)

@@ -13,8 +13,8 @@ from evaluation.contract.chat import ChatFormError, ChatTemplate, folded
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import ChatMessage, render
 from evaluation.contract.schema import CategorySchema
-from evaluation.predictor import PredictorError, VllmPredictor
-from evaluation.tokenizer_files import check_template, load_codes
+from evaluation.inference.predictor import PredictorError, VllmPredictor
+from evaluation.inference.tokenizer_files import check_template, load_codes
 from tests.evaluation.fake_server import CODES, FakeServer, predictor, says
 from tests.evaluation.shop import SCHEMA
 from tests.factories import bases

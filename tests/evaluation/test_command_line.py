@@ -10,11 +10,11 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from tokenizers.pre_tokenizers import ByteLevel
 
-from evaluation import report
 from evaluation.__main__ import main
-from evaluation.report import Verdict
+from evaluation.reporting import report
+from evaluation.reporting.report import Verdict
 from tests.evaluation import models
-from tests.evaluation.examine import examined
+from tests.evaluation.evaluation_run import examined
 from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
 
@@ -126,9 +126,9 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
     path, policy = tmp_path / "report.json", tmp_path / "policy.toml"
     report.write(examined({"base": models.oracle(), "sft": models.habit()}), path)
     assert main(["decide", "--report", str(path), "--out", str(path)]) == 3
-    judged = report.read(path)
-    assert judged.gate is not None
-    assert judged.gate.verdict is Verdict.failed
+    graded = report.read(path)
+    assert graded.gate is not None
+    assert graded.gate.verdict is Verdict.failed
     for least_n, code in ((10, 0), (99999, 4)):
         floor = f'[[floors]]\nmeasure = "accuracy"\nlimit = 0.1\nslack = 0.1\nleast_n = {least_n}\n'
         policy.write_text(f"version = 2\nmax_errored = 0.1\n{floor}")

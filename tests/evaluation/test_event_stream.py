@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation import event_stream
+from evaluation.inference import event_stream
 
 ODD = "where\u2028is\u2029my\x85parcel\x1c\x0b"
 

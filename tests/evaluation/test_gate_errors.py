@@ -6,13 +6,14 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from evaluation import gate, measures
 from evaluation.contract import score
-from evaluation.contract.score import Judged, Moved
-from evaluation.measures import Measure
-from evaluation.policy import NotWorse, load_policy
-from evaluation.report import Verdict
-from evaluation.statistics import DIFFERENCE, clustered_interval, paired_interval, ratio
+from evaluation.contract.score import Graded, Moved
+from evaluation.gating import gate
+from evaluation.gating.policy import NotWorse, load_policy
+from evaluation.metrics import measures
+from evaluation.metrics.measures import Measure
+from evaluation.metrics.statistics import DIFFERENCE, clustered_interval, paired_interval, ratio
+from evaluation.reporting.report import Verdict
 
 POLICY = load_policy()
 PROMISED = 0.025
@@ -152,8 +153,8 @@ def test_pairs_that_never_differ_are_not_certain_to_be_alike() -> None:
 
 def test_values_are_those_of_the_contract() -> None:
     rng = np.random.default_rng(0)
-    judged = {
-        str(i): Judged(str(rng.choice(["a", "a", "b"])), str(rng.choice(["a", "b"]))) for i in range(60)
+    graded = {
+        str(i): Graded(str(rng.choice(["a", "a", "b"])), str(rng.choice(["a", "b"]))) for i in range(60)
     }
-    assert measures.accuracy(judged).value == pytest.approx(score.accuracy(list(judged.values())))
-    assert measures.over_selection(judged).value == pytest.approx(score.over_selection(list(judged.values())))
+    assert measures.accuracy(graded).value == pytest.approx(score.accuracy(list(graded.values())))
+    assert measures.over_selection(graded).value == pytest.approx(score.over_selection(list(graded.values())))

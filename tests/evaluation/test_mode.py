@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 from evaluation.__main__ import main
-from evaluation.asking import Served, Settings, VllmAsker
 from evaluation.contract.mode import Mode
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import conversation_from_text
-from evaluation.model_client import check_continues
-from evaluation.predictor import Prediction, PredictorError, load_codes
-from evaluation.runner import Question, Questions
+from evaluation.inference.model_client import check_continues
+from evaluation.inference.predictor import Prediction, PredictorError, load_codes
+from evaluation.inference.runner import Question, Questions
+from evaluation.inference.stage_client import ClientSettings, ServedStage, VllmStageClient
 from tests.evaluation import models
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening, predictor, says
 from tests.evaluation.shop import SCHEMA
@@ -93,9 +93,9 @@ def test_outcomes_of_one_mode_are_never_taken_for_those_of_another(tmp_path: Pat
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(server), base_url="http://model"
         ) as client:
-            settings = Settings(tmp_path, lambda *_: None, mode=mode)
-            asker = VllmAsker(client, [Served("rl", "fake", "b" * 64)], CODES, settings)
-            (measured,) = await asker.answers("rl", questions)
+            settings = ClientSettings(tmp_path, lambda *_: None, mode=mode)
+            stage_client = VllmStageClient(client, [ServedStage("rl", "fake", "b" * 64)], CODES, settings)
+            (measured,) = await stage_client.answers("rl", questions)
         assert measured.prediction is not None
         return measured.prediction.mode
 

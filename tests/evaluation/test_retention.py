@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from evaluation.retention import harness, tasks
 from evaluation.retention.__main__ import main
-from evaluation.retention.harness import Asking, NotMeasured, Result, RetentionError, Server
+from evaluation.retention.harness import HarnessLimits, Result, RetentionError, RetentionNotMeasured, Server
 from evaluation.retention.report import RetentionReport, StageResults, assemble
 
 TOKENIZER = Path(__file__).parents[2] / "training" / "starter" / "weights"
@@ -187,10 +187,12 @@ def test_a_harness_that_dies_leaves_its_last_words(tmp_path: Path, monkeypatch: 
     child = tmp_path / "child.py"
     child.write_text("import sys; sys.exit('no space left on device')")
     monkeypatch.setattr(harness, "CHILD", child)
-    found = harness.measure(Server("http://127.0.0.1:9", TOKENIZER), "tuned", harness.OWN, Asking(limit=1))
+    found = harness.measure(
+        Server("http://127.0.0.1:9", TOKENIZER), "tuned", harness.OWN, HarnessLimits(limit=1)
+    )
     assert list(found) == list(tasks.TASKS)
     for result in found.values():
-        assert isinstance(result, NotMeasured)
+        assert isinstance(result, RetentionNotMeasured)
         assert "exit code 1" in result.reason and "no space left on device" in result.reason
 
 
@@ -198,7 +200,7 @@ def test_retained_pairs_the_items_that_both_were_asked() -> None:
     base: dict[str, Result] = {
         "a": {str(i): 1.0 for i in range(10)},
         "b": {"x": 0.0, "y": 0.25},
-        "c": NotMeasured("no data"),
+        "c": RetentionNotMeasured("no data"),
     }
     later: dict[str, Result] = {
         "a": {str(i): float(i % 2) for i in range(20)},

@@ -5,32 +5,32 @@ from functools import cache
 
 import numpy as np
 
-from evaluation import gate
-from evaluation.beside import calibration, calibrator, reasoning_length
-from evaluation.beside.calibration import Calibration
-from evaluation.beside.calibrator import Read
-from evaluation.beside.divergence import Divergence
-from evaluation.beside.injection import SuccessfulAttack
-from evaluation.beside.reasoning_length import Answer
-from evaluation.beside.turns import AtTurn, FlippingConversation, Turn, TurnsReport
 from evaluation.contract.schema import Category
-from evaluation.measures import Measure, rate
-from evaluation.policy import Policy, load_policy
-from evaluation.report import Looks, Report
-from evaluation.suites.injection import Encoding, Kind, Language, Naming, Place, Way, write
+from evaluation.gating import gate
+from evaluation.gating.policy import Policy, load_policy
+from evaluation.metrics import calibration, calibrator, reasoning_length
+from evaluation.metrics.calibration import Calibration
+from evaluation.metrics.calibrator import ReadAnswer
+from evaluation.metrics.divergence import Divergence
+from evaluation.metrics.injection import SuccessfulAttack
+from evaluation.metrics.measures import Measure, rate
+from evaluation.metrics.reasoning_length import MeasuredLength
+from evaluation.metrics.turns import AtTurn, FlippingConversation, Turn, TurnsReport
+from evaluation.reporting.report import Looks, Report
+from evaluation.suites.injection import AttackForm, AttackLocation, Encoding, Kind, Language, Naming, write
 from tests.evaluation import models
-from tests.evaluation.examine import examined, suite
+from tests.evaluation.evaluation_run import examined, suite
 
 TFIDF = {"tfidf_accuracy": Measure(value=0.875, n=140, ci95=(0.8125, 0.9375))}
 WAYS = (
-    Way(Place.customer, Kind.instruction, Language.english, Encoding.plain, Naming.by_name),
-    Way(Place.agent, Kind.few_shot, Language.arabic, Encoding.zero_width, Naming.by_code),
-    Way(Place.definition, Kind.structure, Language.chinese, Encoding.base64, Naming.by_key),
+    AttackForm(AttackLocation.customer, Kind.instruction, Language.english, Encoding.plain, Naming.by_name),
+    AttackForm(AttackLocation.agent, Kind.few_shot, Language.arabic, Encoding.zero_width, Naming.by_code),
+    AttackForm(AttackLocation.definition, Kind.structure, Language.chinese, Encoding.base64, Naming.by_key),
 )
 
 
 @cache
-def judged() -> Report:
+def graded() -> Report:
     stages = {
         "base": models.dice(),
         "live": models.oracle(),
@@ -50,26 +50,26 @@ def _of_few() -> Policy:
 
 @cache
 def whole() -> Report:
-    made = judged()
+    made = graded()
     *before, last = made.stages
-    assert last.companions is not None
+    assert last.auxiliary is not None
     found = {
-        "injection": last.companions.injection.model_copy(update={"examples": attacks()}),
+        "injection": last.auxiliary.injection.model_copy(update={"examples": attacks()}),
         "turns": turns(),
         "calibration": calibrated(),
         "reasoning_length": lengths(),
         "divergence": divergence(),
     }
-    last = last.model_copy(update={"companions": last.companions.model_copy(update=found)})
+    last = last.model_copy(update={"auxiliary": last.auxiliary.model_copy(update=found)})
     looks = Looks(planned=(0.4, 0.7, 1.0), used=2)
     return made.model_copy(update={"stages": [*before, last], "looks": looks, "baselines": TFIDF})
 
 
 def bare() -> Report:
     """One stage, not judged, nothing asked beside the suite, nothing to compare with."""
-    alone = judged().stages[-1].model_copy(update={"companions": None, "compared": {}})
-    update = {"stages": [alone], "foreign": None, "gate": None, "examples": [], "left_out": {}}
-    return judged().model_copy(update=update)
+    alone = graded().stages[-1].model_copy(update={"auxiliary": None, "compared": {}})
+    update = {"stages": [alone], "out_of_distribution": None, "gate": None, "examples": [], "left_out": {}}
+    return graded().model_copy(update=update)
 
 
 def of_last(**changes: object) -> Report:
@@ -78,9 +78,9 @@ def of_last(**changes: object) -> Report:
 
 
 def of_companions(**changes: object) -> Report:
-    found = whole().stages[-1].companions
+    found = whole().stages[-1].auxiliary
     assert found is not None
-    return of_last(companions=found.model_copy(update=changes))
+    return of_last(auxiliary=found.model_copy(update=changes))
 
 
 def section(text: str, heading: str) -> str:
@@ -90,11 +90,11 @@ def section(text: str, heading: str) -> str:
 def redefined(change: Callable[[Category, str], dict[str, object]]) -> Report:
     """With other categories under every edit. change: by the category and the family of the edit."""
     edits = []
-    for edit in judged().suite.edits:
+    for edit in graded().suite.edits:
         each = [one.model_copy(update=change(one, edit.family)) for one in edit.category_schema.categories]
         changed = edit.category_schema.model_copy(update={"categories": tuple(each)})
         edits.append(edit.model_copy(update={"category_schema": changed}))
-    return judged().model_copy(update={"suite": judged().suite.model_copy(update={"edits": edits})})
+    return graded().model_copy(update={"suite": graded().suite.model_copy(update={"edits": edits})})
 
 
 def attacks() -> list[SuccessfulAttack]:
@@ -134,12 +134,12 @@ def calibrated() -> Calibration:
     """Too sure of itself, so that a temperature helps."""
     rng = np.random.default_rng(0)
 
-    def reads(n: int) -> list[Read]:
+    def reads(n: int) -> list[ReadAnswer]:
         sure_N = rng.uniform(0.6, 0.999, n)
         right_N = rng.random(n) < 0.55 + 0.45 * sure_N**8
         each = zip(sure_N.tolist(), right_N.tolist(), strict=True)
         return [
-            Read(str(i), "refund" if right else "size", "refund", {"refund": sure, "size": 1 - sure})
+            ReadAnswer(str(i), "refund" if right else "size", "refund", {"refund": sure, "size": 1 - sure})
             for i, (sure, right) in enumerate(each)
         ]
 
@@ -148,7 +148,9 @@ def calibrated() -> Calibration:
 
 def lengths() -> reasoning_length.ReasoningLength:
     drawn = np.random.default_rng(0).integers(60, 400, 120).tolist()
-    return reasoning_length.against_accuracy([Answer(str(i), n, n < 300) for i, n in enumerate(drawn)])
+    return reasoning_length.against_accuracy(
+        [MeasuredLength(str(i), n, n < 300) for i, n in enumerate(drawn)]
+    )
 
 
 def divergence() -> Divergence:

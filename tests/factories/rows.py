@@ -5,28 +5,28 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.base import Base
-from app.db.scope import TenantScope
-from app.models.auth import ApiKey
-from app.models.datasets import (
-    Conversation,
+from app.infra.db.base import Base
+from app.infra.db.scope import TenantScope
+from app.infra.tables.auth import ApiKey
+from app.infra.tables.datasets import (
     ConversationBand,
+    ConversationRow,
     Dataset,
     DatasetState,
     Label,
     LabelSource,
-    Upload,
+    UploadRow,
 )
-from app.models.deployments import Deployment, ServedEdit
-from app.models.gates import GateResult, GateState
-from app.models.jobs import Job, JobEvent, JobKind
-from app.models.records import AuditEvent, IdempotencyKey, UsageDay
-from app.models.runs import ModelVersion, Run
-from app.models.schemas import Republication, Schema, SchemaVersion
-from app.models.tenants import Tenant
+from app.infra.tables.deployments import Deployment, ServedEdit
+from app.infra.tables.gates import GateResult, GateState
+from app.infra.tables.jobs import Job, JobEvent, JobKind
+from app.infra.tables.records import AuditEvent, IdempotencyKey, UsageDay
+from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.schemas import Republication, Schema, SchemaVersion
+from app.infra.tables.tenants import Tenant
 from evaluation.contract.record import Split
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 
 CONTENT = CategorySchema(
     name="support",
@@ -50,7 +50,7 @@ class Story(NamedTuple):
     schema: Schema
     version: SchemaVersion
     dataset: Dataset
-    conversation: Conversation
+    conversation: ConversationRow
     label: Label
     run: Run
     model: ModelVersion
@@ -67,7 +67,7 @@ def story(verdict: Verdict | None = Verdict.passed) -> Story:
     schema = Schema(id=uuid4(), name="support", draft=CONTENT, **own)
     version = version_of(schema, 1)
     dataset = Dataset(id=uuid4(), schema_id=schema.id, name="march", state=DatasetState.ready, **own)
-    conversation = Conversation(
+    conversation = ConversationRow(
         id=uuid4(),
         dataset_id=dataset.id,
         external_id="c1",
@@ -178,7 +178,7 @@ def all_that_follows(told: Story) -> list[Base]:
         Republication(schema_id=told.schema.id, schema_version_id=told.version.id, **own),
         IdempotencyKey(key="k", route="POST /v1/runs", body_sha256=sha256(), **own),
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
-        Upload(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
+        UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
         AuditEvent(action="deployment.create", subject=f"deployment:{deployment.id}", **own),

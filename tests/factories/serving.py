@@ -2,15 +2,15 @@
 
 from uuid import UUID
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.deployments import service
 from app.deployments.service import Live
 from app.gates import service as gates
-from app.models.gates import GateResult
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.gates import GateResult
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 from tests.factories.trained import Trained, decided
 
 

@@ -12,28 +12,28 @@ from uuid import UUID, uuid4
 from app.auth import service as auth
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.gates import service as gates
 from app.gates.confidence import Fitted
-from app.gates.service import Decision
+from app.gates.service import GateDecision
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import open_storage
+from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.jobs import JobKind
+from app.infra.tables.runs import ModelVersion, Run, RunState
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
 from app.jobs.ends import JobOutcome, Succeeded
-from app.models.datasets import Dataset, DatasetState
-from app.models.jobs import JobKind
-from app.models.runs import ModelVersion, Run, RunState
-from app.models.schemas import SchemaVersion
 from app.runs import artifacts
 from app.schemas import service as schemas
 from app.serving.base import digest, find_base
 from app.settings import Settings
-from app.storage import open_storage
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.policy import load_policy
-from evaluation.report import Verdict
+from evaluation.gating.policy import load_policy
+from evaluation.reporting.report import Verdict
 from tests.evaluation.shop import SCHEMA, conversations
 
 _PREFIX = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -135,7 +135,7 @@ async def decided(
     database: Database, told: Trained, gate_id: UUID | str, verdict: Verdict, fitted: Fitted | None = None
 ) -> None:
     """As the gate's job does it, had it measured."""
-    decision = Decision(verdict, [f"it is {verdict}"], load_policy().sha256, None, fitted)
+    decision = GateDecision(verdict, [f"it is {verdict}"], load_policy().sha256, None, fitted)
     async with transaction(database, told.scope) as session:
         job = await jobs.newest_of(session, told.scope, JobKind.gate, UUID(str(gate_id)))
         assert job is not None

@@ -15,12 +15,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.db import migrate
-from app.db.engine import make_engine, open_database
-from app.db.session import transaction
 from app.errors import InputError
-from app.models.all import METADATA
-from app.models.schemas import Schema
+from app.infra.db import migrate
+from app.infra.db.engine import make_engine, open_database
+from app.infra.db.session import transaction
+from app.infra.tables.all import METADATA
+from app.infra.tables.schemas import Schema
 from evaluation.contract.mode import Mode
 from tests.factories.rows import all_that_follows, save, story
 from tests.servers import postgres
@@ -43,7 +43,7 @@ def upgrade():
     with op.batch_alter_table("datasets", recreate="always") as batch:
         batch.add_column(sa.Column("note", sa.String()))
 """
-UPGRADE = "import sys; from app.db.migrate import upgrade; upgrade(sys.argv[1])"
+UPGRADE = "import sys; from app.infra.db.migrate import upgrade; upgrade(sys.argv[1])"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

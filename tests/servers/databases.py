@@ -6,8 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from app.db import migrate
-from app.models.all import METADATA
+from app.infra.db import migrate
+from app.infra.tables.all import METADATA
 from tests.servers import postgres
 from tests.servers.postgres import Place
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from app.serve.redis import embedded_redis
+from app.local.redis import embedded_redis
 from app.settings import Settings
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import distributed
 
 from training import __main__ as training
-from training.learning import Watch
-from training.samplers import Writes
+from training.engine.trainer import Watch
+from training.generation.samplers import Writes
 
 _write = Writes.write
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.contract.render import ChatMessage
 from training.config import EndpointTeacher
-from training.teachers.endpoint import Asked, Endpoint, Replies
+from training.teachers.endpoint import Replies, TeacherEndpoint, TeacherRequest
 
 PROMPT: list[ChatMessage] = [{"role": "user", "content": "hello"}]
 Behaviour = Callable[[int, dict[str, Any], dict[str, str]], tuple[int, dict[str, Any]]]
@@ -63,7 +63,7 @@ def teacher(server: Server, **changes: Any) -> EndpointTeacher:
 
 
 def ask(teacher: EndpointTeacher, prompts: list[list[ChatMessage]], samples: int) -> list[Replies]:
-    return Endpoint(teacher).answers(prompts, Asked(samples, 0.8, 32))
+    return TeacherEndpoint(teacher).answers(prompts, TeacherRequest(samples, 0.8, 32))
 
 
 def repeats_the_hint(body: dict[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.artifacts import Cancelled, StageFailed, failure_of, write_json
-from training.progress import Events
+from training.artifacts import StageCancelled, StageFailed, failure_of, write_json
+from training.engine.progress import EventWriter
 from training.protocol import FailureCode
 
 
@@ -17,7 +17,7 @@ from training.protocol import FailureCode
         (MemoryError(), FailureCode.out_of_memory),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), FailureCode.out_of_memory),
         (OSError(errno.EACCES, "Permission denied"), FailureCode.unexpected_error),
-        (Cancelled(), FailureCode.cancelled),
+        (StageCancelled(), FailureCode.cancelled),
         (StageFailed(FailureCode.no_traces, "none"), FailureCode.no_traces),
     ],
 )
@@ -28,7 +28,7 @@ def test_an_error_gets_the_code_of_what_it_means(error: BaseException, code: Fai
 def test_a_stop_over_which_a_library_broke_down_is_a_stop() -> None:
     def tidy_up() -> None:
         try:
-            raise Cancelled
+            raise StageCancelled
         finally:
             list[str]().remove("a hook")
 
@@ -47,8 +47,8 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path: Path) -> None:
 
 
 def test_events_are_lines_and_a_value_that_is_no_number_is_null_and_not_zero(tmp_path: Path) -> None:
-    events = Events(tmp_path, "rl")
+    events = EventWriter(tmp_path, "rl")
     events.write("metric", step=3, total_steps=9, metrics={"loss": float("nan"), "reward": 0.5})
-    Events(tmp_path, "rl").write("finished", message="done")
+    EventWriter(tmp_path, "rl").write("finished", message="done")
     first, second = (json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines())
     assert (first["step"], first["loss"], first["reward"], second["message"]) == (3, None, 0.5, "done")

@@ -8,12 +8,12 @@ from transformers import AutoTokenizer
 from evaluation.contract.chat import ChatTemplate
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import render
-from evaluation.tokenizer_files import load_codes
+from evaluation.inference.tokenizer_files import load_codes
 from tests.evaluation.test_chat import FAMILIES, stranger
 from tests.factories import bases
 from tests.factories.bases import Family, write_tokenizer
 from training.artifacts import StageFailed
-from training.model import completion_tokens, form_of, load_tokenizer, prompt_tokens
+from training.engine.model import completion_tokens, form_of, load_tokenizer, prompt_tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)

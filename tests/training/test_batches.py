@@ -2,13 +2,13 @@
 
 import pytest
 
+from tests.training.generation.test_sampling_and_scoring import greedy, loaded, prompts
 from tests.training.teacher_server import PROMPT, Server, reply, teacher
-from tests.training.test_sampling_and_scoring import greedy, loaded, prompts
-from training import deadline
-from training.deadline import Deadline
-from training.model import Loaded
-from training.rollouts import Rows, Sampling, Watched, _Room, batches, sample
-from training.teachers.endpoint import Asked, Endpoint
+from training.engine import deadline
+from training.engine.deadline import Deadline
+from training.engine.model import Loaded
+from training.generation.rollouts import Rows, Sampling, Watched, _Room, batches, sample
+from training.teachers.endpoint import TeacherEndpoint, TeacherRequest
 
 __all__ = ["loaded", "prompts"]
 NEW = 10
@@ -79,8 +79,8 @@ def test_an_endpoint_that_answers_too_late_is_not_waited_for(server: Server) -> 
 
     server.behave = slowly
     started = time.monotonic()
-    asking = Endpoint(teacher(server))
-    found = asking.answers([PROMPT, PROMPT, PROMPT], Asked(1, 0.8, 32), Deadline.after(4.0))
+    asking = TeacherEndpoint(teacher(server))
+    found = asking.answers([PROMPT, PROMPT, PROMPT], TeacherRequest(1, 0.8, 32), Deadline.after(4.0))
     assert time.monotonic() - started < 11.0
     assert [(one.texts, one.late, one.errored) for one in found] == [
         (["in time"], 0, 0),

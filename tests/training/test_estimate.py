@@ -6,10 +6,10 @@ import pytest
 
 from tests.training.shop import Tenant
 from training.config import Distill, Rl, Sft, Stage, StageManifest, Traces
-from training.estimate import ANSWER, Pace, Shape, Work, _cost, _work, estimate
+from training.engine.estimate import ANSWER, ModelShape, Pace, Work, _cost, _work, estimate
 from training.teachers.privileged import HintKind
 
-SHAPE = Shape(schema=600, own=20.0, longest=50, labelled=400)
+SHAPE = ModelShape(schema=600, own=20.0, longest=50, labelled=400)
 
 
 def manifest(stage: Stage, tenant: Tenant, base: Path | str = "none") -> StageManifest:

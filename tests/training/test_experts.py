@@ -11,9 +11,9 @@ from evaluation.contract.schema import Category, CategorySchema
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed
 from training.config import StageManifest, Traces
-from training.data import Example, make_example, read_labelled, read_left_out, read_traces
-from training.judge import Quality, judge, refusal
-from training.progress import Events
+from training.data.examples import Example, make_example, read_labelled, read_left_out, read_traces
+from training.data.trace_filter import Quality, quality_of, refusal
+from training.engine.progress import EventWriter
 from training.stages import traces as stage_of_traces
 from training.teachers import experts
 from training.teachers.experts import Expert
@@ -42,13 +42,13 @@ def test_what_decided_becomes_a_response_in_the_form_of_the_base(tenant: Tenant)
         f'The customer says "i want my money back for the blue shoes". This fits {right} '
         f'"the customer wants their money back", not {other}: "only asks for money".\nAnswer: {right}'
     )
-    assert judge(text, asked) is Quality.full
+    assert quality_of(text, asked) is Quality.full
 
 
 def test_none_of_these_needs_no_criterion(tenant: Tenant) -> None:
     number = next(n for n, c in enumerate(tenant.conversations) if c.category is None)
     asked = example(tenant, number)
-    assert judge(Expert.model_validate(row(tenant, number)).response(asked), asked) is Quality.full
+    assert quality_of(Expert.model_validate(row(tenant, number)).response(asked), asked) is Quality.full
 
 
 @pytest.mark.parametrize("coded", [False, True])
@@ -62,7 +62,7 @@ def test_a_whole_text_names_categories_by_their_keys_or_by_codes_of_its_own(
     codes = {"codes": ["X", "Y", "Z", "W"]} if coded else {}
     found = Expert.model_validate({"id": "c0", "text": text, **codes}).response(asked)
     assert found.endswith(f"Answer: {asked.gold_code}")
-    assert judge(found, asked) is Quality.full
+    assert quality_of(found, asked) is Quality.full
 
 
 def test_a_key_is_only_a_code_where_a_code_may_stand() -> None:
@@ -106,7 +106,7 @@ def run(tenant: Tenant, base: Path, out: Path, rows: list[dict[str, Any]], **set
     manifest = StageManifest(
         stage=stage, base=str(base), category_schema=tenant.schema, conversations=tenant.path, out=out
     )
-    found = stage_of_traces.run(manifest, stage, Events(out, "traces"))
+    found = stage_of_traces.run(manifest, stage, EventWriter(out, "traces"))
     assert found.metrics["for_review"] == 4 and found.metrics["left_out"] == 1
     assert found.metrics["yield_by_teacher"] == {"file:brought.jsonl": [2, 2]}
     return manifest

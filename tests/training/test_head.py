@@ -16,10 +16,10 @@ from transformers import (
 )
 
 from training.artifacts import StageFailed
-from training.head import check_head, head_of
-from training.model import backbone_of
-from training.projection import Compared, States, terms_of
-from training.shared_prefix import score
+from training.engine.head import check_head, head_of
+from training.engine.model import backbone_of
+from training.engine.projection import ComparedTokens, States, terms_of
+from training.generation.prefix.scoring import score
 
 SMALL: dict[str, Any] = {
     "vocab_size": 50,
@@ -66,7 +66,7 @@ def test_terms_and_scores_are_those_of_the_models_own_logits(family: str) -> Non
     written = ids[:, 4:]
     wanted = own[:, 3:-1].gather(2, written[..., None]).squeeze(2)
     states = States(hidden[:, 3:-1].reshape(-1, 32), head_of(model))
-    terms = terms_of(states, states, written.reshape(-1), Compared.forward())
+    terms = terms_of(states, states, written.reshape(-1), ComparedTokens.forward())
     torch.testing.assert_close(terms.logps_N.view(2, -1), wanted, rtol=1e-4, atol=1e-4)
     ones = torch.ones_like(ids)
     scored = score(model, ids[:, :4], ones[:, :4], written, ones[:, 4:], 1.0)

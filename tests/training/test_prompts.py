@@ -12,10 +12,10 @@ from evaluation.contract.perturb import identity
 from evaluation.contract.render import candidate_codes
 from tests.training.shop import Tenant
 from training.config import Distill, Rl, StageManifest
-from training.data import Rendering
-from training.model import prompt_tokens
-from training.progress import Events
-from training.samplers import Writes
+from training.data.examples import Rendering
+from training.engine.model import prompt_tokens
+from training.engine.progress import EventWriter
+from training.generation.samplers import Writes
 from training.stages import distill, rl
 
 # As Qwen3's: without the switch the model opens the block itself, and an answer that is shown has it.
@@ -75,9 +75,9 @@ def test_a_student_writes_after_the_prompt_that_is_served(
         }
     )
     if isinstance(manifest.stage, Rl):
-        rl.run(manifest, manifest.stage, Events(tmp_path, "rl"))
+        rl.run(manifest, manifest.stage, EventWriter(tmp_path, "rl"))
     else:
         assert isinstance(manifest.stage, Distill)
-        distill.run(manifest, manifest.stage, Events(tmp_path, "distill"))
+        distill.run(manifest, manifest.stage, EventWriter(tmp_path, "distill"))
     assert len(seen) == 4
     assert all(text.endswith("assistant\n<think>\n\n</think>\n\n") for text in seen)

@@ -4,12 +4,12 @@ from typing import Final
 
 from evaluation.contract.render import ANSWER_MARK, condition_text
 from evaluation.contract.schema import CategorySchema
-from training.starter.problems import Example
+from training.starter.problems import ProblemExample
 
 CHOICE: Final = " This fits"  # the code that comes next is chosen; whatever follows explains it
 
 
-def reasoned(example: Example, schema: CategorySchema, codes: tuple[str, ...]) -> str:
+def reasoned(example: ProblemExample, schema: CategorySchema, codes: tuple[str, ...]) -> str:
     """An answer with its reasons, up to and with the code. codes: aligned with schema.answers.
 
     The right code comes first and what was set aside after it, so that the choice is the same one as in an answer at

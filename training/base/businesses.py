@@ -14,7 +14,7 @@ from evaluation.contract.record import Conversation, Message, Role
 from evaluation.contract.render import NONE_TEXT
 from evaluation.contract.schema import Category, CategorySchema
 from training.starter.lexicon import OPAQUE_NAMES
-from training.starter.problems import Example, Problem, Verdict
+from training.starter.problems import ConditionVerdict, DecisionProblem, ProblemExample
 
 # Never trained on. The first three have enough conversations for a gate; the others measure the base as it stands.
 FOR_GATES: Final = ("second_hand_phone_shop", "city_bike_app", "meal_voucher_app")
@@ -55,7 +55,7 @@ class Business(NamedTuple):
         return next(category for category in self.categories if category["key"] == key)
 
 
-class Draw(NamedTuple):
+class BusinessDraw(NamedTuple):
     """sizes: least and most categories. whole: chance that the schema has all of its business's categories."""
 
     sizes: tuple[int, int]
@@ -97,18 +97,22 @@ def conversation_of(row: dict[str, Any], category: str | None, number: int) -> C
     return Conversation(id=f"b{number}", messages=messages, category=category)
 
 
-def example_of(row: dict[str, Any], business: Business, schema: CategorySchema, number: int) -> Example:
+def example_of(
+    row: dict[str, Any], business: Business, schema: CategorySchema, number: int
+) -> ProblemExample:
     """The row under the whole schema of its business, in the owner's words."""
     wording = {c["key"]: c["definition"] for c in business.categories}
     verdict = _verdict(row, business, schema, wording)
-    return Example(conversation_of(row, verdict.key, number), quotes_of(row), row["gist"], verdict)
+    return ProblemExample(conversation_of(row, verdict.key, number), quotes_of(row), row["gist"], verdict)
 
 
 def quotes_of(row: dict[str, Any]) -> tuple[str]:
     return (row["quote"].replace('"', "").strip(),)
 
 
-def sample_problem(businesses: list[Business], rng: random.Random, draw: Draw, examples: int) -> Problem:
+def sample_problem(
+    businesses: list[Business], rng: random.Random, draw: BusinessDraw, examples: int
+) -> DecisionProblem:
     """Some or all categories of one business; definitions in any of their wordings; names true, opaque or misleading.
 
     Conditions that no drawn conversation needs are left out at times; an include may have moved to another category.
@@ -135,13 +139,13 @@ def sample_problem(businesses: list[Business], rng: random.Random, draw: Draw, e
     for number, row in enumerate(rows):
         verdict = _verdict(row, business, schema, wording)
         if moved is not None and row["criterion"] == moved.include:
-            verdict = Verdict(moved.key, moved.include, ())
+            verdict = ConditionVerdict(moved.key, moved.include, ())
         conversation = conversation_of(row, verdict.key, number)
-        found.append(Example(conversation, quotes_of(row), row["gist"], verdict))
-    return Problem(schema, found)
+        found.append(ProblemExample(conversation, quotes_of(row), row["gist"], verdict))
+    return DecisionProblem(schema, found)
 
 
-def yes_or_no(businesses: list[Business], rng: random.Random, examples: int) -> Problem:
+def yes_or_no(businesses: list[Business], rng: random.Random, examples: int) -> DecisionProblem:
     """One definition as a question with two answers; half of the conversations are of it, half are not."""
     business = rng.choice(businesses)
     asked = rng.choice(business.categories)
@@ -172,10 +176,10 @@ def yes_or_no(businesses: list[Business], rng: random.Random, examples: int) -> 
     found = []
     for number, row in enumerate(rows):
         key = "yes" if row["category"] == asked["key"] else "no"
-        verdict = Verdict(key, schema.category(key).definition, ())
+        verdict = ConditionVerdict(key, schema.category(key).definition, ())
         conversation = conversation_of(row, key, number)
-        found.append(Example(conversation, quotes_of(row), row["gist"], verdict))
-    return Problem(schema, found)
+        found.append(ProblemExample(conversation, quotes_of(row), row["gist"], verdict))
+    return DecisionProblem(schema, found)
 
 
 class _Moved(NamedTuple):
@@ -250,7 +254,7 @@ def _moved_include(schema: CategorySchema, rows: list[dict[str, Any]], rng: rand
 
 def _verdict(
     row: dict[str, Any], business: Business, schema: CategorySchema, wording: dict[str, str]
-) -> Verdict:
+) -> ConditionVerdict:
     key = row["category"] if row["category"] in schema.keys else None
     aside = tuple(
         (s["key"], wording[s["key"]], s["exclude"])
@@ -258,6 +262,6 @@ def _verdict(
         if s["key"] in schema.keys and s["key"] != key
     )[:1]
     if key is None:
-        return Verdict(None, NONE_TEXT, aside)
+        return ConditionVerdict(None, NONE_TEXT, aside)
     by_definition = row["criterion"] == business.category(key)["definition"]
-    return Verdict(key, wording[key] if by_definition else row["criterion"], aside)
+    return ConditionVerdict(key, wording[key] if by_definition else row["criterion"], aside)

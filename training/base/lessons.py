@@ -8,11 +8,11 @@ import random
 from typing import Final, NamedTuple
 
 from training.base import businesses
-from training.base.businesses import Business, Draw
+from training.base.businesses import Business, BusinessDraw
 from training.base.trees import Mix
 from training.starter import corpus as utterances
 from training.starter import problems
-from training.starter.problems import Problem
+from training.starter.problems import DecisionProblem
 
 
 class Shares(NamedTuple):
@@ -24,22 +24,22 @@ class Shares(NamedTuple):
     world: float
 
 
-class Phase(NamedTuple):
+class LessonPhase(NamedTuple):
     """until: share of the training, 0..1. room: tokens of a tree. trees: in one step."""
 
     until: float
     shares: Shares
-    draw: Draw
+    draw: BusinessDraw
     mix: Mix
     room: int
     trees: int
 
 
 PHASES: Final = (
-    Phase(0.08, Shares(1.0, 0.0, 0.0, 0.0), Draw((2, 4), 0.0), Mix(0.5, 0.0), 700, 1),
-    Phase(0.17, Shares(0.60, 0.25, 0.03, 0.12), Draw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1),
-    Phase(0.45, Shares(0.33, 0.55, 0.05, 0.07), Draw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1),
-    Phase(1.01, Shares(0.30, 0.60, 0.05, 0.05), Draw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2),
+    LessonPhase(0.08, Shares(1.0, 0.0, 0.0, 0.0), BusinessDraw((2, 4), 0.0), Mix(0.5, 0.0), 700, 1),
+    LessonPhase(0.17, Shares(0.60, 0.25, 0.03, 0.12), BusinessDraw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1),
+    LessonPhase(0.45, Shares(0.33, 0.55, 0.05, 0.07), BusinessDraw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1),
+    LessonPhase(1.01, Shares(0.30, 0.60, 0.05, 0.05), BusinessDraw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2),
 )
 CORPUS_SIZES: Final = (
     1,
@@ -54,7 +54,7 @@ class Source:
     def __init__(self, shops: list[Business], corpus: utterances.Corpus | None):
         self.shops, self.corpus = shops, corpus
 
-    def problem(self, phase: Phase, rng: random.Random) -> Problem:
+    def problem(self, phase: LessonPhase, rng: random.Random) -> DecisionProblem:
         shares = phase.shares
         kind = rng.choices(Shares._fields, shares)[0]
         if kind == "corpus" and self.corpus is not None:
@@ -65,7 +65,7 @@ class Source:
             return problems.sample_problem(rng, rng.randint(2, 8), 10, conditions=0.4)
         return businesses.sample_problem(self.shops, rng, phase.draw, 26)
 
-    def _corpus(self, corpus: utterances.Corpus, phase: Phase, rng: random.Random) -> Problem:
+    def _corpus(self, corpus: utterances.Corpus, phase: LessonPhase, rng: random.Random) -> DecisionProblem:
         least, most = phase.draw.sizes
         size = rng.randint(least, min(most, CORPUS_SIZES[1]))
         problem = utterances.sample_problem(corpus, rng, size, 8 + size)
@@ -73,7 +73,7 @@ class Source:
             return problem
         return problem._replace(examples=[self._far(example, rng) for example in problem.examples])
 
-    def _far(self, example: problems.Example, rng: random.Random) -> problems.Example:
+    def _far(self, example: problems.ProblemExample, rng: random.Random) -> problems.ProblemExample:
         if example.verdict.key is not None or rng.random() >= FAR:
             return example
         shop = rng.choice(self.shops)
@@ -82,5 +82,5 @@ class Source:
         return example._replace(conversation=said, quotes=businesses.quotes_of(row))
 
 
-def phase_at(share: float) -> Phase:
+def phase_at(share: float) -> LessonPhase:
     return next(phase for phase in PHASES if share < phase.until)

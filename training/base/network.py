@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
-from training.base.trees import Row
+from training.base.trees import TreeRow
 
 SEGMENT: Final = 256  # queries that are read at once
 ATTENTION: Final = ("q_proj", "k_proj", "v_proj")
@@ -23,16 +23,16 @@ GATED: Final = ("gate_proj", "up_proj")
 
 
 class Segment(NamedTuple):
-    """Queries begin..end; they see the first `trunk` keys, then begin..end as `hidden_LL` (True: not seen) allows."""
+    """Queries begin..end; they see the first `prefix` keys, then begin..end as `hidden_LL` (True: not seen) allows."""
 
     begin: int
     end: int
-    trunk: int
+    prefix: int
     hidden_LL: Tensor
 
 
-def segments(row: Row) -> list[Segment]:
-    """The trunk in pieces, and the branches in groups, each of at most SEGMENT tokens or a single branch."""
+def segments(row: TreeRow) -> list[Segment]:
+    """The prefix in pieces, and the suffixes in groups, each of at most SEGMENT tokens or a single suffix."""
     end_of_trunk = row.spans[0][1]
     found = []
     for begin in range(0, end_of_trunk, SEGMENT):
@@ -48,13 +48,13 @@ def segments(row: Row) -> list[Segment]:
     return [*found, _group(row, group, end_of_trunk)] if group else found
 
 
-def _group(row: Row, numbers: list[int], trunk: int) -> Segment:
+def _group(row: TreeRow, numbers: list[int], prefix: int) -> Segment:
     begin, end = row.spans[numbers[0]][0], row.spans[numbers[-1]][1]
     seen = torch.block_diag(*(row.masks[number - 1].float() for number in numbers)).bool()
-    return Segment(begin, end, trunk, ~seen)
+    return Segment(begin, end, prefix, ~seen)
 
 
-class Change(nn.Module):
+class LowRankChange(nn.Module):
     """A low-rank change of one matrix: scale · B A."""
 
     def __init__(self, out_width: int, in_width: int, rank: int, alpha: int):
@@ -99,7 +99,7 @@ class _TreeAttention(torch.autograd.Function):
         for part in parts:
             scores = _queries(q, part) @ _keys(k, part).transpose(1, 2)
             scores *= scale
-            within = scores.view(q.size(0), groups, part.end - part.begin, -1)[..., part.trunk :]
+            within = scores.view(q.size(0), groups, part.end - part.begin, -1)[..., part.prefix :]
             within.masked_fill_(part.hidden_LL, float("-inf"))
             probs = torch.softmax(scores, dim=-1)
             out[:, :, part.begin : part.end] = (probs @ _keys(v, part)).view_as(
@@ -132,14 +132,14 @@ def _queries(q_KGTD: Tensor, part: Segment) -> Tensor:
 
 
 def _keys(k_KTD: Tensor, part: Segment) -> Tensor:
-    if part.begin <= part.trunk:
+    if part.begin <= part.prefix:
         return k_KTD[:, : part.end]
-    return torch.cat([k_KTD[:, : part.trunk], k_KTD[:, part.begin : part.end]], dim=1)
+    return torch.cat([k_KTD[:, : part.prefix], k_KTD[:, part.begin : part.end]], dim=1)
 
 
 def _add(total_KTD: Tensor, grad_KSD: Tensor, part: Segment) -> None:
-    total_KTD[:, : part.trunk] += grad_KSD[:, : part.trunk]
-    total_KTD[:, part.begin : part.end] += grad_KSD[:, part.trunk :]
+    total_KTD[:, : part.prefix] += grad_KSD[:, : part.prefix]
+    total_KTD[:, part.begin : part.end] += grad_KSD[:, part.prefix :]
 
 
 class _Normed(torch.autograd.Function):
@@ -180,7 +180,7 @@ class Network(nn.Module):
         self._base = dict(base.state_dict())
         self.changes = nn.ModuleDict(
             {
-                name.removesuffix(".weight").replace(".", "/"): Change(
+                name.removesuffix(".weight").replace(".", "/"): LowRankChange(
                     weight.size(0), weight.size(1), rank, alpha
                 )
                 for name, weight in self._base.items()
@@ -190,9 +190,9 @@ class Network(nn.Module):
         self._embedding = self._base["model.embed_tokens.weight"].to(dtype)
         self._merged: list[_Layer] = []
 
-    def change(self, layer: int, name: str) -> Change:
+    def change(self, layer: int, name: str) -> LowRankChange:
         found = self.changes[f"model/layers/{layer}/{_room(name)}/{name}"]
-        assert isinstance(found, Change)
+        assert isinstance(found, LowRankChange)
         return found
 
     @torch.no_grad()
@@ -205,7 +205,7 @@ class Network(nn.Module):
             for layer in range(self.config.num_hidden_layers)
         ]
 
-    def forward(self, row: Row) -> Tensor:
+    def forward(self, row: TreeRow) -> Tensor:
         """Logits at the targets of the row, N by the vocabulary, in fp32."""
         config, eps = self.config, self.config.rms_norm_eps
         kv, d = config.num_key_value_heads, config.head_dim

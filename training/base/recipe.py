@@ -27,19 +27,25 @@ from evaluation.contract.render import choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.base import adapter, businesses
 from training.base.build import build
-from training.base.exam import Exam
+from training.base.held_out import Exam
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
-from training.base.trees import Kind, Planter, Row, lay_out
+from training.base.trees import AnswerKind, Planter, TreeRow, lay_out
 from training.starter import corpus as utterances
 
-WEIGHTS = {Kind.copied: 0.15, Kind.quoted: 0.5, Kind.opening: 0.3, Kind.chosen: 1.0, Kind.at_once: 1.0}
+WEIGHTS = {
+    AnswerKind.copied: 0.15,
+    AnswerKind.quoted: 0.5,
+    AnswerKind.opening: 0.3,
+    AnswerKind.chosen: 1.0,
+    AnswerKind.at_once: 1.0,
+}
 WARM_UP = 10  # steps, from the start and after every restart
 LEAST_RATE = 0.04
 EVERY_S = {"line": 30, "exam": 1500, "checkpoint": 180}
 
 
-class Counts(NamedTuple):
+class BaseTokenCounts(NamedTuple):
     """Where a training stands; spent_s is the time used in earlier sittings."""
 
     step: int = 0
@@ -48,7 +54,7 @@ class Counts(NamedTuple):
     spent_s: float = 0.0
 
 
-class Run:
+class BaseTrainingRun:
     def __init__(self, options: argparse.Namespace):
         torch.manual_seed(options.seed)
         self.options, self.out = options, options.out
@@ -76,7 +82,7 @@ class Run:
         self.restarted_at = self.counts.step
         self.network.merge()
         self.begun = time.monotonic()
-        self.seen: dict[Kind, list[float]] = defaultdict(list)
+        self.seen: dict[AnswerKind, list[float]] = defaultdict(list)
 
     @property
     def seconds(self) -> float:
@@ -89,7 +95,7 @@ class Run:
     def step(self) -> float:
         """Returns the gradient's norm. Raises: FloatingPointError before the weights are touched."""
         rows = self._rows()
-        totals = {kind: sum(int((row.kinds_N == kind).sum()) for row in rows) for kind in Kind}
+        totals = {kind: sum(int((row.kinds_N == kind).sum()) for row in rows) for kind in AnswerKind}
         for row in rows:
             self._losses(row, totals).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.changes.parameters(), 1.0)
@@ -103,13 +109,13 @@ class Run:
         self.counts = self.counts._replace(
             step=self.counts.step + 1,
             tokens=self.counts.tokens + sum(row.tokens for row in rows),
-            choices=self.counts.choices + totals[Kind.chosen] + totals[Kind.at_once],
+            choices=self.counts.choices + totals[AnswerKind.chosen] + totals[AnswerKind.at_once],
         )
         return float(norm)
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[TreeRow]:
         phase = phase_at(self.share)
-        rows: list[Row] = []
+        rows: list[TreeRow] = []
         while len(rows) < phase.trees * self.options.trees:
             tree = self.planter.tree(self.source.problem(phase, self.rng), self.rng, phase.mix)
             row = lay_out(tree, phase.room)
@@ -117,7 +123,7 @@ class Run:
                 rows.append(row)
         return rows
 
-    def _losses(self, row: Row, totals: dict[Kind, int]) -> Tensor:
+    def _losses(self, row: TreeRow, totals: dict[AnswerKind, int]) -> Tensor:
         """Every kind of target counts by its own mean over the step, so long quotations do not drown the choices."""
         logits = self.network(row)
         targets, kinds = row.targets_N.to(logits.device), row.kinds_N.to(logits.device)
@@ -137,7 +143,7 @@ class Run:
 
     def line(self, norm: float) -> str:
         shares = " ".join(
-            f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in Kind if self.seen[kind]
+            f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in AnswerKind if self.seen[kind]
         )
         counts = self.counts
         return (
@@ -179,11 +185,11 @@ class Run:
         )
         return network.to("cuda") if on_gpu else network
 
-    def _resumed(self) -> Counts:
+    def _resumed(self) -> BaseTokenCounts:
         if not (self.out / "state.json").exists():
             if self.options.start:
                 adapter.load_into(self.network, self.options.start)
-            return Counts(spent_s=60 * self.options.minutes * self.options.begin)
+            return BaseTokenCounts(spent_s=60 * self.options.minutes * self.options.begin)
         state = json.loads((self.out / "state.json").read_text())
         saved, moments = (
             load_file(self.out / "factors.safetensors"),
@@ -199,13 +205,13 @@ class Run:
                 }
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
-        counts = Counts(**state["counts"])
+        counts = BaseTokenCounts(**state["counts"])
         print(f"resumed at step {counts.step}", flush=True)
         return counts
 
 
 def train(options: argparse.Namespace) -> None:
-    run = Run(options)
+    run = BaseTrainingRun(options)
     done = dict.fromkeys(EVERY_S, time.monotonic())
     while run.share < 1:
         norm = run.step()

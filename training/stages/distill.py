@@ -41,7 +41,7 @@ from trl.trainer.utils import use_adapter
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed
 from training.config import Distill, StageManifest
-from training.data import (
+from training.data.examples import (
     Example,
     Trace,
     balanced,
@@ -53,10 +53,9 @@ from training.data import (
     read_traces,
     taught,
 )
-from training.head import check_head, head_of
-from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import Estimation, Written, estimated
-from training.model import (
+from training.engine.head import check_head, head_of
+from training.engine.losses import Estimation, Written, estimated
+from training.engine.model import (
     Loaded,
     backbone_of,
     check_fits,
@@ -67,21 +66,29 @@ from training.model import (
     load_tokenizer,
     prompt_tokens,
 )
-from training.padding import left_padded
-from training.preflight import preflight
-from training.progress import Events
-from training.projection import Compared, States, terms_of
+from training.engine.padding import left_padded
+from training.engine.progress import EventWriter
+from training.engine.projection import ComparedTokens, States, terms_of
+from training.engine.trainer import KeepsAdapters, Watch, fit, trainer_arguments
+from training.generation.prefix.rows import (
+    IGNORED,
+    Collator,
+    PromptAndCompletion,
+    can_share,
+    read_prefixes,
+    row_of,
+)
+from training.generation.samplers import VllmSampler, Writes, chosen, sampling_of
 from training.protocol import FailureCode
-from training.samplers import Vllm, Writes, chosen, sampling_of
 from training.settings import TeacherKind
+from training.stages.preflight import preflight
 from training.teachers.ema import TEACHER, Follow, add_teacher
 from training.teachers.privileged import HintKind, with_hint
-from training.tree_rows import IGNORED, Collator, Sequence, can_share, read_trunks, row_of
 
 _REMEDY = "use hint `criterion` (the teacher reads the hint too), shorter definitions or fewer new tokens"
 
 
-def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
+def run(manifest: StageManifest, stage: Distill, events: EventWriter) -> Finished:
     loaded = load(manifest, stage)
     rows = _general_rows(manifest, stage) if stage.prompts else _rows(manifest, stage, loaded)
     external = None if stage.teacher_model is None else _external(stage.teacher_model, loaded)
@@ -94,7 +101,7 @@ def run(manifest: StageManifest, stage: Distill, events: Events) -> Finished:
         add_teacher(loaded.model)
         callbacks.append(Follow(loaded.model, stage.ema_rate))
     watch = Watch(manifest, stage, events)
-    trainer = Trainer(
+    trainer = DistillTrainer(
         stage=stage,
         external=external,
         watch=watch,
@@ -181,7 +188,7 @@ def _row(example: Example, stage: Distill, trace: Trace | None, schema: Category
     return row if stage.on_policy else row | {"completion": text}
 
 
-class Trainer(Writes, KeepsAdapters, DistillationTrainer):
+class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens, H hidden, N completion tokens in a row."""
 
     def __init__(
@@ -189,7 +196,7 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         stage: Distill,
         external: PreTrainedModel | None = None,
         watch: Watch | None = None,
-        vllm: Vllm | None = None,
+        vllm: VllmSampler | None = None,
         **kwargs: Any,
     ):
         self._stage, self._sharing, self._external = stage, sharing_of(stage), external
@@ -234,7 +241,7 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
             teacher_states = self.states(student, teacher, inputs, "teacher_")
         written_N = inputs["completion_ids"][inputs["completion_mask"].bool()]
         terms = terms_of(
-            states, teacher_states, written_N, Compared(stage.divergence, stage.top_k, stage.clip)
+            states, teacher_states, written_N, ComparedTokens(stage.divergence, stage.top_k, stage.clip)
         )
         drawn_BT = inputs.get("drawn_logps")
         if drawn_BT is not None:
@@ -283,14 +290,14 @@ class Trainer(Writes, KeepsAdapters, DistillationTrainer):
         """The same from rows that read their schema once."""
         prompts = _unpadded(inputs[f"{who}prompt_ids"], inputs[f"{who}prompt_mask"])
         completions = _unpadded(inputs["completion_ids"], inputs["completion_mask"])
-        rows: dict[int, list[Sequence]] = {}
+        rows: dict[int, list[PromptAndCompletion]] = {}
         for number, prompt, completion in zip(inputs["row"].tolist(), prompts, completions, strict=True):
-            rows.setdefault(number, []).append(Sequence(prompt, completion))
+            rows.setdefault(number, []).append(PromptAndCompletion(prompt, completion))
         collate = Collator(self.processing_class.pad_token_id)
         batch = collate([row_of(members)._asdict() for members in rows.values()])
-        branches = read_trunks(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
-        labels_BT = branches.pop("labels")
-        hidden_BTH = backbone_of(model)(**branches).last_hidden_state
+        suffixes = read_prefixes(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        labels_BT = suffixes.pop("labels")
+        hidden_BTH = backbone_of(model)(**suffixes).last_hidden_state
         hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
         return hidden_NH
 

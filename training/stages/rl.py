@@ -32,28 +32,28 @@ from trl.models.utils import _ForwardRedirection
 
 from evaluation.contract.parse import parse
 from evaluation.contract.render import ChatMessage
-from training import processes
 from training.artifacts import Finished, StageFailed
 from training.config import Rl, StageManifest
-from training.curriculum import CANDIDATES, Curriculum
-from training.data import Example, balanced, hint_for, make_example, read_labelled, read_left_out
-from training.head import check_head
-from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.losses import drawn_as_sequences, importance_weights
-from training.model import Loaded, check_fits, code_pool, load, prompt_tokens
-from training.padding import left_padded
-from training.progress import Events
+from training.data.curriculum import CANDIDATES, Curriculum
+from training.data.examples import Example, balanced, hint_for, make_example, read_labelled, read_left_out
+from training.data.rewards import Reward, paired_bonus, reward
+from training.engine import processes
+from training.engine.head import check_head
+from training.engine.losses import drawn_as_sequences, importance_weights
+from training.engine.model import Loaded, check_fits, code_pool, load, prompt_tokens
+from training.engine.padding import left_padded
+from training.engine.progress import EventWriter
+from training.engine.trainer import KeepsAdapters, Watch, fit, trainer_arguments
+from training.generation.prefix.scoring import score
+from training.generation.samplers import VllmSampler, Writes, chosen, sampling_of
 from training.protocol import FailureCode
-from training.rewards import Reward, paired_bonus, reward
-from training.samplers import Vllm, Writes, chosen, sampling_of
-from training.shared_prefix import score
 from training.teachers.privileged import with_hint
 
 RATIO_CAP = 5.0  # nats: one token that the teacher finds absurd must not outweigh all others
 _REMEDY = "shorten definitions, lower max_new_tokens or use a base model with a longer context"
 
 
-def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
+def run(manifest: StageManifest, stage: Rl, events: EventWriter) -> Finished:
     _check_share(stage)
     loaded = load(manifest, stage)
     check_head(loaded.model)
@@ -62,7 +62,7 @@ def run(manifest: StageManifest, stage: Rl, events: Events) -> Finished:
     check_fits(loaded.model, longest, stage.max_new_tokens, _REMEDY)
     watch = Watch(manifest, stage, events)
     rewarder = Rewarder(curriculum.examples, loaded, stage.pairs)
-    trainer = Trainer(
+    trainer = RlTrainer(
         stage=stage,
         rewarder=rewarder,
         watch=watch,
@@ -186,10 +186,12 @@ class Rewarder:
         )
 
 
-class Trainer(Writes, KeepsAdapters, GRPOTrainer):
+class RlTrainer(Writes, KeepsAdapters, GRPOTrainer):
     """Axes: B sequences, P prompt tokens (left-padded), T completion tokens."""
 
-    def __init__(self, stage: Rl, rewarder: Rewarder, watch: Watch, vllm: Vllm | None = None, **kwargs: Any):
+    def __init__(
+        self, stage: Rl, rewarder: Rewarder, watch: Watch, vllm: VllmSampler | None = None, **kwargs: Any
+    ):
         self._stage, self._rewarder = stage, rewarder
         self._watch = self.watch = watch
         self._redirected = _ForwardRedirection()

@@ -33,7 +33,7 @@ from evaluation.contract.render import FAST_PREFIX, ChatMessage, render_conversa
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed
 from training.config import Sft, StageManifest
-from training.data import (
+from training.data.examples import (
     Example,
     Taught,
     Trace,
@@ -45,11 +45,18 @@ from training.data import (
     read_traces,
     taught,
 )
-from training.learning import KeepsAdapters, Watch, fit, trainer_arguments
-from training.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
-from training.progress import Events
+from training.engine.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
+from training.engine.progress import EventWriter
+from training.engine.trainer import KeepsAdapters, Watch, fit, trainer_arguments
+from training.generation.prefix.rows import (
+    Collator,
+    PackedRow,
+    PromptAndCompletion,
+    can_share,
+    read_prefixes,
+    row_of,
+)
 from training.protocol import FailureCode
-from training.tree_rows import Collator, Row, Sequence, can_share, read_trunks, row_of
 
 T = TypeVar("T")
 
@@ -58,19 +65,19 @@ _BLOCK = 1024  # tokens of a text at once
 _SORTED_AT_ONCE = 8  # micro-batches; over all steps, an example's repetitions would meet in one of them
 
 
-class Trainer(KeepsAdapters, SFTTrainer):
+class SftTrainer(KeepsAdapters, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if "trunk_ids" in inputs:
+        if "prefix_ids" in inputs:
             with self.accelerator.autocast():
-                inputs = read_trunks(self.accelerator.unwrap_model(model), inputs)
+                inputs = read_prefixes(self.accelerator.unwrap_model(model), inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def run(manifest: StageManifest, stage: Sft, events: Events) -> Finished:
+def run(manifest: StageManifest, stage: Sft, events: EventWriter) -> Finished:
     loaded = load(manifest, stage)
     lesson = _text(stage, loaded, manifest.seed) if stage.text else _traces(manifest, stage, loaded)
     watch = Watch(manifest, stage, events)
-    trainer = Trainer(
+    trainer = SftTrainer(
         model=loaded.model,
         args=_config(manifest, stage, lesson),
         data_collator=Collator(loaded.tokenizer.pad_token_id) if lesson.sharing > 1 else None,
@@ -84,7 +91,7 @@ def run(manifest: StageManifest, stage: Sft, events: Events) -> Finished:
 class Lesson(NamedTuple):
     """rows: as many as the steps take. sharing: examples of a row. counts: what to say about it."""
 
-    rows: list[Row]
+    rows: list[PackedRow]
     steps: int
     sharing: int
     counts: dict[str, int]
@@ -122,7 +129,7 @@ def _text(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
     blocks = [block for tokens in texts for block in _cut(tokens, size)]
     steps = _steps(stage, len(blocks))
     chosen = _in_turn(blocks, steps * stage.batch_size, random.Random(seed))
-    rows = [Row(block, block, [0]) for block in chosen]
+    rows = [PackedRow(block, block, [0]) for block in chosen]
     return Lesson(rows, steps, 1, {"blocks": len(blocks), "sequences": len(rows)})
 
 
@@ -137,7 +144,7 @@ def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:
     )
 
 
-class Material(NamedTuple):
+class SftMaterial(NamedTuple):
     """traces: by the id of their conversation. labelled: what answers at once are learned from."""
 
     traces: dict[str, Trace]
@@ -161,7 +168,7 @@ class Exercise(NamedTuple):
         return len(render_conversation(self.conversation)) + (len(self.trace.completion) if self.trace else 0)
 
 
-def _material(manifest: StageManifest, stage: Sft) -> Material:
+def _material(manifest: StageManifest, stage: Sft) -> SftMaterial:
     assert manifest.traces is not None
     traces, contradictory = read_traces(manifest.traces, manifest.category_schema)
     left_out = read_left_out(manifest.traces)
@@ -173,10 +180,10 @@ def _material(manifest: StageManifest, stage: Sft) -> Material:
             FailureCode.no_traces, "traces and conversations do not belong together; make traces again"
         )
     share = stage.share_at_once
-    return Material(by_id, contradictory, traced if share < 1 else [], labelled if share else [])
+    return SftMaterial(by_id, contradictory, traced if share < 1 else [], labelled if share else [])
 
 
-def _exercises(material: Material, stage: Sft, wanted: int, rng: random.Random) -> list[Exercise]:
+def _exercises(material: SftMaterial, stage: Sft, wanted: int, rng: random.Random) -> list[Exercise]:
     """wanted: a multiple of the micro-batch; as many as the steps take, going round traces and labels."""
     count = round(wanted * stage.share_at_once)
     reasoned = [
@@ -188,7 +195,7 @@ def _exercises(material: Material, stage: Sft, wanted: int, rng: random.Random) 
 
 def _rows(
     manifest: StageManifest, stage: Sft, exercises: list[Exercise], loaded: Loaded, sharing: int
-) -> tuple[list[Row], int]:
+) -> tuple[list[PackedRow], int]:
     """Also how many exercises kept the codes that their trace was written under."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
@@ -215,11 +222,11 @@ def _target(stage: Sft, trace: Trace, schema: CategorySchema, example: Example) 
     return Taught(example, f"{FAST_PREFIX} {example.gold_code}", True)
 
 
-def at_once(loaded: Loaded, example: Example) -> Sequence:
+def at_once(loaded: Loaded, example: Example) -> PromptAndCompletion:
     """The words before the code are written by whoever serves, so they stand in the prompt."""
     prompt, completion = tokenise(loaded, example.prompt.messages, f"{FAST_PREFIX} {example.gold_code}")
     given = len(loaded.tokenizer(FAST_PREFIX, add_special_tokens=False)["input_ids"])
-    return Sequence(prompt + completion[:given], completion[given:])
+    return PromptAndCompletion(prompt + completion[:given], completion[given:])
 
 
 def _chosen(members: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
@@ -260,8 +267,8 @@ def _cut(members: list[T], size: int) -> list[list[T]]:
     return [members[start : start + size] for start in range(0, len(members), size)]
 
 
-def tokenise(loaded: Loaded, messages: list[ChatMessage], text: str) -> Sequence:
+def tokenise(loaded: Loaded, messages: list[ChatMessage], text: str) -> PromptAndCompletion:
     """Raises: StageFailed where prompt and completion do not fit the context."""
     prompt, completion = prompt_tokens(loaded.tokenizer, messages), completion_tokens(loaded.tokenizer, text)
     check_fits(loaded.model, len(prompt), len(completion), _REMEDY)
-    return Sequence(prompt, completion)
+    return PromptAndCompletion(prompt, completion)

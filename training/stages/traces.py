@@ -35,7 +35,7 @@ from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed, write_jsonl
 from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
-from training.data import (
+from training.data.examples import (
     LEFT_OUT,
     NO_CATEGORY,
     Example,
@@ -46,23 +46,23 @@ from training.data import (
     hint_for,
     read_labelled,
 )
-from training.deadline import Deadline
-from training.judge import Quality, judge, refusal
-from training.model import code_pool, load_tokenizer, load_writer, prompt_tokens, uses_bf16
-from training.progress import Events
+from training.data.trace_filter import Quality, quality_of, refusal
+from training.engine.deadline import Deadline
+from training.engine.model import code_pool, load_tokenizer, load_writer, prompt_tokens, uses_bf16
+from training.engine.progress import EventWriter
+from training.generation.rollouts import Sampling, Watched, sample
 from training.protocol import TRACES, FailureCode
-from training.rollouts import Sampling, Watched, sample
 from training.settings import Precision
 from training.teachers import experts
-from training.teachers.endpoint import Asked, Endpoint
-from training.teachers.paid import Account, Answers
+from training.teachers.endpoint import TeacherEndpoint, TeacherRequest
+from training.teachers.paid import Account, PaidAnswers
 from training.teachers.privileged import HintKind, with_attempt, with_hint
 
 REVIEW = "review.jsonl"
 _UNREADABLE = "unreadable"
 
 
-class Written(NamedTuple):
+class TeacherResponses(NamedTuple):
     """What one teacher wrote for one example; errored: requests that brought nothing; unpaid: that were not sent.
 
     tokens: None where the teacher's server did not count them. cached: responses that had been paid for before. late:
@@ -113,7 +113,7 @@ class Board:
         """In their order. ask_all: those that have a trace too."""
         return [e for key, e in self.examples.items() if ask_all or key not in self.kept]
 
-    def add(self, written: Written, name: str, *, votes: bool) -> None:
+    def add(self, written: TeacherResponses, name: str, *, votes: bool) -> None:
         key = written.example.conversation.id
         if written.responses or not written.late:
             self.tried[name].add(key)
@@ -125,12 +125,12 @@ class Board:
         best = select(written, name)
         if best is not None and (key not in self.kept or _rank(best) < _rank(self.kept[key])):
             self.kept[key] = best
-        bad = [text for text in written.responses if judge(text, written.example) is None]
+        bad = [text for text in written.responses if quality_of(text, written.example) is None]
         if bad:
             self.failed.setdefault(key, bad[0])
 
 
-def run(manifest: StageManifest, stage: Traces, events: Events) -> Finished:
+def run(manifest: StageManifest, stage: Traces, events: EventWriter) -> Finished:
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     deadline = Deadline.after(stage.max_seconds)
     labelled = read_labelled(manifest.conversations, schema).conversations
@@ -176,7 +176,7 @@ class _Drawing:
 class _Told:
     """Says how far a teacher is: after each batch, and within it."""
 
-    def __init__(self, events: Events, teacher: str, total: int):
+    def __init__(self, events: EventWriter, teacher: str, total: int):
         self._events, self._teacher, self._total = events, teacher, total
         self._done = self._kept = 0
 
@@ -218,11 +218,11 @@ def _judge(row: experts.Expert, example: Example, file: str, board: Board) -> No
     except ValueError as error:
         board.note(row.id, example, file, str(error))
         return
-    if judge(text, example) is None:
+    if quality_of(text, example) is None:
         board.note(row.id, example, file, refusal(text, example))
         return
     board.put([example])
-    board.add(Written(example, [text], 0), f"file:{file}", votes=False)
+    board.add(TeacherResponses(example, [text], 0), f"file:{file}", votes=False)
 
 
 def _finish(manifest: StageManifest, board: Board, account: Account, deadline: Deadline) -> Finished:
@@ -300,10 +300,10 @@ def _answer(text: str, example: Example) -> str:
     return _UNREADABLE if answer.failure is not None else answer.category or NO_CATEGORY
 
 
-def select(written: Written, teacher: str) -> Kept | None:
+def select(written: TeacherResponses, teacher: str) -> Kept | None:
     """The best response with the right answer; of equally good ones the first."""
     example = written.example
-    judged = [(judge(text, example), n) for n, text in enumerate(written.responses)]
+    judged = [(quality_of(text, example), n) for n, text in enumerate(written.responses)]
     good = [(list(Quality).index(quality), n, quality) for quality, n in judged if quality is not None]
     if not good:
         return None
@@ -328,14 +328,14 @@ def _written(
     board: Board,
     account: Account,
     watched: Watched,
-) -> Iterator[list[Written]]:
+) -> Iterator[list[TeacherResponses]]:
     if not examples:
         return iter(())
     match teacher:
         case PrivilegedTeacher():
             return _from_model(manifest, stage, teacher, examples, watched)
         case EndpointTeacher():
-            endpoint = Endpoint(teacher, account, Answers(manifest.answers))
+            endpoint = TeacherEndpoint(teacher, account, PaidAnswers(manifest.answers))
             return _from_endpoint(stage, teacher, endpoint, examples, board.failed, watched.deadline)
     assert_never(teacher)
 
@@ -346,19 +346,19 @@ def _from_model(
     teacher: PrivilegedTeacher,
     examples: list[Example],
     watched: Watched,
-) -> Iterator[list[Written]]:
+) -> Iterator[list[TeacherResponses]]:
     adapter = manifest.adapter if teacher.model is None else None
     model, tokenizer = load_writer(teacher.model or manifest.base, adapter, manifest.seed)
     sampling = Sampling(stage.temperature, stage.max_new_tokens, stage.batch_size, uses_bf16(Precision.auto))
     size, end = max(1, stage.batch_size // stage.samples), tokenizer.eos_token_id
 
-    def written(example: Example, prompt: list[int], responses: list[list[int]]) -> Written:
+    def written(example: Example, prompt: list[int], responses: list[list[int]]) -> TeacherResponses:
         ended = [tokens for tokens in responses if tokens and tokens[-1] == end]
         whole = [tokens for tokens in responses if len(tokens) == stage.max_new_tokens and tokens[-1] != end]
         texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in ended]
         late = len(responses) - len(ended) - len(whole)
         read = len(prompt) if any(responses) else 0
-        return Written(example, texts, read + sum(map(len, responses)), late=late)
+        return TeacherResponses(example, texts, read + sum(map(len, responses)), late=late)
 
     for start in range(0, len(examples), size):
         chosen = examples[start : start + size]
@@ -373,13 +373,13 @@ def _from_model(
 def _from_endpoint(
     stage: Traces,
     teacher: EndpointTeacher,
-    endpoint: Endpoint,
+    endpoint: TeacherEndpoint,
     examples: list[Example],
     failed: dict[str, str],
     deadline: Deadline,
-) -> Iterator[list[Written]]:
+) -> Iterator[list[TeacherResponses]]:
     size = max(1, teacher.concurrency * 4 // stage.samples)
-    how = Asked(stage.samples, stage.temperature, stage.max_new_tokens)
+    how = TeacherRequest(stage.samples, stage.temperature, stage.max_new_tokens)
     for start in range(0, len(examples), size):
         batch = examples[start : start + size]
         prompts = [with_hint(e.prompt, hint_for(e, teacher.hint)) for e in batch]
@@ -387,7 +387,7 @@ def _from_endpoint(
             wrong = [failed.get(example.conversation.id) for example in batch]
             prompts = [p if w is None else with_attempt(p, w) for p, w in zip(prompts, wrong, strict=True)]
         replies = endpoint.answers(prompts, how, deadline)
-        yield [Written(example, *reply) for example, reply in zip(batch, replies, strict=True)]
+        yield [TeacherResponses(example, *reply) for example, reply in zip(batch, replies, strict=True)]
 
 
 def _name(teacher: Teacher) -> str:

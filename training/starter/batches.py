@@ -1,6 +1,6 @@
 """Training rows: one schema and several conversations under it, as a tree.
 
-The schema's tokens (the trunk) stand once; each conversation with its answer is a branch that sees the trunk and
+The schema's tokens (the prefix) stand once; each conversation with its answer is a suffix that sees the prefix and
 itself, at the positions it would have alone. A row therefore trains exactly what separate sequences would, and the
 schema is paid for once. Letters: B rows, T tokens.
 """
@@ -41,17 +41,17 @@ class Draw(NamedTuple):
     hints: float = 0.0
 
 
-class Branch(NamedTuple):
+class Suffix(NamedTuple):
     prompt: list[int]
     completion: list[int]
     codes: tuple[int, ...]  # places in the completion where a code had to be looked up
     openings: frozenset[int] = frozenset()  # and where the quotation of its condition begins
-    gap: int = 0  # positions left free after the trunk, as if a conversation stood there
+    gap: int = 0  # positions left free after the prefix, as if a conversation stood there
 
 
 class Tree(NamedTuple):
-    trunk: list[int]
-    branches: list[Branch]
+    prefix: list[int]
+    suffixes: list[Suffix]
 
 
 class Batch(NamedTuple):
@@ -65,7 +65,7 @@ class Batch(NamedTuple):
 
 
 def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: random.Random) -> Batch:
-    """Branches that do not fit are dropped. Exactly half of the B*T positions are predicted, so shapes are static."""
+    """Suffixes that do not fit are dropped. Exactly half of the B*T positions are predicted, so shapes are static."""
     size = (shape.rows, shape.tokens)
     ids, positions = torch.full(size, pad), torch.zeros(size, dtype=torch.long)
     owner = torch.full(size, -2)
@@ -74,28 +74,28 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
     openings: list[bool] = []
     seen: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
-        at = len(tree.trunk)
-        ids[row, :at] = torch.tensor(tree.trunk)
+        at = len(tree.prefix)
+        ids[row, :at] = torch.tensor(tree.prefix)
         positions[row, :at] = torch.arange(at)
         owner[row, :at] = _TRUNK
-        seen += [(row * shape.tokens + i, tree.trunk[i + 1]) for i in range(at - 1)]
-        for number, branch in enumerate(tree.branches):
-            tokens = branch.prompt + branch.completion
+        seen += [(row * shape.tokens + i, tree.prefix[i + 1]) for i in range(at - 1)]
+        for number, suffix in enumerate(tree.suffixes):
+            tokens = suffix.prompt + suffix.completion
             if at + len(tokens) > shape.tokens:
                 break
             end = at + len(tokens)
             ids[row, at:end] = torch.tensor(tokens)
-            begin = len(tree.trunk) + branch.gap
+            begin = len(tree.prefix) + suffix.gap
             positions[row, at:end] = torch.arange(begin, begin + len(tokens))
             owner[row, at:end] = number
             for i in range(len(tokens) - 1):
                 place = (row * shape.tokens + at + i, tokens[i + 1])
-                if i + 1 < len(branch.prompt):
+                if i + 1 < len(suffix.prompt):
                     seen.append(place)
                 else:
                     learned.append(place)
-                    codes.append(i + 1 - len(branch.prompt) in branch.codes)
-                    openings.append(i + 1 - len(branch.prompt) in branch.openings)
+                    codes.append(i + 1 - len(suffix.prompt) in suffix.codes)
+                    openings.append(i + 1 - len(suffix.prompt) in suffix.openings)
             at = end
     room = shape.rows * shape.tokens // 2
     learned = learned[:room]
@@ -125,7 +125,7 @@ def _mask(owner_BT: Tensor) -> Tensor:
     return torch.where(allowed_BTT, 0.0, -1e4).to(torch.bfloat16)[:, None]
 
 
-class Source:
+class BatchSource:
     """Trees for every phase of the recipe, from the world and, where it is there, the corpus."""
 
     def __init__(
@@ -148,14 +148,14 @@ class Source:
         known = self._words if rng.random() < 0.5 else self._words[:300]
         opening, mark, closing = self._ids("definition"), self._ids(' "'), self._ids('" =')
         fits = self._ids(". This fits")
-        trunk = self._ids(f"{START}system\n{INSTRUCTION}\n\n") if rng.random() < 0.5 else []
+        prefix = self._ids(f"{START}system\n{INSTRUCTION}\n\n") if rng.random() < 0.5 else []
         lines = [
             (rng.choices(known, k=rng.randint(2, 9)), code)
             for code in rng.sample(self._code_ids, rng.randint(2, 6))
         ]
         for words, code in lines:
             name = self._ids("name:") + rng.choices(known, k=rng.randint(1, 3)) + self._ids("\n")
-            trunk += [
+            prefix += [
                 *(name if rng.random() < 0.5 else ()),
                 *opening,
                 code,
@@ -165,12 +165,12 @@ class Source:
                 code,
                 *self._ids("\n"),
             ]
-        branches = []
+        suffixes = []
         for words, code in rng.choices(lines, k=40):
             said = rng.sample(words, max(2, int(0.7 * len(words))))
             gap = rng.randrange(_LARGEST_GAP)
-            branches.append(Branch([*said, *fits], [code], (0,), gap=gap))
-        return Tree(trunk, branches)
+            suffixes.append(Suffix([*said, *fits], [code], (0,), gap=gap))
+        return Tree(prefix, suffixes)
 
     def matching(self, rng: random.Random, draw: Draw) -> Tree:
         """The deciding step alone: what the customer wants, in a few words, then the code of the condition that fits.
@@ -179,8 +179,8 @@ class Source:
         """
         problem = self._problem(rng, draw, 30, jargon=0.0)
         codes = self._draw_codes(len(problem.schema.answers), rng)
-        trunk = self._ids(_turn(render(problem.schema, problem.examples[0].conversation, codes).messages[0]))
-        branches = []
+        prefix = self._ids(_turn(render(problem.schema, problem.examples[0].conversation, codes).messages[0]))
+        suffixes = []
         for example in problem.examples:
             text = problems.reasoning(example, problem.schema, codes)
             known, fits, rest = text[text.index("That means:") :].partition(" This fits")
@@ -189,22 +189,24 @@ class Source:
             written = written[: decisions[-1] + 2 + _OPENING]
             asked = self._ids(f"{START}assistant\n{known}")
             gap = rng.randrange(_LARGEST_GAP)
-            branches.append(Branch(asked, written, decisions, _openings(decisions), gap))
-        return Tree(trunk, branches)
+            suffixes.append(Suffix(asked, written, decisions, _openings(decisions), gap))
+        return Tree(prefix, suffixes)
 
     def task(self, rng: random.Random, draw: Draw) -> Tree:
         hinted = rng.random() < draw.hints
         return self.tree(self._problem(rng, draw, 6, jargon=0.5 if hinted else 0.0), rng, hinted)
 
-    def _problem(self, rng: random.Random, draw: Draw, examples: int, jargon: float) -> problems.Problem:
+    def _problem(
+        self, rng: random.Random, draw: Draw, examples: int, jargon: float
+    ) -> problems.DecisionProblem:
         size = rng.randint(*draw.sizes)
         if self.corpus is not None and rng.random() < draw.corpus_share:
             return real.sample_problem(self.corpus, rng, size, examples)
         return problems.sample_problem(rng, size, examples, conditions=draw.conditions, jargon=jargon)
 
-    def tree(self, problem: problems.Problem, rng: random.Random, hinted: bool) -> Tree:
+    def tree(self, problem: problems.DecisionProblem, rng: random.Random, hinted: bool) -> Tree:
         codes = self._draw_codes(len(problem.schema.answers), rng)
-        branches, trunk = [], []
+        suffixes, prefix = [], []
         for example in problem.examples:
             prompt = render(problem.schema, example.conversation, codes)
             answer = problems.reasoning(example, problem.schema, codes)
@@ -212,17 +214,19 @@ class Source:
                 with_hint(prompt, self._hint(example, prompt, answer, rng)) if hinted else prompt.messages
             )
             system, user = messages
-            trunk = self._ids(_turn(system))
+            prefix = self._ids(_turn(system))
             asked, written = self._ids(_turn(user) + f"{START}assistant\n"), self._ids(answer + END)
             decisions = self._decisions(written)
-            branches.append(Branch(asked, written, decisions, _openings(decisions)))
-        return Tree(trunk, branches)
+            suffixes.append(Suffix(asked, written, decisions, _openings(decisions)))
+        return Tree(prefix, suffixes)
 
     def _decisions(self, written: list[int]) -> tuple[int, ...]:
         """Where a code is chosen by what its condition says; the one in the answer only repeats it."""
         return tuple(i for i in range(1, len(written)) if written[i - 1] == self._fits)
 
-    def _hint(self, example: problems.Example, prompt: Prompt, answer: str, rng: random.Random) -> Hint:
+    def _hint(
+        self, example: problems.ProblemExample, prompt: Prompt, answer: str, rng: random.Random
+    ) -> Hint:
         kind = rng.choice((HintKind.answer, HintKind.criterion, HintKind.demonstration))
         code = answer.rsplit(" ", 1)[1]
         return Hint(kind, code, condition_text(example.verdict.decider), answer)
@@ -249,11 +253,11 @@ Make = Callable[[random.Random], Tree]
 
 
 def batch(make: Make, shape: Shape, rng: random.Random, pad: int, prompt_loss: float) -> Batch:
-    """Trees whose trunk leaves no room for a branch are drawn again."""
+    """Trees whose prefix leaves no room for a suffix are drawn again."""
     trees: list[Tree] = []
     while len(trees) < shape.rows:
         tree = make(rng)
-        first = tree.branches[0]
-        if len(tree.trunk) + len(first.prompt) + len(first.completion) <= shape.tokens:
+        first = tree.suffixes[0]
+        if len(tree.prefix) + len(first.prompt) + len(first.completion) <= shape.tokens:
             trees.append(tree)
     return collate(trees, shape, pad, prompt_loss, rng)

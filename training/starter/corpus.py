@@ -16,7 +16,7 @@ from evaluation.contract.render import NONE_TEXT, plain
 from evaluation.contract.schema import Category, CategorySchema
 from training.starter.intents import INTENTS, Intent
 from training.starter.lexicon import OPAQUE_NAMES
-from training.starter.problems import NONE_SHARE, Example, Problem, Verdict
+from training.starter.problems import NONE_SHARE, ConditionVerdict, DecisionProblem, ProblemExample
 
 _MAX_MESSAGES, _MAX_QUOTE_WORDS, _MAX_MESSAGE_CHARACTERS = 5, 16, 240
 
@@ -49,7 +49,7 @@ def load(folder: Path) -> Corpus:
 
 def sample_problem(
     corpus: Corpus, rng: random.Random, size: int, examples: int, *, held: bool = False
-) -> Problem:
+) -> DecisionProblem:
     """Categories are intents of one source. held: only intents (one in eight) that training never shows as gold."""
     sources = [s for s in corpus.conversations if len(corpus.conversations[s]) >= size + 1]
     source = rng.choices(sources, [len(corpus.conversations[s]) for s in sources])[0]
@@ -65,10 +65,14 @@ def sample_problem(
         none = allow_none and rng.random() < NONE_SHARE
         intent = rng.choice(outside if none else chosen)
         messages = rng.choice(corpus.conversations[source][intent])
-        verdict = Verdict(None, NONE_TEXT, ()) if none else Verdict(intent, rng.choice(wording[intent]), ())
+        verdict = (
+            ConditionVerdict(None, NONE_TEXT, ())
+            if none
+            else ConditionVerdict(intent, rng.choice(wording[intent]), ())
+        )
         conversation = Conversation(id=f"c{number}", messages=messages, category=verdict.key)
-        found.append(Example(conversation, (_quote(messages),), INTENTS[source][intent].gist, verdict))
-    return Problem(schema, found)
+        found.append(ProblemExample(conversation, (_quote(messages),), INTENTS[source][intent].gist, verdict))
+    return DecisionProblem(schema, found)
 
 
 def is_held(intent: str) -> bool:

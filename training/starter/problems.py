@@ -34,26 +34,26 @@ class Rule(NamedTuple):
         return next((m for m in self.excludes if m.matches(issue)), None)
 
 
-class Verdict(NamedTuple):
+class ConditionVerdict(NamedTuple):
     key: str | None
     decider: str  # the condition's text; NONE_TEXT for none of these
     set_aside: tuple[tuple[str, str, str], ...]  # (key, condition that fitted, exclude that took it away)
 
 
-class Example(NamedTuple):
+class ProblemExample(NamedTuple):
     conversation: Conversation
     quotes: tuple[str, ...]
     gist: str
-    verdict: Verdict
+    verdict: ConditionVerdict
     pair: tuple[str, str] | None = None  # action and object, where the world made it
 
 
-class Problem(NamedTuple):
+class DecisionProblem(NamedTuple):
     schema: CategorySchema
-    examples: list[Example]
+    examples: list[ProblemExample]
 
 
-def judge(rules: list[Rule], issue: Issue) -> Verdict | None:
+def judge(rules: list[Rule], issue: Issue) -> ConditionVerdict | None:
     """The right answer; None where two categories claim the issue (such a conversation is not used)."""
     claims: list[tuple[Rule, Matcher]] = []
     set_aside = []
@@ -66,12 +66,12 @@ def judge(rules: list[Rule], issue: Issue) -> Verdict | None:
     if len(claims) > 1:
         return None
     if not claims:
-        return Verdict(None, NONE_TEXT, tuple(set_aside))
+        return ConditionVerdict(None, NONE_TEXT, tuple(set_aside))
     rule, matcher = claims[0]
-    return Verdict(rule.key, rule.wording[matcher], tuple(set_aside))
+    return ConditionVerdict(rule.key, rule.wording[matcher], tuple(set_aside))
 
 
-def reasoning(example: Example, schema: CategorySchema, codes: tuple[str, ...]) -> str:
+def reasoning(example: ProblemExample, schema: CategorySchema, codes: tuple[str, ...]) -> str:
     """What the starter is taught to write, up to and with the answer. codes: aligned with schema.answers."""
     code_of = dict(zip(schema.answers, codes, strict=False))
     said = " and ".join(f'"{quote}"' for quote in example.quotes)
@@ -93,7 +93,7 @@ def sample_problem(
     held: bool = False,
     conditions: float = 0.3,
     jargon: float = 0.0,
-) -> Problem:
+) -> DecisionProblem:
     """size: number of categories. conditions: chance that a category has includes or excludes.
 
     jargon: chance that a customer uses a word for the object that nothing in the prompt explains.
@@ -106,7 +106,7 @@ def sample_problem(
         found = [_example(rng, rules, outside, held, jargon) for _ in range(examples * 3)]
         usable = [example for example in found if example is not None][:examples]
         if len(usable) == examples:
-            return Problem(schema, usable)
+            return DecisionProblem(schema, usable)
 
 
 def _rules(rng: random.Random, size: int, held: bool, conditions: float) -> list[Rule]:
@@ -200,7 +200,7 @@ def _schema(rng: random.Random, rules: list[Rule], allow_none: bool) -> Category
 
 def _example(
     rng: random.Random, rules: list[Rule], outside: Rule | None, held: bool, jargon: float
-) -> Example | None:
+) -> ProblemExample | None:
     """A conversation with exactly one right answer, or None after _TRIES.
 
     outside: a category that the schema leaves out, for the conversations that none of the others takes; None where
@@ -228,5 +228,5 @@ def _example(
         conversation = Conversation(
             id=f"w{rng.getrandbits(48):012x}", messages=told.messages, category=verdict.key
         )
-        return Example(conversation, told.quotes, issue.gist, verdict, issue[:2])
+        return ProblemExample(conversation, told.quotes, issue.gist, verdict, issue[:2])
     return None

@@ -22,8 +22,8 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Confi
 from evaluation.contract.render import choose_codes
 from training.starter import corpus as real
 from training.starter import tokenizer as vocabulary
-from training.starter.batches import Batch, Draw, Make, Shape, Source, batch
-from training.starter.exam import Exam
+from training.starter.batches import Batch, BatchSource, Draw, Make, Shape, batch
+from training.starter.held_out import HeldOutEvaluation
 from training.starter.optimizers import Optimizers
 
 PROMPT_LOSS = 0.2
@@ -105,13 +105,13 @@ def phase_at(share: float, rng: random.Random) -> Phase:
     return next(phase for phase in PHASES if share < phase.until)
 
 
-class Lesson(NamedTuple):
+class LessonPlan(NamedTuple):
     kind: str  # lookup | matching | task
     shape: Shape
     make: Make
 
 
-class Counts(NamedTuple):
+class TokenCounts(NamedTuple):
     """Where a training stands; spent_s is the time used in earlier sittings."""
 
     step: int = 0
@@ -120,7 +120,7 @@ class Counts(NamedTuple):
     practising: bool = True
 
 
-class Run:
+class TrainingRun:
     def __init__(self, options: argparse.Namespace):
         torch.manual_seed(options.seed)
         self.options, self.out, self.rng = options, options.out, random.Random(options.seed)
@@ -129,7 +129,10 @@ class Run:
             print("no --corpus: the starter will know the world's English only", flush=True)
         self.tokenizer = self._tokenizer(corpus)
         codes = choose_codes(self._tokens_of, vocabulary.CODE_COUNT)
-        self.source, self.exam = Source(self.tokenizer, codes, corpus), Exam(self.tokenizer, codes, corpus)
+        self.source, self.exam = (
+            BatchSource(self.tokenizer, codes, corpus),
+            HeldOutEvaluation(self.tokenizer, codes, corpus),
+        )
         self.model, self.examinee = self._model(), self._model()
         self.model.config._attn_implementation = "written_out"
         self.optimizers = Optimizers(self.model, options.learning_rate)
@@ -168,12 +171,12 @@ class Run:
         )
         return norm
 
-    def _lesson(self, phase: Phase) -> Lesson:
+    def _lesson(self, phase: Phase) -> LessonPlan:
         if self.counts.practising:
-            return Lesson("lookup", LOOKUP, self.source.lookup)
+            return LessonPlan("lookup", LOOKUP, self.source.lookup)
         if self.rng.random() < phase.matching:
-            return Lesson("matching", phase.shape, lambda rng: self.source.matching(rng, phase.draw))
-        return Lesson("task", phase.shape, lambda rng: self.source.task(rng, phase.draw))
+            return LessonPlan("matching", phase.shape, lambda rng: self.source.matching(rng, phase.draw))
+        return LessonPlan("task", phase.shape, lambda rng: self.source.task(rng, phase.draw))
 
     def line(self, norm: float) -> str:
         counts = self.counts
@@ -216,24 +219,24 @@ class Run:
         model = Qwen3ForCausalLM(config(self.options.width, self.options.layers))
         return model.to(self.options.device, torch.bfloat16)
 
-    def _resumed(self) -> Counts:
+    def _resumed(self) -> TokenCounts:
         checkpoint = self.out / "checkpoint.pt"
         if checkpoint.exists():
             saved = torch.load(checkpoint, weights_only=False)
             self.optimizers.load(saved["optimizers"])
             self.rng.setstate(saved["rng"])
             print(f"resumed at step {saved['counts']['step']}", flush=True)
-            return Counts(**saved["counts"])
+            return TokenCounts(**saved["counts"])
         if self.options.start:
             self.optimizers.start_from(
                 Qwen3ForCausalLM.from_pretrained(self.options.start, dtype=torch.bfloat16)
             )
         skipped_s = 60 * self.options.minutes * self.options.begin
-        return Counts(practising=not self.options.start, spent_s=skipped_s)
+        return TokenCounts(practising=not self.options.start, spent_s=skipped_s)
 
 
 def train(options: argparse.Namespace) -> None:
-    run = Run(options)
+    run = TrainingRun(options)
     saved_at = examined_at = told_at = time.monotonic()
     while run.share < 1:
         norm = run.step()

@@ -29,12 +29,14 @@ class Style(NamedTuple):
     typo_rate: float  # share of words with one typing error
 
 
-class Told(NamedTuple):
+class Utterance(NamedTuple):
     messages: tuple[Message, ...]
     quotes: tuple[str, ...]  # the customer's own words for the issue, then for each circumstance
 
 
-def tell(issue: Issue, rng: random.Random, *, noun: str | None = None, earlier: Issue | None = None) -> Told:
+def tell(
+    issue: Issue, rng: random.Random, *, noun: str | None = None, earlier: Issue | None = None
+) -> Utterance:
     """A conversation whose last issue is `issue`. noun: what the customer calls the object, where it is jargon."""
     style = _style(rng)
     sentences = [_issue_sentence(issue, noun, rng)]
@@ -70,7 +72,7 @@ def tell(issue: Issue, rng: random.Random, *, noun: str | None = None, earlier: 
         messages.append(_say(core, style))
     if rng.random() < 0.15:
         messages += [_agent(rng), _say([rng.choice(_FOLLOW_UPS).format(n=rng.randrange(1000, 99999))], style)]
-    return Told(tuple(messages), quotes)
+    return Utterance(tuple(messages), quotes)
 
 
 _FOLLOW_UPS = (

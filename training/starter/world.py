@@ -7,10 +7,10 @@ from evaluation.contract.perturb import rename_misleading
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import render, render_conversation
 from evaluation.contract.schema import Category, CategorySchema
-from training.data import Trace
+from training.data.examples import Trace
 from training.starter.facts import Matcher, random_issue
 from training.starter.lexicon import OBJECTS
-from training.starter.problems import Example, Rule, judge, reasoning, sample_problem
+from training.starter.problems import ProblemExample, Rule, judge, reasoning, sample_problem
 from training.starter.talk import tell
 
 
@@ -19,7 +19,7 @@ class DemoTenant(NamedTuple):
 
     category_schema: CategorySchema
     conversations: list[Conversation]
-    examples: tuple[Example, ...] = ()
+    examples: tuple[ProblemExample, ...] = ()
 
 
 class BenchItem(NamedTuple):
@@ -211,7 +211,7 @@ def handbook(count: int, seed: int, trade: int = 0) -> list[dict[str, Any]]:
 
 def _demo_example(
     rng: random.Random, deals: Trade, rules: list[Rule], rule: Rule | None, name: str, split: Split
-) -> Example:
+) -> ProblemExample:
     while True:
         like = (
             rng.choice((rule.definition, rule.definition, rule.definition, *rule.includes))
@@ -234,7 +234,7 @@ def _demo_example(
             criterion=verdict.decider if decided else None,
             split=split,
         )
-        return Example(conversation, told.quotes, issue.gist, verdict)
+        return ProblemExample(conversation, told.quotes, issue.gist, verdict)
 
 
 BenchKind = Literal["unseen_pairs", "permuted_names", "told_answer"]

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from training.model import STUDENT
+from training.engine.model import STUDENT
 
 TEACHER = "teacher"
 

@@ -11,14 +11,14 @@ from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
 from training.artifacts import StageFailed
 from training.config import EndpointTeacher
-from training.deadline import NEVER, Deadline
+from training.engine.deadline import NEVER, Deadline
 from training.protocol import FailureCode
-from training.teachers.paid import Account, Answers, Reply
+from training.teachers.paid import Account, PaidAnswers, Reply
 
 _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
-class Asked(NamedTuple):
+class TeacherRequest(NamedTuple):
     """How every prompt is asked. samples: responses to each."""
 
     samples: int
@@ -57,23 +57,23 @@ class _Late:
 _Outcome: TypeAlias = _Came | _Unpaid | _Late | None
 
 
-class Endpoint:
+class TeacherEndpoint:
     """One for a stage: it remembers when it asked last, and what may still be spent."""
 
     def __init__(
         self,
         teacher: EndpointTeacher,
         account: Account | None = None,
-        answers: Answers | None = None,
+        answers: PaidAnswers | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ):
         self._teacher, self._transport = teacher, transport
-        self._account, self._answers = account or Account(), answers or Answers(None)
+        self._account, self._answers = account or Account(), answers or PaidAnswers(None)
         self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
 
     def answers(
-        self, prompts: list[list[ChatMessage]], asked: Asked, deadline: Deadline = NEVER
+        self, prompts: list[list[ChatMessage]], asked: TeacherRequest, deadline: Deadline = NEVER
     ) -> list[Replies]:
         """Truncated and empty responses are left out, failed requests are counted.
 
@@ -81,7 +81,9 @@ class Endpoint:
         """
         return asyncio.run(self._all(prompts, asked, deadline))
 
-    async def _all(self, prompts: list[list[ChatMessage]], asked: Asked, deadline: Deadline) -> list[Replies]:
+    async def _all(
+        self, prompts: list[list[ChatMessage]], asked: TeacherRequest, deadline: Deadline
+    ) -> list[Replies]:
         teacher = self._teacher
         places = asyncio.Semaphore(teacher.concurrency)
         async with httpx.AsyncClient(
@@ -112,7 +114,7 @@ class Endpoint:
         return [_collected(flat[i * size : (i + 1) * size]) for i in range(len(prompts))]
 
     async def _one(
-        self, client: httpx.AsyncClient, messages: list[ChatMessage], number: int, asked: Asked
+        self, client: httpx.AsyncClient, messages: list[ChatMessage], number: int, asked: TeacherRequest
     ) -> _Came | _Unpaid | None:
         body = {
             "model": self._teacher.model,

@@ -16,7 +16,7 @@ from evaluation.contract.render import ANSWER_MARK, NONE_TEXT
 from evaluation.contract.schema import NONE_WORD, CategorySchema
 from training.artifacts import StageFailed
 from training.base.answers import reasoned
-from training.data import Example, Trace, retarget
+from training.data.examples import Example, Trace, retarget
 from training.protocol import FailureCode
 from training.starter import problems
 
@@ -53,7 +53,7 @@ class Expert(BaseModel):
             raise ValueError("which of its words are codes cannot be told, or it contradicts itself")
         return text
 
-    def _problem(self, example: Example) -> problems.Example:
+    def _problem(self, example: Example) -> problems.ProblemExample:
         decider = self.criterion or (NONE_TEXT if example.gold is None else None)
         if not self.quote or decider is None:
             raise ValueError("it has no text, and not both a quote and a criterion")
@@ -61,9 +61,9 @@ class Expert(BaseModel):
         if unknown:
             raise ValueError(f"set_aside names {unknown[0]!r}, which is no category of the schema")
         aside = tuple((aside.key, "", aside.exclude) for aside in self.set_aside)
-        verdict = problems.Verdict(example.gold, decider, aside)
+        verdict = problems.ConditionVerdict(example.gold, decider, aside)
         quote = self.quote.replace('"', "").strip()
-        return problems.Example(example.conversation, (quote,), self.gist, verdict)
+        return problems.ProblemExample(example.conversation, (quote,), self.gist, verdict)
 
 
 def read(files: Sequence[Path]) -> list[tuple[str, Expert]]:

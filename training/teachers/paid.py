@@ -51,7 +51,7 @@ class Account:
         self.spent_usd += reply.completion_tokens * teacher.completion_usd_per_million / 1e6
 
 
-class Answers:
+class PaidAnswers:
     """Replies by everything that they were asked with. They repeat what customers wrote: a file of the tenant's own."""
 
     def __init__(self, path: Path | None):

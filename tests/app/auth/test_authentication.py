@@ -9,11 +9,11 @@ from sqlalchemy import select, update
 
 from app.auth import keys
 from app.auth.principal import Scope
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.auth import ApiKey
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.auth import ApiKey
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 from app.auth import keys
 from app.auth.bootstrap import AlreadyBootstrapped, bootstrap
 from app.auth.service import TooManyKeys
-from app.cli import cli
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.session import transaction
-from app.models.auth import ApiKey
-from app.models.records import AuditEvent
+from app.cli.program import cli
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.tables.auth import ApiKey
+from app.infra.tables.records import AuditEvent
 from tests.callers import Callers
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from tests.app.classify.desks import Live, deployed, model_server, plug_in
+from tests.app.classify.serving_contexts import Live, deployed, model_server, plug_in
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
 

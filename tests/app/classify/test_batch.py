@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from tests.app.classify.desks import TEXT, Live, model_server, plug_in
+from tests.app.classify.serving_contexts import TEXT, Live, model_server, plug_in
 from tests.callers import Callers
 from tests.evaluation.fake_server import Asked, FakeServer, Reply, says
 
@@ -83,7 +83,7 @@ async def test_a_batch_has_1_to_256_items_each_with_an_id_of_its_own(
 
 
 async def test_a_batch_counts_as_many_conversations(live: Live, callers: Callers, server: FakeServer) -> None:
-    limits = callers.api.state.desk.limits
+    limits = callers.api.state.serving_context.limits
     limits._own.burst, limits._own.rate_per_s = 3, 0.001
     items = [{"id": str(number), "text": TEXT} for number in range(4)]
     refused = await live.client.post("/v1/classify/batch", json=batch(live, *items))

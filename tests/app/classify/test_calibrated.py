@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.db.session import transaction
 from app.gates.confidence import Fitted
-from app.models.gates import GateResult
-from evaluation.beside.calibrator import scaled
-from tests.app.classify.desks import SAID, Live, asked, model_server, plug_in, set_tenant
+from app.infra.db.session import transaction
+from app.infra.tables.gates import GateResult
+from evaluation.metrics.calibrator import scaled
+from tests.app.classify.serving_contexts import SAID, Live, asked, model_server, plug_in, set_tenant
 from tests.app.classify.test_stream import events
 from tests.callers import Callers
 from tests.evaluation.fake_server import Reply

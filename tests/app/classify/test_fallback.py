@@ -6,16 +6,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from app.db.base import utc_now
-from app.db.session import transaction
 from app.gates.confidence import Fitted
-from app.models.deployments import Deployment, DeploymentState
-from app.models.gates import GateResult
-from app.models.runs import ModelVersion
-from app.models.tenants import Fallback
+from app.infra.db.base import utc_now
+from app.infra.db.session import transaction
+from app.infra.tables.deployments import Deployment, DeploymentState
+from app.infra.tables.gates import GateResult
+from app.infra.tables.runs import ModelVersion
+from app.infra.tables.tenants import Fallback
 from app.serving.vllm import BASE_NAME
-from evaluation.report import Verdict
-from tests.app.classify.desks import CODES, Live, answers, asked, plug_in, set_tenant
+from evaluation.reporting.report import Verdict
+from tests.app.classify.serving_contexts import CODES, Live, answers, asked, plug_in, set_tenant
 from tests.app.classify.test_stream import events
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from app.auth.principal import Scope
-from app.db.session import transaction
 from app.gates.confidence import Fitted
-from app.models.deployments import DeploymentState
-from app.models.gates import GateResult
-from app.models.tenants import Fallback
-from evaluation.beside.calibrator import scaled
+from app.infra.db.session import transaction
+from app.infra.tables.deployments import DeploymentState
+from app.infra.tables.gates import GateResult
+from app.infra.tables.tenants import Fallback
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
-from tests.app.classify.desks import SAID, Live, asked, model_server, plug_in, set_tenant
+from evaluation.metrics.calibrator import scaled
+from evaluation.reporting.report import Verdict
+from tests.app.classify.serving_contexts import SAID, Live, asked, model_server, plug_in, set_tenant
 from tests.app.classify.test_stream import events
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer, Reply
@@ -97,7 +97,7 @@ async def test_the_base_may_answer_in_any_mode_where_the_tenant_falls_back_on_it
 ) -> None:
     await set_tenant(callers, live, fallback=Fallback.base)
     await gated(callers, live, Verdict.passed)
-    (replica,) = callers.api.state.desk.replicas.all
+    (replica,) = callers.api.state.serving_context.replicas.all
     replica.may_have = lambda name: name == "base"
     answer = (await asked(live, mode="fast")).json()
     assert (answer["degraded"], answer["mode"], answer["model_version"]) == (True, "fast", None)

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.classify.desks import SAID, Live, model_server, plug_in
+from tests.app.classify.serving_contexts import SAID, Live, model_server, plug_in
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
 

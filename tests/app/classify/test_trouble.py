@@ -13,11 +13,19 @@ import pytest
 import uvicorn
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db.engine import open_database
+from app.infra.db.engine import open_database
 from app.main import create_app
 from app.serving.replica import Replica
 from app.settings import Settings
-from tests.app.classify.desks import Live, deployed, hanging_up, model_server, plug_in, plug_in_one, replug
+from tests.app.classify.serving_contexts import (
+    Live,
+    deployed,
+    hanging_up,
+    model_server,
+    plug_in,
+    plug_in_one,
+    replug,
+)
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
 
@@ -61,7 +69,7 @@ async def test_with_one_database_connection_many_conversations_are_at_the_model_
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = partial(create_async_engine, pool_size=1, max_overflow=0, pool_timeout=5)
-    monkeypatch.setattr("app.db.engine.create_async_engine", one)
+    monkeypatch.setattr("app.infra.db.engine.create_async_engine", one)
     database = open_database(database_url)
     api = create_app(settings, database)
     door = Door(expected=6)
@@ -88,7 +96,7 @@ async def test_a_model_server_that_was_away_is_used_again_as_soon_as_it_is_back(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (replica,) = callers.api.state.desk.replicas.all
+    (replica,) = callers.api.state.serving_context.replicas.all
     replica.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False)
     away = await live.client.post("/v1/classify", json=live.question())
     assert (away.status_code, away.json()["code"]) == (503, "serving_away")
@@ -101,10 +109,10 @@ async def test_a_model_server_that_was_away_is_used_again_as_soon_as_it_is_back(
 
 @pytest.mark.parametrize("path", ["/v1/classify", "/v1/classify/stream"])
 async def test_where_one_replica_is_away_another_answers(live: Live, callers: Callers, path: str) -> None:
-    desk = callers.api.state.desk
-    (away,) = desk.replicas.all
-    there = Replica("http://127.0.0.1:10", desk.settings)
-    desk.replicas.all = (away, there)
+    serving_context = callers.api.state.serving_context
+    (away,) = serving_context.replicas.all
+    there = Replica("http://127.0.0.1:10", serving_context.settings)
+    serving_context.replicas.all = (away, there)
     await plug_in_one(there, model_server())
     there.busy = 1  # so that the other one is tried first
     answer = await live.client.post(path, json=live.question())
@@ -132,8 +140,8 @@ async def test_where_the_client_hangs_up_the_model_stops_too(live: Live, callers
             assert [message["status"] for message in sent if "status" in message] == [499]
     assert (door.inside, door.left) == (2, 2)
     assert server.bodies == []  # it was cancelled before it had an answer
-    assert not callers.api.state.desk.limits._places.locked()
-    assert callers.api.state.desk.replicas.all[0].busy == 0
+    assert not callers.api.state.serving_context.limits._places.locked()
+    assert callers.api.state.serving_context.replicas.all[0].busy == 0
 
 
 async def test_a_model_server_that_never_answers_is_not_waited_for_for_ever(
@@ -141,9 +149,9 @@ async def test_a_model_server_that_never_answers_is_not_waited_for_for_ever(
 ) -> None:
     door = Door()
     await plug_in(callers, model_server(before=door))
-    desk = callers.api.state.desk
-    hurried = desk.settings.model_copy(update={"answer_timeout_s": 0.2})
-    callers.api.state.desk = desk._replace(settings=hurried)
+    serving_context = callers.api.state.serving_context
+    hurried = serving_context.settings.model_copy(update={"answer_timeout_s": 0.2})
+    callers.api.state.serving_context = serving_context._replace(settings=hurried)
     for path in ("/v1/classify", "/v1/classify/stream"):
         late = await live.client.post(path, json=live.question())
         assert (late.status_code, late.json()["code"]) == (503, "serving_away")
@@ -153,8 +161,8 @@ async def test_a_model_server_that_never_answers_is_not_waited_for_for_ever(
 async def test_more_than_we_can_answer_at_once_is_refused_and_not_queued(
     settings: Settings, live: Live, callers: Callers
 ) -> None:
-    desk = callers.api.state.desk
-    desk.limits._places = asyncio.Semaphore(1)
+    serving_context = callers.api.state.serving_context
+    serving_context.limits._places = asyncio.Semaphore(1)
     door = Door()
     await plug_in(callers, model_server(before=door))
     first = asyncio.create_task(live.client.post("/v1/classify", json=live.question()))

@@ -14,17 +14,17 @@ from httpx import ASGITransport, AsyncClient, Response
 from app.auth import service as auth
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import Storage
+from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.schemas import SchemaVersion
 from app.jobs import runner
 from app.jobs import service as jobs
 from app.main import create_app
-from app.models.jobs import Job, JobKind
-from app.models.schemas import SchemaVersion
 from app.schemas import service as schemas
 from app.settings import Settings
-from app.storage import Storage
 
 DRAFT: dict[str, Any] = {
     "none_of_these": True,

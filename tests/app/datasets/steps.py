@@ -7,7 +7,7 @@ from httpx import Response
 
 from app.datasets import repository, service
 from app.datasets.counts import from_stored
-from app.db.session import transaction
+from app.infra.db.session import transaction
 from tests.app.datasets.conftest import Product
 
 

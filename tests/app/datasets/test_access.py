@@ -5,7 +5,7 @@ import pytest
 from app.auth import service as auth
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.session import transaction
+from app.infra.db.session import transaction
 from tests.app.datasets.conftest import JSONL, Product, client_of, jsonl, row
 from tests.app.datasets.steps import all_of
 

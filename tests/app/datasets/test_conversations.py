@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.db.session import transaction
-from app.models.runs import ModelVersion, Run
+from app.infra.db.session import transaction
+from app.infra.tables.runs import ModelVersion, Run
 from tests.app.datasets.conftest import Product, row
 from tests.app.datasets.steps import added, append, check_counts, label
 

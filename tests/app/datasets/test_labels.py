@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.datasets import repository
-from app.db.base import utc_now
-from app.db.session import transaction
+from app.infra.db.base import utc_now
+from app.infra.db.session import transaction
 from app.schemas import service as schemas
 from tests.app.datasets.conftest import DRAFT, Product, row
 from tests.app.datasets.steps import added, label

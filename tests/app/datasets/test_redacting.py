@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.session import transaction
+from app.infra.db.session import transaction
 from app.tenants import service as tenants
 from tests.app.datasets.conftest import Product, jsonl, row
 

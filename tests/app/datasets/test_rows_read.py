@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import repository
-from app.db.session import transaction
+from app.infra.db.session import transaction
 from tests.app.datasets.conftest import Product, row
 from tests.servers import postgres
 from tests.servers.postgres import Place

@@ -9,10 +9,10 @@ import pytest
 
 from app.datasets import service
 from app.datasets.counts import Cell
-from app.datasets.service import DatasetBusy, Snapshot
-from app.db.session import transaction
+from app.datasets.service import DatasetBusy, FrozenDataset
 from app.errors import NotFound
-from app.models.schemas import SchemaVersion
+from app.infra.db.session import transaction
+from app.infra.tables.schemas import SchemaVersion
 from app.runs.inputs import checked
 from app.schemas import service as schemas
 from evaluation.contract.record import Split, parse_jsonl
@@ -36,7 +36,7 @@ def many(count: int, split: str | None, prefix: str = "c") -> list[dict[str, Any
     ]
 
 
-async def freeze(product: Product, dataset_id: str, version: SchemaVersion | None = None) -> Snapshot:
+async def freeze(product: Product, dataset_id: str, version: SchemaVersion | None = None) -> FrozenDataset:
     async with transaction(product.database, product.scope) as session:
         return await service.freeze(
             session, product.storage, product.scope, UUID(dataset_id), version or product.version
@@ -56,7 +56,7 @@ async def publish(product: Product, **changes: Any) -> SchemaVersion:
         return (await schemas.publish(session, product.scope, product.key_id, product.schema_id)).version
 
 
-def content(product: Product, snapshot: Snapshot) -> bytes:
+def content(product: Product, snapshot: FrozenDataset) -> bytes:
     with product.storage.open_read(snapshot.key) as file:
         return file.read()
 

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 
 from app.datasets import receiver
-from app.db.session import transaction
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobKind
 from app.jobs import service as jobs
-from app.models.jobs import JobKind
 from tests.app.datasets.conftest import Product, jsonl, row
 from tests.app.datasets.steps import offset
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.datasets import uploads
-from app.db.session import transaction
-from app.models.tenants import Tenant
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import Tenant
 from app.tenants import repository as tenants
 from tests.app.datasets.conftest import Product
 from tests.app.datasets.steps import offset

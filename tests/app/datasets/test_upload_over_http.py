@@ -18,10 +18,10 @@ import pytest
 from app.auth import service as auth
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.engine import open_database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.tenants import Tenant
+from app.infra.db.engine import open_database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import Tenant
 from app.schemas import service as schemas
 from tests.app.datasets.conftest import DRAFT, JSONL
 from tests.servers import databases

@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 
 from app.datasets import repository, tasks
-from app.db.session import transaction
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobKind, JobState
 from app.jobs import runner
 from app.jobs import service as jobs
-from app.models.jobs import JobKind, JobState
 from app.schemas import service as schemas
 from evaluation.formats import reader
 from tests.app.datasets.conftest import Product, jsonl, row

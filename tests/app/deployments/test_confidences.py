@@ -5,15 +5,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.gates import service as gates
 from app.gates.confidence import NOT_FITTED, Fitted
-from app.models.tenants import ServeEdits
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import ServeEdits
 from app.settings import Settings
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 from tests.app.deployments.test_editing import edit, judge, sweep, wish
 from tests.factories import trained as factory
 from tests.factories.serving import activate, live, put_live

@@ -10,17 +10,17 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.auth.principal import Scope
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.deployments import service
 from app.gates import service as gates
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.deployments import Deployment
+from app.infra.tables.jobs import JobKind, JobState
 from app.jobs import repository as job_repository
-from app.models.deployments import Deployment
-from app.models.jobs import JobKind, JobState
 from app.settings import Settings
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 from tests.callers import Callers
 from tests.factories import trained as factory
 from tests.factories.trained import Trained, decided, trained

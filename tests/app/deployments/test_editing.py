@@ -6,17 +6,17 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.deployments import service, tasks
 from app.gates import service as gates
 from app.gates.confidence import Fitted
-from app.models.gates import GateState
-from app.models.schemas import SchemaVersion
-from app.models.tenants import ServeEdits, Tenant
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.gates import GateState
+from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import ServeEdits, Tenant
 from app.settings import Settings
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 from tests.evaluation.shop import SCHEMA
 from tests.factories import trained as factory
 from tests.factories.serving import activate, gate_on, live, put_live

@@ -2,14 +2,14 @@
 
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.deployments import service, tasks
 from app.errors import ServingAway
 from app.gates import service as gates
-from app.models.runs import ModelVersion
-from app.models.tenants import Fallback, Tenant
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.runs import ModelVersion
+from app.infra.tables.tenants import Fallback, Tenant
 from app.settings import Settings
 from tests.factories import trained as factory
 from tests.factories.serving import activate, put_live

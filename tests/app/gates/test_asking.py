@@ -6,17 +6,17 @@ import httpx
 import pytest
 
 from app.auth.principal import Scope
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.gates import repository, tasks
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.gates import GateState
+from app.infra.tables.jobs import JobKind, JobState
+from app.infra.tables.tenants import Tenant
 from app.jobs import service as jobs
-from app.models.gates import GateState
-from app.models.jobs import JobKind, JobState
-from app.models.tenants import Tenant
 from app.settings import Settings
 from evaluation.contract.mode import Mode
-from evaluation.report import Verdict
+from evaluation.reporting.report import Verdict
 from tests.callers import Callers
 from tests.factories import trained as factory
 from tests.factories.trained import Trained, decided, trained

@@ -2,10 +2,10 @@
 
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.tenants import Tenant
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.tenants import Tenant
 from app.settings import Settings
 from evaluation.contract.record import Split
 from tests.app.gates.test_measuring import measured, on_sqlite, report_of, requested
@@ -32,8 +32,8 @@ async def test_what_was_fitted_is_kept_with_the_verdict_and_the_tenants_threshol
         (await session.get_one(Tenant, scope.tenant_id)).abstain_below = 0.9
     gate = await measured(database, worker, told, await requested(database, told))
     stage = report_of(settings, gate).stages[-1]
-    assert stage.companions is not None and stage.companions.calibration is not None
-    found = stage.companions.calibration
+    assert stage.auxiliary is not None and stage.auxiliary.calibration is not None
+    found = stage.auxiliary.calibration
     assert found.temperature > 1.5 and found.ece.after.value is not None
     assert gate.calibration == {
         "method": "temperature",

@@ -7,22 +7,22 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.gates import service
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import open_storage
+from app.infra.tables.gates import GateResult, GateState
+from app.infra.tables.jobs import JobKind, JobState
+from app.infra.tables.tenants import Tenant
 from app.jobs import repository as job_repository
 from app.jobs import service as jobs
 from app.jobs.transition import MAX_LOSSES
-from app.models.gates import GateResult, GateState
-from app.models.jobs import JobKind, JobState
-from app.models.tenants import Tenant
 from app.settings import Settings
-from app.storage import open_storage
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
-from evaluation.report import Report, Verdict
+from evaluation.reporting.report import Report, Verdict
 from tests.evaluation.fake_server import Asked, Reply
 from tests.evaluation.models import habit, oracle
 from tests.evaluation.shop import SCHEMA, conversations

@@ -6,12 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from app.db.scope import TenantScope
 from app.errors import InputError
-from app.gates import benchmark, suites
+from app.gates import evaluation as benchmark
+from app.gates import suites
+from app.infra.db.scope import TenantScope
+from app.infra.storage import Storage, open_storage
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
-from app.storage import Storage, open_storage
 from evaluation.contract.record import Split
 from evaluation.suites.steerability import Suite
 from tests.evaluation.shop import SCHEMA, of_split

@@ -17,10 +17,10 @@ from schemathesis.specs.openapi.checks import (
 from app.auth import service
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder
-from app.db.engine import open_database
-from app.db.session import transaction
+from app.infra.db.engine import open_database
+from app.infra.db.session import transaction
+from app.infra.tables.deployments import DeploymentState
 from app.main import create_app
-from app.models.deployments import DeploymentState
 from app.settings import Settings
 from tests.factories.rows import deployment_of, ids_of, save, story
 from tests.servers import databases

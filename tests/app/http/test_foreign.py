@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.all import METADATA
-from app.models.auth import ApiKey
-from app.models.deployments import DeploymentState
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.all import METADATA
+from app.infra.tables.auth import ApiKey
+from app.infra.tables.deployments import DeploymentState
 from tests.app.http.test_openapi import Operation, operations
 from tests.callers import Callers
 from tests.factories.rows import deployment_of, ids_of, save, story

@@ -7,8 +7,8 @@ import pytest
 from fastapi import FastAPI
 
 from app.auth import keys
-from app.db.engine import Database, open_database
-from app.db.isolation import IsolationOff
+from app.infra.db.engine import Database, open_database
+from app.infra.db.isolation import IsolationOff
 from app.main import create_app
 from app.settings import Settings
 from tests.callers import Callers

@@ -12,22 +12,22 @@ from fastapi import Depends
 from sqlalchemy import select, update
 
 from app.auth.principal import Scope
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import Session, transaction
 from app.errors import Conflict
-from app.idempotency import GIVEN_UP_AFTER, KEPT_FOR, Once, once
-from app.models.records import IdempotencyKey
-from app.models.schemas import Schema
-from app.payload import Answer
+from app.http.idempotency.reservation import GIVEN_UP_AFTER, KEPT_FOR, Once, once
+from app.http.payload import ResponseBody
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session, transaction
+from app.infra.tables.records import IdempotencyKey
+from app.infra.tables.schemas import Schema
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": "order-1"}
 
 
-class Made(Answer):
+class Made(ResponseBody):
     name: str
 
 

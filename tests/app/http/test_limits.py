@@ -7,18 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from app.db.scope import TenantScope
 from app.errors import TooManyRequests
-from app.limits import Limits, OwnBuckets
+from app.http.limits import OwnBuckets, RequestLimits
+from app.infra.db.scope import TenantScope
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 ONE, OTHER = TenantScope(uuid4()), TenantScope(uuid4())
 
 
-def limits(tmp_path: Path, redis_url: str | None, **changes: Any) -> Limits:
+def limits(tmp_path: Path, redis_url: str | None, **changes: Any) -> RequestLimits:
     values = {"tenant_rate_per_s": 0.01, "tenant_burst": 256} | changes
-    return Limits(Settings(home=tmp_path, redis_url=redis_url, **values))
+    return RequestLimits(Settings(home=tmp_path, redis_url=redis_url, **values))
 
 
 async def test_processes_share_a_tenants_bucket_through_redis(tmp_path: Path, redis_url: str) -> None:
@@ -62,7 +62,7 @@ async def test_without_redis_a_process_keeps_its_own_and_is_not_held_up(tmp_path
 
 
 def test_a_bucket_that_is_full_again_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.limits._MANY_BUCKETS", 2)
+    monkeypatch.setattr("app.http.limits._MANY_BUCKETS", 2)
     buckets = OwnBuckets(rate_per_s=1e9, burst=10)
     for _ in range(5):
         assert buckets.take(uuid4(), 10) == 0

@@ -9,11 +9,11 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app.auth import keys
-from app.logging import REMOVED, redact
+from app.infra.logging import REMOVED, redact
 
 SCRIPT = """
 import logging, structlog
-from app.logging import configure
+from app.infra.logging import configure
 configure()
 structlog.contextvars.bind_contextvars(request_id="r-1")
 structlog.get_logger("ours").info("asked", messages=[{"text": "my card was charged twice"}], count=3)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from app.http.problems import MEDIA_TYPE, SCHEMA_REF
 from app.main import create_app
-from app.problems import MEDIA_TYPE, SCHEMA_REF
 from app.settings import Settings
 
 METHODS = {"get", "head", "put", "post", "patch", "delete"}

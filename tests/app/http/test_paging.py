@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import InvalidCursor
-from app.paging import PageRequest, Position, decode, encode
+from app.http.paging import PageRequest, Position, decode, encode
 
 SECRET = b"a secret of thirty-two characters"
 POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), UUID(int=5))

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from pydantic import Field, ValidationError
 
-from app.payload import Name, Payload, unstorable
+from app.http.payload import Name, RequestBody, unstorable
 from evaluation.contract.strict_json import MAX_DEPTH
 
 
-class Order(Payload):
+class Order(RequestBody):
     name: Name
     parts: list[dict[str, Any]] = Field(default_factory=list)
 

@@ -2,7 +2,7 @@ import anyio
 import pytest
 
 from app.errors import IfMatchMissing, InvalidRequest, Stale
-from app.preconditions import IfMatch, _optional, _required, etag
+from app.http.preconditions import IfMatch, _optional, _required, etag
 
 
 def parsed(header: str | None) -> IfMatch | None:

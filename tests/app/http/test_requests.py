@@ -9,9 +9,9 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
-from app import problems
 from app.errors import AppError, InputError, ServingError, TooManyRequests, Unavailable
-from app.middleware import MAX_BODY_BYTES, BodyCap, RequestContext, lift_body_cap
+from app.http import problems
+from app.http.middleware import MAX_BODY_BYTES, BodyCap, RequestContext, lift_body_cap
 
 pytestmark = pytest.mark.anyio
 

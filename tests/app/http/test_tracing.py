@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.tracing import trace_of
+from app.infra.tracing import trace_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -6,11 +6,11 @@ from sqlalchemy import Connection, event, select
 from starlette.types import Message, Receive, Scope, Send
 
 from app.auth.dependencies import AnyTenant
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import Session, transaction
-from app.models.records import AuditEvent
-from app.models.schemas import Schema
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import Session, transaction
+from app.infra.tables.records import AuditEvent
+from app.infra.tables.schemas import Schema
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio

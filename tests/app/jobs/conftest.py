@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.db.engine import Database
-from app.db.scope import TenantScope
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
 from app.jobs.ends import ON_END
 from app.jobs.handlers import HANDLERS, SWEEPS
 from tests.app.jobs import factory

@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.datasets import Dataset
+from app.infra.tables.jobs import Job, JobKind, JobState
+from app.infra.tables.runs import Run
+from app.infra.tables.schemas import Schema, SchemaVersion
 from app.jobs import repository, service
 from app.jobs.ends import End, Failed, JobError, JobOutcome, Succeeded
 from app.jobs.lease import NOTHING, Note, Ticket
-from app.models.datasets import Dataset
-from app.models.jobs import Job, JobKind, JobState
-from app.models.runs import Run
-from app.models.schemas import Schema, SchemaVersion
 from app.settings import Settings
 
 DONE = Succeeded(JobOutcome({"rows": 3}))

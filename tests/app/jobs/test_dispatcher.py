@@ -10,20 +10,20 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.testing import capture_logs
 
-from app.db import migrate
-from app.db.clock import now
-from app.db.engine import Database, open_database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db import migrate
+from app.infra.db.clock import now
+from app.infra.db.engine import Database, open_database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import dispatcher, repository, service
-from app.jobs.dispatcher import BrokerAway, Dispatcher, Doorbell
+from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.ends import ON_END
 from app.jobs.handlers import SWEEPS, Queue, register_sweep
 from app.jobs.transition import MAX_LOSSES
-from app.models.jobs import Job, JobKind, JobState
-from app.serve.redis import embedded_redis
+from app.local.redis import embedded_redis
 from app.settings import Settings
-from app.worker import broker_url, doorbell
+from app.worker import broker_url, notifier
 from tests.app.jobs import factory
 from tests.app.jobs.factory import Made, claim, enqueue, events, read
 
@@ -52,7 +52,7 @@ async def unpublished_for(database: Database, jobs: list[Job], seconds: float) -
 async def test_a_message_is_sent_after_the_commit_and_once(
     database: Database, made: Made, settings: Settings
 ) -> None:
-    bell = doorbell(settings)
+    bell = notifier(settings)
     rounds = Dispatcher(database, bell, settings)
     async with transaction(database, made.scope) as session:
         job = await service.enqueue(session, made.scope, JobKind.sft, made.run_id)
@@ -67,7 +67,7 @@ async def test_a_message_is_sent_after_the_commit_and_once(
 async def test_a_message_that_is_lost_is_sent_again_and_one_that_waits_is_not(
     database: Database, made: Made, settings: Settings, redis_url: str
 ) -> None:
-    bell = doorbell(settings)
+    bell = notifier(settings)
     rounds = Dispatcher(database, bell, settings)
     jobs = [await enqueue(database, made) for _ in range(3)]
     await rounds.round()
@@ -89,7 +89,7 @@ async def test_jobs_that_wait_in_a_long_queue_do_not_keep_others_from_theirs(
     database: Database, made: Made, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "AT_ONCE", 3)
-    bell = doorbell(settings)
+    bell = notifier(settings)
     rounds = Dispatcher(database, bell, settings)
     waiting = [await enqueue(database, made, JobKind.sft) for _ in range(3)]
     await rounds.round()
@@ -108,7 +108,7 @@ async def test_jobs_that_wait_in_a_long_queue_do_not_keep_others_from_theirs(
 async def test_nothing_is_sent_for_a_job_that_is_not_to_run_now(
     database: Database, made: Made, settings: Settings
 ) -> None:
-    bell = doorbell(settings)
+    bell = notifier(settings)
     running = await claim(database, await enqueue(database, made))
     await enqueue(database, made, blocked=True, run_id=made.run_id)
     later = await enqueue(database, made)
@@ -123,7 +123,7 @@ async def test_nothing_is_sent_for_a_job_that_is_not_to_run_now(
 async def test_a_job_whose_worker_fell_silent_is_taken_back_and_sent_when_it_may_run(
     database: Database, made: Made, settings: Settings
 ) -> None:
-    bell = doorbell(settings)
+    bell = notifier(settings)
     rounds = Dispatcher(database, bell, settings)
     job = await claim(database, await enqueue(database, made), lease_s=0.1)
     await asyncio.sleep(0.2)
@@ -147,7 +147,7 @@ async def test_one_job_that_cannot_be_ended_does_not_keep_the_others(
         await repository.write(session, row, {"losses": MAX_LOSSES - 1})
     other = await claim(database, await enqueue(database, made), lease_s=0.1)
     await asyncio.sleep(0.2)
-    rounds = Dispatcher(database, doorbell(settings), settings)
+    rounds = Dispatcher(database, notifier(settings), settings)
     ON_END[JobKind.gate] = fail
     with capture_logs() as lines:
         await rounds.round()
@@ -168,7 +168,7 @@ async def test_redis_may_be_away_and_come_back(
     settings = Settings(home=tmp_path / "home", database_url=database_url)
     with embedded_redis(tmp_path / "redis", settings) as server:
         named = settings.model_copy(update={"redis_url": server.url})
-        bell = doorbell(named)
+        bell = notifier(named)
         rounds = Dispatcher(database, bell, named)
         first = await enqueue(database, made)
         await rounds.round()
@@ -199,7 +199,7 @@ async def test_the_database_may_be_away_and_come_back(tmp_path: Path) -> None:
     rung: list[UUID] = []
     url = f"sqlite:///{tmp_path}/later/steerwise.db"
     database = open_database(url)
-    bell = Doorbell(lambda _queue, job_id: rung.append(job_id), lambda _queue: 0)
+    bell = Notifier(lambda _queue, job_id: rung.append(job_id), lambda _queue: 0)
     rounds = Dispatcher(database, bell, Settings(home=tmp_path))
     with capture_logs() as lines:
         for _ in range(3):
@@ -223,7 +223,7 @@ async def test_what_was_rung_before_redis_went_away_is_not_rung_again(
         rung.append(job_id)
 
     jobs = [await enqueue(database, made) for _ in range(4)]
-    await Dispatcher(database, Doorbell(ring, lambda _queue: 0), settings).round()
+    await Dispatcher(database, Notifier(ring, lambda _queue: 0), settings).round()
     published = [(await read(database, job)).published_at is not None for job in jobs]
     assert published == [True, True, False, False]
     assert await events(database, jobs[0]) == ["queued"]
@@ -250,7 +250,7 @@ async def test_sweeps_are_called_again_and_again_and_one_that_fails_or_hangs_sto
     for work in (good, bad, stuck):
         monkeypatch.setitem(SWEEPS, work.__name__, None)  # taken back with the rest
         register_sweep(work.__name__, work, 0.02)
-    bell = doorbell(settings)
+    bell = notifier(settings)
     await enqueue(database, made)
     stop = asyncio.Event()
     with capture_logs() as lines:
@@ -265,7 +265,7 @@ async def test_sweeps_are_called_again_and_again_and_one_that_fails_or_hangs_sto
 
 async def test_the_dispatcher_stops_when_it_is_told(database: Database, settings: Settings) -> None:
     stop = asyncio.Event()
-    rounds = Dispatcher(database, doorbell(settings), settings)
+    rounds = Dispatcher(database, notifier(settings), settings)
     running = asyncio.create_task(rounds.run(stop))
     await asyncio.sleep(0.1)
     stop.set()

@@ -5,13 +5,13 @@ import asyncio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.session import transaction
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import repository, service
 from app.jobs.ends import ON_END, Cancelled, End, Failed, JobOutcome, Postponed, Released, Succeeded
 from app.jobs.lease import LeaseLost
-from app.models.jobs import Job, JobKind, JobState
 from tests.app.jobs.factory import (
     BROKEN,
     DONE,

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.session import transaction
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.storage import open_storage
+from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import repository, service
 from app.jobs.context import log_key
 from app.jobs.handlers import HANDLERS, QUEUE_OF
 from app.jobs.runner import run_job
-from app.models.jobs import Job, JobKind, JobState
 from app.settings import Settings
-from app.storage import open_storage
 from tests.app.jobs import work
 from tests.app.jobs.factory import Made, enqueue, events, read, settings_for
 from tests.processes import alive

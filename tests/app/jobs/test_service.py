@@ -8,16 +8,16 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.clock import now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
 from app.errors import NotFound
+from app.infra.db.clock import now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import repository, service
 from app.jobs.ends import Released
 from app.jobs.lease import LeaseLost, Note, storable
 from app.jobs.transition import MAX_LOSSES
-from app.models.jobs import Job, JobKind, JobState
 from tests.app.jobs import factory
 from tests.app.jobs.factory import (
     DONE,

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from app.children import log_tail, spawn, stop
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.processes import log_tail, spawn, stop
+from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import service
-from app.models.jobs import Job, JobKind, JobState
-from app.serve.redis import RedisServer, embedded_redis
+from app.local.redis import RedisServer, embedded_redis
 from app.settings import Settings
 from tests.app.jobs import factory, work
 from tests.app.jobs.factory import Made, enqueue, events, read

@@ -11,15 +11,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from app.background import load_handlers
-from app.db.engine import open_database
-from app.db.session import transaction
 from app.errors import InputError, ServingError
+from app.infra.db.engine import open_database
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobKind
 from app.jobs import handlers
+from app.jobs.background import load_handlers
 from app.jobs.context import JobContext
 from app.jobs.ends import ON_END, JobOutcome
 from app.jobs.handlers import Queue, register
-from app.models.jobs import JobKind
 from app.runs.supervisor import StageStopped, supervise
 from app.settings import load_settings
 from app.worker import run_dispatcher, run_worker

@@ -11,16 +11,16 @@ import httpx
 import pytest
 
 from app.datasets.tasks import validate
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.storage import Storage, open_storage
+from app.infra.tables.jobs import Job, JobKind
 from app.jobs import runner
 from app.jobs import service as jobs
 from app.jobs.handlers import HANDLERS
-from app.models.jobs import Job, JobKind
 from app.runs import kinds, tasks
 from app.settings import Settings
-from app.storage import Storage, open_storage
 from tests.app.runs import work
 from tests.callers import Callers
 

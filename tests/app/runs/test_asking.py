@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.auth.principal import Scope
-from app.db.session import transaction
-from app.models.jobs import JobState
+from app.infra.db.session import transaction
+from app.infra.tables.jobs import JobState
 from app.runs import service
 from app.runs.presets import Plan, Preset, plan
 from tests.app.runs.conftest import DRAFT, STAGES, Shop

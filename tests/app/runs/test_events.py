@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from app.auth.principal import Scope
-from app.db.session import transaction
+from app.infra.db.session import transaction
 from app.jobs import service as jobs
 from app.runs import stream
 from tests.app.runs.conftest import Shop

@@ -7,10 +7,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from app.db.session import transaction
+from app.infra.db.session import transaction
+from app.infra.tables.datasets import ConversationRow
+from app.infra.tables.jobs import JobState
 from app.jobs import service as jobs
-from app.models.datasets import Conversation
-from app.models.jobs import JobState
 from app.runs.folders import folder_of
 from tests.app.runs.conftest import Shop
 
@@ -23,8 +23,8 @@ async def straddle(shop: Shop, dataset_id: str, learned: str, held_out: str) -> 
     words = [{"role": "customer", "text": f"{text.upper()}!"}]
     async with transaction(shop.database, shop.scope) as session:
         await session.execute(
-            update(Conversation)
-            .where(Conversation.tenant_id == shop.scope.tenant_id, Conversation.external_id == learned)
+            update(ConversationRow)
+            .where(ConversationRow.tenant_id == shop.scope.tenant_id, ConversationRow.external_id == learned)
             .values(messages=words)
         )
 

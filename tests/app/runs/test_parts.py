@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageFailed
+from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageProcessFailed
+from app.infra.storage import open_storage
 from app.jobs.lease import Event
 from app.runs import artifacts, checkpoints, folders, reporting
 from app.runs.failure import told, without_paths
 from app.runs.folders import FolderBusy, RunFolder
-from app.runs.reporting import Reporter
+from app.runs.reporting import StageReporter
 from app.runs.supervisor import Result
-from app.storage import open_storage
 from tests.app.serving.test_adapters import adapter
 from training.protocol import FailureCode
 
@@ -46,9 +46,9 @@ def failed(code: str) -> Result:
 @pytest.mark.parametrize(
     ("error", "result", "code", "final"),
     [
-        (StageFailed("s"), failed("non_finite_loss"), "non_finite_loss", True),
-        (StageFailed("s"), failed("out_of_memory"), "out_of_memory", False),
-        (StageFailed("stage died; its log: /tmp/y/log"), None, "stage_failed", False),
+        (StageProcessFailed("s"), failed("non_finite_loss"), "non_finite_loss", True),
+        (StageProcessFailed("s"), failed("out_of_memory"), "out_of_memory", False),
+        (StageProcessFailed("stage died; its log: /tmp/y/log"), None, "stage_failed", False),
         (NoSpace("full"), failed("disk_full"), "disk_full", False),
         (InputError("too long"), failed("cancelled"), "bad_input", True),
     ],
@@ -101,7 +101,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_what_is_left_is_reckoned_from_the_pace_since_the_first_step(clock: Clock) -> None:
     heard = Heard()
-    reporter = Reporter(heard, "sft", None)
+    reporter = StageReporter(heard, "sft", None)
     reporter({"event": "started", "message": "on /srv/base"})
     reporter({"event": "progress", "step": 0, "total_steps": 10, "message": "resuming from checkpoint-4"})
     for clock.now, step in ((30.0, 5), (32.0, 6), (36.0, 8)):
@@ -113,7 +113,7 @@ def test_what_is_left_is_reckoned_from_the_pace_since_the_first_step(clock: Cloc
 
 def test_a_stage_with_a_limit_takes_no_longer_than_that(clock: Clock) -> None:
     heard = Heard()
-    reporter = Reporter(heard, "sft", 12.0)
+    reporter = StageReporter(heard, "sft", 12.0)
     for clock.now, step in ((0.0, 1), (10.0, 2)):
         reporter(metric(step, loss=1.0))
     assert heard.events[-1]["eta_s"] == 2.0
@@ -121,7 +121,7 @@ def test_a_stage_with_a_limit_takes_no_longer_than_that(clock: Clock) -> None:
 
 def test_many_metrics_are_thinned_and_the_last_is_kept(clock: Clock) -> None:
     heard = Heard()
-    reporter = Reporter(heard, "sft", None)
+    reporter = StageReporter(heard, "sft", None)
     for step in range(1, 11):
         clock.now = step / 10
         reporter(metric(step, loss=1.0))
@@ -183,7 +183,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
 def test_an_adapter_is_fetched_once_and_mended_where_it_was_damaged(tmp_path: Path) -> None:
     from uuid import uuid4
 
-    from app.db.scope import TenantScope
+    from app.infra.db.scope import TenantScope
 
     storage, scope = open_storage(str(tmp_path / "storage")), TenantScope(uuid4())
     source = adapter(tmp_path / "made")
@@ -204,7 +204,7 @@ def test_an_adapter_is_fetched_once_and_mended_where_it_was_damaged(tmp_path: Pa
 def test_an_adapter_under_another_ones_name_is_refused(tmp_path: Path) -> None:
     from uuid import uuid4
 
-    from app.db.scope import TenantScope
+    from app.infra.db.scope import TenantScope
 
     storage = open_storage(str(tmp_path / "storage"))
     key, _ = artifacts.put_adapter(storage, TenantScope(uuid4()), adapter(tmp_path / "made"), tmp_path, 8)
@@ -226,13 +226,13 @@ def test_two_attempts_do_not_share_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", FailureCode)
 def test_whether_a_stage_is_tried_again_is_what_its_failure_code_says(code: FailureCode) -> None:
-    made = told(StageFailed("s"), failed(code.value), ())
+    made = told(StageProcessFailed("s"), failed(code.value), ())
     assert (made.status >= 500) is code.retried
 
 
 def test_a_wrong_setting_is_not_tried_again() -> None:
-    assert told(StageFailed("s"), failed("unfit_settings"), ()).status < 500
+    assert told(StageProcessFailed("s"), failed("unfit_settings"), ()).status < 500
 
 
 def test_a_failure_of_another_version_is_tried_again() -> None:
-    assert told(StageFailed("s"), failed("unheard_of"), ()).status >= 500
+    assert told(StageProcessFailed("s"), failed("unheard_of"), ()).status >= 500

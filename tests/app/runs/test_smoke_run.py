@@ -12,15 +12,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.children import log_tail, spawn, stop
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.processes import log_tail, spawn, stop
+from app.infra.storage import open_storage
+from app.local.redis import embedded_redis
 from app.runs import service
 from app.runs.artifacts import fetch_adapter
-from app.serve.redis import embedded_redis
 from app.settings import Settings
-from app.storage import open_storage
 from training.starter.world import DemoTenant, demo_tenant
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import NoSpace, StageFailed
-from app.runs.supervisor import Event, Events, StageStopped, read_result, run_stage, supervise
+from app.errors import NoSpace, StageProcessFailed
+from app.runs.supervisor import Event, EventReader, StageStopped, read_result, run_stage, supervise
 from app.settings import Settings
 
 RESULT = {
@@ -54,7 +54,7 @@ def test_a_named_failure_is_passed_on(tmp_path: Path) -> None:
     body = (
         "write_result(status='failed', code='non_finite_loss', message='loss is NaN at step 12'); sys.exit(1)"
     )
-    with pytest.raises(StageFailed, match=r"non_finite_loss.*loss is NaN at step 12"):
+    with pytest.raises(StageProcessFailed, match=r"non_finite_loss.*loss is NaN at step 12"):
         supervise(child(tmp_path, body), tmp_path, SETTINGS, lambda event: None)
 
 
@@ -66,19 +66,19 @@ def test_a_full_disk_has_an_error_of_its_own(tmp_path: Path) -> None:
 
 def test_a_child_without_a_result_died_and_its_last_words_are_shown(tmp_path: Path) -> None:
     body = "print('Killed by the kernel', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    with pytest.raises(StageFailed, match=r"died without a result .signal SIGKILL") as caught:
+    with pytest.raises(StageProcessFailed, match=r"died without a result .signal SIGKILL") as caught:
         supervise(child(tmp_path, body), tmp_path, SETTINGS, lambda event: None)
     assert "Killed by the kernel" in caught.value.details
 
 
 def test_an_old_result_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(RESULT))
-    with pytest.raises(StageFailed, match="died without a result"):
+    with pytest.raises(StageProcessFailed, match="died without a result"):
         supervise(child(tmp_path, "sys.exit(0)"), tmp_path, SETTINGS, lambda event: None)
 
 
 def test_success_is_not_believed_of_a_child_that_ended_badly(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed):
+    with pytest.raises(StageProcessFailed):
         supervise(child(tmp_path, "write_result(); sys.exit(1)"), tmp_path, SETTINGS, lambda event: None)
 
 
@@ -96,14 +96,14 @@ def test_a_stage_that_is_no_longer_wanted_is_ended(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_read_fails_the_real_training_process(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text("{}")
-    with pytest.raises(StageFailed, match="exit code 2") as caught:
+    with pytest.raises(StageProcessFailed, match="exit code 2") as caught:
         run_stage(manifest, tmp_path, SETTINGS, lambda event: None)
     assert any("Field required" in line for line in caught.value.details), caught.value.details
 
 
 def test_a_line_that_is_still_being_written_is_left_for_the_next_look(tmp_path: Path) -> None:
     path, seen = tmp_path / "events.jsonl", list[Event]()
-    events = Events(path)
+    events = EventReader(path)
     path.write_text('{"step": 1}\n{"st')
     events.pass_on(seen.append)
     with path.open("a") as sink:
@@ -115,7 +115,7 @@ def test_a_line_that_is_still_being_written_is_left_for_the_next_look(tmp_path: 
 def test_what_an_earlier_attempt_reported_is_not_reported_again(tmp_path: Path) -> None:
     path, seen = tmp_path / "events.jsonl", list[Event]()
     path.write_text('{"step": 1}\n')
-    events = Events(path)
+    events = EventReader(path)
     with path.open("a") as sink:
         sink.write('{"step": 2}\n')
     events.pass_on(seen.append)
@@ -137,7 +137,7 @@ def test_an_interrupted_supervisor_takes_its_stage_along(number: signal.Signals,
     )
     body = (
         "import signal, sys\nfrom pathlib import Path\n"
-        "from app.cli import _session\nfrom app.runs.supervisor import supervise\n"
+        "from app.cli.program import _session\nfrom app.runs.supervisor import supervise\n"
         # Tests started in the background of a shell inherit that SIGINT is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with _session() as (settings, progress):\n"

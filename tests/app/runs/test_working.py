@@ -11,12 +11,12 @@ from uuid import UUID
 
 import pytest
 
-from app.children import spawn
-from app.db.clock import now
-from app.db.session import transaction
+from app.infra.db.clock import now
+from app.infra.db.session import transaction
+from app.infra.processes import spawn
+from app.infra.tables.jobs import Job, JobState
 from app.jobs import repository as job_repository
 from app.jobs import service as jobs
-from app.models.jobs import Job, JobState
 from app.runs import artifacts, service
 from app.runs.artifacts import adapter_key, fetch_adapter
 from app.runs.folders import folder_of

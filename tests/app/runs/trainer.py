@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from training.artifacts import latest_checkpoint, mark_complete, write_json, write_jsonl
 from training.config import StageManifest
-from training.progress import Events
+from training.engine.progress import EventWriter
 
 STEPS = 6
 PLAY = Path(os.environ["STEERWISE_TEST_PLAY"])
@@ -36,7 +36,7 @@ def main() -> int:
     if manifest.adapter is not None:
         assert (manifest.adapter / "adapter_model.safetensors").is_file()
     print(f"{kind} reads {manifest.conversations}", flush=True)
-    events = Events(out, kind)
+    events = EventWriter(out, kind)
     events.write("started", message=f"stage {kind} on {manifest.base}")
     checkpoint = latest_checkpoint(out, manifest.sha256)
     step = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from uuid import UUID
 
-from app.background import load_handlers
+from app.jobs.background import load_handlers
 from app.jobs.runner import run_job
 from app.runs import tasks
 from app.runs.supervisor import OnEvent, Result, Stopped, supervise

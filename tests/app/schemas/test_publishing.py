@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.records import AuditEvent
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.records import AuditEvent
 from evaluation.contract.schema import CategorySchema
 from tests.callers import Callers
 

@@ -10,11 +10,11 @@ import pytest
 from app.errors import AdapterRefused, InputError, ServingAway, ServingError, ServingFull
 from app.serving import adapters
 from app.serving.replica import ALONE_S
-from app.serving.replicas import Asking, Replicas, opened, while_serving
-from app.serving.vllm import Endpoint, endpoint_at
+from app.serving.replicas import AskedModel, Replicas, opened, while_serving
+from app.serving.vllm import VllmEndpoint, endpoint_at
 from app.settings import Settings
 from evaluation.contract.record import conversation_from_text
-from evaluation.predictor import Codes, PredictorError, Sending
+from evaluation.inference.predictor import Codes, PredictorError, Sending
 from tests.evaluation.fake_server import POOL
 from tests.evaluation.shop import SCHEMA
 from tests.factories.trained import adapter
@@ -59,7 +59,7 @@ def made(folder: Path, number: int = 1) -> tuple[Path, str]:
 
 
 async def ask(pool: Replicas, name: str) -> str | None:
-    return (await pool.predict(Asking(name, CODES), SCHEMA, ASKED, IMPATIENT)).category
+    return (await pool.predict(AskedModel(name, CODES), SCHEMA, ASKED, IMPATIENT)).category
 
 
 async def test_an_adapter_is_loaded_everywhere_and_once(
@@ -237,7 +237,7 @@ def test_a_url_names_an_endpoint_and_back(url: str) -> None:
 
 
 def test_the_version_in_a_url_is_left_out() -> None:
-    assert endpoint_at("http://vllm:8000/v1/") == Endpoint("http://vllm:8000")
+    assert endpoint_at("http://vllm:8000/v1/") == VllmEndpoint("http://vllm:8000")
 
 
 @pytest.mark.parametrize("url", ["vllm:8000", "unix://run/v.sock", "unix:///", "ftp://host", "http://", ""])

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import ServingError
 from app.serving.base import find_base
-from app.serving.vllm import Endpoint, command, environment, serving
+from app.serving.vllm import VllmEndpoint, command, environment, serving
 from app.settings import Settings
 
 STARTER = find_base("starter").folder
@@ -18,30 +18,30 @@ CPU = Settings(vllm_device="cpu")
 
 
 def test_vllm_listens_on_a_unix_socket_and_nowhere_else() -> None:
-    argv = command(STARTER, Endpoint("http://vllm", Path("/tmp/s/vllm.sock")), CPU)
+    argv = command(STARTER, VllmEndpoint("http://vllm", Path("/tmp/s/vllm.sock")), CPU)
     assert argv[argv.index("--uds") + 1] == "/tmp/s/vllm.sock"
     assert "--host" not in argv
     assert "--port" not in argv
 
 
 def test_a_port_is_bound_to_the_loopback() -> None:
-    argv = command(STARTER, Endpoint("http://127.0.0.1:8123"), CPU)
+    argv = command(STARTER, VllmEndpoint("http://127.0.0.1:8123"), CPU)
     assert argv[argv.index("--host") + 1 : argv.index("--host") + 4] == ["127.0.0.1", "--port", "8123"]
 
 
 def test_no_adapter_can_be_evicted_because_there_is_a_slot_for_each() -> None:
-    argv = command(STARTER, Endpoint("http://vllm", Path("s")), CPU)
+    argv = command(STARTER, VllmEndpoint("http://vllm", Path("s")), CPU)
     assert argv[argv.index("--max-loras") + 1] == argv[argv.index("--max-cpu-loras") + 1] == "8"
 
 
 @pytest.mark.parametrize(("rank", "slot"), [(4, "8"), (8, "8"), (9, "16"), (32, "32"), (33, "64")])
 def test_the_rank_is_rounded_up_to_one_that_vllm_knows(rank: int, slot: str) -> None:
-    argv = command(STARTER, Endpoint("http://vllm", Path("s")), Settings(vllm_max_lora_rank=rank))
+    argv = command(STARTER, VllmEndpoint("http://vllm", Path("s")), Settings(vllm_max_lora_rank=rank))
     assert argv[argv.index("--max-lora-rank") + 1] == slot
 
 
 def test_a_gpu_gets_other_flags_than_a_cpu() -> None:
-    endpoint = Endpoint("http://vllm", Path("s"))
+    endpoint = VllmEndpoint("http://vllm", Path("s"))
     cpu, gpu = (command(STARTER, endpoint, Settings(vllm_device=device)) for device in ("cpu", "gpu"))
     assert "--enforce-eager" in cpu
     assert "--enforce-eager" not in gpu
@@ -90,7 +90,7 @@ def test_requests_to_a_socket_ignore_the_environments_proxy(
     async def asked() -> str:
         async with (
             await asyncio.start_unix_server(echo, path),
-            Endpoint("http://vllm", path).async_client() as client,
+            VllmEndpoint("http://vllm", path).async_client() as client,
         ):
             return (await client.get("/health")).text
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.db.engine import Database
+from app.infra.db.engine import Database
 from app.main import create_app
 from app.serving import adapters
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies import api
-from app.studies.api import Lap
+from app.studies.api import ApiLap
 from app.studies.untrained import install, write_adapter
-from tests.app.classify.desks import TEXT, model_server, plug_in
+from tests.app.classify.serving_contexts import TEXT, model_server, plug_in
 from tests.callers import Callers
 from tests.evaluation.shop import SCHEMA
 
@@ -50,8 +50,8 @@ async def test_the_deployment_answers_with_the_key_that_was_made(sqlite: Databas
 
 
 def test_each_lap_is_compared_with_the_one_beside_it() -> None:
-    through, directly = Lap(4.0, [0.1] * 19 + [0.5], 2), Lap(2.0, [0.05] * 20, 0)
-    quick = Lap(1.0, [0.1] * 20, 0)
+    through, directly = ApiLap(4.0, [0.1] * 19 + [0.5], 2), ApiLap(2.0, [0.05] * 20, 0)
+    quick = ApiLap(1.0, [0.1] * 20, 0)
     laps = {1: [(through, directly), (quick, quick)], 32: [(directly, through), (directly, through)]}
     speed = api._speed(laps)
     assert speed.round_ratios["1"] == [pytest.approx(0.5), pytest.approx(1.0)]

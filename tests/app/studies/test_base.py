@@ -6,8 +6,8 @@ import pytest
 
 from app.errors import InputError
 from app.studies import base as study
-from app.studies.base import Asked
-from app.studies.base_items import TENANTS, Counts, Item, Paper, paper
+from app.studies.base import AnswerRead
+from app.studies.base_items import TENANTS, BaseItems, Item, ItemCounts, paper
 from training.base import businesses
 from training.starter.corpus import is_held
 
@@ -20,7 +20,7 @@ asks_data = pytest.mark.skipif(
 
 @asks_data
 def test_nothing_is_asked_that_training_has_seen_as_an_answer() -> None:
-    made = paper(DATA, Counts(intents=8, of_business=2, of_tenant=3), seed=0)
+    made = paper(DATA, ItemCounts(intents=8, of_business=2, of_tenant=3), seed=0)
     of_intents = [item for item in made.items if "unseen_intents" in item.parts]
     assert len(of_intents) == 8
     assert all(is_held(item.gold) for item in of_intents if item.gold is not None)
@@ -29,12 +29,12 @@ def test_nothing_is_asked_that_training_has_seen_as_an_answer() -> None:
     assert {part for item in made.items for part in item.parts} >= {f"tenants.{name}" for name in TENANTS}
     told = [item for item in made.items if item.told is not None]
     assert {item.parts for item in told} == {("told_answer",)} and len(told) == 8
-    assert made == paper(DATA, Counts(intents=8, of_business=2, of_tenant=3), seed=0)
+    assert made == paper(DATA, ItemCounts(intents=8, of_business=2, of_tenant=3), seed=0)
 
 
 @asks_data
 def test_a_twin_is_the_same_conversation_under_other_words_for_the_same_categories() -> None:
-    made = paper(DATA, Counts(intents=4, of_business=1, of_tenant=1), seed=1)
+    made = paper(DATA, ItemCounts(intents=4, of_business=1, of_tenant=1), seed=1)
     for one, two in made.twins:
         plain, reworded = made.items[one], made.items[two]
         assert (plain.conversation, plain.gold) == (reworded.conversation, reworded.gold)
@@ -45,7 +45,7 @@ def test_a_twin_is_the_same_conversation_under_other_words_for_the_same_categori
 
 def test_without_the_data_it_is_said_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--data"):
-        paper(tmp_path, Counts(4, 1, 1), seed=0)
+        paper(tmp_path, ItemCounts(4, 1, 1), seed=0)
 
 
 def test_answers_become_shares_by_what_was_asked() -> None:
@@ -59,8 +59,8 @@ def test_answers_become_shares_by_what_was_asked() -> None:
         Item(("told_answer",), schema, said, one, told="because"),
         Item(("tenants.shop",), schema, said, None),
     ]
-    answers = [Asked(one, True), Asked(two, True), Asked(one, False), Asked("", False)]
-    measured = study._measures(Paper(items, [(0, 1)]), answers)
+    answers = [AnswerRead(one, True), AnswerRead(two, True), AnswerRead(one, False), AnswerRead("", False)]
+    measured = study._measures(BaseItems(items, [(0, 1)]), answers)
     assert {name: (m.value, m.n) for name, m in measured.items()} == {
         "unseen_intents": (1.0, 1),
         "told_answer": (1.0, 1),

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import InputError, StageFailed
-from app.pipeline.console import Reporter
+from app.cli.console import ConsoleReporter
+from app.errors import InputError, StageProcessFailed
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies import bases
-from app.studies.matrix import Existing, Recipe
+from app.studies.matrix import BaseRecipe, Existing
 
-SMALL = Recipe(width=64, layers=3, minutes=1.5)
+SMALL = BaseRecipe(width=64, layers=3, minutes=1.5)
 SETTINGS = Settings()
 
 
-def reporter() -> Reporter:
-    return Reporter(io.StringIO())
+def reporter() -> ConsoleReporter:
+    return ConsoleReporter(io.StringIO())
 
 
-def keep(name: str, recipe: Recipe, folder: Path) -> Path:
+def keep(name: str, recipe: BaseRecipe, folder: Path) -> Path:
     """As if it had been trained."""
     out = bases.folder_of(name, recipe, folder)
     shutil.copytree(find_base(STARTER).folder, out)
@@ -70,7 +70,7 @@ def test_the_recipe_understands_what_it_is_told(tmp_path: Path) -> None:
 def test_a_training_that_fails_says_so_with_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "small.log"
     code = "import sys; print('no such corpus'); sys.exit(3)"
-    with pytest.raises(StageFailed, match=r"starter small was not trained \(exit code 3\)") as failed:
+    with pytest.raises(StageProcessFailed, match=r"starter small was not trained \(exit code 3\)") as failed:
         bases.supervise([sys.executable, "-c", code], log, "starter small", SETTINGS, reporter())
     assert failed.value.details == ("no such corpus",)
 
@@ -81,6 +81,6 @@ def test_what_a_stopped_training_left_is_not_taken_for_a_starter(tmp_path: Path)
     out = keep("small", SMALL, tmp_path)
     (out / bases.DONE).unlink()
     (out / "checkpoint.pt").write_bytes(b"cut off")
-    with pytest.raises(StageFailed, match="starter small was not trained"):
+    with pytest.raises(StageProcessFailed, match="starter small was not trained"):
         bases.trained("small", SMALL, tmp_path, SETTINGS, reporter())
     assert (out / "checkpoint.pt").exists() and not (out / bases.DONE).exists()

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from app.studies import comparison, plots, tables
-from app.studies.exam import at_least_one
+from app.studies.held_out import at_least_one
 from app.studies.matrix import Study
 from app.studies.results import Cost, Marks, SeedResult
-from evaluation.measures import Measure
+from evaluation.metrics.measures import Measure
 
 STUDY = Study.model_validate(
     {

@@ -12,22 +12,24 @@ from typing import Any, NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.program import cli
 from app.errors import ServingError
-from app.serving.vllm import Endpoint
+from app.serving.vllm import VllmEndpoint
 from app.studies import gate_speed
-from app.studies.gate_speed import GATE, RANDOM_ORDER, RAW, WAYS, GateSpeed, Lap, Place
+from app.studies.gate_speed import GATE, RANDOM_ORDER, RAW, WAYS, GateBench, GateLap, GateSpeed
 from tests.evaluation import models
-from tests.evaluation.examine import suite
+from tests.evaluation.evaluation_run import suite
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening
 
 EXAM = suite(24)
 
 
 @contextmanager
-def place_of(server: FakeServer, folder: Path) -> Iterator[Place]:
+def place_of(server: FakeServer, folder: Path) -> Iterator[GateBench]:
     with listening(server) as url:
-        yield Place(Endpoint(url), EXAM.questions, len(EXAM.perturbations), CODES, 4, folder / "outcomes")
+        yield GateBench(
+            VllmEndpoint(url), EXAM.questions, len(EXAM.perturbations), CODES, 4, folder / "outcomes"
+        )
 
 
 class Quiet:
@@ -54,8 +56,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 def test_every_way_asks_the_same_questions_and_no_lap_profits_from_another(compared: Compared) -> None:
     bodies = compared.server.bodies
     salts = Counter(body["cache_salt"] for body in bodies)
-    laps = {f"{way}-{number}": len(EXAM.items) for way in WAYS for number in (0, 1)}
-    assert salts == laps | {f"{way}-first": 4 for way in WAYS}
+    laps = {f"{arm}-{number}": len(EXAM.items) for arm in WAYS for number in (0, 1)}
+    assert salts == laps | {f"{arm}-first": 4 for arm in WAYS}
     first, *others = ({_without_salt(body) for body in bodies if body["cache_salt"] == salt} for salt in laps)
     assert len(first) == len(EXAM.items)
     assert all(other == first for other in others)
@@ -64,8 +66,8 @@ def test_every_way_asks_the_same_questions_and_no_lap_profits_from_another(compa
 def test_ways_take_turns_and_the_one_that_begins_changes(compared: Compared) -> None:
     turns = [salt for salt, _ in groupby(body["cache_salt"] for body in compared.server.bodies)]
     there, back = [GATE, RAW, RANDOM_ORDER], [RAW, GATE]
-    first = [f"{way}-0" for way in (*there, *back, *there[1:])]  # three parts; what ends one begins the next
-    second = [f"{way}-1" for way in (*there[::-1], *there[1:], *back)]
+    first = [f"{arm}-0" for arm in (*there, *back, *there[1:])]  # three parts; what ends one begins the next
+    second = [f"{arm}-1" for arm in (*there[::-1], *there[1:], *back)]
     assert turns[len(WAYS) :] == first + second
 
 
@@ -74,7 +76,7 @@ def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None
     with place_of(server, tmp_path) as place:
         one_at_a_time = place._replace(concurrency=1)
         asyncio.run(gate_speed._round(one_at_a_time, 0))
-    order = {way: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{way}-0"] for way in WAYS}
+    order = {arm: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{arm}-0"] for arm in WAYS}
     assert order[GATE] == order[RAW] != order[RANDOM_ORDER]
     assert sorted(order[RAW]) == sorted(order[RANDOM_ORDER])
 
@@ -83,9 +85,9 @@ def test_tokens_are_those_that_the_server_counted(compared: Compared) -> None:
     speed = compared.speed
     assert (speed.items, speed.schemas) == (len(EXAM.items), len(EXAM.perturbations))
     assert (speed.rounds, speed.concurrency, speed.forced_reads) == (2, 4, 0)
-    assert {way.cached_prompt_share for way in speed.ways.values()} == {32 / 50}
-    assert speed.ways[GATE].completion_tokens == speed.ways[RAW].completion_tokens > 0
-    assert all(way.answers_per_s > 0 and way.client_ms > 0 for way in speed.ways.values())
+    assert {arm.cached_prompt_share for arm in speed.arms.values()} == {32 / 50}
+    assert speed.arms[GATE].completion_tokens == speed.arms[RAW].completion_tokens > 0
+    assert all(arm.answers_per_s > 0 and arm.client_ms > 0 for arm in speed.arms.values())
 
 
 def test_answers_that_had_to_be_asked_for_twice_are_counted(tmp_path: Path) -> None:
@@ -96,33 +98,33 @@ def test_answers_that_had_to_be_asked_for_twice_are_counted(tmp_path: Path) -> N
     assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(EXAM.items)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_failed_request_ends_the_measurement(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arm", WAYS)
+def test_a_failed_request_ends_the_measurement(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), failing=(400,)), tmp_path) as place,
         pytest.raises(ServingError, match="did not answer"),
     ):
-        asyncio.run(gate_speed._part(place, way, way, range(12)))
+        asyncio.run(gate_speed._part(place, arm, arm, range(12)))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_does_not_count_is_no_server_without_a_cache(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arm", WAYS)
+def test_a_server_that_does_not_count_is_no_server_without_a_cache(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), counted=10), tmp_path) as place,
         pytest.raises(ServingError, match="how much of it was cached"),
     ):
-        asyncio.run(gate_speed._part(place, way, way, range(12)))
+        asyncio.run(gate_speed._part(place, arm, arm, range(12)))
 
 
 def test_each_lap_is_compared_with_the_raw_one_of_its_round() -> None:
     """The machine was three times as slow in the second round, which no ratio may show."""
-    place = Place(Endpoint("http://vllm"), EXAM.questions, 5, CODES, 32, Path("nowhere"))
+    place = GateBench(VllmEndpoint("http://vllm"), EXAM.questions, 5, CODES, 32, Path("nowhere"))
     laps = {
-        way: [
-            Lap(seconds, 0.1, 100, 1000, cached, 4000, forced),
-            Lap(3 * seconds, 0.3, 100, 1000, cached + 100, 4000, 0),
+        arm: [
+            GateLap(seconds, 0.1, 100, 1000, cached, 4000, forced),
+            GateLap(3 * seconds, 0.3, 100, 1000, cached + 100, 4000, 0),
         ]
-        for way, seconds, cached, forced in (
+        for arm, seconds, cached, forced in (
             (GATE, 12.5, 600, 3),
             (RAW, 10.0, 700, 0),
             (RANDOM_ORDER, 20.0, 300, 0),
@@ -134,7 +136,7 @@ def test_each_lap_is_compared_with_the_raw_one_of_its_round() -> None:
     assert speed.answers_over_raw_95 == pytest.approx((0.8, 0.8))
     assert (speed.cached_prompt_share, speed.random_order_cached_prompt_share) == (0.65, 0.35)
     assert speed.forced_reads == pytest.approx(3 / 200)
-    raw = speed.ways[RAW]
+    raw = speed.arms[RAW]
     assert [raw.answers_per_s, raw.client_ms] == pytest.approx([200 / 40, 2])
     assert (raw.cached_prompt_share, raw.completion_tokens) == (0.75, 40)
     shown = gate_speed.table(speed)

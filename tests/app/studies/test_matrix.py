@@ -8,11 +8,11 @@ from pydantic import ValidationError
 
 from app.errors import InputError
 from app.studies import matrix
-from app.studies.matrix import EXPERT, Chain, Ground, Study
+from app.studies.matrix import EXPERT, Chain, Study, StudySetup
 from tests.evaluation.shop import SCHEMA
 from training.config import Distill, Rl, Sft
 
-GROUND = Ground(
+GROUND = StudySetup(
     "base",
     Path("/d/inputs/x/train.jsonl"),
     Path("/d/inputs/x/expert.jsonl"),
@@ -54,10 +54,10 @@ THREE: dict[str, Any] = {
 }
 
 
-def grounds(ground: Ground) -> dict[int, Ground]:
+def grounds(ground: StudySetup) -> dict[int, StudySetup]:
     """Each tenant's data in a folder of its own, as their content is another."""
 
-    def of(number: int) -> Ground:
+    def of(number: int) -> StudySetup:
         folder = ground.data.parent.with_name(f"tenant-{number}")
         own = {"data": folder / ground.data.name, "expert": folder / ground.expert.name}
         return ground._replace(**own, key=f"{ground.key}-{number}")
@@ -65,11 +65,11 @@ def grounds(ground: Ground) -> dict[int, Ground]:
     return {0: ground, 1: of(1), 2: of(2)}
 
 
-def chains(study: Study, ground: Ground = GROUND) -> dict[str, Chain]:
+def chains(study: Study, ground: StudySetup = GROUND) -> dict[str, Chain]:
     return {row.name: matrix.chain(study, row, grounds(ground)) for row in study.rows}
 
 
-def rows(study: Study, ground: Ground = GROUND) -> dict[str, list[str]]:
+def rows(study: Study, ground: StudySetup = GROUND) -> dict[str, list[str]]:
     return {name: [m.out.name for m in chain.stages] for name, chain in chains(study, ground).items()}
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from app.runs.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
 from app.studies import matrix, measuring
-from app.studies.preparing import Place, Prepared, prepare
+from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from app.studies.results import BASE_ARM
 from evaluation.contract.record import Split
 from training.starter.world import TRADES
 
 
-def prepared(name: str, folder: Path, **change: int) -> Prepared:
+def prepared(name: str, folder: Path, **change: int) -> PreparedStudy:
     study = matrix.read(name).model_copy(update=change)
-    return prepare(study, Place(1, find_base(STARTER), folder, "seed 1"))
+    return prepare(study, StudyFolder(1, find_base(STARTER), folder, "seed 1"))
 
 
 def test_each_tenant_has_its_own_conversations_and_traces(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from app.studies import comparison, plots, sequence
 from app.studies.matrix import Study
-from app.studies.results import Cost, Marks, Point, SeedResult, at_end
+from app.studies.results import Cost, Marks, SeedResult, StudyPoint, at_end
 from app.studies.sequence import forgetting, normalised
-from evaluation.measures import Measure
+from evaluation.metrics.measures import Measure
 
 CHAIN = {
     f"{arm}{tenant}": {"kind": "sft", "traces": "expert", "tenant": tenant}
@@ -33,8 +33,10 @@ def measure(value: float | None, n: int = 10) -> Measure:
     return Measure(value=value, n=n, ci95=None)
 
 
-def point(accuracies: list[float | None], retention: float = 0.9) -> Point:
-    return Point(tasks=[{"accuracy": measure(value)} for value in accuracies], retention=measure(retention))
+def point(accuracies: list[float | None], retention: float = 0.9) -> StudyPoint:
+    return StudyPoint(
+        tasks=[{"accuracy": measure(value)} for value in accuracies], retention=measure(retention)
+    )
 
 
 def marks(*rows: list[float]) -> Marks:
@@ -75,13 +77,13 @@ def test_the_end_of_an_arm_is_the_mean_over_its_tenants() -> None:
     assert (ended["accuracy"].value, ended["accuracy"].n) == (pytest.approx(0.6), 30)
     assert ended["retention"].value == 0.7
     assert at_end([point([0.6, None, 0.4])])["accuracy"].value is None
-    some = Point(tasks=[{"accuracy": measure(0.5)}, {}], retention=measure(0.7))
+    some = StudyPoint(tasks=[{"accuracy": measure(0.5)}, {}], retention=measure(0.7))
     assert set(at_end([some])) == {"retention"}
 
 
 def test_the_end_of_one_tenant_keeps_its_interval() -> None:
     alone = Measure(value=0.5, n=20, ci95=(0.3, 0.7))
-    assert at_end([Point(tasks=[{"accuracy": alone}], retention=measure(0.9))])["accuracy"] == alone
+    assert at_end([StudyPoint(tasks=[{"accuracy": alone}], retention=measure(0.9))])["accuracy"] == alone
 
 
 def test_the_table_has_every_tenant_after_every_step() -> None:

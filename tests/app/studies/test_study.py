@@ -4,21 +4,21 @@ import io
 import shutil
 from pathlib import Path
 
-from app.pipeline.console import Reporter
+from app.cli.console import ConsoleReporter
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies import matrix, study
 from app.studies.matrix import Existing
-from app.studies.preparing import Place, prepare
+from app.studies.preparing import StudyFolder, prepare
 from app.studies.results import Cost, Marks, SeedResult
-from app.studies.study import Asked
-from evaluation.measures import Measure
+from app.studies.study import StudyRequest
+from evaluation.metrics.measures import Measure
 
 
-def leave(asked: Asked, seed: int, base: str, accuracy: float) -> None:
+def leave(asked: StudyRequest, seed: int, base: str, accuracy: float) -> None:
     """The result of a seed on a base, as a run leaves it."""
     folder = asked.out / f"seed-{seed}"
-    prepared = prepare(asked.study, Place(seed, find_base(base), folder, ""))
+    prepared = prepare(asked.study, StudyFolder(seed, find_base(base), folder, ""))
     measures = {"accuracy": Measure(value=accuracy, n=10, ci95=None)}
     arms = {name: Marks(measures=measures, cost=Cost(wall_s=1, tokens=1)) for name in prepared.chains}
     kept = SeedResult(key=prepared.key, seed=seed, arms=arms)
@@ -30,12 +30,12 @@ def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Pa
     shutil.copytree(find_base(STARTER).folder, other)
     (other / "generation_config.json").write_text("{}")
     bases = {"mine": Existing(model=str(other)), "shipped": Existing(model=STARTER)}
-    asked = Asked(matrix.read("size").model_copy(update={"bases": bases}), 1, tmp_path / "out")
+    asked = StudyRequest(matrix.read("size").model_copy(update={"bases": bases}), 1, tmp_path / "out")
     asked.out.mkdir()
     (asked.out / "run.json").write_text("{}")
     leave(asked, 0, str(other), 0.3)
     leave(asked, 0, STARTER, 0.7)
-    (found,) = study.run(asked, Settings(), Reporter(io.StringIO()))
+    (found,) = study.run(asked, Settings(), ConsoleReporter(io.StringIO()))
     stages = ["base", "SFT", "SFT + OPD", "SFT + OPD + RL"]
     assert list(found.arms) == [f"{base}: {stage}" for base in bases for stage in stages]
     assert {arm: marks.measures["accuracy"].value for arm, marks in found.arms.items()} == {
@@ -45,12 +45,12 @@ def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Pa
 
 def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
     plain = matrix.read("size").model_copy(update={"bases": {}})
-    asked = Asked(plain, 2, tmp_path / "out")
+    asked = StudyRequest(plain, 2, tmp_path / "out")
     asked.out.mkdir()
     (asked.out / "run.json").write_text("{}")
     for seed in range(2):
         leave(asked, seed, STARTER, 0.1 * seed)
-    found = study.run(asked, Settings(), Reporter(io.StringIO()))
+    found = study.run(asked, Settings(), ConsoleReporter(io.StringIO()))
     assert [one.seed for one in found] == [0, 1]
     assert list(found[0].arms) == ["base", *(row.name for row in plain.rows)]
     assert found[1].arms["SFT"].measures["accuracy"].value == 0.1

@@ -38,9 +38,9 @@ def test_each_stage_is_compared_with_its_neighbour_of_the_same_round() -> None:
 
 
 def test_the_ways_are_stages_that_can_be_run() -> None:
-    ways = training._ways(3)
-    stages = {way.name: TypeAdapter[Stage](Stage).validate_python(way.stage) for way in ways}
+    arms = training._arms(3)
+    stages = {arm.name: TypeAdapter[Stage](Stage).validate_python(arm.stage) for arm in arms}
     assert stages["rl"] == stages["rl_by_trl"]
-    assert {way.name: way.sequences for way in ways} == {
+    assert {arm.name: arm.sequences for arm in arms} == {
         name: stage.batch_size for name, stage in stages.items()
     }

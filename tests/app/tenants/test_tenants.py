@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.records import AuditEvent
-from app.models.tenants import DEFAULT_QUOTA_BYTES
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.records import AuditEvent
+from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio

@@ -6,11 +6,11 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from app.db.base import utc_now
-from app.db.engine import Database
-from app.db.scope import TenantScope
-from app.db.session import transaction
-from app.models.records import UsageDay
+from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+from app.infra.tables.records import UsageDay
 from app.usage import repository
 from app.usage.repository import Use
 from app.usage.service import Meter, metering

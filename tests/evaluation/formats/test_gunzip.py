@@ -7,11 +7,11 @@ import tracemalloc
 
 import pytest
 
-from evaluation.formats.gunzip import Limits, NotWhole, UnpacksTooLarge, unpacked
+from evaluation.formats.gunzip import NotWhole, UnpackLimits, UnpacksTooLarge, unpacked
 
 
 def joined(packed: bytes, max_bytes: int = 1 << 30) -> bytes:
-    return b"".join(unpacked(io.BytesIO(packed), Limits(len(packed), max_bytes)))
+    return b"".join(unpacked(io.BytesIO(packed), UnpackLimits(len(packed), max_bytes)))
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (3 << 20) + 7])
@@ -41,7 +41,7 @@ def test_a_bomb_is_stopped_at_the_ratio_and_takes_no_memory() -> None:
     bomb = gzip.compress(bytes(48 << 20))
     tracemalloc.start()
     with pytest.raises(UnpacksTooLarge, match="100 times"):
-        for _block in unpacked(io.BytesIO(bomb), Limits(len(bomb), 1 << 40)):
+        for _block in unpacked(io.BytesIO(bomb), UnpackLimits(len(bomb), 1 << 40)):
             pass
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -6,7 +6,7 @@ from evaluation.contract.parse import decided_by, parse
 from evaluation.contract.render import NONE_TEXT
 from training.base import businesses
 from training.base.answers import reasoned
-from training.base.businesses import FOR_BENCH, FOR_GATES, Draw
+from training.base.businesses import FOR_BENCH, FOR_GATES, BusinessDraw
 
 SHOPS = businesses.load()
 
@@ -29,7 +29,7 @@ def test_a_drawn_answer_is_right_by_the_schema_that_is_shown() -> None:
     rng, shops = random.Random(0), list(SHOPS.values())
     moved = 0
     for _ in range(300):
-        problem = businesses.sample_problem(shops, rng, Draw((2, 9), 0.3), 8)
+        problem = businesses.sample_problem(shops, rng, BusinessDraw((2, 9), 0.3), 8)
         codes = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
         for example in problem.examples:
             verdict = example.verdict

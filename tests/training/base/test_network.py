@@ -11,16 +11,16 @@ from tests.training.base.small import llama, network, planter
 from training.base import adapter, businesses
 from training.base import network as networks
 from training.base.network import Network
-from training.base.trees import Mix, Row, Tree, lay_out
+from training.base.trees import AnswerTree, Mix, TreeRow, lay_out
 
 PLANTER = planter()
 
 
-def a_tree() -> Tree:
+def a_tree() -> AnswerTree:
     rng = random.Random(3)
     shops = list(businesses.load().values())[:3]
     return PLANTER.tree(
-        businesses.sample_problem(shops, rng, businesses.Draw((3, 3), 0.0), 6), rng, Mix(0.7, 0.3)
+        businesses.sample_problem(shops, rng, businesses.BusinessDraw((3, 3), 0.0), 6), rng, Mix(0.7, 0.3)
     )
 
 
@@ -34,12 +34,12 @@ def merged(made: Network, model: LlamaForCausalLM) -> LlamaForCausalLM:
     return model
 
 
-def alone(model: LlamaForCausalLM, tree: Tree) -> tuple[torch.Tensor, torch.Tensor]:
+def alone(model: LlamaForCausalLM, tree: AnswerTree) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and targets of every answer as a sequence of its own, in the order of the row."""
     logits, targets = [], []
-    for branch in tree.branches:
-        before = tree.trunk + branch.conversation
-        for answer in branch.answers:
+    for suffix in tree.suffixes:
+        before = tree.prefix + suffix.conversation
+        for answer in suffix.answers:
             read = model(input_ids=torch.tensor([before + answer.tokens])).logits[0]
             for i, (token, kind) in enumerate(zip(answer.tokens, answer.targets, strict=True)):
                 if kind is not None:
@@ -53,7 +53,7 @@ def test_a_tree_gives_the_logits_of_its_sequences() -> None:
     made = network(model)
     row = lay_out(tree, 10_000)
     expected, targets = alone(merged(made, model), tree)
-    assert len(row.spans) == 1 + len(tree.branches) > 3
+    assert len(row.spans) == 1 + len(tree.suffixes) > 3
     assert torch.equal(row.targets_N, targets)
     torch.testing.assert_close(made(row), expected, atol=1e-4, rtol=1e-4)
 
@@ -73,10 +73,10 @@ def test_and_their_gradient_also_where_the_row_is_read_in_pieces() -> None:
         for name in (*networks.ATTENTION, "o_proj", *networks.GATED, "down_proj")
     }
     expected = 0.0
-    count = sum(kind is not None for b in tree.branches for a in b.answers for kind in a.targets)
-    for branch in tree.branches:
-        for answer in branch.answers:
-            before = tree.trunk + branch.conversation
+    count = sum(kind is not None for b in tree.suffixes for a in b.answers for kind in a.targets)
+    for suffix in tree.suffixes:
+        for answer in suffix.answers:
+            before = tree.prefix + suffix.conversation
             ids = torch.tensor([before + answer.tokens])
             read = torch.func.functional_call(model, weights, (), {"input_ids": ids}).logits[0]
             where = [i for i, kind in enumerate(answer.targets) if kind is not None]
@@ -96,9 +96,9 @@ def test_and_their_gradient_also_where_the_row_is_read_in_pieces() -> None:
 
 def test_what_does_not_fit_is_left_out_whole() -> None:
     tree = a_tree()
-    branch = tree.branches[0]
-    size = len(tree.trunk) + len(branch.conversation) + sum(len(a.tokens) for a in branch.answers)
-    row: Row = lay_out(tree._replace(branches=tree.branches[:2]), size)
+    suffix = tree.suffixes[0]
+    size = len(tree.prefix) + len(suffix.conversation) + sum(len(a.tokens) for a in suffix.answers)
+    row: TreeRow = lay_out(tree._replace(suffixes=tree.suffixes[:2]), size)
     assert len(row.spans) == 2 and row.tokens == size
 
 

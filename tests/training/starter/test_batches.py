@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from evaluation.contract.render import choose_codes
 from training.starter import problems, recipe, tokenizer
-from training.starter.batches import Branch, Draw, Make, Shape, Source, Tree, batch, collate
+from training.starter.batches import BatchSource, Draw, Make, Shape, Suffix, Tree, batch, collate
 
 WEIGHTS = Path(tokenizer.__file__).parent / "weights"
 
@@ -20,9 +20,9 @@ def shipped() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def source(shipped: PreTrainedTokenizerFast) -> Source:
+def source(shipped: PreTrainedTokenizerFast) -> BatchSource:
     codes = choose_codes(lambda text: shipped(text, add_special_tokens=False)["input_ids"], 101)
-    return Source(shipped, codes, None)
+    return BatchSource(shipped, codes, None)
 
 
 def model() -> Qwen3ForCausalLM:
@@ -42,14 +42,16 @@ def losses(tree: Tree, room: int) -> torch.Tensor:
 
 def test_a_branch_of_a_tree_costs_what_it_costs_alone() -> None:
     rng = random.Random(1)
-    trunk = [rng.randrange(5, 4000) for _ in range(20)]
-    branches = [Branch([rng.randrange(5, 4000) for _ in range(n)], [7, 8, 9], (1,)) for n in (4, 9, 6)]
-    together = losses(Tree(trunk, branches), 96)
-    alone = torch.cat([losses(Tree(trunk, [branch]), 96) for branch in branches])
+    prefix = [rng.randrange(5, 4000) for _ in range(20)]
+    suffixes = [Suffix([rng.randrange(5, 4000) for _ in range(n)], [7, 8, 9], (1,)) for n in (4, 9, 6)]
+    together = losses(Tree(prefix, suffixes), 96)
+    alone = torch.cat([losses(Tree(prefix, [suffix]), 96) for suffix in suffixes])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
-def test_the_codes_that_weigh_more_are_the_codes(source: Source, shipped: PreTrainedTokenizerFast) -> None:
+def test_the_codes_that_weigh_more_are_the_codes(
+    source: BatchSource, shipped: PreTrainedTokenizerFast
+) -> None:
     rng = random.Random(2)
     makers: tuple[Make, ...] = (
         source.lookup,
@@ -65,7 +67,7 @@ def test_the_codes_that_weigh_more_are_the_codes(source: Source, shipped: PreTra
 
 
 def test_the_first_words_of_a_quoted_condition_weigh_more_than_its_others(
-    source: Source, shipped: PreTrainedTokenizerFast
+    source: BatchSource, shipped: PreTrainedTokenizerFast
 ) -> None:
     draw = Draw((3, 4), corpus_share=0.0, conditions=0.0)
     data = batch(lambda r: source.task(r, draw), Shape(4, 512), random.Random(2), shipped.pad_token_id, 0.0)
@@ -79,7 +81,7 @@ def test_the_first_words_of_a_quoted_condition_weigh_more_than_its_others(
 
 def test_a_branch_may_stand_as_far_from_the_trunk_as_if_a_conversation_were_between() -> None:
     data = collate(
-        [Tree([5, 6, 7], [Branch([8, 9], [10], (0,), gap=40)])], Shape(1, 16), 0, 0.0, random.Random(0)
+        [Tree([5, 6, 7], [Suffix([8, 9], [10], (0,), gap=40)])], Shape(1, 16), 0, 0.0, random.Random(0)
     )
     assert data.positions_BT[0, :6].tolist() == [0, 1, 2, 43, 44, 45]
 
@@ -88,12 +90,12 @@ def test_training_goes_on_from_a_checkpoint_and_from_shipped_weights(tmp_path: P
     options = recipe.parser().parse_args(
         ["--out", str(tmp_path), "--start", str(WEIGHTS), "--no-compile", "--minutes", "100"]
     )
-    run = recipe.Run(options)
+    run = recipe.TrainingRun(options)
     before = [weight.clone() for weight in run.model.parameters()]
     assert torch.isfinite(torch.tensor(run.step()))
     run.save()
     assert any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
-    resumed = recipe.Run(options)
+    resumed = recipe.TrainingRun(options)
     assert resumed.counts.step == 1
     assert all(
         torch.equal(a, b) for a, b in zip(run.model.parameters(), resumed.model.parameters(), strict=True)

@@ -9,13 +9,13 @@ from evaluation.contract.parse import decided_by, evidence, parse
 from evaluation.contract.record import Split
 from evaluation.contract.render import ANSWER_MARK, candidate_codes
 from training.starter.facts import HELD_PAIRS, Issue, Matcher
-from training.starter.problems import Problem, Rule, judge, reasoning, sample_problem
+from training.starter.problems import DecisionProblem, Rule, judge, reasoning, sample_problem
 from training.starter.world import TRADES, bench_items, demo_tenant, general_prompts
 
 CODES = tuple(code for code, _ in zip(candidate_codes(), range(26), strict=False))
 
 
-def problems(count: int, *, held: bool = False) -> list[Problem]:
+def problems(count: int, *, held: bool = False) -> list[DecisionProblem]:
     rng = random.Random(3)
     return [sample_problem(rng, rng.randint(2, 8), 3, held=held, conditions=0.6) for _ in range(count)]
 

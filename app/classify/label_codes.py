@@ -1,0 +1,69 @@
+"""What the tokenizer of the served base decides: which codes stand for a schema's answers, and how long a text is."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from app.errors import InputError, ServingError
+from app.infra.tables.schemas import SchemaVersion
+from app.schemas import service as schemas
+from app.serving.base import codes_for, context_of, find_base, token_counter
+from app.settings import Settings
+from evaluation.contract.schema import CategorySchema
+from evaluation.inference.predictor import Codes
+
+_KEPT_PAGES = 512
+_LARGE_BYTES = 64 << 10  # counted beside the event loop, which everybody else waits for
+
+
+class CodedSchema(NamedTuple):
+    """A published version as it is shown to the model."""
+
+    schema: CategorySchema
+    codes: Codes
+
+
+class LabelCodes:
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._pages: OrderedDict[UUID, CodedSchema] = OrderedDict()  # a version never changes
+        self._count: Callable[[list[str]], list[int]] | None = None
+        self._context: int | None = None
+
+    async def page(self, version: SchemaVersion) -> CodedSchema:
+        """Raises: ServingError."""
+        found = self._pages.get(version.id)
+        if found is None:
+            schema = schemas.content_of(version)
+            found = CodedSchema(schema, await asyncio.to_thread(self._codes, schema))
+            self._pages[version.id] = found
+            if len(self._pages) > _KEPT_PAGES:
+                self._pages.popitem(last=False)
+        self._pages.move_to_end(version.id)
+        return found
+
+    async def tokens(self, text: str) -> int:
+        """Without those of the chat template."""
+        if self._count is None:
+            self._count = await asyncio.to_thread(lambda: token_counter(self._folder()))
+        if len(text) < _LARGE_BYTES:
+            return self._count([text])[0]
+        return (await asyncio.to_thread(self._count, [text]))[0]
+
+    async def context(self) -> int:
+        """Tokens of a prompt and its answer."""
+        if self._context is None:
+            self._context = await asyncio.to_thread(lambda: context_of(self._folder(), self._settings))
+        return self._context
+
+    def _codes(self, schema: CategorySchema) -> Codes:
+        try:
+            return codes_for(self._folder(), schema)
+        except InputError as error:  # no fault of who asks for an answer
+            raise ServingError(str(error), error.details) from None
+
+    def _folder(self) -> Path:
+        return find_base(self._settings.base, self._settings.home).folder

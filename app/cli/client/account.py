@@ -1,0 +1,274 @@
+"""`login`, `whoami`, `tenants`, `keys`, `usage`, `audit`: who may do what, who did what, and how much."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.client import profile
+from app.cli.client.api import Api, Json, identity
+from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, calling
+from app.cli.client.lists import All, Limit, listed
+from app.cli.client.table import Columns, at, details, table, when
+from app.errors import InputError
+from evaluation.contract.mode import Mode
+
+top = typer.Typer()
+tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
+keys = typer.Typer(no_args_is_help=True, help="API keys of a tenant, or (without --tenant) of the platform.")
+
+_KEYS = "/v1/api-keys"
+_TENANTS = "/v1/tenants"
+ServeEdits = Annotated[
+    str | None,
+    typer.Option(
+        help="after_gate (a published edit is served once its gate has passed) or at_once.",
+        metavar="after_gate|at_once",
+    ),
+]
+AnswerMode = Annotated[
+    Mode | None,
+    typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
+]
+Fallback = Annotated[
+    str | None,
+    typer.Option(
+        help="What answers, marked degraded, where the deployed model cannot: none, the deployment before it, or at "
+        "last the base.",
+        metavar="none|previous|base",
+    ),
+]
+AbstainBelow = Annotated[
+    float | None, typer.Option(help="Answers with a lower confidence name no category.", min=0, max=1)
+]
+Redact = Annotated[
+    bool | None,
+    typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
+]
+Quota = Annotated[int | None, typer.Option(help="For uploads, in MiB.", min=0)]
+
+
+@top.command(rich_help_panel=PANEL)
+def login(
+    url: Url = None,
+    api_key: ApiKey = None,
+    tenant: Tenant = None,
+    profile_name: Profile = None,
+) -> None:
+    """Keep an API key for later commands, after trying it.
+
+    It goes to ~/.config/steerwise/config.toml, which nobody else may read. Without --api-key it is asked for."""
+    given = api_key or typer.prompt("API key", hide_input=True)
+    target = profile.Target(url or profile.DEFAULT_URL, given, tenant)
+    where = {"url": target.url, "api_key": given, "tenant": tenant, "profile": None}
+    with calling(where, as_json=False) as call:
+        me = call.api.get("/v1/me")
+        path = profile.save(profile_name, target)
+        call.say(f"{_who(me)}; kept in {path}")
+
+
+@top.command(rich_help_panel=PANEL)
+@asks
+def whoami(call: Call) -> None:
+    """Whose key this is, and what it may do."""
+    me = call.api.get("/v1/me")
+    key = me["key"]
+    call.answer(
+        me,
+        lambda: details(
+            {
+                "key": f"{key['name']} (sw_{key['prefix']}_…)",
+                "of": _who(me),
+                "scopes": ", ".join(key["scopes"]),
+                "expires": at(key["expires_at"]),
+                "at": call.api.target.url,
+            }
+        ),
+    )
+
+
+@top.command(rich_help_panel=PANEL)
+@asks
+def usage(
+    call: Call,
+    first: Annotated[str | None, typer.Option("--from", help="First day, as 2026-01-31.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day.")] = None,
+) -> None:
+    """What the tenant used, day by day; by default in the last 30 days."""
+    found = call.api.get("/v1/usage", **{"from": first, "to": last})
+    columns = ("day", "requests", "prompt_tokens", "completion_tokens")
+    rows = [*found["days"], {**found, "day": "in all"}]
+    call.answer(found, lambda: table(rows, {name.replace("_", " "): name for name in columns}))
+
+
+@top.command(rich_help_panel=PANEL)
+@asks
+def audit(
+    call: Call,
+    action: Annotated[str | None, typer.Option(help="Only this one, as schema.published.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what was done to this, as schema:ID.")] = None,
+    limit: Limit = 50,
+    everything: All = False,
+) -> None:
+    """Who did what in the tenant, or (without --tenant) on the platform; the newest first."""
+    columns: Columns = {
+        "at": when("at"),
+        "action": "action",
+        "subject": "subject",
+        "key id": "actor_key_id",
+        "detail": lambda row: ", ".join(f"{name} {value}" for name, value in row["detail"].items()),
+    }
+    listed(call, "/v1/audit", columns, limit, everything, action=action, subject=subject)
+
+
+@tenants.command("list")
+@asks
+def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
+    """All tenants, the newest first."""
+    columns: Columns = {
+        "id": "id",
+        "name": "name",
+        "serve edits": "serve_edits",
+        "created": when("created_at"),
+    }
+    listed(call, _TENANTS, columns, limit, everything)
+
+
+@tenants.command("create")
+@asks
+def create_tenant(
+    call: Call,
+    name: str,
+    serve_edits: ServeEdits = None,
+    fallback: Fallback = None,
+    mode: AnswerMode = None,
+    abstain_below: AbstainBelow = None,
+    redact: Redact = None,
+    quota_mib: Quota = None,
+) -> None:
+    """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
+    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
+    _show_tenant(call, call.api.post(_TENANTS, body))
+
+
+@tenants.command("show")
+@asks
+def show_tenant(
+    call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
+) -> None:
+    """One tenant and its settings."""
+    _show_tenant(call, call.api.get(f"{_TENANTS}/{_tenant_id(call.api, tenant_named)}"))
+
+
+@tenants.command("change")
+@asks
+def change_tenant(
+    call: Call,
+    tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
+    serve_edits: ServeEdits = None,
+    fallback: Fallback = None,
+    mode: AnswerMode = None,
+    abstain_below: AbstainBelow = None,
+    never_abstain: Annotated[
+        bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
+    ] = False,
+    redact: Redact = None,
+    quota_mib: Quota = None,
+) -> None:
+    """Change settings; what is not named stays as it is."""
+    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
+    if never_abstain:
+        body["abstain_below"] = None
+    if not body:
+        raise InputError("name at least one setting to change; --help lists them")
+    path = f"{_TENANTS}/{_tenant_id(call.api, tenant_named)}"
+    _show_tenant(call, dict(call.api.send("PATCH", path, json=body).json()))
+
+
+@keys.command("list")
+@asks
+def list_keys(call: Call, limit: Limit = 50, everything: All = False) -> None:
+    """Keys, the newest first; revoked and expired ones too."""
+    columns: Columns = {
+        "id": "id",
+        "name": "name",
+        "prefix": "prefix",
+        "scopes": lambda row: ", ".join(row["scopes"]),
+        "last used": when("last_used_at"),
+        "expires": when("expires_at"),
+        "revoked": when("revoked_at"),
+    }
+    listed(call, _KEYS, columns, limit, everything)
+
+
+@keys.command("create")
+@asks
+def create_key(
+    call: Call,
+    name: str,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="classify, schemas:write, datasets:write, runs:write or admin; repeatable. None: it may read."
+        ),
+    ] = None,
+    days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
+) -> None:
+    """Make a key. It is shown this once."""
+    expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
+    made = call.api.post(_KEYS, {"name": name, "scopes": scope or [], "expires_at": expires_at})
+    call.answer(made, lambda: made["key"])
+
+
+@keys.command("revoke")
+@asks
+def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
+    """From now on the key is refused."""
+    gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
+    call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
+
+
+def _settings(
+    serve_edits: str | None,
+    fallback: str | None,
+    mode: Mode | None,
+    redact: bool | None,
+    abstain_below: float | None,
+    quota_mib: int | None,
+) -> dict[str, Any]:
+    given = {
+        "serve_edits": serve_edits,
+        "fallback": fallback,
+        "mode": None if mode is None else mode.value,
+        "redact": redact,
+        "abstain_below": abstain_below,
+        "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _tenant_id(api: Api, named: str) -> str:
+    return api.find(_TENANTS, named, "tenant")
+
+
+def _show_tenant(call: Call, tenant: Json) -> None:
+    call.answer(
+        tenant,
+        lambda: details(
+            {
+                "id": tenant["id"],
+                "name": tenant["name"],
+                "serve edits": tenant["serve_edits"],
+                "fallback": tenant["fallback"],
+                "mode": tenant["mode"],
+                "redact": tenant["redact"],
+                "abstain below": tenant["abstain_below"],
+                "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
+                "created": at(tenant["created_at"]),
+            }
+        ),
+    )
+
+
+def _who(me: Json) -> str:
+    return "the platform" if me["platform_admin"] else str(me["tenant_name"])

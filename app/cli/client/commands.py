@@ -1,0 +1,22 @@
+"""All groups of commands that ask the API."""
+
+import typer
+
+from app.cli.client import account, conversations, datasets, gates, runs, schemas
+from app.cli.client.call import PANEL
+
+commands = typer.Typer()
+commands.add_typer(account.top)
+for name, group in (
+    ("tenants", account.tenants),
+    ("keys", account.keys),
+    ("schemas", schemas.schemas),
+    ("datasets", datasets.datasets),
+    ("conversations", conversations.conversations),
+    ("runs", runs.runs),
+    ("models", runs.models),
+    ("gates", gates.gates),
+    ("deployments", gates.deployments),
+):
+    commands.add_typer(group, name=name, rich_help_panel=PANEL)
+commands.add_typer(gates.gates, name="gate", hidden=True)  # one is what most commands are about

@@ -1,0 +1,237 @@
+"""The main job on files: traces → SFT → distillation → RL, each stage a child process, then the examination.
+
+It can be stopped at any moment and started again with the same command: a stage whose result is there and was made
+from the same manifest is not run again, and the examination keeps the answers that it already has.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from app.cli import estimate
+from app.cli.console import Progress, examining
+from app.cli.estimate import NotEstimated
+from app.gates import evaluation
+from app.gates.evaluation import GateEvaluation
+from app.runs import output
+from app.runs.inputs import Inputs, check_lengths
+from app.runs.output import Output
+from app.runs.presets import Plan
+from app.runs.supervisor import Event, run_stage
+from app.serving import adapters, model_folder
+from app.serving.adapters import Adapter
+from app.serving.base import ModelBase, codes_for, context_of, digest, token_counter
+from app.serving.model_folder import ModelNote
+from app.serving.vllm import BASE_NAME, serving, while_alive
+from app.settings import Settings
+from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.mode import Mode
+from evaluation.gating.policy import load_policy
+from evaluation.inference.stage_client import ServedStage
+from evaluation.metrics.auxiliary import temperature_of
+from evaluation.reporting import report
+from evaluation.reporting.report import Report
+from training.config import StageManifest
+from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
+
+
+class FileRun(NamedTuple):
+    inputs: Inputs
+    base: ModelBase
+    plan: Plan
+    out: Path
+    baselines: bool = True
+    seed: int = 0
+    mode: Mode = Mode.reasoned
+
+
+class FileRunOutcome(NamedTuple):
+    report: Report
+    output: Output
+
+
+class PreparedRun(NamedTuple):
+    """A job with what follows from it before anything is run."""
+
+    job: FileRun
+    exam: GateEvaluation
+    place: Output
+    base_sha256: str
+    manifests: list[StageManifest]
+
+    @property
+    def key(self) -> str:
+        """Of everything that the report depends on."""
+        stages = [manifest.sha256 for manifest in self.manifests]
+        exam = self.exam
+        auxiliary_suites = exam.auxiliary_suites.sha256 if exam.auxiliary_suites else ""
+        asked = (exam.suite.sha256, auxiliary_suites, str(self.job.baselines), exam.policy.sha256, exam.mode)
+        return output.key_of(*asked, *stages)
+
+
+def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
+    suite = evaluation.suite_of(job.inputs, job.plan.benchmark)
+    auxiliary_suites = evaluation.auxiliary_suites_of(suite, job.inputs, job.plan.benchmark)
+    codes = codes_for(job.base.folder, job.inputs.schema, *auxiliary_suites.out_of_distribution.schemas)
+    room = context_of(job.base.folder, settings)
+    check_lengths(job.inputs, codes.texts, token_counter(job.base.folder), room)
+    with output.opened(job.out, settings.min_free_mib) as place:
+        base_sha256 = digest(job.base)
+        output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
+        for notice in job.inputs.notices:
+            progress.note(f"note: {notice}")
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
+        kept = place.root / "benchmark"
+        exam = GateEvaluation(
+            job.inputs, suite, auxiliary_suites, load_policy(), codes, kept, job.baselines, mode=job.mode
+        )
+        prepared = PreparedRun(job, exam, place, base_sha256, manifests)
+        _say_how_long(job, manifests, progress)
+        _train(manifests, settings, progress)
+        earlier = _earlier_report(prepared)
+        if earlier is not None:
+            progress.note(f"everything was done before; the report is {place.report}")
+            return FileRunOutcome(earlier, place)
+        return FileRunOutcome(_examine(prepared, settings, progress), place)
+
+
+def estimated(job: FileRun) -> dict[str, Any]:
+    """What `run` would take; nothing is left behind. Raises: InputError, NotEstimated."""
+    with tempfile.TemporaryDirectory(prefix="steerwise-estimate-") as folder:
+        place = Output(Path(folder))
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
+        return estimate.estimate(manifests, _questions(job))
+
+
+def _questions(job: FileRun) -> int:
+    """Of the examination: the base and each stage that learns."""
+    return job.plan.benchmark.max_items * len(job.plan.stages)
+
+
+def _say_how_long(job: FileRun, manifests: list[StageManifest], progress: Progress) -> None:
+    """Of what is left to do. That it cannot be said is no reason not to run."""
+    left = [manifest for manifest in manifests if not output.finished(manifest)]
+    if not left:
+        return
+    progress.update("estimate", 0, None, "trying the base for some seconds")
+    try:
+        progress.end("estimate", estimate.line(estimate.estimate(left, _questions(job))))
+    except NotEstimated as error:
+        progress.end("estimate", f"none: {error}")
+
+
+def _manifests(job: FileRun, place: Output, data: Path) -> list[StageManifest]:
+    """Each stage goes on with the adapter of the one before it."""
+    root = place.stages.resolve()
+    folders: dict[str, Path] = {
+        stage.kind: root / f"{number}-{stage.kind}" for number, stage in enumerate(job.plan.stages, start=1)
+    }
+    adapter = {kind: folders[before] / ADAPTER for kind, before in GOES_ON_FROM.items()}
+    brought = output.keep_files(place, job.plan.traces.files)
+    traces = job.plan.traces.model_copy(update={"files": brought})
+    return [
+        StageManifest(
+            stage=traces if stage.kind == "traces" else stage,
+            base=str(job.base.folder),
+            adapter=adapter.get(stage.kind),
+            category_schema=job.inputs.schema,
+            conversations=data / "train.jsonl",
+            validation=output.validation_in(data, job.inputs, stage),
+            answers=place.root.resolve() / "teachers.sqlite" if stage.kind == "traces" else None,
+            traces=folders["traces"] / TRACES if stage.kind in READ_TRACES else None,
+            out=folders[stage.kind],
+            seed=job.seed,
+        )
+        for stage in job.plan.stages
+    ]
+
+
+def _train(manifests: list[StageManifest], settings: Settings, progress: Progress) -> None:
+    for position, manifest in enumerate(manifests):
+        kind = manifest.stage.kind
+        if output.finished(manifest):
+            progress.note(f"{kind:<20} done before, not run again")
+            continue
+        path = output.prepare(manifest, [later.out for later in manifests[position + 1 :]])
+        progress.update(kind, 0, None, "starting")
+        result = run_stage(path, manifest.out, settings, lambda event: _show(event, progress))
+        progress.end(kind, _metrics(result.body.get("metrics") or {}))
+
+
+def _show(event: Event, progress: Progress) -> None:
+    if event["event"] in ("progress", "metric"):
+        progress.update(
+            event["stage"], event.get("step") or 0, event.get("total_steps"), event.get("message") or ""
+        )
+
+
+def _metrics(metrics: dict[str, Any]) -> str:
+    plain = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
+    return ", ".join(
+        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(plain.items())[:4]
+    )
+
+
+def _examine(prepared: PreparedRun, settings: Settings, progress: Progress) -> Report:
+    place, exam = prepared.place, prepared.exam
+    frozen = _frozen(prepared, settings)
+    # Slots as wide as the widest adapter and no wider: on a CPU the cost of an adapter grows with the slot.
+    fitting = settings.model_copy(update={"vllm_max_lora_rank": max(a.rank for a in frozen.values())})
+    with serving(prepared.job.base.folder, place.vllm_log, fitting, _starting(progress)) as vllm:
+        progress.end("start vLLM")
+        served = [ServedStage("base", BASE_NAME, prepared.base_sha256)]
+        served += [
+            ServedStage(stage, vllm.load(adapter.folder), adapter.sha256) for stage, adapter in frozen.items()
+        ]
+        made = asyncio.run(
+            while_alive(vllm, evaluation.examine(exam, vllm.endpoint, served, settings, examining(progress)))
+        )
+        evaluation.write(made, place.report, place.page)
+        last = served[-1]
+        model_folder.write(place.model, _note(prepared, last, made), frozen[last.stage])
+        output.set_mark(place, key=output.mark(place)["key"], finished=prepared.key)
+    return made
+
+
+def _frozen(prepared: PreparedRun, settings: Settings) -> dict[str, Adapter]:
+    return {
+        m.stage.kind: adapters.freeze(m.out / ADAPTER, prepared.place.adapters, settings.vllm_max_lora_rank)
+        for m in prepared.manifests
+        if m.stage.kind != "traces"
+    }
+
+
+def _starting(progress: Progress) -> Callable[[float], None]:
+    return lambda _passed: progress.update("start vLLM", 0, None)
+
+
+def _note(prepared: PreparedRun, last: ServedStage, made: Report) -> ModelNote:
+    assert made.gate is not None
+    schema, auxiliary_suites = prepared.job.inputs.schema, made.stages[-1].auxiliary
+    return ModelNote(
+        model_version=output.key_of(prepared.base_sha256, last.version),
+        base=prepared.job.base.name,
+        base_sha256=prepared.base_sha256,
+        stage=last.stage,
+        codes=prepared.exam.codes.texts[: len(schema.answers)],
+        schema_sha256=schema.sha256,
+        mode=prepared.exam.mode,
+        verdict=made.gate.verdict.value,
+        reasons=tuple(made.gate.reasons),
+        temperature=temperature_of(auxiliary_suites.calibration) if auxiliary_suites else None,
+        answer_tokens=ANSWER_TOKENS,
+    )
+
+
+def _earlier_report(prepared: PreparedRun) -> Report | None:
+    place = prepared.place
+    if output.mark(place).get("finished") != prepared.key or not (place.model / model_folder.NOTE).is_file():
+        return None
+    try:
+        return report.read(place.report)
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,93 @@
+"""The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from app.errors import InputError
+from app.runs.inputs import Inputs
+from app.runs.presets import Benchmark
+from app.serving.vllm import VllmEndpoint
+from app.settings import Settings
+from evaluation import baselines
+from evaluation.atomic_files import write_whole
+from evaluation.contract.mode import Mode
+from evaluation.contract.record import Split
+from evaluation.gating import evaluation_run
+from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.policy import Policy
+from evaluation.inference import stage_client
+from evaluation.inference.predictor import Codes
+from evaluation.inference.stage_client import ServedStage, VllmStageClient
+from evaluation.metrics import auxiliary
+from evaluation.metrics.auxiliary import AuxiliarySuites
+from evaluation.reporting import report
+from evaluation.reporting.page import page
+from evaluation.reporting.report import Report
+from evaluation.suites import steerability
+from evaluation.suites.families import SuiteError
+from evaluation.suites.steerability import Suite
+
+Show: TypeAlias = Callable[[str, int, int], None]
+
+
+class GateEvaluation(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped examination goes on. auxiliary_suites: what is
+    asked besides.
+
+    threshold: answers that are less sure than this count as none of these.
+    """
+
+    inputs: Inputs
+    suite: Suite
+    auxiliary_suites: AuxiliarySuites | None
+    policy: Policy
+    codes: Codes
+    kept: Path
+    with_baselines: bool
+    threshold: float | None = None
+    mode: Mode = Mode.reasoned
+
+
+def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
+    try:
+        return steerability.build(
+            inputs.schema,
+            inputs.splits[Split.test],
+            seed=settings.seed,
+            max_items=settings.max_items,
+            rewordings=inputs.rewordings,
+        )
+    except SuiteError as error:
+        raise InputError(str(error)) from None
+
+
+def auxiliary_suites_of(suite: Suite, inputs: Inputs, settings: Benchmark) -> AuxiliarySuites:
+    held_out, calibration = inputs.splits[Split.test], inputs.splits[Split.calibration]
+    return auxiliary.build(suite, held_out, calibration, seed=settings.seed, max_items=settings.max_items)
+
+
+async def examine(
+    exam: GateEvaluation, endpoint: VllmEndpoint, served: list[ServedStage], settings: Settings, show: Show
+) -> Report:
+    """served: in the order of the stages; the verdict is on the last. show: of what, answers so far, of how many."""
+    train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
+    measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
+    asked = EvaluationRun(
+        exam.inputs.schema.name,
+        exam.suite,
+        exam.policy,
+        exam.auxiliary_suites,
+        exam.threshold,
+        measured,
+        exam.mode,
+    )
+
+    async with endpoint.async_client() as client:
+        how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
+        return await evaluation_run.evaluate(asked, VllmStageClient(client, served, exam.codes, how))
+
+
+def write(made: Report, json_file: Path, html_file: Path) -> None:
+    report.write(made, json_file)
+    write_whole(html_file, page.render(made).encode())

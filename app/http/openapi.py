@@ -1,0 +1,29 @@
+"""The OpenAPI document: what FastAPI writes, and what it cannot know."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.http.problems import SCHEMA_REF, ProblemDocument
+
+DESCRIPTION = """
+Classifiers of support conversations that are trained per tenant and follow an edited definition.
+
+Errors are problem documents (RFC 9457) with a stable `code`. Times are ISO 8601 in UTC, ids are UUIDs. Lists come in
+pages, newest first. What belongs to another tenant is answered as if it did not exist.
+"""
+
+
+def install(app: FastAPI) -> None:
+    written = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        document = written()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in schemas:
+            problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(problem.pop("$defs", {}))
+            schemas[SCHEMA_REF.rpartition("/")[2]] = problem
+        return document
+
+    app.openapi = with_problems  # type: ignore[method-assign]  # FastAPI's own way to extend the document

@@ -1,0 +1,41 @@
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, CheckConstraint, String, false
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.infra.db.base import Base, CreatedAt, Id, choice
+from evaluation.contract.mode import Mode
+
+DEFAULT_QUOTA_BYTES = 10 << 30
+
+
+class ServeEdits(StrEnum):
+    """When a published edit of a live schema starts to be served: once its gate has passed, or until it fails."""
+
+    after_gate = "after_gate"
+    at_once = "at_once"
+
+
+class Fallback(StrEnum):
+    """What may answer where the deployed model cannot: nothing, the deployment before it, or at last the base."""
+
+    none = "none"
+    previous = "previous"
+    base = "base"
+
+
+class Tenant(Base):
+    __tablename__ = "tenants"
+    __table_args__ = (
+        CheckConstraint("abstain_below >= 0 AND abstain_below <= 1", name="abstain_below_is_a_probability"),
+    )
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    serve_edits: Mapped[ServeEdits] = mapped_column(choice(ServeEdits), default=ServeEdits.after_gate)
+    fallback: Mapped[Fallback] = mapped_column(choice(Fallback), default=Fallback.none, server_default="none")
+    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
+    redact: Mapped[bool] = mapped_column(default=False, server_default=false())
+    abstain_below: Mapped[float | None]
+    upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
+    created_at: Mapped[CreatedAt]

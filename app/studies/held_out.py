@@ -1,0 +1,96 @@
+"""Questions under schemas that no tenant's training has seen, asked of a model at a vLLM."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from math import comb
+from statistics import fmean
+from typing import NamedTuple
+
+from evaluation.contract.parse import parse
+from evaluation.contract.record import Conversation
+from evaluation.contract.schema import CategorySchema
+from evaluation.inference.predictor import ROUTE, VllmPredictor
+from training.starter.world import BenchItem
+
+SAMPLES = 8
+
+
+class AnswerScore(NamedTuple):
+    right: bool
+    valid: bool
+
+
+Ask = Callable[[VllmPredictor, BenchItem], Awaitable[AnswerScore]]
+
+
+async def plain(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
+    """A forced read is no valid answer: the model did not write it of its own accord."""
+    prediction = await predictor.predict(item.schema, item.conversation)
+    valid = prediction.failure is None and not prediction.forced_read
+    return AnswerScore(valid and prediction.category == item.gold, valid)
+
+
+async def marks_of(
+    predictor: VllmPredictor,
+    items: Sequence[BenchItem],
+    concurrency: int,
+    done: Callable[[int], None],
+    ask: Ask = plain,
+) -> list[AnswerScore]:
+    """In the order of the items. done: called with the number of answers so far."""
+    places = asyncio.Semaphore(concurrency)
+    answered = 0
+
+    async def one(item: BenchItem) -> AnswerScore:
+        nonlocal answered
+        async with places:
+            mark = await ask(predictor, item)
+        answered += 1
+        done(answered)
+        return mark
+
+    return await asyncio.gather(*(one(item) for item in items))
+
+
+def longest(items: Sequence[BenchItem]) -> int:
+    """Answers of the largest schema: as many codes are needed."""
+    return max(len(item.schema.answers) for item in items)
+
+
+async def pass_at_k(
+    predictor: VllmPredictor,
+    schema: CategorySchema,
+    conversations: Sequence[Conversation],
+    concurrency: int,
+    done: Callable[[int], None],
+) -> list[float]:
+    """Share of conversations that one of k answers gets right, for k from 1 to SAMPLES, at temperature 1.
+
+    The unbiased estimator of Chen et al., arXiv 2107.03374: 1 - C(n - c, k) / C(n, k) for c right ones of n.
+    """
+    places = asyncio.Semaphore(max(1, concurrency // SAMPLES))
+    answered = 0
+
+    async def right(conversation: Conversation) -> int:
+        nonlocal answered
+        body = predictor.request(schema, conversation) | {"temperature": 1.0, "n": SAMPLES, "logprobs": False}
+        asked = {
+            name: value for name, value in body.items() if name not in ("top_logprobs", "logprob_token_ids")
+        }
+        async with places:
+            response = await predictor.client.post(ROUTE, json=asked)
+        answered += 1
+        done(answered)
+        texts = [
+            choice["message"]["content"] or "" for choice in response.raise_for_status().json()["choices"]
+        ]
+        answers = [parse(text, schema, predictor.codes[: len(schema.answers)]) for text in texts]
+        return sum(a.failure is None and a.category == conversation.category for a in answers)
+
+    counts = await asyncio.gather(*(right(conversation) for conversation in conversations))
+    return [fmean(at_least_one(SAMPLES, c, k) for c in counts) for k in range(1, SAMPLES + 1)]
+
+
+def at_least_one(n: int, right: int, k: int) -> float:
+    """Chance that of k answers, drawn from n of which some are right, one is."""
+    return 1 - comb(n - right, k) / comb(n, k)

@@ -1,0 +1,104 @@
+"""Models asked until the verdict on the last of them is clear, and the report on all of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from evaluation.contract.mode import Mode
+from evaluation.gating import gate
+from evaluation.gating.policy import Policy
+from evaluation.gating.sequential import Sample
+from evaluation.inference.stage_client import StageClient
+from evaluation.metrics import auxiliary
+from evaluation.metrics.auxiliary import AuxiliaryAnswers, AuxiliarySuites
+from evaluation.metrics.measures import Measure
+from evaluation.reporting.assembly import BASE, COMPARED_WITH, LIVE, Choices, Side, StageRun, assemble
+from evaluation.reporting.report import Looks, Report
+from evaluation.suites.steerability import Suite
+
+
+class EvaluationRun(NamedTuple):
+    """auxiliary_suites: what is asked besides the suite; None leaves it out, and what the policy asks of it
+    is then open.
+
+    threshold: answers that are less sure count as none of these. baselines: measured elsewhere, for comparison.
+    mode: that the asker asks in.
+    """
+
+    tenant: str
+    suite: Suite
+    policy: Policy
+    auxiliary_suites: AuxiliarySuites | None = None
+    threshold: float | None = None
+    baselines: Mapping[str, Measure] = {}
+    mode: Mode = Mode.reasoned
+
+
+async def evaluate(exam: EvaluationRun, stage_client: StageClient) -> Report:
+    """The last of the asker's stages is the candidate. Those that the verdict does not depend on are asked when it is
+    found."""
+    stages = [one.stage for one in stage_client.stages]
+    deciding = [stage for stage in stages if stage in COMPARED_WITH or stage == stages[-1]]
+    found = await _auxiliary_answers(exam, stage_client, deciding)
+    sample = Sample(exam.suite, exam.policy.looks)
+    made = await _look(exam, stage_client, deciding, sample, found)
+    while made.gate is not None and sample.grow(made.gate.checks):
+        made = await _look(exam, stage_client, deciding, sample, found)
+    return made if len(deciding) == len(stages) else await _look(exam, stage_client, stages, sample, found)
+
+
+async def _auxiliary_answers(
+    exam: EvaluationRun, stage_client: StageClient, deciding: Sequence[str]
+) -> dict[str, AuxiliaryAnswers]:
+    """Where a threshold decides which answers count, the live model's are calibrated too, as those of both are in
+    traffic. The base's are not, there either.
+    """
+    if exam.auxiliary_suites is None:
+        return {}
+    base = BASE if BASE in deciding[:-1] else None
+    calibrated = {deciding[-1]} if exam.threshold is None else {deciding[-1], LIVE}
+    return {
+        stage: await auxiliary.ask(
+            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated
+        )
+        for stage in deciding
+    }
+
+
+async def _look(
+    exam: EvaluationRun,
+    stage_client: StageClient,
+    stages: Sequence[str],
+    sample: Sample,
+    found: Mapping[str, AuxiliaryAnswers],
+) -> Report:
+    models = {one.stage: one.version[:12] for one in stage_client.stages}
+    questions = exam.suite.questions
+    runs = [
+        StageRun(stage, models[stage], await stage_client.answers(stage, questions, sample.indices))
+        for stage in stages
+    ]
+    made = assemble(
+        exam.tenant,
+        exam.suite,
+        runs,
+        Choices(exam.threshold, exam.policy.families.counted),
+        looks=Looks(planned=exam.policy.looks, used=sample.used),
+        side=_side(exam, runs, found),
+        baselines=exam.baselines,
+    )
+    return made.model_copy(update={"mode": exam.mode, "gate": gate.decide(made, exam.policy)})
+
+
+def _side(
+    exam: EvaluationRun, runs: Sequence[StageRun], found: Mapping[str, AuxiliaryAnswers]
+) -> Side | None:
+    if exam.auxiliary_suites is None:
+        return None
+    of_stage = {
+        run.stage: auxiliary.report(
+            exam.auxiliary_suites, found[run.stage], exam.suite, run.measured, exam.threshold
+        )
+        for run in runs
+        if run.stage in found
+    }
+    return Side(of_stage, auxiliary.report_out_of_distribution(exam.auxiliary_suites, found))

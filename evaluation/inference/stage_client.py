@@ -1,0 +1,101 @@
+"""The models of an examination behind one OpenAI-compatible server, and their answers as they are kept."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import httpx
+
+from evaluation.contract.budget import ANSWER_TOKENS
+from evaluation.contract.mode import Mode
+from evaluation.inference import runner
+from evaluation.inference.predictor import Codes, VllmPredictor
+from evaluation.inference.runner import Measured, Questions
+from evaluation.metrics import divergence
+from evaluation.metrics.divergence import Divergence
+
+DIVERGING = 48  # prompts: a response each, written by one model and read by the other
+
+
+class ServedStage(NamedTuple):
+    """A stage that can be asked. model: its name at the server; version: of its content, lasting."""
+
+    stage: str
+    model: str
+    version: str
+
+
+class StageClient(Protocol):
+    """Answers are kept by whoever asks, so that nothing is asked twice."""
+
+    @property
+    def stages(self) -> Sequence[ServedStage]:
+        """In order, the candidate last."""
+        ...
+
+    async def answers(
+        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+    ) -> list[Measured]: ...
+
+    async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
+        """None where the server cannot be asked for it."""
+        ...
+
+
+class ClientSettings(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped examination goes on. progress: of what, done, total."""
+
+    kept: Path
+    progress: Callable[[str, int, int], None]
+    concurrency: int = 32
+    max_tokens: int = ANSWER_TOKENS
+    mode: Mode = Mode.reasoned
+
+
+class VllmStageClient:
+    def __init__(
+        self, client: httpx.AsyncClient, served: Sequence[ServedStage], codes: Codes, settings: ClientSettings
+    ):
+        self._client, self._codes, self._settings = client, codes, settings
+        self._served = {one.stage: one for one in served}
+
+    @property
+    def stages(self) -> Sequence[ServedStage]:
+        return tuple(self._served.values())
+
+    async def answers(
+        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+    ) -> list[Measured]:
+        """Raises: RunnerError."""
+        one, settings = self._served[stage], self._settings
+        predictor = VllmPredictor(
+            self._client,
+            one.model,
+            self._codes,
+            max_tokens=settings.max_tokens,
+            concurrency=settings.concurrency,
+            mode=settings.mode,
+        )
+        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
+        of_mode = "" if settings.mode is Mode.reasoned else f"-{settings.mode}"
+        kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}{of_mode}.jsonl"
+        return await runner.run(
+            questions,
+            predictor,
+            model=one.version + of_mode,
+            out=kept,
+            only=only,
+            concurrency=settings.concurrency,
+            progress=partial(settings.progress, ", ".join(filter(None, (stage, questions.title)))),
+        )
+
+    async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
+        if self._settings.mode is not Mode.reasoned:  # what it would write is then not what is served
+            return None
+        asked = divergence.prompted(
+            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts, self._codes.form
+        )
+        return await divergence.divergence(
+            self._client, self._served[stage].model, self._served[other].model, asked
+        )

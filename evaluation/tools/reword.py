@@ -1,0 +1,248 @@
+"""`python -m evaluation.tools.reword …` has a teacher say a schema's categories in other words, for the
+family `reword`.
+
+Whether they still mean the same is tried as `evaluation.tools.equivalence` says. Without conversations the rewording is
+written unverified.
+
+Exit codes: 0 written; 2 bad input; 3 the teacher's words cannot be used, or mean something else; 4 a server did not
+answer, or the judge cannot tell. Nothing is written but with 0.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evaluation.command import CommandInputError, api_key, check_out, read_conversations
+from evaluation.contract.chat import ChatFormError
+from evaluation.contract.record import Conversation, first_problem
+from evaluation.contract.render import CodesError
+from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
+from evaluation.formats.reader import Reader
+from evaluation.inference import completions
+from evaluation.inference.predictor import (
+    RETRIED_STATUS,
+    ROUTE,
+    PredictorError,
+    VllmPredictor,
+    connect,
+    load_codes,
+)
+from evaluation.terminal import complain, say, steady
+from evaluation.tools.equivalence import SLACK, Judge, NotJudged, to_try
+
+ATTEMPTS = 4  # at an answer that can be used, for each category; and at reaching the server, for each answer
+ROUNDS = 3  # of judging; after each but the last, what has changed is worded again
+MOST_ALIKE = 0.85  # words in common; in nine rewordings of real schemas by people it is 0.80 at most
+INSTRUCTION = """\
+You say a category, by which conversations of customers are sorted, in other words. Write the definition and every \
+condition anew, as another author would have put them: other verbs, another order, plain and about as long. What fits \
+must stay exactly the same, nothing wider and nothing narrower; numbers and quoted phrases stay as they are.
+Answer with one JSON object and nothing else: {"definition": "…", "includes": ["…"], "excludes": ["…"]}, with as many \
+includes and excludes as are given, in their order."""
+
+
+class NotReworded(Exception):
+    """The teacher's words cannot be used, or mean something else."""
+
+
+class Words(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    definition: str
+    includes: list[str]
+    excludes: list[str]
+
+
+class Teacher:
+    def __init__(self, client: httpx.AsyncClient, model: str, *, at_once: int = 8, backoff_s: float = 1.0):
+        """client: of any server with OpenAI's chat completions (`evaluation.inference.predictor.connect` makes one)."""
+        self._client, self._model, self._backoff_s = client, model, backoff_s
+        self._places = asyncio.Semaphore(at_once)
+
+    async def reword(self, category: Category, misread: Sequence[Category] = ()) -> Category:
+        """misread: earlier rewordings that meant something else. Raises: NotReworded, PredictorError."""
+        asked = category.model_dump_json(exclude={"key"})
+        messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": asked}]
+        for earlier in misread:
+            words = earlier.model_dump_json(exclude={"key", "name"})
+            messages += _corrected(words, "other conversations fit this description")
+        problem = ""
+        for _ in range(ATTEMPTS):
+            text = await self._say(messages)
+            try:
+                return read_words(text, category)
+            except ValueError as error:
+                problem = str(error)
+                messages += _corrected(text, problem)
+        raise NotReworded(f"category {category.key!r}: none of {ATTEMPTS} answers can be used: {problem}")
+
+    async def _say(self, messages: list[dict[str, str]]) -> str:
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            await asyncio.sleep(self._backoff_s * (2**attempt - 1))
+            try:
+                async with self._places:
+                    body = {"model": self._model, "messages": messages}
+                    response = await self._client.post(ROUTE, json=body)
+            except httpx.TransportError as error:
+                problem = f"cannot be reached: {error!r}"
+                continue
+            if response.status_code == 200:
+                return _content(response)
+            problem = f"answers {response.status_code}: {response.text[:300]}"
+            if response.status_code not in RETRIED_STATUS:
+                break
+        raise PredictorError(f"the teacher {problem}")
+
+
+def read_words(text: str, category: Category) -> Category:
+    """The category in the words of a teacher's answer. Raises: ValueError, which says what to do better."""
+    try:
+        words = Words.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"not the JSON object that was asked for: {first_problem(error)}") from None
+    for field in ("includes", "excludes"):
+        wanted, got = len(getattr(category, field)), len(getattr(words, field))
+        if wanted != got:
+            raise ValueError(f"{field}: there are {got}, and must be {wanted}")
+    (reworded,) = parse_schema({"categories": [category.model_dump() | words.model_dump()]}).categories
+    for before, after in zip(_sentences(category), _sentences(reworded), strict=True):
+        if alike(before, after) > MOST_ALIKE:
+            raise ValueError(f"these are the words of the original: {after!r}")
+    return reworded
+
+
+def alike(one: str, other: str) -> float:
+    """Share of both texts' words that stand in the same order in both."""
+    first, second = (re.findall(r"\w+", text.casefold()) for text in (one, other))
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+async def reword(schema: CategorySchema, teacher: Teacher, judge: Judge | None) -> tuple[CategorySchema, str]:
+    """judge: prepared. With a sentence on what is known of the meaning.
+
+    Raises: NotReworded, NotJudged, PredictorError.
+    """
+    made: dict[str, Category] = {}
+    misread: dict[str, list[Category]] = {key: [] for key in schema.keys}
+    wanted, problem = list(schema.keys), ""
+    for _ in range(ROUNDS):
+        new = await asyncio.gather(*(teacher.reword(schema.category(key), misread[key]) for key in wanted))
+        made |= dict(zip(wanted, new, strict=True))
+        reworded = schema.model_copy(update={"categories": tuple(made[key] for key in schema.keys)})
+        if judge is None:
+            return reworded, "unverified: no conversations were given to try the meaning with"
+        found = await judge.find(reworded)
+        if judge.accepts(found):
+            return reworded, f"verified: {found.sentence}"
+        wanted = await judge.to_blame(reworded, found)
+        problem = f"{found.sentence}; it is for {', '.join(wanted)}"
+        for key in wanted:
+            misread[key].append(made[key])
+    raise NotReworded(f"after {ROUNDS} rounds the words still mean something else: {problem}")
+
+
+def _corrected(answer: str, problem: str) -> list[dict[str, str]]:
+    again = f"That cannot be used: {problem}. Answer again, with the JSON object alone."
+    return [{"role": "assistant", "content": answer[:4000]}, {"role": "user", "content": again}]
+
+
+def _sentences(category: Category) -> tuple[str, ...]:
+    return (category.definition, *category.includes, *category.excludes)
+
+
+def _content(response: httpx.Response) -> str:
+    try:
+        return completions.read(response.json()).text
+    except ValueError:
+        raise PredictorError("the teacher's response is not JSON") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    steady()
+    given = _parser().parse_args(arguments)
+    try:
+        said = asyncio.run(_run(given))
+    except (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
+        complain(f"error: {error}")
+        return 2
+    except (NotReworded, NotJudged, PredictorError) as error:
+        complain(f"nothing written: {error}")
+        return 3 if isinstance(error, NotReworded) else 4
+    say(said)
+    return 0
+
+
+async def _run(given: argparse.Namespace) -> str:
+    schema = parse_schema(given.schema.read_bytes())
+    check_out(given.out)
+    key = api_key(given.api_key_env)
+    judge_url = given.judge_url or given.base_url
+    async with (
+        connect(given.base_url, api_key=key) as client,
+        connect(judge_url, api_key=None if given.judge_url else key) as judge_client,
+    ):
+        judge = await _judge(given, schema, judge_client)
+        reworded, said = await reword(schema, Teacher(client, given.model), judge)
+    text = json.dumps(reworded.model_dump(), ensure_ascii=False, indent=1)
+    given.out.write_text(text + "\n", encoding="utf-8")
+    return f"{given.out}: {said}"
+
+
+async def _judge(given: argparse.Namespace, schema: CategorySchema, at: httpx.AsyncClient) -> Judge | None:
+    if (given.conversations is None) != (given.tokenizer is None):
+        raise CommandInputError(
+            "--conversations and --tokenizer go together: a judge answers in its model's codes"
+        )
+    if given.conversations is None:
+        return None
+    if len(schema.answers) < 2:
+        raise CommandInputError(
+            "the schema has one answer, which every judge gives; leave --conversations out"
+        )
+    if not SLACK < given.least_agreement <= 1:
+        raise CommandInputError(f"--least-agreement: above {SLACK}, and 1 at most")
+    if not (given.tokenizer / "tokenizer.json").is_file():
+        raise CommandInputError(f"{given.tokenizer} has no tokenizer.json")
+    codes = load_codes(given.tokenizer, len(schema.answers))
+    told = to_try(_labelled(given.conversations, schema), schema, given.per_category)
+    if not told:
+        raise CommandInputError(
+            f"{given.conversations}: no labelled conversation has the split train or validation"
+        )
+    judge = Judge(VllmPredictor(at, given.judge or given.model, codes), schema, given.least_agreement)
+    await judge.prepare(told)
+    return judge
+
+
+def _labelled(path: Path, schema: CategorySchema) -> list[Conversation]:
+    return [c for c in read_conversations(Reader(path, schema), path, rejects=True) if c.labelled]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m evaluation.tools.reword", description=__doc__)
+    add = parser.add_argument
+    add("--schema", type=Path, required=True)
+    add("--base-url", default="http://localhost:8000", help="the teacher's server")
+    add("--model", required=True, help="the teacher")
+    add("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
+    add("--conversations", type=Path, help="labelled, JSONL or CSV, with splits; without, it is unverified")
+    add("--judge", help="model that answers them; default: the teacher")
+    add("--judge-url", help="its server, which is sent no key; default: --base-url")
+    add("--tokenizer", type=Path, help="folder with the judge's tokenizer.json")
+    add("--least-agreement", type=float, default=0.9, help="of the judge's answers; default: 0.9")
+    add("--per-category", type=int, default=20, help="conversations of each at most; default: 20")
+    add("--out", type=Path, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""A key holds a whole file or nothing, wherever the storage is."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from s3fs import S3FileSystem
+
+from app.errors import InputError, NoSpace
+from app.infra.storage import BadKey, Storage, open_storage
+from tests.servers.s3 import fake_s3, serving
+
+KEY = f"{uuid4()}/datasets/{uuid4()}/upload"
+OUTSIDE = [
+    "",
+    "/etc/passwd",
+    "../up",
+    "a/../../up",
+    "a/..",
+    ".hidden",
+    "a/.hidden",
+    "a//b",
+    "a/",
+    "./a",
+    "a\\b",
+    "a b",
+    "a\x00b",
+    "a\n",
+    "s3://other/a",
+    "ü",
+    "a" * 201,
+    "/".join("a" * 99 for _ in range(6)),
+]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param == "folder":
+        yield open_storage(str(tmp_path / "storage"))
+        return
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    objects: dict[str, bytes] = {}
+    with serving(fake_s3(objects)) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        S3FileSystem.clear_instance_cache()  # the server of the test before had another address
+        yield open_storage("s3://bucket/prefix")
+        assert all(place.startswith("bucket/prefix/") for place in objects)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    path = tmp_path / "local"
+    path.write_bytes(b"content " * 1000)
+    return path
+
+
+def test_a_file_comes_back_as_it_was(storage: Storage, local: Path, tmp_path: Path) -> None:
+    storage.put_file(local, KEY)
+    storage.get_file(KEY, tmp_path / "new" / "copy")
+    assert (tmp_path / "new" / "copy").read_bytes() == local.read_bytes()
+    with storage.open_read(KEY) as stream:
+        assert (stream.read(7), stream.read()) == (b"content", local.read_bytes()[7:])
+
+
+def test_a_file_is_replaced_as_a_whole(storage: Storage, local: Path) -> None:
+    storage.put_file(local, KEY)
+    local.write_bytes(b"short")
+    storage.put_file(local, KEY)
+    with storage.open_read(KEY) as stream:
+        assert stream.read() == b"short"
+
+
+def test_a_file_that_was_removed_is_gone_and_may_be_removed_again(storage: Storage, local: Path) -> None:
+    storage.put_file(local, KEY)
+    assert storage.exists(KEY)
+    storage.delete(KEY)
+    storage.delete(KEY)
+    assert not storage.exists(KEY)
+
+
+def test_a_folder_of_keys_is_no_file(storage: Storage, local: Path) -> None:
+    storage.put_file(local, "a/b/c")
+    assert not storage.exists("a/b")
+    storage.delete("a/b")
+    assert storage.exists("a/b/c")
+
+
+def test_what_is_not_there_is_not_found(storage: Storage, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.get_file(KEY, tmp_path / "copy")
+    with pytest.raises(FileNotFoundError):
+        storage.open_read(KEY)
+    assert list(tmp_path.glob("*copy*")) == []
+
+
+@pytest.mark.parametrize("key", OUTSIDE)
+def test_a_key_that_was_not_made_from_ids_is_refused(key: str, tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    local = tmp_path / "local"
+    local.touch()
+    for attempt in (
+        lambda: storage.put_file(local, key),
+        lambda: storage.get_file(key, tmp_path / "copy"),
+        lambda: storage.open_read(key),
+        lambda: storage.exists(key),
+        lambda: storage.delete(key),
+    ):
+        with pytest.raises(BadKey):
+            attempt()
+
+
+def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "storage" / "link").symlink_to(tmp_path)
+    with pytest.raises(BadKey):
+        storage.open_read("link/secret")
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    storage.put_file(local, "a/key")
+    before = local.read_bytes()
+    local.write_bytes(b"new")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoSpace):
+        storage.put_file(local, "a/key")
+    assert [path.name for path in (tmp_path / "storage/a").iterdir()] == ["key"]
+    assert (tmp_path / "storage/a/key").read_bytes() == before
+
+
+def test_only_we_may_enter_the_folder(tmp_path: Path) -> None:
+    open_storage(f"file://{tmp_path}/storage")
+    assert (tmp_path / "storage").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x", "http://host/x", "memory://x"])
+def test_an_unknown_kind_of_storage_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="no storage"):
+        open_storage(url)

@@ -1,8 +1,0 @@
-"""`steerwise` for the dispatcher and worker of the README's story: as it is, but its stages train in no time."""
-
-from app.cli import main
-from tests.app.runs.work import install
-
-if __name__ == "__main__":
-    install()
-    main()

@@ -1,0 +1,60 @@
+import pytest
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+from training.generation.prefix.rows import IGNORED, Collator, PromptAndCompletion, can_share, row_of
+
+TINY = {
+    "vocab_size": 16,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+
+
+def test_a_trunk_is_what_all_prompts_begin_with_and_answers_alone_are_learned() -> None:
+    row = row_of([PromptAndCompletion([5, 6, 7, 8], [1, 2]), PromptAndCompletion([5, 6, 9], [3])])
+    assert row.lengths == [2, 4, 2]
+    assert row.input_ids == [5, 6, 7, 8, 1, 2, 9, 3]
+    assert row.labels == [IGNORED, IGNORED, IGNORED, IGNORED, 1, 2, IGNORED, 3]
+
+
+def test_the_token_that_an_answer_is_predicted_from_stays_with_it_where_prompts_are_equal() -> None:
+    row = row_of([PromptAndCompletion([5, 6], [1]), PromptAndCompletion([5, 6], [2])])
+    assert row.input_ids == [5, 6, 1, 6, 2] and row.lengths == [1, 2, 2]
+
+
+def test_branches_are_padded_behind_and_trunks_before_what_they_hold() -> None:
+    two = row_of([PromptAndCompletion([5, 6, 7, 8], [1, 2]), PromptAndCompletion([5, 6, 9], [3])])
+    one = row_of([PromptAndCompletion([4, 6], [1])])
+    batch = Collator(pad=0)([two._asdict(), one._asdict()])
+    assert batch["prefix_ids"].tolist() == [[5, 6], [0, 4]]
+    assert batch["prefix_of"].tolist() == [0, 0, 1]
+    assert batch["input_ids"].tolist() == [[7, 8, 1, 2], [9, 3, 0, 0], [6, 1, 0, 0]]
+    assert batch["labels"].tolist()[2] == [IGNORED, 1, IGNORED, IGNORED]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        (Qwen3ForCausalLM(Qwen3Config(**TINY)), True),
+        (Qwen3MoeForCausalLM(Qwen3MoeConfig(**TINY, num_experts=2, moe_intermediate_size=8)), False),
+        (MambaForCausalLM(MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1)), False),
+    ],
+)
+def test_a_model_whose_tokens_reach_others_by_more_than_attention_does_not_share(
+    model: PreTrainedModel, wanted: bool
+) -> None:
+    assert can_share(get_peft_model(model, LoraConfig(target_modules=["q_proj", "in_proj"]))) is wanted

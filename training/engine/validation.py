@@ -1,0 +1,146 @@
+"""The best adapter of a stage, and its end where it no longer grows better, by the validation split.
+
+An examination asks for greedy answers under the tenant's schema and under perturbed ones, and counts the right ones:
+accuracy alone would choose the adapter that has memorised the schema. It draws no random number of the training.
+"""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from evaluation.contract.budget import ANSWER_TOKENS
+from training.artifacts import write_json
+from training.config import StageManifest
+from training.data.examples import Example, balanced_choice, make_example, read_labelled
+from training.data.rewards import is_right
+from training.engine import processes
+from training.engine.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
+from training.engine.progress import EventWriter
+from training.generation.rollouts import Sampling, sample
+from training.settings import Learning
+
+if TYPE_CHECKING:
+    from training.engine.trainer import Watch
+
+_GREEDY, _ROWS = 1e-4, 64
+
+
+class ValidationScore(NamedTuple):
+    """Shares of right answers. score: what the best is chosen by."""
+
+    step: int
+    accuracy: float
+    perturbed: float
+
+    @property
+    def score(self) -> float:
+        return (self.accuracy + self.perturbed) / 2
+
+
+class Validation(TrainerCallback):
+    """marks: so far, in the order of their steps; those of a stage that died are read again."""
+
+    def __init__(
+        self, manifest: StageManifest, stage: Learning, loaded: Loaded, watch: "Watch", events: EventWriter
+    ):
+        assert (
+            manifest.validation is not None and stage.validate_every is not None
+        )  # the manifest's validator
+        self._every, self._patience = stage.validate_every, stage.patience
+        self._loaded, self._watch, self._events = loaded, watch, events
+        self._best, self._kept = manifest.out / "best", manifest.out / "validation.json"
+        self._bf16 = uses_bf16(stage.precision)
+        self._asked = _questions(manifest, stage, loaded)
+        self.marks: list[ValidationScore] = []
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Marks from after the checkpoint are made again, with the same result."""
+        if self._kept.is_file() and state.global_step:
+            earlier = [ValidationScore(*mark) for mark in json.loads(self._kept.read_text())]
+            self.marks = [mark for mark in earlier if mark.step <= state.global_step]
+        elif processes.is_first():
+            shutil.rmtree(self._best, ignore_errors=True)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        last = state.global_step >= state.max_steps or control.should_training_stop
+        if state.global_step % self._every and not last:
+            return
+        mark = ValidationScore(state.global_step, *self._shares(kwargs["model"]))
+        if processes.is_first() and (not self.marks or mark.score > self.best.score):
+            kwargs["model"].save_pretrained(str(self._best), selected_adapters=[STUDENT])
+        self.marks.append(mark)
+        if processes.is_first():
+            write_json(self._kept, [list(mark) for mark in self.marks])
+        self._events.write(
+            "metric",
+            step=mark.step,
+            total_steps=state.max_steps,
+            metrics={"validation_accuracy": mark.accuracy, "validation_perturbed": mark.perturbed},
+        )
+
+    @property
+    def best(self) -> ValidationScore:
+        """The first of the best."""
+        return max(self.marks, key=lambda mark: (mark.score, -mark.step))
+
+    @property
+    def plateau(self) -> bool:
+        """So many examinations were not better than the best that nobody waits for another."""
+        after = [mark for mark in self.marks if mark.step > self.best.step] if self.marks else []
+        return self._patience is not None and len(after) >= self._patience
+
+    def restore(self, model: PeftModel, step: int) -> dict[str, Any]:
+        """Puts the best student into the model of this step. Returns what to say about it."""
+        if not self.marks:
+            return {}
+        if processes.is_first():  # which saves it
+            if self.best.step != step:
+                weights = load_file(Path(self._best) / "adapter_model.safetensors")
+                set_peft_model_state_dict(model, weights, adapter_name=STUDENT)
+            shutil.rmtree(self._best, ignore_errors=True)
+        best = self.best
+        return {
+            "validated_step": best.step,
+            "validation_accuracy": round(best.accuracy, 4),
+            "validation_perturbed": round(best.perturbed, 4),
+        }
+
+    def _shares(self, model: PeftModel) -> tuple[float, float]:
+        tokenizer = self._loaded.tokenizer
+        prompts = [prompt_tokens(tokenizer, example.prompt.messages) for example in self._asked]
+        sampling = Sampling(_GREEDY, ANSWER_TOKENS, _ROWS, self._bf16)
+        with torch.random.fork_rng():
+            written = sample(
+                model,
+                prompts,
+                1,
+                sampling,
+                [tokenizer.eos_token_id],
+                tokenizer.pad_token_id,
+                self._watch.watched,
+            )
+        self._watch.check()
+        texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+        right = [is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
+        return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])
+
+
+def _questions(manifest: StageManifest, stage: Learning, loaded: Loaded) -> list[Example]:
+    """Each conversation under the tenant's schema and, next to it, under a perturbed one."""
+    rng, schema = random.Random(f"validation-{manifest.seed}"), manifest.category_schema
+    assert manifest.validation is not None
+    labelled = read_labelled(manifest.validation, schema).conversations
+    pool = code_pool(loaded.tokenizer, len(schema.answers))
+    chosen = balanced_choice(labelled, stage.validation_items, rng)
+    return [make_example(c, schema, pool, rng, perturb) for c in chosen for perturb in (False, True)]

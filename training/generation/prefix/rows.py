@@ -1,0 +1,100 @@
+"""Rows of several examples that begin alike, with what they share read once.
+
+A row is the shared beginning (the prefix: the schema) and what each example goes on with (a suffix: its conversation
+and its answer). The model reads the prefixes of a batch first; the suffixes then run as sequences that find the keys
+and values of their prefix in the cache, gradient included, at the positions that they have in sequences of their own.
+Losses and gradients are those of separate sequences; a test holds them together.
+
+One flat sequence under a mask that parts its suffixes (prefix sharing, arXiv 2410.20305) gives the same. It costs
+attention between suffixes that the mask throws away, and the vocabulary is projected at the prefix too.
+
+Letters: R rows, B suffixes, P tokens of a prefix (left-padded), T tokens of a suffix (right-padded), L = P + T.
+"""
+
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from training.engine.model import backbone_of, whole_of
+from training.engine.padding import left_padded, positions
+
+IGNORED = -100
+
+
+class PromptAndCompletion(NamedTuple):
+    prompt: list[int]
+    completion: list[int]
+
+
+class PackedRow(NamedTuple):
+    input_ids: list[int]
+    labels: list[int]  # aligned with input_ids; IGNORED in prompts
+    lengths: list[int]  # of the prefix, then of each suffix
+
+
+def row_of(sequences: list[PromptAndCompletion]) -> PackedRow:
+    """A suffix keeps at least the last token of its prompt, because the answer's first one is predicted there."""
+    columns = zip(*(sequence.prompt[:-1] for sequence in sequences), strict=False)
+    prefix = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    row = PackedRow(sequences[0].prompt[:prefix], [IGNORED] * prefix, [prefix])
+    for prompt, completion in sequences:
+        own = prompt[prefix:]
+        row.input_ids.extend(own + completion)
+        row.labels.extend([IGNORED] * len(own) + completion)
+        row.lengths.append(len(own) + len(completion))
+    return row
+
+
+def can_share(model: PreTrainedModel | PeftModel) -> bool:
+    """Not where more than keys and values goes from token to token, nor where experts are balanced over sequences."""
+    base = whole_of(model)
+    return not base._is_stateful and not hasattr(base.config.get_text_config(), "output_router_logits")
+
+
+class Collator:
+    """Rows to one batch: what a model takes for the suffixes, and the prefixes beside it."""
+
+    def __init__(self, pad: int):
+        self._pad = pad
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        prefixes = [row["input_ids"][: row["lengths"][0]] for row in rows]
+        prefix_ids_RP, prefix_mask_RP = left_padded(prefixes, self._pad, torch.device("cpu"))
+        lengths_B = torch.tensor([length for row in rows for length in row["lengths"][1:]])
+        counts_R = torch.tensor([len(row["lengths"]) - 1 for row in rows])
+        prefix_of_B = torch.repeat_interleave(torch.arange(len(rows)), counts_R)
+        suffix_mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
+        return {
+            "prefix_ids": prefix_ids_RP,
+            "prefix_mask": prefix_mask_RP,
+            "prefix_of": prefix_of_B,
+            "input_ids": _suffixes(rows, "input_ids", self._pad),
+            "labels": _suffixes(rows, "labels", IGNORED),
+            "attention_mask": torch.cat([prefix_mask_RP[prefix_of_B], suffix_mask_BT.to(prefix_mask_RP)], 1),
+        }
+
+
+def _suffixes(rows: list[dict[str, Any]], column: str, padding: int) -> Tensor:
+    parts = [part for row in rows for part in torch.tensor(row[column]).split(row["lengths"])[1:]]
+    return pad_sequence(parts, batch_first=True, padding_value=padding)
+
+
+def read_prefixes(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """What the model takes for the suffixes of a Collator's batch."""
+    mask_RP, of_B = batch["prefix_mask"], batch["prefix_of"]
+    prefixes = backbone_of(model)(
+        input_ids=batch["prefix_ids"], attention_mask=mask_RP, position_ids=positions(mask_RP), use_cache=True
+    )
+    prefixes.past_key_values.batch_select_indices(of_B)
+    return {
+        "input_ids": batch["input_ids"],
+        "labels": batch["labels"],
+        "attention_mask": batch["attention_mask"],
+        "position_ids": positions(batch["attention_mask"])[:, mask_RP.size(1) :],
+        "past_key_values": prefixes.past_key_values,
+    }
