@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.seeds import MAX_SEED
 from training.settings import (
     EXAMPLES_PER_SCHEMA,
     NEW_TOKENS,
@@ -324,7 +325,7 @@ class StageManifest(StageSettings):
         default=None, description="where endpoints' answers are kept, so that none is paid twice"
     )
     out: Path
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
     @model_validator(mode="after")
     def _has_what_the_stage_reads(self) -> "StageManifest":

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypedDict
 
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
+from evaluation.contract.text import blank
 
 INSTRUCTION = (
     "Choose the category that fits the customer's last request. Only the conditions count: a definition or an "
@@ -101,7 +102,7 @@ def render_schema(schema: CategorySchema, codes: tuple[str, ...]) -> str:
 
 def render_conversation(conversation: Conversation) -> str:
     shown = conversation.as_of_last_customer_message
-    lines = [f"{message.role.value}: {plain(message.text)}" for message in shown if message.text.strip()]
+    lines = [f"{message.role.value}: {plain(message.text)}" for message in shown if not blank(message.text)]
     return "\n".join(["<conversation>", *lines, "</conversation>"])
 
 

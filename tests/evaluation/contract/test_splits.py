@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from app.datasets.fingerprint import fingerprint
 from app.datasets.splitting import assign
 from app.runs.inputs import checked
 from evaluation.contract.record import Conversation, Split
@@ -23,9 +24,11 @@ def conversation(number: int) -> Conversation:
 def test_the_command_on_files_and_the_product_split_alike() -> None:
     all_of = [conversation(number) for number in range(600)]
     on_files = {c.id: split for split, those in checked(SCHEMA, all_of).splits.items() for c in those}
-    ids = [c.id for c in all_of]
-    in_product = dict(zip(ids, assign(ids, [None] * len(ids)).splits, strict=True))
-    assert on_files == in_product == {identity: split_of(identity) for identity in ids}
+    texts = [fingerprint(c).text_sha256 for c in all_of]  # the name of a group of one
+    assigned = zip(all_of, assign(texts, [None] * len(texts)).splits, strict=True)
+    in_product = {c.id: split for c, split in assigned}
+    assert on_files == in_product
+    assert in_product == {c.id: split_of(text) for c, text in zip(all_of, texts, strict=True)}
 
 
 def test_the_shares_are_those_that_are_written_down() -> None:
