@@ -29,7 +29,7 @@ async def measured(given: argparse.Namespace) -> StageReport:
     most = max(len(edit.schema.answers) for edit in suite.perturbations)
     codes = load_codes(given.tokenizer, most)
     async with connect(given.url) as client:
-        predictor = VllmPredictor(client, given.model, codes.texts, codes.token_ids)
+        predictor = VllmPredictor(client, given.model, codes)
         answers = await runner.run(suite.questions, predictor, model=given.model)
     return assemble(schema.name, suite, [StageRun("model", given.model, answers)]).stages[0]
 

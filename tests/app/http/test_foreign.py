@@ -88,6 +88,8 @@ def _body(document: dict[str, Any], operation: Operation, ids: dict[str, Any]) -
     content = operation.body.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None:
         return None
+    if "$ref" not in content["schema"]:  # a file, which may be JSON
+        return None
     schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
     fields = schema.get("properties", {})
     return {
