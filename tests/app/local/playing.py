@@ -12,6 +12,7 @@ from app.cli.client.profile import Target
 from app.infra.processes import spawn, stop
 from app.local.redis import embedded_redis
 from app.main import create_app
+from app.serving.base import STARTER
 from app.settings import Settings
 from evaluation.contract.render import plain
 from tests.app.local import story_work
@@ -53,6 +54,7 @@ def playing(folder: Path, model: Model = reader) -> Iterator[Product]:
             "storage_url": str(folder / "storage"),
             "redis_url": redis.url,
             "vllm_urls": model_url,
+            "base": STARTER,
         }
         (folder / "play").mkdir()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERWISE_")}

@@ -17,6 +17,7 @@ import pytest
 
 from app.infra.processes import log_tail
 from app.local.recipes import free_port
+from app.serving.base import STARTER
 from tests.app.local.stand_in import Place, stand_in
 from tests.processes import alive, children_of, descendants
 
@@ -70,6 +71,7 @@ def environment(place: Place) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STEERWISE_")}
     return clean | {
         "PYTHONPATH": str(place.path),
+        "STEERWISE_BASE": STARTER,  # the one that ships is built first, which takes a while
         "STEERWISE_SOCKET_DIR": str(place.sockets),
         "STEERWISE_VLLM_DEVICE": "cpu",
     }
