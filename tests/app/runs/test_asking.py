@@ -54,7 +54,7 @@ async def test_a_run_begins_with_a_frozen_dataset_and_four_jobs_of_which_the_fir
     assert [job.seq for job in await shop.jobs(made["id"])] == [1, 2, 3, 4]
     assert await shop.get(f"runs/{made['id']}") == made
     assert (await shop.get("runs"))["items"] == [made]
-    assert (await shop.get("models"))["items"] == []
+    assert (await shop.get("model-versions"))["items"] == []
     async with transaction(shop.database, shop.scope, read_only=True) as session:
         run = await service.get(session, shop.scope, UUID(made["id"]))
     with shop.storage.open_read(run.snapshot_key) as file:

@@ -68,8 +68,8 @@ async def test_a_run_goes_through_its_stages_and_ends_in_a_model_version(shop: S
     assert (done["state"], done["error"]) == ("succeeded", None) and done["finished_at"] is not None
     assert [stage["metrics"]["loss_last"] for stage in done["stages"]] == [pytest.approx(1 / 6)] * 4
     assert done["progress"] == {"stage": "rl", "done": 6, "total": 6, "message": "training", "eta_s": None}
-    [model] = (await shop.get("models"))["items"]
-    assert model == await shop.get(f"models/{done['model_version_id']}")
+    [model] = (await shop.get("model-versions"))["items"]
+    assert model == await shop.get(f"model-versions/{done['model_version_id']}")
     assert [stage["kind"] for stage in model["stages"]] == STAGES
     assert (model["run_id"], model["schema_id"], model["schema_version"]) == (run["id"], shop.schema_id, 1)
     assert model["adapter_sha256"] == model["stages"][-1]["sha256"]
