@@ -18,6 +18,7 @@ from app.serving.base import ModelBase
 from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
 from app.studies.base_items import TENANT, BaseItems, Item
+from app.studies.held_out import in_order
 from evaluation.contract.mode import Mode
 from evaluation.contract.render import render
 from evaluation.inference.predictor import Codes, Prediction, VllmPredictor, load_codes
@@ -81,30 +82,21 @@ async def _all(
     async with endpoint.async_client() as client:
         for mode in MODES:
             predictor = VllmPredictor(client, BASE_NAME, codes, mode=mode, concurrency=settings.concurrency)
-            told = partial(progress.update, f"asked, {mode.value}", total=len(asked.items))
-            answers = await _answers(predictor, asked.items, settings.concurrency, told)
+            shown = partial(_show, progress, f"asked, {mode.value}", len(asked.items))
+            answers = await in_order(asked.items, partial(_answer, predictor), settings.concurrency, shown)
             progress.end(f"asked, {mode.value}")
             measured[mode.value] = _measures(asked, answers)
     return measured
 
 
-async def _answers(
-    predictor: VllmPredictor, items: list[Item], concurrency: int, told: "partial[None]"
-) -> list[AnswerRead]:
-    """In the order of the items; in that order too they are asked, so that a schema's prompt is read once."""
-    places = asyncio.Semaphore(concurrency)
-    answered = 0
+def _show(progress: Progress, what: str, total: int, done: int) -> None:
+    progress.update(what, done, total)
 
-    async def one(item: Item) -> AnswerRead:
-        nonlocal answered
-        async with places:
-            found = await _predicted(predictor, item)
-        answered += 1
-        told(done=answered)
-        readable = found.failure is None and not found.forced_read
-        return AnswerRead(found.category if found.failure is None else "", readable)
 
-    return await asyncio.gather(*(one(item) for item in items))
+async def _answer(predictor: VllmPredictor, item: Item) -> AnswerRead:
+    found = await _predicted(predictor, item)
+    readable = found.failure is None and not found.forced_read
+    return AnswerRead(found.category if found.failure is None else "", readable)
 
 
 async def _predicted(predictor: VllmPredictor, item: Item) -> Prediction:

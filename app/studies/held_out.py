@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from math import comb
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import ROUTE, VllmPredictor
 from training.starter.world import BenchItem
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 SAMPLES = 8
 
@@ -38,16 +42,23 @@ async def marks_of(
     ask: Ask = plain,
 ) -> list[AnswerScore]:
     """In the order of the items. done: called with the number of answers so far."""
+    return await in_order(items, partial(ask, predictor), concurrency, done)
+
+
+async def in_order(
+    items: Sequence[T], ask: Callable[[T], Awaitable[R]], concurrency: int, done: Callable[[int], None]
+) -> list[R]:
+    """Asked in the order of the items, so that a schema's prompt is read once; the answers in that order too."""
     places = asyncio.Semaphore(concurrency)
     answered = 0
 
-    async def one(item: BenchItem) -> AnswerScore:
+    async def one(item: T) -> R:
         nonlocal answered
         async with places:
-            mark = await ask(predictor, item)
+            answer = await ask(item)
         answered += 1
         done(answered)
-        return mark
+        return answer
 
     return await asyncio.gather(*(one(item) for item in items))
 
