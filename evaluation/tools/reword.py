@@ -27,18 +27,14 @@ from evaluation.contract.render import CodesError
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
 from evaluation.formats.reader import Reader
 from evaluation.inference import completions
-from evaluation.inference.predictor import (
-    RETRIED_STATUS,
-    ROUTE,
-    PredictorError,
-    VllmPredictor,
-    connect,
-    load_codes,
-)
+from evaluation.inference.http import Retries
+from evaluation.inference.model_client import ROUTE, Sending, connect, post
+from evaluation.inference.predictor import PredictorError, VllmPredictor, load_codes
 from evaluation.terminal import complain, say, steady
 from evaluation.tools.equivalence import SLACK, Judge, NotJudged, to_try
 
-ATTEMPTS = 4  # at an answer that can be used, for each category; and at reaching the server, for each answer
+ATTEMPTS = 4  # at an answer that can be used, for each category
+SENDING = Sending(Retries(attempts=4, backoff_s=1.0))
 ROUNDS = 3  # of judging; after each but the last, what has changed is worded again
 MOST_ALIKE = 0.85  # words in common; in nine rewordings of real schemas by people it is 0.80 at most
 INSTRUCTION = """\
@@ -62,9 +58,11 @@ class Words(BaseModel):
 
 
 class Teacher:
-    def __init__(self, client: httpx.AsyncClient, model: str, *, at_once: int = 8, backoff_s: float = 1.0):
+    def __init__(
+        self, client: httpx.AsyncClient, model: str, *, at_once: int = 8, sending: Sending = SENDING
+    ):
         """client: of any server with OpenAI's chat completions (`evaluation.inference.predictor.connect` makes one)."""
-        self._client, self._model, self._backoff_s = client, model, backoff_s
+        self._client, self._model, self._sending = client, model, sending
         self._places = asyncio.Semaphore(at_once)
 
     async def reword(self, category: Category, misread: Sequence[Category] = ()) -> Category:
@@ -85,22 +83,12 @@ class Teacher:
         raise NotReworded(f"category {category.key!r}: none of {ATTEMPTS} answers can be used: {problem}")
 
     async def _say(self, messages: list[dict[str, str]]) -> str:
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            await asyncio.sleep(self._backoff_s * (2**attempt - 1))
-            try:
-                async with self._places:
-                    body = {"model": self._model, "messages": messages}
-                    response = await self._client.post(ROUTE, json=body)
-            except httpx.TransportError as error:
-                problem = f"cannot be reached: {error!r}"
-                continue
-            if response.status_code == 200:
-                return _content(response)
-            problem = f"answers {response.status_code}: {response.text[:300]}"
-            if response.status_code not in RETRIED_STATUS:
-                break
-        raise PredictorError(f"the teacher {problem}")
+        body = {"model": self._model, "messages": messages}
+        try:
+            async with self._places:
+                return completions.read(await post(self._client, ROUTE, body, self._sending)).text
+        except PredictorError as error:
+            raise PredictorError(f"the teacher: {error}", error.status) from error
 
 
 def read_words(text: str, category: Category) -> Category:
@@ -157,13 +145,6 @@ def _corrected(answer: str, problem: str) -> list[dict[str, str]]:
 
 def _sentences(category: Category) -> tuple[str, ...]:
     return (category.definition, *category.includes, *category.excludes)
-
-
-def _content(response: httpx.Response) -> str:
-    try:
-        return completions.read(response.json()).text
-    except ValueError:
-        raise PredictorError("the teacher's response is not JSON") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

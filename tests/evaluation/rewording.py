@@ -10,6 +10,8 @@ import httpx
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import condition_text, plain
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.http import Retries
+from evaluation.inference.model_client import Sending
 from evaluation.tools.equivalence import Judge, to_try
 from evaluation.tools.reword import INSTRUCTION, Teacher, reword
 from tests.evaluation.fake_server import Asked, FakeServer, Model, Reply, predictor, says
@@ -23,6 +25,7 @@ WORDS = {
     "invoice": "Proof of payment, on paper or as a file, is wished for.",
     "size": "The same article is wanted larger, smaller or differently dyed.",
 }
+AT_ONCE = Sending(Retries(attempts=4, backoff_s=0.001))
 Answers = Callable[[str, int], str]  # a teacher: of a category's key and how often it was asked of it before
 
 
@@ -86,6 +89,6 @@ def reworded_by(server: Server, *, graded: bool = True, per_category: int = 15) 
         judge = Judge(predictor(server), SCHEMA, 0.9) if graded else None
         if judge is not None:
             await judge.prepare(learned(per_category))
-        return await reword(SCHEMA, Teacher(client, "teacher", backoff_s=0.001), judge)
+        return await reword(SCHEMA, Teacher(client, "teacher", sending=AT_ONCE), judge)
 
     return asyncio.run(done())

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError
+from evaluation.inference.http import Retries
 from evaluation.inference.logprobs import read_answer, read_code
 from evaluation.inference.predictor import (
     Codes,
@@ -161,7 +162,7 @@ def test_an_overloaded_server_is_asked_again() -> None:
 def test_a_server_that_stays_overloaded_is_an_error_with_its_status() -> None:
     server = FakeServer(always(says("A")), failing=(503,) * 9)
     with pytest.raises(PredictorError) as caught:
-        ask(server, sending=Sending(attempts=3, backoff_s=0.001))
+        ask(server, sending=Sending(Retries(attempts=3, backoff_s=0.001)))
     assert (caught.value.status, len(server.bodies)) == (503, 3)
 
 
@@ -175,7 +176,7 @@ def test_a_refused_request_is_not_repeated() -> None:
 def test_a_server_that_cannot_be_reached_is_an_error() -> None:
     async def asking() -> None:
         async with connect("http://127.0.0.1:9", timeout_s=2) as client:
-            fast = Sending(attempts=2, backoff_s=0.001)
+            fast = Sending(Retries(attempts=2, backoff_s=0.001))
             await VllmPredictor(client, "m", CODES, sending=fast).predict(SCHEMA, TALK)
 
     with pytest.raises(PredictorError, match="cannot be reached"):

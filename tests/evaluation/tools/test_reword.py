@@ -105,7 +105,7 @@ def test_a_teacher_hears_what_was_wrong_and_may_do_better() -> None:
 
 def test_an_overloaded_teacher_is_asked_again_and_a_missing_one_is_not() -> None:
     assert reworded_by(Server(honest, failing=(503, 429)), graded=False)[1].startswith("unverified")
-    with pytest.raises(PredictorError, match="the teacher answers 404"):
+    with pytest.raises(PredictorError, match="the teacher: 404"):
         reworded_by(Server(honest, failing=(404,) * 6), graded=False)
 
 
