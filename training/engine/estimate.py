@@ -20,9 +20,8 @@ import torch
 from training.config import Distill, PrivilegedTeacher, Rl, Sft, StageManifest, Traces
 from training.data.examples import draw_rendering, read_labelled
 from training.engine.model import Loaded, code_pool, load, prompt_tokens, uses_bf16
-from training.generation.prefix import rows
-from training.generation.prefix.prefill import alike
-from training.generation.prefix.rows import Collator, read_prefixes, row_of
+from training.generation.prefix.reading import shared_tokens
+from training.generation.prefix.rows import Collator, PromptAndCompletion, row_of, suffixes_of
 from training.generation.rollouts import CACHE_BYTES, Sampling, sample
 from training.settings import Learning
 from training.stages.distill import sharing_of
@@ -110,7 +109,7 @@ def _shape(manifest: StageManifest, loaded: Loaded) -> ModelShape:
     rendering = draw_rendering(schema, pool, rng, perturb=False)
     seen = rng.sample(labelled, min(_SEEN, len(labelled)))
     prompts = [prompt_tokens(loaded.tokenizer, rendering.example(c).prompt.messages) for c in seen]
-    shared = min(alike(prompts[0], prompt) for prompt in prompts[1:]) if len(prompts) > 1 else 0
+    shared = shared_tokens(*prompts) if len(prompts) > 1 else 0
     own = [len(prompt) - shared for prompt in prompts]
     return ModelShape(shared, sum(own) / len(own), max(own), len(labelled))
 
@@ -243,10 +242,10 @@ def _probe(loaded: Loaded, bf16: bool, start_s: float) -> Pace:
 
 
 def _learn(loaded: Loaded, prefix: list[int], suffixes: list[list[int]]) -> None:
-    row = row_of([rows.PromptAndCompletion(prefix + suffix[:8], suffix[8:]) for suffix in suffixes])
+    row = row_of([PromptAndCompletion(prefix + suffix[:8], suffix[8:]) for suffix in suffixes])
     batch = Collator(loaded.tokenizer.pad_token_id)([row._asdict()])
     where = loaded.model.device
-    inputs = read_prefixes(loaded.model, {name: tensor.to(where) for name, tensor in batch.items()})
+    inputs = suffixes_of(loaded.model, {name: tensor.to(where) for name, tensor in batch.items()})
     loaded.model(**inputs).loss.backward()
 
 

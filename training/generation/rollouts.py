@@ -22,7 +22,8 @@ from transformers.cache_utils import DynamicLayer
 
 from training.engine.deadline import Deadline
 from training.engine.model import in_bf16, merged, whole_of
-from training.generation.prefix.prefill import alike, read, worth_sharing
+from training.generation.prefix.prefill import read, worth_sharing
+from training.generation.prefix.reading import shared_tokens
 
 CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
 _CACHE_SHARE: Final = 0.1  # of a GPU; not of what is free, because a stage that is resumed must draw the same
@@ -157,7 +158,7 @@ def _parts(chosen: list[int], copies: int, longest: int, sampling: Sampling, roo
 
 def _unread(before: list[int], prompt: list[int]) -> int:
     """Tokens of a prompt that are read after those of the one before it."""
-    shared = min(alike(before, prompt), len(prompt) - 1)
+    shared = min(shared_tokens(before, prompt), len(prompt) - 1)
     return len(prompt) - shared if worth_sharing(shared, prompt) else len(prompt)
 
 

@@ -14,7 +14,7 @@ begins by copying its first words.
 Half of the prompts show a perturbed schema, so that what the student learns is to read definitions: there the
 trace's codes are moved along with their meanings (a trace whose prose does not allow that is shown with the prompt that
 it was written for), or, where there is no trace, the hint is the condition. A few
-examples share one drawing of the schema, which student and teacher then read once (see `tree_rows`).
+examples share one drawing of the schema, which student and teacher then read once (see `prefix/rows`).
 
 On the traces instead of its own words (`on_policy` false) this is offline distillation, by a teacher that is shown the
 answer and never the trace that is being read, which it would copy; on general prompts with the
@@ -75,8 +75,8 @@ from training.generation.prefix.rows import (
     Collator,
     PromptAndCompletion,
     can_share,
-    read_prefixes,
     row_of,
+    suffixes_of,
 )
 from training.generation.samplers import VllmSampler, Writes, chosen, sampling_of
 from training.protocol import FailureCode
@@ -295,7 +295,7 @@ class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
             rows.setdefault(number, []).append(PromptAndCompletion(prompt, completion))
         collate = Collator(self.processing_class.pad_token_id)
         batch = collate([row_of(members)._asdict() for members in rows.values()])
-        suffixes = read_prefixes(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        suffixes = suffixes_of(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         labels_BT = suffixes.pop("labels")
         hidden_BTH = backbone_of(model)(**suffixes).last_hidden_state
         hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
