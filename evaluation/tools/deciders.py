@@ -27,6 +27,7 @@ from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.contract.score import is_right
 from evaluation.formats.reader import Reader
 from evaluation.inference.predictor import (
     Prediction,
@@ -53,7 +54,7 @@ class Told(NamedTuple):
 
 def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
     """The include that enough looks name, with true quotes; None also where any other that is right names another."""
-    right = [look for look in looks if look.failure is None and look.category == label]
+    right = [look for look in looks if is_right(look, label)]
     named = [
         (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
     ]

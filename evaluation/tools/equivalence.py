@@ -12,7 +12,7 @@ from typing import NamedTuple
 from evaluation.contract import overlap, perturb
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema
-from evaluation.contract.score import UNPARSABLE, Given
+from evaluation.contract.score import UNPARSABLE, Given, given
 from evaluation.inference import runner
 from evaluation.inference.predictor import Predictor
 from evaluation.inference.runner import Outcome, Question, Questions
@@ -108,9 +108,8 @@ class Judge:
         errors = [m.error for m in measured if m.outcome is Outcome.errored]
         if errors:
             raise NotJudged(f"the judge did not answer {len(errors)} of {len(measured)} times: {errors[0]}")
-        read = [m.prediction for m in measured]
-        given = [UNPARSABLE if p is None or p.failure is not None else p.category for p in read]
-        return dict(zip([c.id for c in labelled], given, strict=True))
+        read = [UNPARSABLE if m.prediction is None else given(m.prediction) for m in measured]
+        return dict(zip([c.id for c in labelled], read, strict=True))
 
 
 def to_try(labelled: Sequence[Conversation], schema: CategorySchema, per_category: int) -> list[Conversation]:

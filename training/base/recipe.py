@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from evaluation.atomic_files import write_whole
 from evaluation.contract.render import choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.base import adapter, businesses
@@ -230,9 +231,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _replaced(path: Path, tensors: dict[str, Tensor]) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -19,7 +19,7 @@ from evaluation.contract.budget import ANSWER_TOKENS
 from training.artifacts import write_json
 from training.config import StageManifest
 from training.data.examples import Example, balanced_choice, make_example, read_labelled
-from training.data.rewards import is_right
+from training.data.rewards import answers_rightly
 from training.engine import processes
 from training.engine.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
@@ -132,7 +132,7 @@ class Validation(TrainerCallback):
             )
         self._watch.check()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-        right = [is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
+        right = [answers_rightly(text, example) for text, example in zip(texts, self._asked, strict=True)]
         return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.data.rewards import is_right
+from training.data.rewards import answers_rightly
 from training.engine.model import prompt_tokens
 from training.engine.padding import left_padded, right_padded
 from training.engine.progress import EventWriter
@@ -74,7 +74,9 @@ def _written(trainer: "DistillTrainer", model: Any, prompts: list[Any]) -> list[
 
 def _right(trainer: "DistillTrainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:
     texts = trainer.processing_class.batch_decode(written, skip_special_tokens=True)
-    return sum(is_right(text, row["example"]) for text, row in zip(texts, rows, strict=True)) / len(rows)
+    return sum(answers_rightly(text, row["example"]) for text, row in zip(texts, rows, strict=True)) / len(
+        rows
+    )
 
 
 def _distance_to_base(

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
+from evaluation.contract.score import is_right
 from training.starter import corpus as real
 from training.starter import world
 from training.teachers.privileged import Hint, HintKind, with_hint
@@ -34,9 +35,7 @@ class HeldOutEvaluation:
         for part, items in parts.items():
             answers = self._answers(model, items, told=part == "told_answer")
             valid += [answer.failure is None for answer in answers]
-            right = [
-                a.failure is None and a.category == item.gold for a, item in zip(answers, items, strict=True)
-            ]
+            right = [is_right(answer, item.gold) for answer, item in zip(answers, items, strict=True)]
             marks[part] = round(sum(right) / len(right), 3)
         return marks | {"valid": round(sum(valid) / len(valid), 3)}
 
