@@ -11,7 +11,7 @@ _POLL_S = 0.2
 def take(file: IO[str] | IO[bytes] | int) -> bool:
     """Whether nobody else holds it. Does not wait."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # noqa: TID251
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

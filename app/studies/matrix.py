@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
 from app.runs.presets import merged
 from training.config import StageManifest
-from training.protocol import ADAPTER, TRACES
+from training.protocol import ADAPTER, TRACES, StageKind
 from training.starter.world import TRADES, demo_tenant
 
 EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
@@ -36,7 +36,7 @@ class Node(_Part):
     """after: the stage whose adapter it goes on with, of the same tenant or of one before. traces: the stage that
     wrote them, or `expert`."""
 
-    kind: Literal["traces", "sft", "distill", "rl"]
+    kind: StageKind
     tenant: int = Field(default=0, ge=0, lt=len(TRADES), description="whose schema and conversations")
     after: str | None = None
     traces: str | None = None

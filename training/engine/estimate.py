@@ -5,7 +5,6 @@ settings, the schema and some of the conversations. How long an answer is nobody
 taken to be of the usual length. A machine that does something else meanwhile takes longer.
 """
 
-import math
 import os
 import platform
 import random
@@ -24,7 +23,6 @@ from training.generation.prefix.reading import shared_tokens
 from training.generation.prefix.rows import Collator, PromptAndCompletion, row_of, suffixes_of
 from training.generation.rollouts import CACHE_BYTES, Sampling, sample
 from training.settings import Learning
-from training.stages.distill import sharing_of
 
 ANSWER: Final = 48  # tokens of an answer with its reasons; those of four real tenants have 33 to 40
 _AT_ONCE: Final = 3  # of one without
@@ -155,22 +153,21 @@ def _of_sft(stage: Sft, traced: int, shape: ModelShape) -> Work:
     answer = (1 - share) * ANSWER + share * _AT_ONCE if stage.reasoning else _AT_ONCE
     material = (traced if share < 1 else 0) + (shape.labelled if share else 0)
     steps = stage.max_steps or -(-int(material * stage.epochs) // stage.batch_size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size)
     return Work(
-        learned=steps * stage.batch_size * (shape.schema / sharing + shape.own + answer),
-        at_once=stage.micro_batch_size * (shape.schema / sharing + shape.longest + ANSWER),
+        learned=steps * stage.batch_size * (shape.schema / stage.sharing + shape.own + answer),
+        at_once=stage.micro_batch_size * (shape.schema / stage.sharing + shape.longest + ANSWER),
     )
 
 
 def _of_distill(stage: Distill, shape: ModelShape) -> Work:
-    sequences, sharing = stage.steps * stage.batch_size, sharing_of(stage)
-    schemas = sequences / sharing * shape.schema
+    sequences = stage.steps * stage.batch_size
+    schemas = sequences / stage.sharing * shape.schema
     sampled = schemas + sequences / stage.rollouts * shape.own if stage.on_policy else 0.0
     return Work(
         read=sampled + schemas + sequences * (shape.own + 2 * ANSWER),
         learned=schemas + sequences * (shape.own + ANSWER),
         written=sequences * ANSWER if stage.on_policy else 0.0,
-        at_once=stage.micro_batch_size * (shape.schema / sharing + shape.longest + ANSWER),
+        at_once=stage.micro_batch_size * (shape.schema / stage.sharing + shape.longest + ANSWER),
     )
 
 

@@ -106,7 +106,7 @@ def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
     assert manifest.traces is not None  # the manifest's validator requires it
     material = _material(manifest, stage)
     steps = _steps(stage, material.size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
+    sharing = stage.sharing if can_share(loaded.model) else 1
     exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
     rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
     counts = {

@@ -21,7 +21,8 @@ from training.engine.progress import EventWriter
 from training.generation import samplers
 from training.generation.prefix.scoring import score
 from training.generation.samplers import Drawn, VllmSampler
-from training.stages import distill, rl
+from training.stages import rl
+from training.stages.distill import stage as distill
 
 STARTER = Path(__file__).parents[3] / "training" / "starter" / "weights"
 SMALL = {"batch_size": 8, "micro_batch_size": 8, "max_new_tokens": 24, "precision": "fp32", "steps": 1}

@@ -14,8 +14,9 @@ from training.config import Distill, StageManifest
 from training.engine.model import load_tokenizer
 from training.engine.progress import EventWriter
 from training.generation.rollouts import sample
-from training.stages import preflight
-from training.stages.distill import DistillTrainer, run
+from training.stages.distill import preflight
+from training.stages.distill.stage import run
+from training.stages.distill.trainer import DistillTrainer
 
 
 def whole(

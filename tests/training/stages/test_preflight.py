@@ -11,7 +11,7 @@ from tests.training.shop import Tenant, response
 from training.data.examples import Example
 from training.data.rewards import FORMAT, answers_rightly, reward
 from training.data.trace_filter import quality_of
-from training.stages.preflight import _right
+from training.stages.distill.preflight import _right
 
 CODES = ("B", "D", "A", "C")
 
