@@ -40,7 +40,7 @@ class Sampling(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """deadline: what has not ended by then is left as it is. say: told every few seconds how far it is."""
+    """deadline: what has not ended by then is left as it is. say: called every few seconds with how far it is."""
 
     deadline: Deadline = Deadline()
     say: Callable[[str], None] | None = None
@@ -63,7 +63,7 @@ class _Room(NamedTuple):
     read: int
 
 
-class _Told:
+class _Counter:
     """Counts what is written, says so from time to time, and knows when to end."""
 
     def __init__(self, watched: Watched, completions: int):
@@ -95,7 +95,7 @@ def sample(
     One without an end-of-turn token was cut off, by the limit on tokens or by the deadline; past that, one that was
     not begun is empty.
     """
-    told = _Told(watched, len(prompts) * copies)
+    counter = _Counter(watched, len(prompts) * copies)
     completions: list[list[list[int]]] = [[] for _ in prompts]
     was_training = model.training
     model.eval()
@@ -103,10 +103,10 @@ def sample(
         # Not inference_mode: tensors made there may not enter autograd, and a model caches some (rotary tables).
         with torch.no_grad(), merged(model), _precision(model, sampling):
             for rows in batches(prompts, copies, sampling, _room(model)):
-                if told.deadline.passed:
+                if counter.deadline.passed:
                     break
                 chosen = [prompts[i] for i in rows.prompts]
-                written = _sample_batch(model, chosen, rows.copies, sampling, eos, pad, told)
+                written = _sample_batch(model, chosen, rows.copies, sampling, eos, pad, counter)
                 for n, i in enumerate(rows.prompts):
                     completions[i] += written[n * rows.copies : (n + 1) * rows.copies]
     finally:
@@ -187,7 +187,7 @@ def _sample_batch(
     sampling: Sampling,
     eos: list[int],
     pad: int,
-    told: _Told,
+    counter: _Counter,
 ) -> list[list[int]]:
     causal_lm = whole_of(model)
     logits_UV, mask_UL, cache = read(causal_lm, prompts, pad)
@@ -197,7 +197,7 @@ def _sample_batch(
     rows_R = torch.arange(len(prompts) * copies, device=mask_RL.device)
     written: list[list[int]] = [[] for _ in range(len(rows_R))]
     for _ in range(sampling.max_new_tokens):
-        if told.deadline.passed:
+        if counter.deadline.passed:
             break
         next_R = draw(logits_RV, sampling.temperature)
         going_R = torch.zeros_like(next_R, dtype=torch.bool)
@@ -207,7 +207,7 @@ def _sample_batch(
                 written[index].append(token)
                 going_R[row] = token not in eos
                 new, ended = new + 1, ended + (token in eos)
-        told.add(new, ended)
+        counter.add(new, ended)
         if not going_R.any():
             break
         # Copying the cache costs as much as a few tokens, so ended rows leave by the half.
