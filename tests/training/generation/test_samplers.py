@@ -82,6 +82,7 @@ def test_weights_are_ratios_up_to_the_cap() -> None:
     assert not weights.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "weight"), [(0.0, 1.0), (0.5, 0.6065), (-3.0, IMPORTANCE_CAP)])
 def test_rl_weighs_each_tokens_advantage(
     shift: float, weight: float, shifted: Any, tenant: Tenant, base: Path, tmp_path: Path,
@@ -107,6 +108,7 @@ def test_rl_weighs_each_tokens_advantage(
     assert finished.metrics["sampler_gap_last"] == pytest.approx(abs(shift), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weighting", "shift", "factor"),
     [

@@ -22,6 +22,8 @@ from training.stages.distill.stage import _config, _external
 from training.stages.distill.trainer import DistillTrainer
 from training.teachers.ema import TEACHER, Follow, add_teacher, pairs
 
+pytestmark = pytest.mark.slow  # trains
+
 SETTINGS = {
     "batch_size": 4,
     "micro_batch_size": 2,

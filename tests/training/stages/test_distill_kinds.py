@@ -18,6 +18,8 @@ from training.stages.distill import preflight
 from training.stages.distill.stage import run
 from training.stages.distill.trainer import DistillTrainer
 
+pytestmark = pytest.mark.slow  # trains
+
 
 def whole(
     tenant: Tenant, base: Path, out: Path, traces: Path | None, adapter: Path | None = None, **settings: Any

@@ -17,6 +17,8 @@ from training.engine.progress import EventWriter
 from training.engine.trainer import Watch
 from training.stages import rl
 
+pytestmark = pytest.mark.slow  # trains
+
 SETTINGS = {
     "kind": "rl",
     "steps": 4,
