@@ -44,8 +44,8 @@ from training.config import Distill, StageManifest
 from training.data.examples import (
     Example,
     Trace,
-    balanced,
     draw_rendering,
+    drawn,
     hint_for,
     read_general,
     read_labelled,
@@ -137,7 +137,7 @@ def _rows(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[
     if not stage.on_policy:
         labelled = [conversation for conversation in labelled if conversation.id in traces]
     pool = code_pool(loaded.tokenizer, len(schema.answers))
-    chosen, sharing = balanced(labelled, rng), sharing_of(stage)
+    chosen, sharing = drawn(labelled, stage.balance, rng), sharing_of(stage)
     rows: list[dict[str, Any]] = []
     for _ in range(stage.steps * stage.batch_size // sharing):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
