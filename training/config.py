@@ -79,7 +79,10 @@ class Traces(StageSettings):
     limit: int | None = Field(
         default=None,
         ge=1,
-        description="conversations used, balanced over categories; of those with an expert's trace all",
+        description="conversations used; of those with an expert's trace all",
+    )
+    balance: bool = Field(
+        default=True, description="of those used, every category as many; False: as the labels have them"
     )
     examples_per_schema: int = Field(
         default=16,
@@ -138,7 +141,6 @@ class Sft(Learning):
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
     )
-    balance: bool = True
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
     text: Path | None = Field(
         default=None,

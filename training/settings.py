@@ -99,6 +99,10 @@ class Learning(StageSettings):
         description="of a stage that starts from the base; a later one goes on as the one before it",
     )
     lora: Lora = Lora()
+    balance: bool = Field(
+        default=True,
+        description="every category as often as any other; False: in the shares that the labels have",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -194,6 +194,11 @@ def make_example(
     return draw_rendering(schema, pool, rng, perturb).example(conversation)
 
 
+def drawn(conversations: list[Conversation], balance: bool, rng: random.Random) -> Iterator[Conversation]:
+    """Without end: every category as often as any other, or all in turn, in the shares that the labels have."""
+    return balanced(conversations, rng) if balance else _round_and_round(conversations, rng)
+
+
 def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
     """Without end, every category as often as any other, each going round its conversations in random order."""
     by_category: dict[str | None, list[Conversation]] = defaultdict(list)
@@ -208,6 +213,15 @@ def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[
 def _round_and_round(members: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
     while True:
         yield from rng.sample(members, len(members))
+
+
+def choice(
+    conversations: list[Conversation], limit: int | None, balance: bool, rng: random.Random
+) -> list[Conversation]:
+    """At most `limit` different conversations, in random order, with or without regard to their categories."""
+    if balance:
+        return balanced_choice(conversations, limit, rng)
+    return rng.sample(conversations, min(limit or len(conversations), len(conversations)))
 
 
 def balanced_choice(

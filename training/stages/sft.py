@@ -37,8 +37,8 @@ from training.data.examples import (
     Example,
     Taught,
     Trace,
-    balanced,
     draw_rendering,
+    drawn,
     read_labelled,
     read_left_out,
     read_texts,
@@ -230,11 +230,7 @@ def at_once(loaded: Loaded, example: Example) -> PromptAndCompletion:
 
 
 def _chosen(members: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
-    if not wanted:
-        return []
-    if stage.balance:
-        return list(islice(balanced(members, rng), wanted))
-    return _in_turn(members, wanted, rng)
+    return list(islice(drawn(members, stage.balance, rng), wanted)) if wanted else []
 
 
 def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:

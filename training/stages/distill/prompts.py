@@ -9,8 +9,8 @@ from training.config import Distill, StageManifest
 from training.data.examples import (
     Example,
     Trace,
-    balanced,
     draw_rendering,
+    drawn,
     hint_for,
     read_general,
     read_labelled,
@@ -31,7 +31,7 @@ def rows_of(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dic
     if not stage.on_policy:
         labelled = [conversation for conversation in labelled if conversation.id in traces]
     pool = code_pool(loaded.tokenizer, len(schema.answers))
-    chosen, sharing = balanced(labelled, rng), stage.sharing
+    chosen, sharing = drawn(labelled, stage.balance, rng), stage.sharing
     rows: list[dict[str, Any]] = []
     for _ in range(stage.steps * stage.batch_size // sharing):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
