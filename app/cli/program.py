@@ -329,14 +329,24 @@ def list_studies() -> None:
 def run_study(
     name: Annotated[str, typer.Argument(help="A study that ships (see `study list`), or a file.toml.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Each with a tenant of its own.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Each with another draw of its tenant, or of its split.")
+    ] = 3,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whom it is about instead: `business:NAME` of those that ship, or a folder with schema.json, "
+            "conversations.jsonl and experts.jsonl. Once for each tenant of the study."
+        ),
+    ] = None,
 ) -> None:
     """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
     and plots."""
     from app.studies import comparison, matrix, plots, study
 
-    asked = study.StudyRequest(matrix.read(name), seeds, out)
     with _session() as (settings, progress):
+        chosen = matrix.read(name)
+        asked = study.StudyRequest(chosen.about(tuple(tenant)) if tenant else chosen, seeds, out)
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]

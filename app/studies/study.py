@@ -30,7 +30,7 @@ def run(asked: StudyRequest, settings: Settings, progress: Progress) -> list[See
     """Raises: InputError, StageFailed, ServingError; what is done is kept, and the same command goes on."""
     matrix.check(asked.study)
     with output.opened(asked.out, settings.min_free_mib) as place:
-        on = bases.ready(asked.study.bases, place.root / "bases", settings, progress)
+        on = bases.ready(asked.study, place.root / "bases", settings, progress)
         return [
             _seed(asked.study, seed, on, place.root / f"seed-{seed}", settings, progress)
             for seed in range(asked.seeds)

@@ -152,7 +152,7 @@ def stage_of(name: str, **change: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (stage_of("b", tenant=3), "less than 3"),
+        (stage_of("b", tenant=3), "none of the 3 subjects"),
         (stage_of("b", traces="own"), "another tenant's"),
         (stage_of("c", tenant=0), r"through the tenants \(0, 1, 0\), and not \(0, 1\)"),
         ({"arms": [*THREE["arms"], {"name": "B", "stage": "b"}]}, r"\(0, 1\), and not \(0, 1, 2\)"),

@@ -68,7 +68,10 @@ def test_without_balance_the_shares_of_the_labels_stay(tenant: Tenant) -> None:
     shown = list(islice(drawn(rare + common, False, random.Random(0)), 8))
     assert Counter(c.category for c in shown) == {"login": 2, "refund": 6}
     assert Counter(c.id for c in shown) == dict.fromkeys((c.id for c in rare + common), 2)
-    assert Counter(c.category for c in choice(rare + common, 4, False, random.Random(0))) == {"login": 1, "refund": 3}
+    assert Counter(c.category for c in choice(rare + common, 4, False, random.Random(0))) == {
+        "login": 1,
+        "refund": 3,
+    }
     most = [choice(rare + common * 5, 4, False, random.Random(seed)) for seed in range(20)]
     assert sum(c.category == "refund" for of in most for c in of) > 60  # balance would show 40 of 80
 
