@@ -227,8 +227,14 @@ def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
     assert len({stage.warmup_steps for stage in stages}) == 1
 
 
-def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with() -> None:
-    study = matrix.read("progression")
+@pytest.mark.parametrize(
+    ("name", "compared", "updates"),
+    [("progression", "SFT + GRPO", 36), ("progression-starter", "SFT + RL", 28)],
+)
+def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
+    name: str, compared: str, updates: int
+) -> None:
+    study = matrix.read(name)
     grounds = dict.fromkeys(study.tenants, GROUND)
     rows = {row.name: matrix.chain(study, row, grounds).stages for row in study.rows}
 
@@ -240,4 +246,4 @@ def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with() -> Non
             if isinstance(one, Sft | Rl)
         )
 
-    assert steps("RL from base") == steps("SFT + RL") == 28
+    assert steps("RL from base") == steps(compared) == updates
