@@ -107,7 +107,7 @@ def retention_items(sources: Sequence[str], count: int, seed: int) -> list[Bench
     drawn = [
         (name, shuffled[name][turn]) for turn in range(each) for name in names if turn < len(shuffled[name])
     ]
-    items = []
+    items: list[BenchItem] = []
     for name, row in sorted(drawn[:count], key=lambda one: one[0]):
         schema = businesses.schema_of(shops[name])
         conversation = businesses.conversation_of(row, row["category"], len(items))
