@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -157,6 +158,11 @@ class Sft(Learning):
         return self
 
     @property
+    def sharing(self) -> int:
+        """Examples of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema, self.micro_batch_size)
+
+    @property
     def share_at_once(self) -> float:
         return self.at_once if self.reasoning else 0.0
 
@@ -236,6 +242,11 @@ class Distill(Writing):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def sharing(self) -> int:
+        """Responses of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema * self.rollouts, self.micro_batch_size)
 
 
 class Rl(Writing):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,7 +19,7 @@ from app.errors import InputError
 from app.runs.presets import merged
 from app.studies import subjects
 from training.config import StageManifest
-from training.protocol import ADAPTER, TRACES
+from training.protocol import ADAPTER, TRACES, StageKind
 
 EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
@@ -36,7 +36,7 @@ class Node(_Part):
     """after: the stage whose adapter it goes on with, of the same tenant or of one before. traces: the stage that
     wrote them, or `expert`."""
 
-    kind: Literal["traces", "sft", "distill", "rl"]
+    kind: StageKind
     tenant: int = Field(
         default=0, ge=0, description="whose schema and conversations: its place in `subjects`"
     )

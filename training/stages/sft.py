@@ -10,7 +10,7 @@ answer without reasoning; those words are given here too, and not learned. Label
 written a reason, are learned from in this way.
 
 Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
-`tree_rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
+`prefix/rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
 is without sharing.
 
 On a tenant's texts instead of traces this is continued pretraining: every token is learned.
@@ -53,8 +53,8 @@ from training.generation.prefix.rows import (
     PackedRow,
     PromptAndCompletion,
     can_share,
-    read_prefixes,
     row_of,
+    suffixes_of,
 )
 from training.protocol import FailureCode
 
@@ -69,7 +69,7 @@ class SftTrainer(KeepsAdapters, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if "prefix_ids" in inputs:
             with self.accelerator.autocast():
-                inputs = read_prefixes(self.accelerator.unwrap_model(model), inputs)
+                inputs = suffixes_of(self.accelerator.unwrap_model(model), inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
@@ -106,7 +106,7 @@ def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
     assert manifest.traces is not None  # the manifest's validator requires it
     material = _material(manifest, stage)
     steps = _steps(stage, material.size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
+    sharing = stage.sharing if can_share(loaded.model) else 1
     exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
     rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
     counts = {

@@ -18,6 +18,8 @@ from training.engine.trainer import Watch
 from training.engine.validation import Validation, ValidationScore
 from training.stages import sft
 
+pytestmark = pytest.mark.slow  # trains
+
 SETTINGS = {
     "kind": "sft",
     "max_steps": 6,
