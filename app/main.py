@@ -27,6 +27,7 @@ from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
 from app.infra.storage import open_storage
 from app.jobs.background import load_handlers
+from app.runs.feed import RunFeeds
 from app.settings import Settings, load_settings
 from app.usage.service import metering
 
@@ -71,6 +72,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter
+                api.state.run_feeds = RunFeeds(opened, settings)
                 yield
         finally:
             if database is None:

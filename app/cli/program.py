@@ -76,13 +76,16 @@ def run(
     from app.cli import estimate as estimation
     from app.cli import run as job
     from app.cli.files import read_inputs
+    from app.runs import teachers
     from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
+        planned = plan(preset, assign or ())
+        planned = planned.model_copy(update={"traces": teachers.resolved(planned.traces, settings)})
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.FileRun(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        asked = job.FileRun(inputs, found, planned, out or Path(), baselines, seed, mode)
         if out is None or estimate:
             told = job.estimated(asked)
             if as_json:

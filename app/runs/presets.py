@@ -33,7 +33,7 @@ class Benchmark(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_items: int = Field(
-        default=600, ge=20, description="answers asked of each stage, over all perturbations"
+        default=600, ge=20, le=100_000, description="answers asked of each stage, over all perturbations"
     )
     seed: int = 0
 

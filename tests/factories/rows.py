@@ -1,5 +1,6 @@
 """Rows that lead to a deployment, for tests that begin somewhere in the middle."""
 
+from datetime import date
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -21,9 +22,9 @@ from app.infra.tables.deployments import Deployment, ServedEdit
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
 from app.infra.tables.records import AuditEvent, IdempotencyKey, UsageDay
-from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.runs import ModelVersion, Run, TeacherSpending
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
-from app.infra.tables.tenants import Tenant
+from app.infra.tables.tenants import HeldBytes, HeldKind, Tenant
 from evaluation.contract.record import Split
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.reporting.report import Verdict
@@ -180,6 +181,8 @@ def all_that_follows(told: Story) -> list[Base]:
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
         UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
+        HeldBytes(kind=HeldKind.upload, holder=told.dataset.id, size_bytes=7, **own),
+        TeacherSpending(run_id=told.run.id, teacher="large", month=date(2026, 1, 1), granted_usd=5.0, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
         AuditEvent(action="deployment.create", subject=f"deployment:{deployment.id}", **own),
     ]

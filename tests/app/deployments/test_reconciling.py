@@ -63,7 +63,7 @@ async def test_who_went_back_does_not_fall_back_on_what_they_went_back_from(
     async with transaction(database, scope) as session:
         live = await service.live(session, scope, told.schema_id)
         assert live is not None
-        row = await service.roll_back(session, scope, None, live.deployment_id)
+        row = await service.roll_back(session, scope, None, live.deployment_id, 8)
     await activate(database, scope, row.id)
     await tasks.reconcile(database, settings)
     assert list(vllm.adapters) == [told.model.adapter_sha256]

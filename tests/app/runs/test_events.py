@@ -15,7 +15,7 @@ import uvicorn
 from app.auth.principal import Scope
 from app.infra.db.session import transaction
 from app.jobs import service as jobs
-from app.runs import stream
+from app.runs import feed, stream
 from tests.app.runs.conftest import Shop
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def all_of(client: httpx.AsyncClient, run_id: str, after: str | None = Non
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "POLL_S", 0.1)
+    monkeypatch.setattr(feed, "POLL_S", 0.1)
 
 
 async def test_events_come_as_they_happen_and_end_with_the_run(shop: Shop) -> None:
@@ -105,7 +105,7 @@ async def test_more_events_than_come_at_once_come_in_their_order(
     await shop.client.post(f"/v1/runs/{run['id']}/cancel")
     async with transaction(shop.database, shop.scope, read_only=True) as session:
         rows = await jobs.events_of_run(session, shop.scope, UUID(run["id"]))
-    monkeypatch.setattr(stream, "EVENTS_AT_ONCE", 3)
+    monkeypatch.setattr(feed, "EVENTS_AT_ONCE", 3)
     few = jobs.events_of_run
     monkeypatch.setattr(jobs, "events_of_run", lambda s, c, r, a: few(s, c, r, a, 3))
     async with server(shop) as client:
@@ -117,7 +117,7 @@ async def test_a_listener_that_waits_hears_that_the_stream_lives_and_holds_no_co
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 0.2)
-    monkeypatch.setattr(stream, "POLL_S", 0.5)
+    monkeypatch.setattr(feed, "POLL_S", 0.5)
     run = await shop.run()
     async with (
         server(shop) as client,
