@@ -17,6 +17,8 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.audit import operations
+from app.auth.refusals import watching
 from app.classify.service import serving_context
 from app.http import health, openapi, problems
 from app.http.idempotency import reservation
@@ -65,10 +67,12 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.database = opened
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
+        api.state.before_commit = operations.record
         try:
             await check_at_start(opened)
             async with (
                 metering(opened) as meter,
+                watching(opened) as api.state.refused_keys,
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter

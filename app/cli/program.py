@@ -248,6 +248,20 @@ def api(
     _measured(speed, study.table, as_json)
 
 
+@bench.command()
+def neighbours(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+) -> None:
+    """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
+    from app.studies import neighbours as study
+
+    with _session() as (settings, progress):
+        found = study.measure(rounds, requests, settings, progress)
+    _measured(found, study.table, as_json)
+
+
 @bench.command(name="training")
 def bench_training(
     as_json: AsJson = False,

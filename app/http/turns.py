@@ -131,7 +131,7 @@ class Turns:
             self._tidy(tenant_id, urgency)
 
     def _forget(self, tenant_id: UUID) -> None:
-        """Nothing is kept of who is gone, but for a turn that is not over: else it would pay to leave and come again."""
+        """Nothing is kept of who is gone, but for a turn that is not over: it does not pay to come again."""
         if tenant_id not in self._line and self._due.get(tenant_id, 0.0) <= self._clock:
             self._due.pop(tenant_id, None)
         if not self._held and not self._line:

@@ -137,3 +137,45 @@ async def test_the_place_to_go_on_is_a_number(shop: Shop) -> None:
     headers = {"Last-Event-ID": "first"}
     refused = await shop.client.get(f"/v1/runs/{run['id']}/events", headers=headers)
     assert refused.status_code == 422
+
+
+async def test_many_who_listen_to_a_run_cost_the_database_what_one_does(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await shop.run()
+    looks = 0
+    look = feed.RunFeed.look
+
+    async def counted(self: feed.RunFeed, after: int) -> feed.Look:
+        nonlocal looks
+        looks += 1
+        return await look(self, after)
+
+    monkeypatch.setattr(feed.RunFeed, "look", counted)
+    monkeypatch.setattr(feed, "POLL_S", 0.3)
+    async with server(shop) as client:
+        reading = [asyncio.create_task(all_of(client, run["id"])) for _ in range(10)]
+        await asyncio.sleep(3)
+        assert 1 <= looks <= 12
+        await shop.client.post(f"/v1/runs/{run['id']}/cancel")
+        heard = await asyncio.gather(*reading)
+        assert all(events == heard[0] for events in heard) and heard[0][-1]["event"] == "end"
+    assert shop.callers.api.state.run_feeds._feeds == {}
+
+
+async def test_a_tenant_has_so_many_streams_and_the_others_have_theirs(shop: Shop) -> None:
+    run = await shop.run()
+    feeds = shop.callers.api.state.run_feeds
+    feeds._places.of_one = 2
+    async with (
+        server(shop) as client,
+        listening(client, run["id"]),
+        listening(client, run["id"]),
+        asyncio.timeout(60),
+    ):
+        refused = await client.get(f"/v1/runs/{run['id']}/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "share_exceeded")
+        assert refused.headers["retry-after"] == "1"
+    async with server(shop) as client, listening(client, run["id"]):  # what was closed counts no longer
+        pass
+    assert feeds._places._held == {}
