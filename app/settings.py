@@ -50,12 +50,13 @@ class InstalledTeacher(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_budget(self) -> "InstalledTeacher":
-        if (
-            self.prompt_usd_per_million + self.completion_usd_per_million
-            and self.tenant_usd_per_month is None
-        ):
+        if self.has_a_price and self.tenant_usd_per_month is None:
             raise ValueError("it has a price, so say what a tenant may spend: tenant_usd_per_month")
         return self
+
+    @property
+    def has_a_price(self) -> bool:
+        return self.prompt_usd_per_million + self.completion_usd_per_million > 0
 
 
 TeacherName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]

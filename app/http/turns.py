@@ -111,8 +111,9 @@ class Turns:
             tenant_id, urgency = found
             turn = self._line[tenant_id][urgency].popleft()
             self._tidy(tenant_id, urgency)
-            self._begin(tenant_id, urgency, self._due[tenant_id])
-            turn.set_result(None)
+            if not turn.done():  # whoever waited may be on the way out
+                self._begin(tenant_id, urgency, self._due[tenant_id])
+                turn.set_result(None)
 
     def _next(self) -> tuple[UUID, Urgency] | None:
         able = [tenant_id for tenant_id in self._line if self._may_begin(tenant_id)]

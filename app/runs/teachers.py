@@ -22,6 +22,10 @@ def problems(stage: Traces, settings: Settings, where: str) -> Iterator[Problem]
         elif isinstance(teacher, NamedTeacher):
             if teacher.name not in settings.teachers:
                 yield Problem(f"{place}.name", f"is no teacher of this installation; {_known(settings)}")
+            elif stage.max_usd is not None and not settings.teachers[teacher.name].has_a_price:
+                yield Problem(
+                    f"{where}, max_usd", f"limits nothing: the teacher {teacher.name} costs nothing"
+                )
         elif teacher.model is not None:
             yield Problem(f"{place}.model", "cannot be chosen here; leave it out to learn from the base")
 

@@ -154,6 +154,25 @@ async def test_a_place_that_comes_as_its_owner_goes_is_not_lost() -> None:
     assert turns.taken == 0
 
 
+async def test_who_stops_waiting_as_a_place_comes_free_takes_none() -> None:
+    """Both in one moment, before the one that waited has run again."""
+    turns = Turns(1, 1)
+    holders = Holders(turns)
+    await holders.come(ONE)
+    waiting = [asyncio.create_task(holders._hold(tenant, Urgency.batch, 30)) for tenant in (OTHER, uuid4())]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    turns._give_back(ONE)
+    assert turns.taken == 1
+    await asyncio.gather(waiting[0], return_exceptions=True)
+    assert turns.taken == 1 and turns._line == {}
+    turns._held[ONE] += 1  # its holder gives back again what was taken from it above
+    await holders.one_leaves()
+    waiting[1].cancel()
+    await asyncio.gather(*waiting, *holders._tasks, return_exceptions=True)
+    assert turns.taken == 0
+
+
 async def test_streams_are_counted_by_tenant_and_in_all() -> None:
     streams = Streams(3, 2)
     async with streams.place(ONE), streams.place(ONE):
