@@ -194,6 +194,12 @@ class TooManyRequests(Refused):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
 
 
+class ShareExceeded(TooManyRequests):
+    """The tenant holds as much of the installation as one tenant may; `Retry-After` says when to come back."""
+
+    code = "share_exceeded"
+
+
 class Unavailable(AppError):
     """Something of ours is down or overloaded; `Retry-After` says when to come back."""
 

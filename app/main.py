@@ -17,6 +17,8 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.audit import operations
+from app.auth.refusals import watching
 from app.classify.service import serving_context
 from app.http import health, openapi, problems
 from app.http.idempotency import reservation
@@ -27,6 +29,7 @@ from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
 from app.infra.storage import open_storage
 from app.jobs.background import load_handlers
+from app.runs.feed import RunFeeds
 from app.settings import Settings, load_settings
 from app.usage.service import metering
 
@@ -64,13 +67,16 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.database = opened
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
+        api.state.before_commit = operations.record
         try:
             await check_at_start(opened)
             async with (
                 metering(opened) as meter,
+                watching(opened) as api.state.refused_keys,
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter
+                api.state.run_feeds = RunFeeds(opened, settings)
                 yield
         finally:
             if database is None:

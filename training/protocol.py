@@ -11,6 +11,9 @@ READ_TRACES: Final = ("sft", "distill", "rl")
 # A stage's folder: what it is told by, and what it leaves there.
 MANIFEST, EVENTS, RESULT, LOG = "manifest.json", "events.jsonl", "result.json", "stage.log"
 TRACES, ADAPTER = "traces.jsonl", "adapter"
+COSTS: Final = (
+    "usd."  # begins the name of a metric of traces: what the teacher whose name follows has cost so far
+)
 CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
 
 

@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.auth import repository, service
 from app.auth.principal import Principal, Scope
+from app.auth.service import RefusedKey
 from app.errors import Forbidden, InvalidRequest, NotFound, Problem, Unauthorized
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -45,15 +46,20 @@ async def authenticated(
     if credentials is None:
         raise Unauthorized("send an API key: Authorization: Bearer sw_…")
     database: Database = request.app.state.database
-    async with transaction(database, read_only=True) as session:
-        row = await service.verify(session, credentials.credentials)
+    try:
+        async with transaction(database, read_only=True) as session:
+            row = await service.verify(session, credentials.credentials)
+    except RefusedKey as refused:
+        request.app.state.refused_keys.note(refused)
+        raise
     if service.use_is_to_be_noted(row):
         async with transaction(database) as session:
             await service.note_use(session, row)
     structlog.contextvars.bind_contextvars(key_id=str(row.id))
     if row.tenant_id is not None:
         structlog.contextvars.bind_contextvars(tenant_id=str(row.tenant_id))
-    return service.principal_of(row)
+    request.state.caller = principal = service.principal_of(row)
+    return principal
 
 
 Caller = Annotated[Principal, Depends(authenticated)]

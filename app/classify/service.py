@@ -17,6 +17,7 @@ from app.classify.refusals import ConversationTooLong
 from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
+from app.http.turns import Urgency
 from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -101,18 +102,21 @@ async def answer(
     at: ServingContext,
     classify_context: ClassifyContext,
     conversation: Conversation,
-    *,
-    patient: bool = False,
+    urgency: Urgency = Urgency.interactive,
 ) -> Answered:
-    """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
-    async with at.limits.place(patient=patient):
+    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
+    async with at.limits.place(classify_context.scope, urgency):
         return await in_time(_answer(at, classify_context, conversation), at.settings.answer_timeout_s)
 
 
 async def answer_all(
     at: ServingContext, classify_context: ClassifyContext, conversations: Sequence[Conversation | AppError]
 ) -> list[Answered | AppError]:
-    """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
+    """In their order. What went wrong with one is its result; an error that stands for a conversation stays.
+
+    Raises: ShareExceeded where so much of the tenant waits that nothing of these is begun.
+    """
+    at.limits.turns.check_line(classify_context.scope.tenant_id)
     places = asyncio.Semaphore(BATCH_AT_ONCE)
 
     async def one(conversation: Conversation | AppError) -> Answered | AppError:
@@ -120,7 +124,7 @@ async def answer_all(
             return conversation
         async with places:
             try:
-                return await answer(at, classify_context, conversation, patient=True)
+                return await answer(at, classify_context, conversation, Urgency.batch)
             except AppError as error:
                 return error
 
@@ -135,7 +139,7 @@ async def stream(
     The next replica is asked where one fails before its first piece, and then what may answer instead; what was shown
     is never begun anew.
     """
-    async with at.limits.place():
+    async with at.limits.place(classify_context.scope, Urgency.interactive):
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
         for serving in (serving for serving in classify_context.servings for _ in at.replicas.all):

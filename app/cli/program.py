@@ -76,13 +76,16 @@ def run(
     from app.cli import estimate as estimation
     from app.cli import run as job
     from app.cli.files import read_inputs
+    from app.runs import teachers
     from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
+        planned = plan(preset, assign or ())
+        planned = planned.model_copy(update={"traces": teachers.resolved(planned.traces, settings)})
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.FileRun(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        asked = job.FileRun(inputs, found, planned, out or Path(), baselines, seed, mode)
         if out is None or estimate:
             told = job.estimated(asked)
             if as_json:
@@ -243,6 +246,20 @@ def api(
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
     _measured(speed, study.table, as_json)
+
+
+@bench.command()
+def neighbours(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+) -> None:
+    """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
+    from app.studies import neighbours as study
+
+    with _session() as (settings, progress):
+        found = study.measure(rounds, requests, settings, progress)
+    _measured(found, study.table, as_json)
 
 
 @bench.command(name="training")

@@ -1,7 +1,7 @@
 """The body of an upload request, written to disk as it arrives."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import structlog
@@ -23,10 +23,13 @@ class Bounds(NamedTuple):
 
 
 class Receiver:
-    """ended: the body came to its proper end. stalled: its sender fell silent."""
+    """ended: the body came to its proper end. stalled: its sender fell silent.
 
-    def __init__(self, file: Partial, bounds: Bounds):
-        self.file, self.bounds = file, bounds
+    ahead: told how long the file will be, before it is written to; it raises where that is too much.
+    """
+
+    def __init__(self, file: Partial, bounds: Bounds, ahead: Callable[[int], Awaitable[None]]):
+        self.file, self.bounds, self._ahead = file, bounds, ahead
         self.ended = False
         self.stalled = False
 
@@ -56,6 +59,7 @@ class Receiver:
     async def _write(self, held: bytearray) -> None:
         if not held:
             return
+        await self._ahead(self.file.received_bytes + len(held))
         try:
             await asyncio.to_thread(self.file.append, bytes(held))
         except OSError as error:

@@ -1,3 +1,5 @@
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -5,11 +7,12 @@ from fastapi.responses import StreamingResponse
 
 from app.auth.dependencies import AnyTenant, Caller
 from app.datasets.service import DatasetBusy
-from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight
+from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, ShareExceeded
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
 from app.runs import logs, repository, service, stream
+from app.runs.budgets import TeacherBudgetSpent
 from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, RunId, StageName, Writer
 from app.runs.payloads import RunIn, RunOut
 from app.runs.requests import BaseNotServed, DatasetNotEnough
@@ -49,6 +52,8 @@ _LOG: dict[int | str, dict[str, Any]] = {
         IdempotencyKeyReused,
         BaseNotServed,
         DatasetNotEnough,
+        ShareExceeded,
+        TeacherBudgetSpent,
         NoSpace,
     ),
 )
@@ -66,7 +71,7 @@ async def create(
     """
     state = request.app.state
     order = body.order(state.settings)
-    run = await service.create(session, state.storage, scope, caller.key_id, order)
+    run = await service.create(session, state.storage, scope, caller.key_id, order, state.settings)
     made = RunOut.of(await service.view(session, scope, run.id))
     return await request_once.keep(session, 202, made)
 
@@ -100,16 +105,24 @@ async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session)
     "/{run_id}/events",
     operation_id="stream_run_events",
     response_class=StreamingResponse,
-    responses=responses(NotFound) | _EVENTS,
+    responses=responses(NotFound, ShareExceeded) | _EVENTS,
 )
 async def events(
     run_id: RunId, scope: AnyTenant, session: Session, request: Request, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
     await service.get(session, scope, run_id)  # this session ends before the stream begins
-    told = stream.events(request.app.state.database, scope, run_id, int(last_event_id or 0))
+    told = stream.events(request.app.state.run_feeds, scope, run_id, int(last_event_id or 0))
+    first = await anext(told)  # where the tenant has too many open, that is still a status
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_from(first, told), media_type="text/event-stream", headers=headers)
+
+
+async def _from(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 @router.get(

@@ -14,7 +14,9 @@ from app.http.preconditions import IfMatch
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.schemas import drafts, repository
+from app.tenants import share
 from evaluation.contract.schema import CategorySchema
 
 
@@ -34,13 +36,14 @@ class Published(NamedTuple):
 async def create(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, draft: dict[str, Any]
 ) -> Schema:
-    """Raises: NameTaken."""
+    """Raises: NameTaken, QuotaExceeded."""
     row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_revision=1)
     session.add(row)
     try:
         await session.flush()
     except IntegrityError:
         raise NameTaken(f"another schema is named {name!r}") from None
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
     audit.record(
         session, actor_key_id, scope.tenant_id, Act("schema.created", f"schema:{row.id}", {"name": name})
     )
@@ -68,9 +71,13 @@ def content_of(row: SchemaVersion) -> CategorySchema:
 async def write_draft(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, draft: dict[str, Any]
 ) -> Schema:
-    """Stored as it is given; what is wrong with it is said by `drafts.check`. Raises: NotFound, Stale."""
+    """Stored as it is given; what is wrong with it is said by `drafts.check`.
+
+    Raises: NotFound, QuotaExceeded, Stale.
+    """
     row = await get(session, scope, schema_id, lock=True)
     if_match.check(row.draft_revision)
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
     row.draft, row.draft_revision, row.updated_at = draft, row.draft_revision + 1, utc_now()
     await session.flush()
     return row
@@ -79,7 +86,7 @@ async def write_draft(
 async def restore(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, number: int
 ) -> Schema:
-    """The content of a version becomes the draft; nothing is published. Raises: NotFound, Stale."""
+    """The content of a version becomes the draft; nothing is published. Raises: NotFound, QuotaExceeded, Stale."""
     old = await version(session, scope, schema_id, number)
     return await write_draft(session, scope, schema_id, if_match, old.content)
 
@@ -93,7 +100,7 @@ async def publish(
 ) -> Published:
     """Freeze the draft as the next version. Content that some version has makes that version the current one again.
 
-    Raises: NotFound, SchemaNotReady, Stale.
+    Raises: NotFound, QuotaExceeded, SchemaNotReady, Stale.
     """
     row = await get(session, scope, schema_id, lock=True)
     if if_match is not None:
@@ -131,6 +138,7 @@ async def _publish(
         published_at=at,
         published_by=actor_key_id,
     )
+    await share.hold_more(session, scope, HeldKind.versions, row.id, share.size_of(made.content))
     session.add(made)
     await session.flush()
     return Published(made, new=True)

@@ -109,7 +109,7 @@ class TeacherEndpoint:
         if flat and all(reply is None for reply in flat):
             raise StageFailed(
                 FailureCode.teacher_unavailable,
-                f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
+                f"none of {len(flat)} requests to {teacher.called} was answered; check that it runs and serves "
                 f"{teacher.model}",
             )
         size = asked.samples
@@ -128,7 +128,7 @@ class TeacherEndpoint:
         found = self._answers.find(question)
         if found is not None:
             return _Came(found, cached=True)
-        if self._account.empty:
+        if self._account.is_empty_for(self._teacher):
             return _Unpaid()
         reply = await self._ask(client, body)
         if reply is None:
@@ -152,7 +152,7 @@ class TeacherEndpoint:
         if response.status_code in (401, 403, 404):
             raise StageFailed(
                 FailureCode.teacher_unavailable,
-                f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
+                f"{teacher.called} refused the request with {response.status_code}; check base_url, model and "
                 f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
             )
         return _read(response) if response.is_success else None
