@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 from fastapi import FastAPI
 
@@ -17,15 +18,19 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.auth.principal import Principal
+from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
 from app.http import health, openapi, problems
+from app.http.bodies import BodyCap
 from app.http.idempotency import reservation
-from app.http.middleware import BodyCap, RequestContext
+from app.http.middleware import RequestContext
 from app.http.signing_secret import signing_secret
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
 from app.infra.storage import open_storage
+from app.infra.ttl_cache import TtlCache
 from app.jobs.background import load_handlers
 from app.settings import Settings, load_settings
 from app.usage.service import metering
@@ -64,6 +69,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.database = opened
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
+        api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
+        api.state.standing = TtlCache[
+            UUID, None
+        ]()  # by the id of a key that was good when it was last looked at
         try:
             await check_at_start(opened)
             async with (
@@ -78,6 +87,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
 
     load_handlers()
     api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)
+    api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)

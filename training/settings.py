@@ -7,6 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluation.contract.budget import ANSWER_TOKENS
 
+# No setting is without an end: a request over the API may hold any number, and a stage plans by them before it begins.
+MOST = 1_000_000  # steps, examples, and what else is counted
+WIDEST = 65_536  # sequences at once
+LONGEST_S = 10_000_000.0  # a third of a year
+LARGEST = 1e6  # weights, rates and prices
+MAX_NAME_CHARS = 500  # of models, files, addresses
+
 
 class StageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +71,7 @@ class Lora(StageSettings):
     """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
 
     rank: int = Field(default=32, ge=1, le=512)
-    alpha: int = Field(default=64, ge=1)
+    alpha: int = Field(default=64, ge=1, le=WIDEST)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
@@ -76,22 +83,26 @@ class Learning(StageSettings):
 
     FULL_RATE: ClassVar[float] = 1e-5
 
-    learning_rate: float = Field(gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    micro_batch_size: int = Field(default=32, ge=1)
-    warmup_steps: int = Field(default=10, ge=0)
+    learning_rate: float = Field(gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1, le=WIDEST)
+    micro_batch_size: int = Field(default=32, ge=1, le=WIDEST)
+    warmup_steps: int = Field(default=10, ge=0, le=MOST)
     schedule: Schedule = Schedule.constant
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_seconds: float | None = Field(default=None, gt=0)
-    checkpoint_every: int = Field(default=50, ge=1)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=LARGEST)
+    max_seconds: float | None = Field(default=None, gt=0, le=LONGEST_S)
+    checkpoint_every: int = Field(default=50, ge=1, le=MOST)
     validate_every: int | None = Field(
         default=None,
         ge=1,
+        le=MOST,
         description="steps from one examination on the validation split to the next; the best wins",
     )
-    validation_items: int = Field(default=64, ge=2, description="conversations of an examination")
+    validation_items: int = Field(default=64, ge=2, le=MOST, description="conversations of an examination")
     patience: int | None = Field(
-        default=None, ge=1, description="examinations without a better one, after which the stage ends"
+        default=None,
+        ge=1,
+        le=MOST,
+        description="examinations without a better one, after which the stage ends",
     )
     precision: Precision = Precision.auto
     tuning: Tuning = Field(
@@ -156,5 +167,8 @@ class Writing(Learning):
 
 
 EXAMPLES_PER_SCHEMA = Field(
-    default=4, ge=1, description="examples under one drawing of the schema, which is then read once for all"
+    default=4,
+    ge=1,
+    le=MOST,
+    description="examples under one drawing of the schema, which is then read once for all",
 )

@@ -2,12 +2,13 @@ import asyncio
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.dependencies import AnyTenant, Caller, tenant_scope
+from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
+from app.auth.route import keyed_router
 from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
 from app.gates import repository, service
 from app.gates.payloads import GATE_ID, MODEL_ID, GateIn, GateOut
@@ -21,8 +22,11 @@ from app.infra.db.session import Session
 from app.infra.storage import Storage
 from app.infra.tables.gates import GateState
 
-router = APIRouter(prefix="/v1/gates", tags=["gates"])
+router = keyed_router("/v1/gates", tags=["gates"])
 GateId = Annotated[UUID, Path(description="Id of a gate.", examples=[GATE_ID])]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read))]
+# A report quotes conversations.
+ReportReader = Annotated[TenantScope, Depends(tenant_scope(Scope.conversations_read, Scope.runs_read))]
 Runner = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_write))]
 OnceForRunner = Annotated[Once, Depends(once(Scope.runs_write))]
 _KNOWN: dict[int | str, dict[str, Any]] = {
@@ -79,7 +83,7 @@ async def create(
 
 @router.get("", operation_id="list_gates", responses=responses(NotFound))
 async def listed(
-    scope: AnyTenant,
+    scope: Reader,
     session: Session,
     paging: Paging,
     model_version_id: Annotated[
@@ -92,7 +96,7 @@ async def listed(
 
 
 @router.get("/{gate_id}", operation_id="get_gate", responses=responses(NotFound))
-async def get(gate_id: GateId, scope: AnyTenant, session: Session) -> GateOut:
+async def get(gate_id: GateId, scope: Reader, session: Session) -> GateOut:
     """One gate: its verdict and the reasons, or how far it is."""
     return await _shown(session, scope, gate_id)
 
@@ -103,7 +107,7 @@ async def get(gate_id: GateId, scope: AnyTenant, session: Session) -> GateOut:
     response_class=Response,
     responses=responses(NotFound, GateNotMeasured) | _REPORT,
 )
-async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> Response:
+async def report(gate_id: GateId, scope: ReportReader, session: Session, request: Request) -> Response:
     """The whole report as JSON."""
     content = await _stored(request, await service.report_key(session, scope, gate_id))
     return Response(content, media_type="application/json")
@@ -115,7 +119,7 @@ async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: R
     response_class=HTMLResponse,
     responses=responses(NotFound, GateNotMeasured) | _PAGE,
 )
-async def page(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> HTMLResponse:
+async def page(gate_id: GateId, scope: ReportReader, session: Session, request: Request) -> HTMLResponse:
     """The same report for people."""
     key = service.page_key(await service.report_key(session, scope, gate_id))
     headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}

@@ -67,21 +67,11 @@ def migrate(
 @commands.command(rich_help_panel=PANEL)
 def api(host: Host = None, port: Port = None) -> None:
     """The API alone. It needs a database that is migrated."""
-    import uvicorn
-
-    from app.local.recipes import API_STOP_TIMEOUT_S
+    from app.http import server
 
     with session() as (given, _progress):
         settings = _changed(given, None, host, port)
-    uvicorn.run(
-        "app.main:from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # app.infra.logging writes all lines, in one form
-        server_header=False,
-        timeout_graceful_shutdown=API_STOP_TIMEOUT_S - 5,
-    )
+    server.run(settings)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -15,6 +15,7 @@ NONE_WORD = "(none)"  # none of these, in formats that have no null; no category
 MAX_CATEGORIES = 100
 MAX_KEY_CHARS = 128
 MAX_CONDITION_CHARS = 2000
+MAX_PROBLEMS = 200  # that are told of; a hostile schema has as many as it has characters
 _PLAIN = {  # Pydantic's own words are for programmers
     "missing": "is missing",
     "string_too_short": "is empty; write one sentence",
@@ -155,7 +156,8 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
         return CategorySchema.model_validate(raw)
     except ValidationError as error:
         # Where a category is wrong, Pydantic adds that the list came out too short.
-        problems = [p for p in error.errors() if not (p["type"] == "too_short" and raw["categories"])]
+        found = error.errors(include_url=False, include_input=False)
+        problems = [p for p in found if not (p["type"] == "too_short" and raw["categories"])][:MAX_PROBLEMS]
         raise SchemaError([text for problem in problems for text in _sentences(raw, dict(problem))]) from None
 
 
