@@ -75,6 +75,7 @@ def api(host: Host = None, port: Port = None) -> None:
     from app.http import server
 
     with session() as (given, _progress):
+        keep_files_private()
         settings = _changed(given, None, host, port)
     server.run(settings)
 
