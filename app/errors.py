@@ -141,6 +141,13 @@ class MethodNotAllowed(Refused):
     status = 405
 
 
+class BodyTooSlow(Refused):
+    """The body did not come in within the time that there is for it; send it again over a better connection."""
+
+    code = "body_too_slow"
+    status = 408
+
+
 class Conflict(Refused):
     """What is stored stands against it."""
 

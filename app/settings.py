@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
     answer_timeout_s: float = Field(60, gt=0)  # of one conversation, streaming apart
+    max_connections: int = Field(500, ge=1)  # of clients to one API process; below its limit of open files
     max_in_flight: int = Field(256, ge=1)  # conversations under way in one API process
     max_streams: int = Field(256, ge=1)  # of runs' events, open in one API process
     # A tenant's share: what one of them may hold at most, so that the others find the rest.

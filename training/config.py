@@ -33,6 +33,7 @@ from training.settings import (
 )
 from training.teachers.privileged import HintKind
 
+ShortPath = Annotated[Path, Field(max_length=MAX_NAME_CHARS)]
 TEACHER_NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -106,7 +107,7 @@ class Traces(StageSettings):
     """
 
     kind: Literal["traces"] = "traces"
-    files: tuple[Path, ...] = Field(
+    files: tuple[ShortPath, ...] = Field(
         default=(),
         max_length=16,
         description="JSONL of expert traces: {id, quote, criterion, set_aside} or {id, text}; label_wrong leaves a "
@@ -187,7 +188,7 @@ class Sft(Learning):
         default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    text: Path | None = Field(
+    text: ShortPath | None = Field(
         default=None,
         description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "
         "pretraining)",
@@ -255,7 +256,7 @@ class Distill(Writing):
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    prompts: Path | None = Field(
+    prompts: ShortPath | None = Field(
         default=None,
         description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
     )

@@ -9,12 +9,10 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.label_codes import LabelCodes
 from app.classify.live import LiveServings, Serving
 from app.classify.refusals import ConversationTooLong
-from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
 from app.http.turns import Urgency
@@ -44,7 +42,6 @@ class ServingContext(NamedTuple):
     replicas: Replicas
     limits: RequestLimits
     meter: Meter
-    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
 class ClassifyContext(NamedTuple):
@@ -92,7 +89,7 @@ async def serving_context(
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, TtlCache())
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter)
     finally:
         await limits.close()
         await replicas.aclose()

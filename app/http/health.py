@@ -4,13 +4,15 @@ import asyncio
 from typing import Literal
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Depends, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from app.auth.access import no_key
 from app.auth.dependencies import PlatformAdmin
+from app.auth.route import keyed_router
 from app.errors import Forbidden, Unavailable
 from app.http.payload import ResponseBody
 from app.http.problems import public_responses, responses
@@ -19,7 +21,7 @@ from app.infra.db.engine import Database
 from app.infra.db.isolation import check_isolation
 from app.settings import Settings
 
-router = APIRouter(tags=["health"])
+router = keyed_router(tags=["health"])
 log = structlog.get_logger()
 _TIMEOUT_S = 3
 _REDIS_TIMEOUT_S = 0.5
@@ -37,13 +39,20 @@ class Ready(ResponseBody):
     )
 
 
-@router.get("/livez", operation_id="get_liveness", responses=public_responses())
+@router.get(
+    "/livez", operation_id="get_liveness", responses=public_responses(), dependencies=[Depends(no_key)]
+)
 async def alive() -> Alive:
     """The process runs. Says nothing about what it depends on."""
     return Alive()
 
 
-@router.get("/readyz", operation_id="get_readiness", responses=public_responses(Unavailable))
+@router.get(
+    "/readyz",
+    operation_id="get_readiness",
+    responses=public_responses(Unavailable),
+    dependencies=[Depends(no_key)],
+)
 async def ready(request: Request) -> Ready:
     """The database can be reached, so requests can be served. Redis alone being down does not change that."""
     try:

@@ -55,6 +55,8 @@ Stages = Annotated[
 
 
 class RunIn(RequestBody):
+    MAX_BYTES = 64 << 10
+
     schema_id: UUID = Field(description="The schema to train for.", examples=[_SCHEMA])
     schema_version: int | None = Field(
         None,
