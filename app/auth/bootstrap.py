@@ -10,8 +10,8 @@ from app.auth.service import KeyOrder, MadeKey
 from app.errors import Conflict, InputError
 from app.infra.db.engine import Database, open_database, parse_url
 from app.infra.db.migrate import is_current, upgrade
-from app.infra.db.outage import said_plainly
 from app.infra.db.session import transaction
+from app.infra.outage import said_plainly
 from app.settings import Settings
 
 NAME = "bootstrap"

@@ -9,7 +9,7 @@ import structlog
 
 from app.deployments import editing, repository, service
 from app.deployments.repository import Whose
-from app.errors import AppError, InputError, ServingAway
+from app.errors import AppError, InputError, ServingAway, ServingLost
 from app.gates import repository as gate_repository
 from app.gates import service as gates
 from app.gates.placement import place, served_base
@@ -26,7 +26,7 @@ from app.jobs.sweeping import each
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.serving.base import codes_for
-from app.serving.replica import Replica
+from app.serving.replica import Replica, is_broken
 from app.serving.replicas import ONCE_MORE, opened
 from app.settings import Settings
 from evaluation.contract.mode import Mode
@@ -37,6 +37,7 @@ from evaluation.inference.predictor import Codes, PredictorError, VllmPredictor
 CANARY = conversation_from_text("Hello, I have a question about my order.")
 AT_ONCE = 50
 RECONCILE_EVERY_S = 5.0
+DYING_S = 1.0
 SPARE = 3  # places that are kept for a gate, which compares up to three stages
 _SHA256_LENGTH = 64
 log = structlog.get_logger()
@@ -101,16 +102,25 @@ def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
 
 
 async def _try_canary(replica: Replica, name: str, codes: Codes, work: DeploymentWork) -> None:
-    """Raises: CanaryFailed, ServingAway."""
+    """Raises: CanaryFailed, ServingAway, ServingLost."""
     predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE, mode=work.mode)
     try:
         prediction = await predictor.predict(work.schema, CANARY)
     except PredictorError as error:
-        if replica.is_to_blame(error, name):
+        broken = is_broken(error)
+        if error.status is None or (broken and not await _stays_well(replica)):
+            raise ServingLost("the model server ended under the canary") from error
+        if replica.is_to_blame(error, name) and not broken:
             raise ServingAway("a model server did not answer the canary") from error
         raise CanaryFailed(f"a model server refused the canary: {error}") from error
     if prediction.failure is not None:
         raise CanaryFailed(f"the canary's answer has no valid code ({prediction.failure.value})")
+
+
+async def _stays_well(replica: Replica) -> bool:
+    """An engine that is dying answers for a moment more."""
+    await asyncio.sleep(DYING_S)
+    return await replica.healthy()
 
 
 # -------------------------------------------------------------------------------------------------- edits of schemas

@@ -14,8 +14,8 @@ from uuid import UUID
 import structlog
 
 from app.errors import Unavailable
+from app.infra import outage
 from app.infra.db.engine import Database
-from app.infra.db.outage import is_away
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import JobKind
 from app.jobs import repository, service
@@ -28,8 +28,10 @@ EVERY_S = 1.0
 AT_ONCE = 200
 
 
-class BrokerAway(Exception):
+class BrokerAway(Unavailable):
     """Redis took nothing, and said so at once."""
+
+    code = "broker_away"
 
 
 class Notifier(NamedTuple):
@@ -73,7 +75,7 @@ class Dispatcher:
             await work
         except Exception as error:  # whatever it is, the rows are still there in a second
             if step not in self._away:
-                expected = isinstance(error, BrokerAway | Unavailable) or is_away(error)
+                expected = outage.passes(error)
                 log.warning(
                     "dispatch_interrupted",
                     step=step,
@@ -98,7 +100,7 @@ class Dispatcher:
             async with transaction(self.database, ticket.scope) as session:
                 job = await service.expire(session, ticket)
         except Exception as error:
-            if is_away(error):
+            if outage.passes(error):
                 raise
             if ticket not in self._stuck:
                 log.exception("job_not_requeued", job_id=str(ticket.job_id))

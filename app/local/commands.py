@@ -55,7 +55,7 @@ def migrate(
 ) -> None:
     """Bring the database of STEERWISE_DATABASE_URL to the version that this code expects. Safe to repeat."""
     from app.infra.db import migrate
-    from app.infra.db.outage import said_plainly
+    from app.infra.outage import said_plainly
 
     with session() as (settings, _progress):
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)

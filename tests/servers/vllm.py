@@ -29,10 +29,12 @@ class FakeVllm:
         self.models = dict(models)
         self.adapters: dict[str, str] = {}
         self.asked: list[str] = []
+        self.seen: list[str] = []  # paths of every request, answered or not
         self.refusing: str | None = None
         self.status: int | None = None  # of every answer, where the server is not well
 
     def respond(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        self.seen.append(path)
         if self.status is not None:
             return self.status, {"error": "not now"}
         match path:

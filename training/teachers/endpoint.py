@@ -71,6 +71,7 @@ class TeacherEndpoint:
         self._account, self._answers = account or Account(), answers or PaidAnswers(None)
         self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
+        self._refused = 0  # requests that the server calls wrong, and would again
 
     def answers(
         self, prompts: list[list[ChatMessage]], asked: TeacherRequest, deadline: Deadline = NEVER
@@ -105,8 +106,9 @@ class TeacherEndpoint:
 
             flat = await asyncio.gather(*(one(m, n) for m in prompts for n in range(asked.samples)))
         if flat and all(reply is None for reply in flat):
+            refused = self._refused >= len(flat)
             raise StageFailed(
-                FailureCode.teacher_unavailable,
+                FailureCode.teacher_refused if refused else FailureCode.teacher_unavailable,
                 f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
                 f"{teacher.model}",
             )
@@ -146,13 +148,14 @@ class TeacherEndpoint:
                 response = None
             if response is not None and response.status_code in (401, 403, 404):
                 raise StageFailed(
-                    FailureCode.teacher_unavailable,
+                    FailureCode.teacher_refused,
                     f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
                     f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
                 )
             if response is not None and response.is_success:
                 return _read(response)
             if response is not None and response.status_code not in _AGAIN:
+                self._refused += 1
                 return None
             if attempt + 1 < teacher.attempts:
                 await asyncio.sleep(_wait_s(response, attempt))
@@ -213,7 +216,7 @@ def _headers(teacher: EndpointTeacher) -> dict[str, str]:
     key = os.environ.get(teacher.api_key_env)
     if not key:
         raise StageFailed(
-            FailureCode.teacher_unavailable,
+            FailureCode.teacher_refused,
             f"the environment variable {teacher.api_key_env} is empty; put the teacher's key into it",
         )
     return {"Authorization": f"Bearer {key}"}
