@@ -19,6 +19,7 @@ import app.tenants.endpoints
 import app.usage.endpoints
 from app.classify.service import serving_context
 from app.http import health, openapi, problems
+from app.http.fitness import DatabaseFits, DatabaseWatch
 from app.http.idempotency import reservation
 from app.http.middleware import BodyCap, RequestContext
 from app.http.signing_secret import signing_secret
@@ -62,6 +63,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         opened = open_database(settings.database_url) if database is None else database
         api.state.settings = settings
         api.state.database = opened
+        api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
         try:
@@ -84,6 +86,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     problems.install(api)
     reservation.install(api)
     openapi.install(api)
+    api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)  # added last, so it is the outermost
     return api

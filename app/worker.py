@@ -7,7 +7,7 @@ does, and Redis would hand the message of a long job to a second worker.
 import asyncio
 import mmap
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -20,8 +20,9 @@ from redis.exceptions import RedisError
 
 import app.infra.logging
 from app.errors import InputError
-from app.infra.db.engine import open_database
-from app.infra.db.isolation import check_at_start
+from app.infra.db.engine import Database, open_database
+from app.infra.db.isolation import check_isolation
+from app.infra.db.version import check_version, until_it_fits
 from app.jobs import runner
 from app.jobs.background import load_handlers
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
@@ -96,7 +97,8 @@ def broker_url(settings: Settings) -> str:
 
 def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
     """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
-    asyncio.run(_check(settings))
+    app.infra.logging.configure(settings.log_level)
+    asyncio.run(_wait(settings))
     if Queue.gpu in queues and settings.base == SHIPPED:
         # Here is torch to build it with; whoever serves it or counts its tokens finds it below the same home.
         find_base(settings.base, settings.home)
@@ -111,12 +113,17 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     return int(made.worker_main(argv) or 0)
 
 
-async def _check(settings: Settings) -> None:
+async def _wait(settings: Settings) -> None:
     database = open_database(settings.database_url)
     try:
-        await check_at_start(database)
+        await until_it_fits(database, _look)
     finally:
         await database.engine.dispose()
+
+
+async def _look(database: Database) -> None:
+    await check_isolation(database)
+    await check_version(database)
 
 
 def _task(settings: Settings) -> Callable[[str], None]:
@@ -146,10 +153,21 @@ async def _dispatch(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = open_database(settings.database_url)
     try:
-        await check_at_start(database)
+        await _or_stop(until_it_fits(database, _look), stop)
         await Dispatcher(database, notifier(settings), settings).run(stop)
     finally:
         await database.engine.dispose()
+
+
+async def _or_stop(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """What `work` raises; ends it where `stop` is set first."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def notifier(settings: Settings) -> Notifier:

@@ -19,7 +19,7 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoice,
 )
-from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
+from app.classify.refusals import ConversationTooLong, ModelNotServed, ModeNotGated, NothingDeployed
 from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
 from app.http.problems import document, request_id_of, responses
@@ -29,7 +29,14 @@ from evaluation.inference import event_stream
 
 router = APIRouter(prefix="/v1/classify", tags=["classify"])
 _ERRORS = responses(
-    Forbidden, NotFound, NothingDeployed, ModeNotGated, TooManyRequests, ConversationTooLong, ServingAway
+    Forbidden,
+    NotFound,
+    NothingDeployed,
+    ModelNotServed,
+    ModeNotGated,
+    TooManyRequests,
+    ConversationTooLong,
+    ServingAway,
 )
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import structlog
 
 from app.deployments import editing, repository, service
-from app.deployments.repository import Whose
-from app.errors import AppError, InputError, ServingAway, ServingLost
+from app.deployments.repository import LiveModel, Whose
+from app.errors import AppError, ServingAway, ServingLost
 from app.gates import repository as gate_repository
 from app.gates import service as gates
-from app.gates.placement import place, served_base
+from app.gates.placement import misfit, place, served_base
 from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.deployments import DeploymentState
@@ -195,16 +196,38 @@ async def _make_room(replica: Replica, there: list[str], wanted: Wanted, most: i
 
 async def _put_back(settings: Settings, storage: Storage, replica: Replica, model: ModelVersion) -> None:
     """Never on another base than the one that it was judged on: its adapter would load, and answer something else."""
-    try:
-        await asyncio.to_thread(served_base, settings, model)
-    except InputError as error:
-        log.error("model_not_served", model_version=str(model.id), reason=str(error))
-        return
+    if await asyncio.to_thread(misfit, settings, model) is not None:
+        return  # which is told of by `check_fit`
     folder = await asyncio.to_thread(_place, storage, settings, model)
     await replica.load(folder, model.adapter_sha256)
     log.info("adapter_loaded", adapter=model.adapter_sha256, replica=replica.url)
 
 
+# ------------------------------------------------------------------------------------------ what no longer fits here
+
+
+async def check_fit(database: Database, settings: Settings) -> None:
+    """Each live deployment says whether its model may answer on the base that is served now."""
+    async with transaction(database, read_only=True) as session:
+        live = await repository.live_models(session)
+    await each("fit", live, partial(_check_one, database, settings))
+
+
+async def _check_one(database: Database, settings: Settings, live: LiveModel) -> None:
+    problem = await asyncio.to_thread(misfit, settings, live.model)
+    if problem == live.row.problem:
+        return
+    scope = TenantScope(live.row.tenant_id)
+    async with transaction(database, scope) as session:
+        await service.note_problem(session, scope, live.row.id, problem)
+    told = {"deployment": str(live.row.id), "model_version": str(live.model.id)}
+    if problem is None:
+        log.info("deployment_served_again", **told)
+    else:
+        log.error("deployment_not_served", **told, reason=problem)
+
+
 register(JobKind.deploy, deploy, service.give_up)
+register_sweep("fit", check_fit, RECONCILE_EVERY_S)
 register_sweep("edits", sweep_edits)
 register_sweep("adapters", reconcile, RECONCILE_EVERY_S)

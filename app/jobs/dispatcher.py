@@ -17,6 +17,7 @@ from app.errors import Unavailable
 from app.infra import outage
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
+from app.infra.db.version import check_version
 from app.infra.tables.jobs import JobKind
 from app.jobs import repository, service
 from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
@@ -67,10 +68,16 @@ class Dispatcher:
 
     async def round(self) -> None:
         """One step is not kept from its turn by the trouble of another."""
+        if not await self._try("database version", self._check_version()):
+            return
         await self._try("leases", self._expire())
         await self._try("messages", self._publish())
 
-    async def _try(self, step: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _check_version(self) -> None:
+        """It may have been migrated since this process started."""
+        await check_version(self.database)
+
+    async def _try(self, step: str, work: Coroutine[Any, Any, None]) -> bool:
         try:
             await work
         except Exception as error:  # whatever it is, the rows are still there in a second
@@ -83,10 +90,11 @@ class Dispatcher:
                     exc_info=None if expected else error,
                 )
             self._away.add(step)
-        else:
-            if step in self._away:
-                log.info("dispatch_resumed", step=step)
-            self._away.discard(step)
+            return False
+        if step in self._away:
+            log.info("dispatch_resumed", step=step)
+        self._away.discard(step)
+        return True
 
     async def _expire(self) -> None:
         async with transaction(self.database, read_only=True) as session:

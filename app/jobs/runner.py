@@ -19,6 +19,7 @@ from app.errors import AppError, ServingLost
 from app.infra import outage
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
+from app.infra.db.version import DatabaseMisfit, check_version
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.jobs import Job
 from app.jobs import service
@@ -56,6 +57,11 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
     database = open_database(settings.database_url)
     claimed_at = time.monotonic()
     try:
+        try:
+            await check_version(database)  # it may have been migrated since this worker started
+        except DatabaseMisfit as error:
+            log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
+            return
         async with transaction(database) as session:
             job = await service.claim(session, job_id, _owner(), settings.job_lease_s)
         if job is None:

@@ -73,5 +73,5 @@ def _lost(job: Job, end: Lost) -> Change:
         error = {"error": (end.error or JobError(WORKER_LOST, f"its worker was lost {losses} times")).stored}
         return Change(JobState.failed, counts | error, {"event": "failed"} | error | event)
     wait_s = backoff_s(losses)
-    again = {"available_at": now(wait_s)}
+    again = {"available_at": now(wait_s)} | ({} if end.error is None else {"error": end.error.stored})
     return Change(JobState.queued, counts | again, {"event": "lost", "wait_s": wait_s} | event)

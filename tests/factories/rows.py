@@ -1,5 +1,6 @@
 """Rows that lead to a deployment, for tests that begin somewhere in the middle."""
 
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -24,6 +25,7 @@ from app.infra.tables.records import AuditEvent, IdempotencyKey, UsageDay
 from app.infra.tables.runs import ModelVersion, Run
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 from app.infra.tables.tenants import Tenant
+from app.serving.base import STARTER, digest, find_base
 from evaluation.contract.record import Split
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.reporting.report import Verdict
@@ -122,11 +124,17 @@ def model_of(run: Run) -> ModelVersion:
         tenant_id=run.tenant_id,
         run_id=run.id,
         schema_version_id=run.schema_version_id,
-        base_sha256=sha256(),
+        base_sha256=_base_sha256(),
         adapter_sha256=sha256(),
         adapter_key="adapters/one",
         stages=[],
     )
+
+
+@cache
+def _base_sha256() -> str:
+    """Of the base that is served in tests: a model of another answers nothing."""
+    return digest(find_base(STARTER))
 
 
 def gate_of(model: ModelVersion, version: SchemaVersion, verdict: Verdict | None) -> GateResult:
