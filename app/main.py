@@ -12,13 +12,14 @@ import app.datasets.conversation_endpoints
 import app.datasets.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
+import app.operations.endpoints
 import app.runs.endpoints
 import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
 from app.classify.service import serving_context
-from app.http import health, openapi, problems
+from app.http import openapi, problems
 from app.http.fitness import DatabaseFits, DatabaseWatch
 from app.http.idempotency import reservation
 from app.http.middleware import BodyCap, RequestContext
@@ -28,11 +29,12 @@ from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
 from app.infra.storage import open_storage
 from app.jobs.background import load_handlers
+from app.operations.readiness import Readiness
 from app.settings import Settings, load_settings
 from app.usage.service import metering
 
 ROUTERS = (
-    health.router,
+    app.operations.endpoints.router,
     app.auth.endpoints.router,
     app.tenants.endpoints.router,
     app.schemas.endpoints.router,
@@ -73,6 +75,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter
+                replicas = api.state.serving_context.replicas
+                api.state.readiness = Readiness(settings, api.state.storage, replicas)
                 yield
         finally:
             if database is None:

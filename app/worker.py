@@ -8,7 +8,7 @@ import asyncio
 import mmap
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -23,10 +23,12 @@ from app.errors import InputError
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_isolation
 from app.infra.db.version import check_version, until_it_fits
+from app.infra.tables.processes import ProcessKind
 from app.jobs import runner
 from app.jobs.background import load_handlers
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.handlers import Queue
+from app.operations import presence
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
 
@@ -109,8 +111,17 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     signals.worker_shutting_down.connect(_shut_down, weak=False)
     names = ",".join(queue.value for queue in queues)
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
+    me = presence.announcement(
+        ProcessKind.worker, queues=[queue.value for queue in queues], concurrency=concurrency
+    )
+    living = ExitStack()
+    # Once its pool is there: what the pool's processes are forked from has no thread of ours yet.
+    signals.worker_ready.connect(
+        lambda **_: living.enter_context(presence.announced(settings, me)), weak=False
+    )
     argv += ["--hostname", f"{names}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return int(made.worker_main(argv) or 0)
+    with living:
+        return int(made.worker_main(argv) or 0)
 
 
 async def _wait(settings: Settings) -> None:
@@ -154,9 +165,24 @@ async def _dispatch(settings: Settings) -> None:
     database = open_database(settings.database_url)
     try:
         await _or_stop(until_it_fits(database, _look), stop)
-        await Dispatcher(database, notifier(settings), settings).run(stop)
+        if stop.is_set():
+            return
+        me = presence.announcement(ProcessKind.dispatcher)
+        await _beside(
+            presence.keep(database, me), Dispatcher(database, notifier(settings), settings).run(stop)
+        )
     finally:
         await database.engine.dispose()
+
+
+async def _beside(other: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+    """Until `work` has ended; what becomes of the other is no matter of it."""
+    task = asyncio.create_task(other)
+    try:
+        await work
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _or_stop(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:

@@ -21,6 +21,7 @@ from app.infra.tables.datasets import (
 from app.infra.tables.deployments import Deployment, ServedEdit
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
+from app.infra.tables.processes import Process, ProcessKind
 from app.infra.tables.records import AuditEvent, IdempotencyKey, UsageDay
 from app.infra.tables.runs import ModelVersion, Run
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
@@ -188,6 +189,7 @@ def all_that_follows(told: Story) -> list[Base]:
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
         UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
+        Process(kind=ProcessKind.worker, host="here", about={}, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
         AuditEvent(action="deployment.create", subject=f"deployment:{deployment.id}", **own),
     ]

@@ -7,7 +7,7 @@ import typer
 
 from app.cli.client import profile
 from app.cli.client.api import Api, Json, identity
-from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, calling
+from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, asks_platform, calling
 from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
 from app.errors import InputError
@@ -122,7 +122,7 @@ def audit(
 
 
 @tenants.command("list")
-@asks
+@asks_platform
 def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
     """All tenants, the newest first."""
     columns: Columns = {
@@ -135,7 +135,7 @@ def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None
 
 
 @tenants.command("create")
-@asks
+@asks_platform
 def create_tenant(
     call: Call,
     name: str,
@@ -152,7 +152,7 @@ def create_tenant(
 
 
 @tenants.command("show")
-@asks
+@asks_platform
 def show_tenant(
     call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
 ) -> None:
@@ -161,7 +161,7 @@ def show_tenant(
 
 
 @tenants.command("change")
-@asks
+@asks_platform
 def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],

@@ -53,11 +53,11 @@ def test_the_release_of_this_code_is_that_of_its_newest_version() -> None:
 
 
 async def test_what_is_missing_is_named_in_its_order(empty: Database, tmp_path: Path) -> None:
-    with pytest.raises(DatabaseMisfit, match="database is empty.*run `steerwise migrate`"):
+    with pytest.raises(DatabaseMisfit, match=r"database is empty.*run `steerwise migrate`"):
         await check_version(empty)
     assert (await version_of(empty)).missing == tuple(REVISIONS)
     await upgraded(tmp_path, REVISIONS[-3])
-    with pytest.raises(DatabaseMisfit, match=f"{REVISIONS[-3]}.*missing: {REVISIONS[-2]}, {REVISIONS[-1]}"):
+    with pytest.raises(DatabaseMisfit, match=rf"{REVISIONS[-3]}.*missing: {REVISIONS[-2]}, {REVISIONS[-1]}"):
         await check_version(empty)
     await upgraded(tmp_path, "head")
     assert (await check_version(empty)).found == (REVISIONS[-1],)
