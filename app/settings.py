@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     job_heartbeat_s: float = Field(10, gt=0)
     job_lease_s: float = Field(60, gt=0)  # a worker that is silent for so long has lost its job
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535
+    )  # of the dispatcher, at `host`; the API has /metrics
     min_free_mib: int = Field(512, ge=0)
 
     @property

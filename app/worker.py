@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 import app.infra.logging
 from app.errors import InputError
+from app.infra import metrics
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_isolation
 from app.infra.db.version import check_version, until_it_fits
@@ -155,6 +156,8 @@ def run_dispatcher(settings: Settings) -> None:
     """Until SIGTERM or SIGINT."""
     load_handlers()  # a job that is given up ends here
     app.infra.logging.configure(settings.log_level)
+    if settings.metrics_port is not None:
+        metrics.expose(settings.host, settings.metrics_port)
     asyncio.run(_dispatch(settings))
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import structlog
 
 from app.errors import Unavailable
-from app.infra import outage
+from app.infra import metrics, outage
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.db.version import check_version
@@ -72,6 +72,7 @@ class Dispatcher:
             return
         await self._try("leases", self._expire())
         await self._try("messages", self._publish())
+        metrics.DISPATCH_ROUNDS.inc()
 
     async def _check_version(self) -> None:
         """It may have been migrated since this process started."""
@@ -90,6 +91,7 @@ class Dispatcher:
                     exc_info=None if expected else error,
                 )
             self._away.add(step)
+            metrics.DISPATCH_INTERRUPTED.labels(step).inc()
             return False
         if step in self._away:
             log.info("dispatch_resumed", step=step)
@@ -115,6 +117,7 @@ class Dispatcher:
             self._stuck.add(ticket)
         else:
             if job is not None:
+                metrics.LEASES_LOST.labels(job.kind.value).inc()
                 log.warning("job_lease_expired", job_id=str(job.id), losses=job.losses, state=job.state.value)
 
     async def _publish(self) -> None:
