@@ -1,7 +1,7 @@
 """The API as an ASGI application."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from fastapi import FastAPI
 
@@ -77,7 +77,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 api.state.meter = meter
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
-                yield
+                async with aclosing(api.state.readiness):
+                    yield
         finally:
             if database is None:
                 await opened.engine.dispose()

@@ -142,7 +142,7 @@ def open_storage(url: str) -> Storage:
     """url: a folder, which is made if need be, or s3://bucket/prefix.
 
     Credentials and the endpoint of S3 are read from where its clients look: AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, … Raises: InputError.
+    AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, … Raises: InputError, StorageAway.
     """
     protocol, _, bucket = url.rpartition("://")
     if protocol == "s3":
@@ -155,7 +155,7 @@ def open_storage(url: str) -> Storage:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the storage {root} cannot be made: {error.strerror}") from None
+        raise StorageAway(f"the storage {root} cannot be used: {error.strerror}") from error
     return Storage(LocalFileSystem(), str(root))
 
 

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import AppError, InputError
 from app.gates.service import page_key
+from app.infra.db.base import UtcDateTime
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
 from app.infra.db.version import RELEASE, check_version
@@ -300,11 +301,13 @@ def _row(table: Table, stored: dict[str, Any]) -> dict[str, Any]:
 def _value(column: Column[Any], value: Any) -> Any:
     if value is None:
         return None
+    if isinstance(column.type, UtcDateTime):
+        return datetime.fromisoformat(value)
     kind = column.type.python_type
     if issubclass(kind, Enum):
         return kind(value)
-    if issubclass(kind, datetime | date):
-        return kind.fromisoformat(value)
+    if kind is date:
+        return date.fromisoformat(value)
     return UUID(value) if kind is UUID else value
 
 

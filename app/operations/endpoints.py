@@ -86,9 +86,9 @@ async def ready(request: Request) -> Ready:
             version = await state.database_watch.look(state.database)
             await check_isolation(state.database)  # it may have been away when we started
     except Exception as error:
-        if not outage.passes(error):
-            raise Unavailable("the database must not be used by this process; its log says why") from error
-        raise outage.told(error) or error from error
+        if outage.passes(error):
+            raise
+        raise Unavailable("the database must not be used by this process; its log says why") from error
     parts = await state.readiness.parts(state.database)
     return Ready.of(version, parts, parts.problems(state.settings))
 

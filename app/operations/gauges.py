@@ -25,10 +25,10 @@ async def exposed(database: Database) -> bytes:
     age = _gauge(registry, "queue_oldest_seconds", "How long the oldest of them could have been.", "queue")
     for queue in Queue:  # an empty queue is a 0, and not a series that is missing
         own = [one for one in waiting if QUEUE_OF[one.kind] is queue]
-        length.labels(queue.value).set(sum(one.count for one in own))
+        length.labels(queue.value).set(sum(one.jobs for one in own))
         age.labels(queue.value).set(max((one.oldest_s for one in own), default=0.0))
     jobs = _gauge(registry, "jobs", "By kind and state, since the beginning.", "kind", "state")
-    known = {(one.kind, one.state): one.count for one in counted}
+    known = {(one.kind, one.state): one.jobs for one in counted}
     for kind in QUEUE_OF:
         for state in JobState:
             jobs.labels(kind.value, state.value).set(known.get((kind, state), 0))

@@ -76,6 +76,13 @@ class Readiness:
         self._settings, self._storage, self._replicas = settings, storage, replicas
         self._kept: dict[str, tuple[float, asyncio.Task[Any]]] = {}
 
+    async def aclose(self) -> None:
+        """Whoever has been asked need not answer any more."""
+        tasks = [task for _, task in self._kept.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def parts(self, database: Database) -> Parts:
         redis, storage, well, seen = await asyncio.gather(
             self._of("redis", self._redis),

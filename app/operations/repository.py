@@ -22,14 +22,14 @@ class Waiting(NamedTuple):
     """Jobs of a kind that could be done now. oldest_s: since the one that has waited longest could."""
 
     kind: JobKind
-    count: int
+    jobs: int
     oldest_s: float
 
 
 class Counted(NamedTuple):
     kind: JobKind
     state: JobState
-    count: int
+    jobs: int
 
 
 async def note_seen(session: AsyncSession, values: dict[str, Any]) -> None:

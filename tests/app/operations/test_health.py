@@ -95,7 +95,7 @@ async def test_a_storage_a_model_server_and_a_disk_that_are_away_degrade_it(
     assert (told["model_servers"], told["model_servers_well"]) == (1, 0)
     for words in ("storage cannot be used", "1 of 1 model servers", "MiB free"):
         assert [problem for problem in told["problems"] if words in problem], words
-    await state.readiness._replicas.aclose()
+    await state.readiness.aclose()
 
 
 async def test_a_live_deployment_that_is_not_served_is_counted(callers: Callers) -> None:

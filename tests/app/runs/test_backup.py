@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from app.cli.program import cli
 from app.errors import InputError
 from app.infra.db import migrate
 from app.main import create_app
@@ -20,6 +21,7 @@ from tests.app.runs.conftest import STAGES, Shop
 from tests.servers import databases, postgres
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parents[3]
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -146,23 +148,28 @@ async def test_a_backup_that_was_changed_or_not_finished_is_not_restored(shop: S
 
 
 @ON_SQLITE
-async def test_the_commands_back_up_and_restore(
-    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_commands_back_up_and_restore(shop: Shop, tmp_path: Path) -> None:
     await shop.run()
-    environment = {
-        "STEERWISE_HOME": str(shop.settings.home),
-        "STEERWISE_DATABASE_URL": shop.settings.database_url,
-        "STEERWISE_STORAGE_URL": shop.settings.storage_url,
-    }
     out = str(tmp_path / "out")
-    made = await asyncio.to_thread(CliRunner().invoke, cli, ["backup", "--out", out], env=environment)
-    assert made.exit_code == 0 and "whole" in made.output, made.output
-    for name in environment:
-        monkeypatch.delenv(name, raising=False)
-    home = {"STEERWISE_HOME": str(tmp_path / "bare")}
-    back = await asyncio.to_thread(CliRunner().invoke, cli, ["restore", out], env=home)
-    assert back.exit_code == 0, back.output
-    again = await asyncio.to_thread(CliRunner().invoke, cli, ["restore", out], env=home)
-    assert again.exit_code == 2 and "only been migrated" in again.stderr
+    made = await command(shop.settings.home, "backup", "--out", out, settings=shop.settings)
+    assert made.returncode == 0 and "whole" in made.stdout, made.stderr
+    back = await command(tmp_path / "bare", "restore", out)
+    assert back.returncode == 0, back.stderr
+    again = await command(tmp_path / "bare", "restore", out)
+    assert again.returncode == 2 and "only been migrated" in again.stderr
     await same_answers(shop, Settings(home=tmp_path / "bare"))
+
+
+async def command(
+    home: Path, *arguments: str, settings: Settings | None = None
+) -> subprocess.CompletedProcess[str]:
+    """settings: None: of a home with nothing in it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STEERWISE_")}
+    environment["STEERWISE_HOME"] = str(home)
+    if settings is not None:
+        environment["STEERWISE_DATABASE_URL"] = settings.database_url
+        environment["STEERWISE_STORAGE_URL"] = settings.storage_url
+    argv = [sys.executable, "-m", "app.cli.program", *arguments]
+    return await asyncio.to_thread(
+        subprocess.run, argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
