@@ -123,9 +123,10 @@ async def link_again(session: AsyncSession) -> None:
         table: Table = later["table"]
         await session.execute(update(table).where(table.c.id == row["id"]).values(later["values"]))
     if session.get_bind().dialect.name == "postgresql":
-        newest = select(func.coalesce(func.max(JobEvent.id), 0) + 1).scalar_subquery()
-        of_events = func.pg_get_serial_sequence("job_events", "id")
-        await session.execute(select(func.setval(of_events, newest, False)))
+        # By counting: to set a counter takes rights that this role does not have.
+        newest = select(func.coalesce(func.max(JobEvent.id), 0)).scalar_subquery()
+        counted = func.nextval(func.pg_get_serial_sequence("job_events", "id"))
+        await session.execute(select(func.max(counted)).select_from(func.generate_series(1, newest)))
 
 
 def _late(table: Table) -> list[str]:
