@@ -124,9 +124,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(32, ge=1)
     training_processes: int = Field(1, ge=1)  # of a stage that learns; on GPUs as many as there are
     stage_stop_timeout_s: float = Field(15, ge=0)
-    job_heartbeat_s: float = Field(15, gt=0)
-    job_lease_s: float = Field(120, gt=0)  # a worker that is silent for so long has lost its job
+    job_heartbeat_s: float = Field(10, gt=0)
+    job_lease_s: float = Field(60, gt=0)  # a worker that is silent for so long has lost its job
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535
+    )  # of the dispatcher, at `host`; the API has /metrics
     min_free_mib: int = Field(512, ge=0)
 
     @property

@@ -20,7 +20,7 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoice,
 )
-from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
+from app.classify.refusals import ConversationTooLong, ModelNotServed, ModeNotGated, NothingDeployed
 from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.errors import (
     AppError,
@@ -41,6 +41,7 @@ _ERRORS = responses(
     Forbidden,
     NotFound,
     NothingDeployed,
+    ModelNotServed,
     ModeNotGated,
     TooManyRequests,
     ShareExceeded,

@@ -9,7 +9,9 @@ import structlog
 from starlette.requests import ClientDisconnect
 
 from app.datasets.partial import BLOCK_BYTES, Partial
-from app.errors import AppError, InvalidRequest, NoSpace, Problem
+from app.errors import AppError, InvalidRequest, NoSpace, Problem, Unavailable
+from app.infra import outage
+from training.protocol import Fault
 
 IDLE_TIMEOUT_S = 60.0
 LEAST_BYTES = 64 << 10  # in each such time: who sends less holds a place that another could use
@@ -78,7 +80,12 @@ class Receiver:
         try:
             await asyncio.to_thread(self.file.append, bytes(held))
         except OSError as error:
-            raise NoSpace(f"the disk that takes uploads cannot be written: {error.strerror}") from None
+            if outage.fault_of(error) is Fault.full:
+                raise NoSpace(
+                    "the disk that takes uploads is full; what has arrived is kept, and the same upload goes on when "
+                    "there is room"
+                ) from error
+            raise Unavailable("the disk that takes uploads cannot be written now; try again") from error
         held.clear()
 
 

@@ -17,6 +17,7 @@ from app.runs.budgets import TeacherBudgetSpent
 from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, Reader, RunId, StageName, Writer
 from app.runs.payloads import RunIn, RunOut
 from app.runs.requests import BaseNotServed, DatasetNotEnough
+from app.runs.service import RunNotFailed
 
 router = keyed_router("/v1/runs", tags=["runs"])
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -97,6 +98,18 @@ async def get(run_id: RunId, scope: Reader, session: Session) -> RunOut:
 async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
     """End it. A stage that runs is stopped within seconds; a run that has ended stays as it is."""
     await service.request_cancel(session, scope, caller.key_id, run_id)
+    return RunOut.of(await service.view(session, scope, run_id))
+
+
+@router.post(
+    "/{run_id}/retry",
+    status_code=202,
+    operation_id="retry_run",
+    responses=responses(Forbidden, NotFound, RunNotFailed),
+)
+async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
+    """Go on from the stage that failed, and there from its checkpoint. What the stages before it made is kept."""
+    await service.retry(session, scope, caller.key_id, run_id)
     return RunOut.of(await service.view(session, scope, run_id))
 
 

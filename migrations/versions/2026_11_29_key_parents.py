@@ -1,7 +1,7 @@
 """Which API key made another, and ends it with itself. Of those of before nobody knows: they end by themselves.
 
 Revision: 2026_11_29_key_parents
-Follows: 2026_11_29_mode
+Follows: 2026_11_29_audit_chain
 """
 
 from alembic import op

@@ -17,6 +17,7 @@ from app.cli.client.call import (
     Tenant,
     Url,
     asks,
+    asks_platform,
     calling,
     unless_more_is_asked,
 )
@@ -155,7 +156,7 @@ def verify(
 
 
 @tenants.command("list")
-@asks
+@asks_platform
 def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
     """All tenants, the newest first."""
     columns: Columns = {
@@ -168,7 +169,7 @@ def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None
 
 
 @tenants.command("create")
-@asks
+@asks_platform
 def create_tenant(
     call: Call,
     name: str,
@@ -185,7 +186,7 @@ def create_tenant(
 
 
 @tenants.command("show")
-@asks
+@asks_platform
 def show_tenant(
     call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
 ) -> None:
@@ -194,7 +195,7 @@ def show_tenant(
 
 
 @tenants.command("change")
-@asks
+@asks_platform
 def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
