@@ -120,7 +120,7 @@ async def _write_tables(database: Database, out: Path) -> tuple[dict[str, Backup
         for table in _tables():
             path = out / TABLES / f"{table.name}.jsonl"
             count = 0
-            with path.open("wb") as file:
+            with whole(path) as file:
                 async for row in repository.rows_of(session, table):
                     named += _files_of(table.name, row)
                     file.write(_line(row))

@@ -170,9 +170,7 @@ class BaseTrainingRun:
         _replaced(self.out / "moments.safetensors", moments)
         adapter.save(self.network, self.out / "adapter", self.options.rank, self.options.alpha)
         state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
-        temporary = self.out / "state.json.tmp"
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self.out / "state.json")
+        write_whole(self.out / "state.json", json.dumps(state).encode())
 
     def _network(self) -> Network:
         on_gpu = torch.cuda.is_available()
