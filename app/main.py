@@ -21,14 +21,16 @@ import app.usage.endpoints
 from app.auth.principal import Principal
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
-from app.http import health, openapi, problems
+from app.http import documentation, health, openapi, problems
 from app.http.bodies import BodyCap
+from app.http.headers import AnswerHeaders
 from app.http.idempotency import reservation
 from app.http.middleware import RequestContext
 from app.http.signing_secret import signing_secret
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
+from app.infra.private import keep_files_private, private_home
 from app.infra.storage import open_storage
 from app.infra.ttl_cache import TtlCache
 from app.jobs.background import load_handlers
@@ -37,6 +39,7 @@ from app.usage.service import metering
 
 ROUTERS = (
     health.router,
+    documentation.router,
     app.auth.endpoints.router,
     app.tenants.endpoints.router,
     app.schemas.endpoints.router,
@@ -55,6 +58,7 @@ ROUTERS = (
 def from_environment() -> FastAPI:
     """For `uvicorn --factory app.main:from_environment`, where the API is a process of its own."""
     settings = load_settings()
+    keep_files_private()
     configure(settings.log_level)
     return create_app(settings)
 
@@ -64,6 +68,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        private_home(settings.home)
         opened = open_database(settings.database_url) if database is None else database
         api.state.settings = settings
         api.state.database = opened
@@ -86,7 +91,14 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 await opened.engine.dispose()
 
     load_handlers()
-    api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)
+    api = FastAPI(
+        title="Steerwise",
+        version="1",
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # theirs load scripts from elsewhere
+        redoc_url=None,
+    )
     api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
@@ -95,5 +107,6 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     reservation.install(api)
     openapi.install(api)
     api.add_middleware(BodyCap)
-    api.add_middleware(RequestContext)  # added last, so it is the outermost
+    api.add_middleware(RequestContext)
+    api.add_middleware(AnswerHeaders)  # added last, so it is the outermost
     return api

@@ -12,6 +12,7 @@ from app.infra.db.engine import Database, open_database, parse_url
 from app.infra.db.migrate import is_current, upgrade
 from app.infra.db.outage import said_plainly
 from app.infra.db.session import transaction
+from app.infra.private import private_home
 from app.settings import Settings
 
 NAME = "bootstrap"
@@ -29,7 +30,7 @@ def run(settings: Settings, *, another: bool = False) -> MadeKey:
     Raises: AlreadyBootstrapped, DatabaseAway, InputError, TooManyKeys.
     """
     if parse_url(settings.database_url).get_backend_name() == "sqlite":
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_home(settings.home)
         upgrade(settings.database_url)
     with said_plainly():
         return asyncio.run(_run(settings, another))

@@ -15,6 +15,7 @@ from app.cli.endings import FAILED, INCOMPLETE, PASSED
 from app.cli.endings import session as _session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
 from evaluation.contract.mode import Mode
@@ -352,6 +353,7 @@ def bootstrap(
     from app.auth import bootstrap as first_key
 
     with _session() as (settings, _progress):
+        keep_files_private()
         made = first_key.run(settings, another=new)
     say(made.text)
     complain("This key is shown once and stored nowhere; keep it safe.")

@@ -1,10 +1,10 @@
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from app.auth.dependencies import Caller
 from app.auth.route import keyed_router
-from app.datasets import conversations, repository, service
+from app.datasets import conversations, placement, repository, service
 from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.conversations import ConversationDiffers, LabelDecision
 from app.datasets.dependencies import ConversationId, ConversationReader, DatasetId, Labeller, Writer
@@ -32,11 +32,13 @@ async def append(
     caller: Caller,
     scope: Writer,
     session: Session,
+    request: Request,
     response: Response,
 ) -> ConversationOut:
     """Add one conversation. Its id makes the request safe to repeat: the same again is answered with 200."""
+    prepared = await placement.prepare(request.app.state.database, scope, dataset_id, body.as_record())
     done = await conversations.append(
-        session, scope, caller.key_id, dataset_id, body.as_record(), body.schema_version_id
+        session, scope, caller.key_id, dataset_id, prepared, body.schema_version_id
     )
     response.status_code = 201 if done.new else 200
     return ConversationOut.of(done.found)

@@ -1,6 +1,7 @@
 """The body of an upload request, written to disk as it arrives."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from app.datasets.partial import BLOCK_BYTES, Partial
 from app.errors import AppError, InvalidRequest, NoSpace, Problem
 
 IDLE_TIMEOUT_S = 60.0
+LEAST_BYTES = 64 << 10  # in each such time: who sends less holds a place that another could use
 log = structlog.get_logger()
 
 
@@ -29,12 +31,15 @@ class Receiver:
         self.file, self.bounds = file, bounds
         self.ended = False
         self.stalled = False
+        self._counted_from = time.monotonic()
+        self._counted_bytes = 0
 
     async def take(self, blocks: AsyncIterator[bytes]) -> None:
         """A sender that goes away is no error: what came is kept. Raises: InvalidRequest, NoSpace, `over`."""
         held = bytearray()
         try:
             while (block := await _next(blocks)) is not None:
+                self._check_rate(len(block))
                 self._check(self.file.received_bytes + len(held) + len(block))
                 held += block
                 if len(held) >= BLOCK_BYTES:
@@ -52,6 +57,16 @@ class Receiver:
             raise InvalidRequest(f"{problem.where} {problem.message}", problems=[problem])
         if length > self.bounds.limit_bytes:
             raise self.bounds.over
+
+    def _check_rate(self, came: int) -> None:
+        """Raises: TimeoutError."""
+        self._counted_bytes += came
+        now = time.monotonic()
+        if now < self._counted_from + IDLE_TIMEOUT_S:
+            return
+        if self._counted_bytes < LEAST_BYTES:
+            raise TimeoutError
+        self._counted_from, self._counted_bytes = now, 0
 
     async def _write(self, held: bytearray) -> None:
         if not held:

@@ -102,7 +102,10 @@ class BoundedRequest(Request):
     async def json(self) -> Any:
         """Raises: InvalidRequest, json.JSONDecodeError."""
         if not hasattr(self, "_json"):
-            self._json = json.loads(await self.body())
+            body = await self.body()
+            if body.count(b"[") + body.count(b"{") > MAX_VALUES:  # lists are what is dear to make
+                raise _too_many()
+            self._json = json.loads(body)
             check_values(self._json)
         return self._json
 
@@ -119,7 +122,7 @@ def check_values(parsed: Any) -> None:
             elif isinstance(value, dict | list):
                 seen += len(value) * (2 if isinstance(value, dict) else 1)
                 if seen > MAX_VALUES:
-                    raise _invalid("", f"holds more than {MAX_VALUES} values; send it in parts")
+                    raise _too_many()
                 inner += value
                 if isinstance(value, dict):
                     inner += value.values()
@@ -139,6 +142,10 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _too_many() -> InvalidRequest:
+    return _invalid("", f"holds more than {MAX_VALUES} values; send it in parts")
 
 
 def _unusable(parsed: Any) -> InvalidRequest:

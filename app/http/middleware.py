@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class RequestContext:
-    """Outermost of ours, so that the answer to an unexpected error has the id and the line too."""
+    """Around what answers, so that the answer to an unexpected error has the id and the line too."""
 
     def __init__(self, app: ASGIApp):
         self.app = app

@@ -11,6 +11,7 @@ from rich.markup import escape
 from app.cli.endings import session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private, private_home
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def serve(
     from app.local import product
 
     with session() as (settings, _progress):
-        product.run(product.plan(_changed(settings, home, host, port), _tell, with_vllm=not no_vllm), _tell)
+        keep_files_private()
+        here = _changed(settings, home, host, port)
+        private_home(here.home)  # before a base is built in it
+        product.run(product.plan(here, _tell, with_vllm=not no_vllm), _tell)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -58,7 +62,8 @@ def migrate(
     from app.infra.db.outage import said_plainly
 
     with session() as (settings, _progress):
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_files_private()
+        private_home(settings.home)
         with said_plainly():
             migrate.upgrade(settings.database_url, app_role=app_role)
     _tell("database", "up to date")
@@ -70,6 +75,7 @@ def api(host: Host = None, port: Port = None) -> None:
     from app.http import server
 
     with session() as (given, _progress):
+        keep_files_private()
         settings = _changed(given, None, host, port)
     server.run(settings)
 
@@ -90,6 +96,8 @@ def worker(
     from app.worker import run_worker
 
     with session() as (settings, _progress):
+        keep_files_private()
+        private_home(settings.home)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
             signals.worker_ready.connect(lambda **_: ready_file.touch(), weak=False)
@@ -107,6 +115,7 @@ def dispatcher() -> None:
     from app.worker import run_dispatcher
 
     with session() as (settings, _progress):
+        keep_files_private()
         run_dispatcher(settings)
 
 

@@ -209,22 +209,43 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, schemas:write, datasets:write, runs:write or admin; repeatable. None: it may read."
+            help="classify, tenant:read, conversations:read, labels:write, schemas:read, schemas:write, and likewise "
+            "for datasets and runs (to write includes to read), or admin; repeatable."
+        ),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            help="The scopes of one, beside --scope: client classifies, reviewer reads conversations and labels them, "
+            "editor owns schemas, datasets and runs.",
+            metavar="client|reviewer|editor",
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
 ) -> None:
-    """Make a key. It is shown this once."""
+    """Make a key. It is shown this once. It ends no later than the key that it was made with, and with it."""
     expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
-    made = call.api.post(_KEYS, {"name": name, "scopes": scope or [], "expires_at": expires_at})
+    body = {"name": name, "scopes": scope or [], "role": role, "expires_at": expires_at}
+    made = call.api.post(_KEYS, body)
     call.answer(made, lambda: made["key"])
 
 
 @keys.command("revoke")
 @asks
-def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
-    """From now on the key is refused."""
-    gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
+def revoke_key(
+    call: Call,
+    key_id: Annotated[str, typer.Argument(parser=identity)],
+    keep_children: Annotated[
+        bool,
+        typer.Option(
+            "--keep-children",
+            help="Keys that were made with it stay. Neither it nor one of them can ask for that.",
+        ),
+    ] = False,
+) -> None:
+    """From now on the key is refused, and all that were made with it."""
+    kept = "?keep_children=true" if keep_children else ""
+    gone = call.api.post(f"{_KEYS}/{key_id}/revoke{kept}")
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-_JUNK: tuple[Any, ...] = ({}, [], 1, "", None, {"a": 1})
-_STRINGS = ("a", "é", "\\", "\x00", "\ud800", "\u2028")
+_JUNK: tuple[Any, ...] = ({}, 1, {"a": 1})
+_STRINGS = ("é", "\x00")
 
 
 class Hostile(NamedTuple):
@@ -54,12 +54,9 @@ def _filled(
     fill: Any,
     beside: dict[str, Any] | None = None,
 ) -> Hostile:
-    """As many as there is room for, found by halving."""
-    least, most = 1, max_bytes
-    while least < most:
-        middle = (least + most + 1) // 2
-        size = len(json.dumps(fill(min(middle, 4096)))) * max(1, middle / 4096)
-        least, most = (middle, most) if size < max_bytes * 0.9 else (least, middle - 1)
+    """As many as there is room for."""
+    some = 256
+    least = max(1, int(max_bytes * 0.9 * some / len(json.dumps(fill(some), separators=(",", ":")))))
     content = fill(least) | (beside or {}) if beside is not None else fill(least)
     body = json.dumps(_put(usual, path, content), separators=(",", ":")).encode()
     return Hostile(f"{name} in {'.'.join(map(str, path)) or 'the body'}", body[:max_bytes])

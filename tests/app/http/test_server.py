@@ -222,6 +222,7 @@ async def test_a_client_that_takes_nothing_is_not_held(listening: Listening) -> 
         try:
             while True:
                 yield b"x" * (1 << 16)
+                await asyncio.sleep(0)
         finally:
             ended.set()
 

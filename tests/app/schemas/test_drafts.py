@@ -86,6 +86,11 @@ def test_a_schema_has_its_limits() -> None:
 
 
 def test_a_hostile_draft_is_not_answered_at_length() -> None:
-    found = problems(category("a" * 100_000 + " ", includes=[7] * 50_000))
-    assert len(found) == 200
-    assert sum(len(where) + len(said) for where, said in found) < 200_000
+    key = "a" * 100_000 + " "
+    for much, told in (([7] * 50_000, 1), ([7] * MAX_CONDITIONS, 51)):
+        found = problems(category(key, includes=much))
+        assert len(found) == told
+        assert sum(len(where) + len(said) for where, said in found) < 200_000
+    assert len(problems(*[category(f"k{number}", includes=[7] * 50) for number in range(100)])) == 200
+    assert len(problems(category() | {f"f{number}": 1 for number in range(50_000)})) == 1
+    assert len(problems(category(), **{f"f{number}": 1 for number in range(50_000)})) == 1
