@@ -1,7 +1,7 @@
 """The API as an ASGI application."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -13,16 +13,20 @@ import app.datasets.conversation_endpoints
 import app.datasets.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
+import app.operations.endpoints
 import app.runs.endpoints
 import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.audit import operations
 from app.auth.principal import Principal
+from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
-from app.http import documentation, health, openapi, problems
+from app.http import documentation, openapi, problems
 from app.http.bodies import BodyCap
+from app.http.fitness import DatabaseFits, DatabaseWatch
 from app.http.headers import AnswerHeaders
 from app.http.idempotency import reservation
 from app.http.middleware import RequestContext
@@ -34,11 +38,13 @@ from app.infra.private import keep_files_private, private_home
 from app.infra.storage import open_storage
 from app.infra.ttl_cache import TtlCache
 from app.jobs.background import load_handlers
+from app.operations.readiness import Readiness
+from app.runs.feed import RunFeeds
 from app.settings import Settings, load_settings
 from app.usage.service import metering
 
 ROUTERS = (
-    health.router,
+    app.operations.endpoints.router,
     documentation.router,
     app.auth.endpoints.router,
     app.tenants.endpoints.router,
@@ -72,8 +78,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         opened = open_database(settings.database_url) if database is None else database
         api.state.settings = settings
         api.state.database = opened
+        api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
+        api.state.before_commit = operations.record
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
@@ -82,10 +90,15 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             await check_at_start(opened)
             async with (
                 metering(opened) as meter,
+                watching(opened) as api.state.refused_keys,
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter
-                yield
+                api.state.run_feeds = RunFeeds(opened, settings)
+                replicas = api.state.serving_context.replicas
+                api.state.readiness = Readiness(settings, api.state.storage, replicas)
+                async with aclosing(api.state.readiness):
+                    yield
         finally:
             if database is None:
                 await opened.engine.dispose()
@@ -106,6 +119,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     problems.install(api)
     reservation.install(api)
     openapi.install(api)
+    api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)
     api.add_middleware(AnswerHeaders)  # added last, so it is the outermost

@@ -17,6 +17,7 @@ from fastapi.security import HTTPBearer
 from app.auth import repository, service
 from app.auth.access import Access, declares
 from app.auth.principal import Principal, Scope
+from app.auth.service import RefusedKey
 from app.errors import InvalidRequest, NotFound, Problem, Unauthorized
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -49,7 +50,7 @@ async def admit(request: Request, access: Access) -> Principal:
     if credentials is None:
         raise Unauthorized("send an API key: Authorization: Bearer sw_…")
     state = request.app.state
-    look = partial(_verified, state.database, credentials.credentials)
+    look = partial(_verified, request, credentials.credentials)
     if access.remembered:
         digest = hashlib.sha256(credentials.credentials.encode()).digest()
         caller: Principal = await state.callers.of(digest, look)
@@ -63,10 +64,15 @@ async def admit(request: Request, access: Access) -> Principal:
     return caller
 
 
-async def _verified(database: Database, text: str) -> Principal:
-    """Raises: Unauthorized."""
-    async with transaction(database, read_only=True) as session:
-        row = await service.verify(session, text)
+async def _verified(request: Request, text: str) -> Principal:
+    """Raises: Unauthorized; who is refused is counted."""
+    database: Database = request.app.state.database
+    try:
+        async with transaction(database, read_only=True) as session:
+            row = await service.verify(session, text)
+    except RefusedKey as refused:
+        request.app.state.refused_keys.note(refused)
+        raise
     if service.use_is_to_be_noted(row):
         async with transaction(database) as session:
             await service.note_use(session, row)

@@ -27,6 +27,16 @@ class TooManyKeys(Conflict):
     code = "too_many_keys"
 
 
+class RefusedKey(Unauthorized):
+    """A key that came and is not, or no longer, one of ours. tenant_id, prefix: of a key that is known."""
+
+    def __init__(self, message: str, reason: str, row: ApiKey | None = None):
+        super().__init__(message)
+        self.reason = reason
+        self.tenant_id = None if row is None else row.tenant_id
+        self.prefix = None if row is None else row.prefix
+
+
 class KeyOrder(NamedTuple):
     name: str
     scopes: Sequence[Scope]
@@ -41,11 +51,11 @@ class MadeKey(NamedTuple):
 
 
 async def verify(session: AsyncSession, text: str) -> ApiKey:
-    """Raises: Unauthorized. Why is said only to one who holds the right key."""
+    """Raises: RefusedKey. Why is said only to one who holds the right key."""
     prefix = keys.prefix_of(text)
     row = None if prefix is None else await repository.find(session, prefix)
     if not keys.matches(text, row.digest if row is not None else _NO_DIGEST) or row is None:
-        raise Unauthorized("this is not a valid API key")
+        raise RefusedKey("this is not a valid API key", "unknown")
     await _check_line(session, row)
     return row
 
@@ -61,13 +71,16 @@ async def check_standing(session: AsyncSession, key_id: UUID) -> None:
 async def _check_line(session: AsyncSession, row: ApiKey) -> None:
     """A key ends with the one that made it, whatever its own row says."""
     if row.revoked_at is not None:
-        raise Unauthorized(f"this API key was revoked at {row.revoked_at.isoformat(timespec='seconds')}")
-    check_expiry(principal_of(row))
+        at = row.revoked_at.isoformat(timespec="seconds")
+        raise RefusedKey(f"this API key was revoked at {at}", "revoked", row)
+    if row.expires_at is not None and row.expires_at <= utc_now():
+        at = row.expires_at.isoformat(timespec="seconds")
+        raise RefusedKey(f"this API key expired at {at}", "expired", row)
     maker_id = row.parent_id
     while maker_id is not None:
         maker = await repository.any_owners(session, maker_id)
         if maker is None or not is_live(maker):
-            raise Unauthorized("the API key that made this one has ended, and this one with it")
+            raise RefusedKey("the API key that made this one has ended, and this one with it", "revoked", row)
         maker_id = maker.parent_id
 
 

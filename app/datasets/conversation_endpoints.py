@@ -14,6 +14,7 @@ from app.errors import Forbidden, NotFound
 from app.http.paging import Page, Paging, Position
 from app.http.problems import responses
 from app.infra.db.session import Session
+from app.tenants.share import QuotaExceeded
 from evaluation.contract.record import Split
 
 router = keyed_router("/v1", tags=["conversations"])
@@ -23,7 +24,7 @@ router = keyed_router("/v1", tags=["conversations"])
     "/datasets/{dataset_id}/conversations",
     status_code=201,
     operation_id="append_conversation",
-    responses=responses(Forbidden, NotFound, ConversationDiffers, DatasetBusy)
+    responses=responses(Forbidden, NotFound, ConversationDiffers, DatasetBusy, QuotaExceeded)
     | {200: {"model": ConversationOut, "description": "The very same conversation was there already."}},
 )
 async def append(

@@ -26,8 +26,10 @@ from app.infra.tables.datasets import (
     LabelSource,
 )
 from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.tenants import share
 from evaluation.contract import record
 from evaluation.contract.record import unknown_label
 from evaluation.contract.schema import CategorySchema, conditions
@@ -75,7 +77,7 @@ async def append(
     """prepared: before the session's transaction, so that nobody waits for what it computes. schema_version_id: of the
     category; by default the newest.
 
-    Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound.
+    Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound, QuotaExceeded.
     """
     given = prepared.given
     dataset = await _open(session, scope, dataset_id)
@@ -83,6 +85,8 @@ async def append(
     if there is not None:
         return await _same(session, scope, there, given)
     version_id = await _check_category(session, scope, dataset, given, schema_version_id)
+    size = share.size_of(messages_of(given))
+    await share.hold_more(session, scope, HeldKind.conversations, dataset_id, size)
     row = await _insert(session, scope, dataset, prepared)
     label = None
     if given.labelled:
@@ -110,6 +114,7 @@ async def delete(
     first = await repository.first_label(session, scope, row.id)
     models = await repository.models_made_with(session, scope, row, first)
     dataset.counts = counts.from_stored(dataset.counts).changed(gone=[_cell(found)]).stored
+    await share.hold_more(session, scope, HeldKind.conversations, dataset.id, -share.size_of(row.messages))
     await session.delete(row)
     await session.flush()
     detail = {"dataset_id": str(dataset.id), "model_versions": [str(model) for model in models]}

@@ -18,19 +18,28 @@ from app.datasets.refusals import (
     DatasetHasContent,
     FileTooLarge,
     NothingToTake,
-    QuotaExceeded,
     UploadStalled,
     WrongOffset,
 )
 from app.datasets.service import DatasetBusy, DatasetInUse
 from app.datasets.uploads import Received, UploadLocation
-from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, Unavailable
+from app.errors import (
+    Forbidden,
+    IdempotencyKeyReused,
+    NoSpace,
+    NotFound,
+    RequestInFlight,
+    ShareExceeded,
+    Unavailable,
+)
 from app.http.bodies import lift_body_cap
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
 from app.infra.storage import Storage
 from app.infra.tables.datasets import DatasetState
+from app.tenants import share
+from app.tenants.share import QuotaExceeded
 
 router = keyed_router("/v1/datasets", tags=["datasets"])
 ContentRange = Annotated[
@@ -163,6 +172,7 @@ async def delete(
         DatasetHasContent,
         UploadInProgress,
         WrongOffset,
+        ShareExceeded,
         QuotaExceeded,
         FileTooLarge,
         UnsupportedMedia,
@@ -193,7 +203,15 @@ async def put_content(
     kind = None if piece.start is None else media.media_of(*told)
     state = request.app.state
     lift_body_cap(request)
-    place = UploadLocation(state.database, state.storage, _folder(request), scope, caller.key_id, sent.check)
+    place = UploadLocation(
+        state.database,
+        state.storage,
+        _folder(request),
+        scope,
+        caller.key_id,
+        share.files(state.settings),
+        sent.check,
+    )
     received = await uploads.receive(place, dataset_id, piece, kind, request.stream())
     _tell(received, response)
     return UploadOut.of(received)
@@ -203,10 +221,13 @@ async def put_content(
     "/{dataset_id}/content",
     status_code=202,
     operation_id="take_dataset_content",
-    responses=responses(Forbidden, NotFound, DatasetBusy, NothingToTake),
+    responses=responses(Forbidden, NotFound, DatasetBusy, NothingToTake, ShareExceeded),
 )
-async def take_content(dataset_id: DatasetId, caller: Caller, scope: Writer, session: Session) -> DatasetOut:
+async def take_content(
+    dataset_id: DatasetId, caller: Caller, scope: Writer, session: Session, request: Request
+) -> DatasetOut:
     """Take the rows of the file that was sent with `?check=true`, without sending it again."""
+    await share.check_open(session, scope, share.files(request.app.state.settings))
     row = await service.take(session, scope, caller.key_id, dataset_id)
     return DatasetOut.of(row, await service.validation(session, scope, row), whole=True)
 

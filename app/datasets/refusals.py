@@ -19,12 +19,6 @@ class WrongOffset(Conflict):
         super().__init__(message, headers={"Upload-Offset": str(offset)})
 
 
-class QuotaExceeded(Conflict):
-    """The tenant's uploads would exceed its quota; delete datasets that are no longer needed."""
-
-    code = "upload_quota_exceeded"
-
-
 class FileTooLarge(TooLarge):
     """The file is larger than a dataset's may be; make several datasets of it, or pack it with gzip."""
 

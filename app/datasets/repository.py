@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -14,7 +14,6 @@ from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
-from app.infra.tables.tenants import Tenant
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -86,23 +85,6 @@ async def delete_uploads(session: AsyncSession, scope: TenantScope, dataset_id: 
     await session.execute(
         delete(UploadRow).where(UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id)
     )
-
-
-async def lock_tenant(session: AsyncSession, scope: TenantScope) -> Tenant:
-    """So that two uploads cannot both take what is left of the quota."""
-    return (await session.scalars(select(Tenant).where(Tenant.id == scope.tenant_id).with_for_update())).one()
-
-
-async def bytes_kept(session: AsyncSession, scope: TenantScope, but_for: UUID) -> int:
-    """Of all uploads but those of one dataset; one that has said how long it will be counts as that long already."""
-    reserved = case(
-        (UploadRow.total_bytes > UploadRow.received_bytes, UploadRow.total_bytes),
-        else_=UploadRow.received_bytes,
-    )
-    query = select(func.coalesce(func.sum(reserved), 0)).where(
-        UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id != but_for
-    )
-    return int(await session.scalar(query) or 0)
 
 
 async def conversation(

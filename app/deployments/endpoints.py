@@ -1,7 +1,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth.dependencies import Caller, tenant_scope
@@ -10,7 +10,7 @@ from app.auth.route import keyed_router
 from app.deployments import repository, service
 from app.deployments.payloads import DEPLOYMENT_ID, SCHEMA_ID, DeploymentIn, DeploymentOut, ServingOut
 from app.deployments.service import GateNotPassed, NothingBefore
-from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
+from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight, ShareExceeded
 from app.http.idempotency.reservation import Once, once
 from app.http.paging import Page, Paging, Position
 from app.http.problems import responses
@@ -29,13 +29,21 @@ OnceForRunner = Annotated[Once, Depends(once(Scope.runs_write))]
     "/v1/deployments",
     status_code=202,
     operation_id="create_deployment",
-    responses=responses(Forbidden, NotFound, GateNotPassed, RequestInFlight, IdempotencyKeyReused),
+    responses=responses(
+        Forbidden, NotFound, GateNotPassed, ShareExceeded, RequestInFlight, IdempotencyKeyReused
+    ),
 )
 async def create(
-    body: DeploymentIn, caller: Caller, scope: Runner, session: Session, request_once: OnceForRunner
+    body: DeploymentIn,
+    request: Request,
+    caller: Caller,
+    scope: Runner,
+    session: Session,
+    request_once: OnceForRunner,
 ) -> DeploymentOut:
     """Deploy the pair that a gate has passed. It is live once every model server has answered with it."""
-    row = await service.create(session, scope, caller.key_id, body.gate_id)
+    most = request.app.state.settings.tenant_adapters
+    row = await service.create(session, scope, caller.key_id, body.gate_id, most)
     return await request_once.keep(session, 202, await _shown(session, scope, row.id))
 
 
@@ -64,18 +72,26 @@ async def get(deployment_id: DeploymentId, scope: Reader, session: Session) -> D
     status_code=202,
     operation_id="roll_back_deployment",
     responses=responses(
-        Forbidden, NotFound, NothingBefore, GateNotPassed, RequestInFlight, IdempotencyKeyReused
+        Forbidden,
+        NotFound,
+        NothingBefore,
+        GateNotPassed,
+        ShareExceeded,
+        RequestInFlight,
+        IdempotencyKeyReused,
     ),
 )
 async def roll_back(
     deployment_id: DeploymentId,
+    request: Request,
     caller: Caller,
     scope: Runner,
     session: Session,
     request_once: OnceForRunner,
 ) -> DeploymentOut:
     """Deploy again what this deployment took the place of, with the schema version that was served then."""
-    row = await service.roll_back(session, scope, caller.key_id, deployment_id)
+    most = request.app.state.settings.tenant_adapters
+    row = await service.roll_back(session, scope, caller.key_id, deployment_id, most)
     return await request_once.keep(session, 202, await _shown(session, scope, row.id))
 
 

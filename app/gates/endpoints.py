@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
 from app.auth.route import keyed_router
-from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
+from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight, ShareExceeded
 from app.gates import repository, service
 from app.gates.payloads import GATE_ID, MODEL_ID, GateIn, GateOut
 from app.gates.repository import FINAL
@@ -63,19 +63,26 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-a
     "",
     status_code=202,
     operation_id="create_gate",
-    responses=responses(Forbidden, NotFound, RequestInFlight, IdempotencyKeyReused) | _KNOWN,
+    responses=responses(Forbidden, NotFound, ShareExceeded, RequestInFlight, IdempotencyKeyReused) | _KNOWN,
 )
 async def create(
     body: GateIn,
     caller: Caller,
     scope: Runner,
     session: Session,
+    request: Request,
     response: Response,
     request_once: OnceForRunner,
 ) -> GateOut:
     """Measure a model under a version of its schema. A gate that is under way is returned, as is a final verdict."""
     row = await service.request_by_number(
-        session, scope, caller.key_id, body.model_version_id, body.schema_version, body.mode
+        session,
+        scope,
+        caller.key_id,
+        body.model_version_id,
+        body.schema_version,
+        body.mode,
+        request.app.state.settings,
     )
     response.status_code = 200 if row.state is GateState.done and row.verdict in FINAL else 202
     return await request_once.keep(session, response.status_code, await _shown(session, scope, row.id))

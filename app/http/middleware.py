@@ -8,8 +8,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError
-from app.http.problems import render
+from app.http.problems import render, unexpected
 from app.infra import metrics, tracing
 
 HEADER = "X-Request-ID"
@@ -39,11 +38,11 @@ class RequestContext:
         start = time.perf_counter()
         try:
             await self.app(scope, receive, answer.send)
-        except Exception:
-            log.exception("unexpected_error")
+        except Exception as error:
+            known = unexpected(error)
             if answer.status is not None:
                 raise  # half an answer is out; the server must cut the connection
-            await render(AppError("unexpected"), request_id)(scope, receive, answer.send)
+            await render(known, request_id)(scope, receive, answer.send)
         finally:
             _log_line(scope, answer.status, time.perf_counter() - start)
             structlog.contextvars.clear_contextvars()

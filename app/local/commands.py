@@ -59,7 +59,7 @@ def migrate(
 ) -> None:
     """Bring the database of STEERWISE_DATABASE_URL to the version that this code expects. Safe to repeat."""
     from app.infra.db import migrate
-    from app.infra.db.outage import said_plainly
+    from app.infra.outage import said_plainly
 
     with session() as (settings, _progress):
         keep_files_private()
@@ -67,6 +67,52 @@ def migrate(
         with said_plainly():
             migrate.upgrade(settings.database_url, app_role=app_role)
     _tell("database", "up to date")
+
+
+@commands.command(rich_help_panel=PANEL)
+def backup(
+    out: Annotated[Path, typer.Option(help="A folder that is not there yet.")],
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="Copy the files too, or only name and measure them.")
+    ] = True,
+) -> None:
+    """Write all that the installation knows into a folder: rows, and the files that they name. It may run meanwhile."""
+    import asyncio
+    from functools import partial
+
+    from app.infra.outage import said_plainly
+    from app.operations import backup as backups
+
+    with session() as (settings, _progress), said_plainly():
+        try:
+            asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
+        finally:
+            backups.discard(out)
+    _tell("backup", f"whole, in {out}")
+
+
+@commands.command(rich_help_panel=PANEL)
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder that `steerwise backup` has made.")],
+) -> None:
+    """Fill an empty installation from a backup: a migrated database without a tenant, and a storage.
+
+    On SQLite the database is made. Start the other processes afterwards."""
+    import asyncio
+    from functools import partial
+
+    from app.infra.db import migrate
+    from app.infra.db.engine import parse_url
+    from app.infra.outage import said_plainly
+    from app.operations import backup as backups
+
+    with session() as (settings, _progress), said_plainly():
+        backups.read(source)
+        if parse_url(settings.database_url).get_backend_name() == "sqlite":
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            migrate.upgrade(settings.database_url)
+        asyncio.run(backups.restore(settings, source, partial(_tell, "restore")))
+    _tell("restore", "whole")
 
 
 @commands.command(rich_help_panel=PANEL)

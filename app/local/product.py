@@ -12,7 +12,7 @@ from app.auth import bootstrap
 from app.auth.bootstrap import AlreadyBootstrapped
 from app.errors import InputError
 from app.infra.db import migrate
-from app.infra.db.outage import said_plainly
+from app.infra.outage import said_plainly
 from app.infra.storage import open_storage
 from app.jobs.handlers import Queue
 from app.local import home, recipes

@@ -1,3 +1,5 @@
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import Request
@@ -6,14 +8,16 @@ from fastapi.responses import StreamingResponse
 from app.auth.dependencies import Caller
 from app.auth.route import keyed_router
 from app.datasets.service import DatasetBusy
-from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight
+from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, ShareExceeded
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
 from app.runs import logs, repository, service, stream
+from app.runs.budgets import TeacherBudgetSpent
 from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, Reader, RunId, StageName, Writer
 from app.runs.payloads import RunIn, RunOut
 from app.runs.requests import BaseNotServed, DatasetNotEnough
+from app.runs.service import RunNotFailed
 
 router = keyed_router("/v1/runs", tags=["runs"])
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -50,6 +54,8 @@ _LOG: dict[int | str, dict[str, Any]] = {
         IdempotencyKeyReused,
         BaseNotServed,
         DatasetNotEnough,
+        ShareExceeded,
+        TeacherBudgetSpent,
         NoSpace,
     ),
 )
@@ -67,7 +73,7 @@ async def create(
     """
     state = request.app.state
     order = body.order(state.settings)
-    run = await service.create(session, state.storage, scope, caller.key_id, order)
+    run = await service.create(session, state.storage, scope, caller.key_id, order, state.settings)
     made = RunOut.of(await service.view(session, scope, run.id))
     return await request_once.keep(session, 202, made)
 
@@ -95,20 +101,40 @@ async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session)
     return RunOut.of(await service.view(session, scope, run_id))
 
 
+@router.post(
+    "/{run_id}/retry",
+    status_code=202,
+    operation_id="retry_run",
+    responses=responses(Forbidden, NotFound, RunNotFailed),
+)
+async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
+    """Go on from the stage that failed, and there from its checkpoint. What the stages before it made is kept."""
+    await service.retry(session, scope, caller.key_id, run_id)
+    return RunOut.of(await service.view(session, scope, run_id))
+
+
 @router.get(
     "/{run_id}/events",
     operation_id="stream_run_events",
     response_class=StreamingResponse,
-    responses=responses(NotFound) | _EVENTS,
+    responses=responses(NotFound, ShareExceeded) | _EVENTS,
 )
 async def events(
     run_id: RunId, scope: Reader, session: Session, request: Request, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
     await service.get(session, scope, run_id)  # this session ends before the stream begins
-    told = stream.events(request.app.state.database, scope, run_id, int(last_event_id or 0))
+    told = stream.events(request.app.state.run_feeds, scope, run_id, int(last_event_id or 0))
+    first = await anext(told)  # where the tenant has too many open, that is still a status
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_from(first, told), media_type="text/event-stream", headers=headers)
+
+
+async def _from(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 @router.get(

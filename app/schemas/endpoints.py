@@ -34,6 +34,7 @@ from app.schemas.payloads import (
     VersionOut,
 )
 from app.schemas.service import SchemaNotReady
+from app.tenants.share import QuotaExceeded
 
 router = keyed_router("/v1/schemas", tags=["schemas"])
 SchemaId = Annotated[
@@ -52,7 +53,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
     "",
     status_code=201,
     operation_id="create_schema",
-    responses=responses(Forbidden, NotFound, NameTaken, RequestInFlight, IdempotencyKeyReused),
+    responses=responses(Forbidden, NotFound, NameTaken, QuotaExceeded, RequestInFlight, IdempotencyKeyReused),
 )
 async def create(
     body: SchemaIn, caller: Caller, scope: Editor, session: Session, request_once: OnceForEditor
@@ -90,7 +91,7 @@ async def get_draft(schema_id: SchemaId, scope: Reader, session: Session, respon
 @router.put(
     "/{schema_id}/draft",
     operation_id="put_schema_draft",
-    responses=responses(Forbidden, NotFound, Stale, IfMatchMissing) | _TAGGED,
+    responses=responses(Forbidden, NotFound, QuotaExceeded, Stale, IfMatchMissing) | _TAGGED,
 )
 async def put_draft(
     schema_id: SchemaId,
@@ -108,7 +109,7 @@ async def put_draft(
     "/{schema_id}/publish",
     operation_id="publish_schema",
     status_code=201,
-    responses=responses(Forbidden, NotFound, SchemaNotReady, Stale)
+    responses=responses(Forbidden, NotFound, QuotaExceeded, SchemaNotReady, Stale)
     | {200: {"model": VersionOut, "description": "A version with this content was there already."}},
 )
 async def publish(
@@ -166,7 +167,7 @@ async def difference(
 @router.post(
     "/{schema_id}/restore",
     operation_id="restore_schema_version",
-    responses=responses(Forbidden, NotFound, Stale, IfMatchMissing) | _TAGGED,
+    responses=responses(Forbidden, NotFound, QuotaExceeded, Stale, IfMatchMissing) | _TAGGED,
 )
 async def restore(
     schema_id: SchemaId,

@@ -15,8 +15,10 @@ from app.http.preconditions import IfMatch
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.schemas import drafts, repository
 from app.schemas.drafts import Checked
+from app.tenants import share
 from evaluation.contract.schema import CategorySchema
 
 
@@ -36,7 +38,7 @@ class Published(NamedTuple):
 async def create(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, draft: dict[str, Any]
 ) -> Schema:
-    """Raises: NameTaken."""
+    """Raises: NameTaken, QuotaExceeded."""
     found = _kept(await _check(draft, name))
     row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_problems=found, draft_revision=1)
     session.add(row)
@@ -44,6 +46,7 @@ async def create(
         await session.flush()
     except IntegrityError:
         raise NameTaken(f"another schema is named {name!r}") from None
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
     audit.record(
         session, actor_key_id, scope.tenant_id, Act("schema.created", f"schema:{row.id}", {"name": name})
     )
@@ -71,10 +74,14 @@ def content_of(row: SchemaVersion) -> CategorySchema:
 async def write_draft(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, draft: dict[str, Any]
 ) -> Schema:
-    """Stored as it is given, with what is wrong with it: nobody looks for that again. Raises: NotFound, Stale."""
+    """Stored as it is given, with what is wrong with it: nobody looks for that again.
+
+    Raises: NotFound, QuotaExceeded, Stale.
+    """
     found = await _check(draft, "schema")  # before the row is locked; no problem depends on its name
     row = await get(session, scope, schema_id, lock=True)
     if_match.check(row.draft_revision)
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
     row.draft, row.draft_problems = draft, _kept(found)
     row.draft_revision, row.updated_at = row.draft_revision + 1, utc_now()
     await session.flush()
@@ -100,7 +107,7 @@ def _kept(found: Checked) -> list[dict[str, Any]]:
 async def restore(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, number: int
 ) -> Schema:
-    """The content of a version becomes the draft; nothing is published. Raises: NotFound, Stale."""
+    """The content of a version becomes the draft; nothing is published. Raises: NotFound, QuotaExceeded, Stale."""
     old = await version(session, scope, schema_id, number)
     return await write_draft(session, scope, schema_id, if_match, old.content)
 
@@ -114,7 +121,7 @@ async def publish(
 ) -> Published:
     """Freeze the draft as the next version. Content that some version has makes that version the current one again.
 
-    Raises: NotFound, SchemaNotReady, Stale.
+    Raises: NotFound, QuotaExceeded, SchemaNotReady, Stale.
     """
     row = await get(session, scope, schema_id, lock=True)
     if if_match is not None:
@@ -152,6 +159,7 @@ async def _publish(
         published_at=at,
         published_by=actor_key_id,
     )
+    await share.hold_more(session, scope, HeldKind.versions, row.id, share.size_of(made.content))
     session.add(made)
     await session.flush()
     return Published(made, new=True)

@@ -148,8 +148,8 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
             raw = strict_json.parse(strict_json.decoded(raw) if isinstance(raw, bytes) else raw)
         except NotJson as error:
             raise SchemaError([f"the schema cannot be read: {error}"]) from None
-    for found in strict_json.unusable(raw):
-        raise SchemaError([f"{found.where or 'the schema'} {found.message}"])
+    for lost in strict_json.unusable(raw):
+        raise SchemaError([f"{lost.where or 'the schema'} {lost.message}"])
     if not isinstance(raw, Mapping):
         raise SchemaError(["the schema must be a JSON object with a list `categories`"])
     try:

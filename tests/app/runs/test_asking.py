@@ -83,14 +83,14 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"kind": "sft", "lora": {"rank": 256}}],
         "lora.rank",
     ),
-    "a teacher that the installation does not allow": (
+    "a teacher's address, which is the installation's to say": (
         [
             {
                 "kind": "traces",
                 "teachers": [{"kind": "endpoint", "base_url": "http://10.0.0.1/v1", "model": "m"}],
             }
         ],
-        "base_url",
+        "teachers[0].kind",
     ),
     "a key out of the worker's environment": (
         [
@@ -107,7 +107,7 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
                 ],
             }
         ],
-        "teachers[1].api_key_env",
+        "teachers[1].kind",
     ),
     "a folder of the worker as a teacher": (
         [{"kind": "traces", "teachers": [{"kind": "privileged", "model": "../elsewhere"}]}],
