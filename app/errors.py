@@ -153,6 +153,13 @@ class MethodNotAllowed(Refused):
     status = 405
 
 
+class BodyTooSlow(Refused):
+    """The body did not come in within the time that there is for it; send it again over a better connection."""
+
+    code = "body_too_slow"
+    status = 408
+
+
 class Conflict(Refused):
     """What is stored stands against it."""
 
@@ -204,6 +211,12 @@ class TooManyRequests(Refused):
 
     def __init__(self, message: str, retry_after_s: int = 1):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
+
+
+class ShareExceeded(TooManyRequests):
+    """The tenant holds as much of the installation as one tenant may; `Retry-After` says when to come back."""
+
+    code = "share_exceeded"
 
 
 class Unavailable(AppError):

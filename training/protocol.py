@@ -1,15 +1,19 @@
 """What a stage's process and whoever starts it must agree on. Torch-free."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
-STAGES: Final = ("traces", "sft", "distill", "rl")  # in their order
+StageKind: TypeAlias = Literal["traces", "sft", "distill", "rl"]  # in their order
+STAGES: Final[tuple[StageKind, ...]] = get_args(StageKind)
 GOES_ON_FROM: Final = {"distill": "sft", "rl": "distill"}  # the stage whose adapter a stage begins with
 READ_TRACES: Final = ("sft", "distill", "rl")
 
 # A stage's folder: what it is told by, and what it leaves there.
 MANIFEST, EVENTS, RESULT, LOG = "manifest.json", "events.jsonl", "result.json", "stage.log"
 TRACES, ADAPTER = "traces.jsonl", "adapter"
+COSTS: Final = (
+    "usd."  # begins the name of a metric of traces: what the teacher whose name follows has cost so far
+)
 CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
 
 

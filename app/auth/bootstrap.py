@@ -13,6 +13,7 @@ from app.infra.db.migrate import upgrade
 from app.infra.db.session import transaction
 from app.infra.db.version import check_version
 from app.infra.outage import said_plainly
+from app.infra.private import private_home
 from app.settings import Settings
 
 NAME = "bootstrap"
@@ -30,7 +31,7 @@ def run(settings: Settings, *, another: bool = False) -> MadeKey:
     Raises: AlreadyBootstrapped, DatabaseAway, DatabaseMisfit, InputError, TooManyKeys.
     """
     if parse_url(settings.database_url).get_backend_name() == "sqlite":
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_home(settings.home)
         upgrade(settings.database_url)
     with said_plainly():
         return asyncio.run(_run(settings, another))

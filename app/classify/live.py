@@ -8,7 +8,6 @@ from uuid import UUID
 from app.classify import repository
 from app.classify.label_codes import CodedSchema, LabelCodes
 from app.classify.refusals import ModelNotServed, NothingDeployed
-from app.classify.ttl_cache import TtlCache
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
@@ -17,6 +16,7 @@ from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.tenants import Fallback
+from app.infra.ttl_cache import TtlCache
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants

@@ -9,14 +9,13 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.label_codes import LabelCodes
 from app.classify.live import LiveServings, Serving
 from app.classify.refusals import ConversationTooLong
-from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
+from app.http.turns import Urgency
 from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -44,7 +43,6 @@ class ServingContext(NamedTuple):
     replicas: Replicas
     limits: RequestLimits
     meter: Meter
-    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
 class ClassifyContext(NamedTuple):
@@ -92,7 +90,7 @@ async def serving_context(
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, TtlCache())
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter)
     finally:
         await limits.close()
         await replicas.aclose()
@@ -102,18 +100,21 @@ async def answer(
     at: ServingContext,
     classify_context: ClassifyContext,
     conversation: Conversation,
-    *,
-    patient: bool = False,
+    urgency: Urgency = Urgency.interactive,
 ) -> Answered:
-    """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
-    async with at.limits.place(patient=patient):
+    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
+    async with at.limits.place(classify_context.scope, urgency):
         return await in_time(_answer(at, classify_context, conversation), at.settings.answer_timeout_s)
 
 
 async def answer_all(
     at: ServingContext, classify_context: ClassifyContext, conversations: Sequence[Conversation | AppError]
 ) -> list[Answered | AppError]:
-    """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
+    """In their order. What went wrong with one is its result; an error that stands for a conversation stays.
+
+    Raises: ShareExceeded where so much of the tenant waits that nothing of these is begun.
+    """
+    at.limits.turns.check_line(classify_context.scope.tenant_id)
     places = asyncio.Semaphore(BATCH_AT_ONCE)
 
     async def one(conversation: Conversation | AppError) -> Answered | AppError:
@@ -121,7 +122,7 @@ async def answer_all(
             return conversation
         async with places:
             try:
-                return await answer(at, classify_context, conversation, patient=True)
+                return await answer(at, classify_context, conversation, Urgency.batch)
             except AppError as error:
                 return error
 
@@ -136,7 +137,7 @@ async def stream(
     The next replica is asked where one fails before its first piece, and then what may answer instead; what was shown
     is never begun anew.
     """
-    async with at.limits.place():
+    async with at.limits.place(classify_context.scope, Urgency.interactive):
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
         tried: list[tuple[Serving, Replica]] = []

@@ -18,6 +18,7 @@ from app.datasets import findings, repository, service
 from app.datasets.conversations import messages_of
 from app.datasets.counts import Arrivals, Cell, Counts
 from app.datasets.findings import Findings, SeenConversation, SplitPlan
+from app.datasets.fingerprint import stored_signature
 from app.datasets.placement import stored_bands
 from app.datasets.service import Definitions
 from app.errors import AppError
@@ -223,6 +224,7 @@ def _rows(work: DatasetWork, reading: DatasetReading) -> Iterator[_Row]:
                 "external_id": given.id,
                 "messages": messages_of(given),
                 "text_sha256": good.printed.text_sha256,
+                "signature": stored_signature(good.printed.signature),
                 "group_id": plan.groups[number],
                 "split": plan.splits[number],
                 "created_at": began + timedelta(microseconds=number),

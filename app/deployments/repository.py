@@ -120,6 +120,15 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     return None if row is None else ServedPair(*row)
 
 
+async def models_held(session: AsyncSession, scope: TenantScope) -> set[UUID]:
+    """That are live, or on their way."""
+    states = (DeploymentState.live, *OPEN)
+    query = select(Deployment.model_version_id).where(
+        Deployment.tenant_id == scope.tenant_id, Deployment.state.in_(states)
+    )
+    return set(await session.scalars(query))
+
+
 # -------------------------------------------------------------------------------------------------------------- edits
 
 

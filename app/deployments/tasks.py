@@ -1,9 +1,11 @@
 """The job that puts a deployment live, and the sweeps that keep what is live true: adapters loaded, edits decided."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
 
@@ -166,10 +168,20 @@ async def reconcile(database: Database, settings: Settings) -> None:
         before = await repository.models_to_fall_back_on(session)
         coming = await repository.wanted_models(session, repository.OPEN)
         judged = await gate_repository.models_in_the_balance(session)
-    models = [*live, *(model for model in before if model not in live)]
+    models = in_turns([*live, *(model for model in before if model not in live)])
     wanted = Wanted(models, frozenset(_names([*models, *coming, *judged])))
     async with opened(settings) as replicas:
         await each("adapters", replicas.all, partial(_mend, settings, wanted))
+
+
+def in_turns(models: list[ModelVersion]) -> list[ModelVersion]:
+    """One of each tenant, then a second of each: where there are fewer places than models, no tenant has them all."""
+    seen = Counter[UUID]()
+    turns = []
+    for model in models:
+        turns.append(seen[model.tenant_id])
+        seen[model.tenant_id] += 1
+    return [model for _, model in sorted(zip(turns, models, strict=True), key=lambda pair: pair[0])]
 
 
 def _names(models: list[ModelVersion]) -> list[str]:

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 
 from app.errors import (
     AppError,
+    BodyTooSlow,
+    Forbidden,
     InputError,
     InvalidRequest,
     MethodNotAllowed,
@@ -96,7 +98,9 @@ def request_id_of(request: Request) -> str:
 
 def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of an endpoint behind a key: these errors and those that every such endpoint has."""
-    return public_responses(*errors, InvalidRequest, TooLarge, Unauthorized, Unavailable)
+    return public_responses(
+        *errors, BodyTooSlow, Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable
+    )
 
 
 def public_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
@@ -158,7 +162,7 @@ async def _app_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = [_of_field(found) for found in error.errors()]
+    problems = [_of_field(found) for found in error.errors()[:MAX_PROBLEMS]]
     message = "; ".join(f"{p.where}: {p.message}" for p in problems[:3])
     return render(InvalidRequest(message, problems=problems), request_id_of(request))
 

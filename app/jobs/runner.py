@@ -25,7 +25,7 @@ from app.infra.tables.jobs import Job
 from app.jobs import service
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
-from app.jobs.handlers import HANDLERS
+from app.jobs.handlers import HANDLERS, QUEUE_OF, kinds_in
 from app.jobs.heartbeat import Heartbeat, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
 from app.settings import Settings
@@ -45,7 +45,7 @@ class NoHandler(AppError):
 
 
 def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] = lambda: False) -> None:
-    """Does nothing where the job is not to be run (now), or by somebody else.
+    """This job, or another of its queue whose turn it is first. Does nothing where none of them is to be run now.
 
     shutting_down: asked about once a second; once true, the job is handed back.
     """
@@ -63,7 +63,9 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
             log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
             return
         async with transaction(database) as session:
-            job = await service.claim(session, job_id, _owner(), settings.job_lease_s)
+            kind = await service.kind_of(session, job_id)
+            beside = () if kind is None else kinds_in(QUEUE_OF[kind])
+            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, beside)
         if job is None:
             log.info("job_not_claimed", job_id=str(job_id))
             return

@@ -11,6 +11,7 @@ from rich.markup import escape
 from app.cli.endings import session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private, private_home
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def serve(
     from app.local import product
 
     with session() as (settings, _progress):
-        product.run(product.plan(_changed(settings, home, host, port), _tell, with_vllm=not no_vllm), _tell)
+        keep_files_private()
+        here = _changed(settings, home, host, port)
+        private_home(here.home)  # before a base is built in it
+        product.run(product.plan(here, _tell, with_vllm=not no_vllm), _tell)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -58,7 +62,8 @@ def migrate(
     from app.infra.outage import said_plainly
 
     with session() as (settings, _progress):
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_files_private()
+        private_home(settings.home)
         with said_plainly():
             migrate.upgrade(settings.database_url, app_role=app_role)
     _tell("database", "up to date")
@@ -113,21 +118,12 @@ def restore(
 @commands.command(rich_help_panel=PANEL)
 def api(host: Host = None, port: Port = None) -> None:
     """The API alone. It needs a database that is migrated."""
-    import uvicorn
-
-    from app.local.recipes import API_STOP_TIMEOUT_S
+    from app.http import server
 
     with session() as (given, _progress):
+        keep_files_private()
         settings = _changed(given, None, host, port)
-    uvicorn.run(
-        "app.main:from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # app.infra.logging writes all lines, in one form
-        server_header=False,
-        timeout_graceful_shutdown=API_STOP_TIMEOUT_S - 5,
-    )
+    server.run(settings)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -146,6 +142,8 @@ def worker(
     from app.worker import run_worker
 
     with session() as (settings, _progress):
+        keep_files_private()
+        private_home(settings.home)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
             signals.worker_ready.connect(lambda **_: ready_file.touch(), weak=False)
@@ -163,6 +161,7 @@ def dispatcher() -> None:
     from app.worker import run_dispatcher
 
     with session() as (settings, _progress):
+        keep_files_private()
         run_dispatcher(settings)
 
 

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Depends, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
+from app.auth.access import no_key
 from app.auth.dependencies import PlatformAdmin
+from app.auth.route import keyed_router
 from app.errors import Forbidden, Unavailable
 from app.http.payload import ResponseBody
 from app.http.problems import public_responses, responses
@@ -18,7 +20,7 @@ from app.infra.outage import DatabaseAway
 from app.operations import gauges
 from app.operations.readiness import Parts
 
-router = APIRouter(tags=["health"])
+router = keyed_router(tags=["health"])
 _TIMEOUT_S = 3
 Reach = Literal["reachable", "unreachable", "not configured"]
 
@@ -66,7 +68,9 @@ class Ready(ResponseBody):
         )
 
 
-@router.get("/livez", operation_id="get_liveness", responses=public_responses())
+@router.get(
+    "/livez", operation_id="get_liveness", responses=public_responses(), dependencies=[Depends(no_key)]
+)
 async def alive() -> Alive:
     """The process runs. Says nothing about what it depends on."""
     return Alive()
@@ -76,6 +80,7 @@ async def alive() -> Alive:
     "/readyz",
     operation_id="get_readiness",
     responses=public_responses(Unavailable, DatabaseAway, DatabaseMisfit),
+    dependencies=[Depends(no_key)],
 )
 async def ready(request: Request) -> Ready:
     """The database can be reached and has the version that this process needs, so requests can be served. Whatever

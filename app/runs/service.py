@@ -18,13 +18,15 @@ from app.infra.tables.jobs import Job, JobEvent, JobState
 from app.infra.tables.runs import ModelVersion, Run, RunState
 from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.runs import failure, repository
+from app.runs import budgets, failure, repository
 from app.runs.artifacts import StageResult
 from app.runs.kinds import ENDED, STAGES
 from app.runs.repository import Model, OfVersion
 from app.runs.requests import DatasetNotEnough, RunRequest
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.settings import Settings
+from app.tenants import share
 from evaluation.contract.budget import ANSWER_TOKENS
 
 
@@ -44,12 +46,20 @@ class View(NamedTuple):
 
 
 async def create(
-    session: AsyncSession, storage: Storage, scope: TenantScope, actor_key_id: UUID, order: RunRequest
+    session: AsyncSession,
+    storage: Storage,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    order: RunRequest,
+    settings: Settings,
 ) -> Run:
     """With the dataset frozen, and a job for each stage of which the first may begin.
 
-    Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound.
+    Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound, ShareExceeded, TeacherBudgetSpent.
     """
+    await share.check_open(session, scope, share.runs(settings))
+    await share.check_gpu(session, scope, settings)
+    await budgets.check(session, scope, order.plan.traces, settings)
     version = await _version(session, scope, order)
     missing = await datasets.shortfall(session, scope, order.dataset_id, version)
     if missing:

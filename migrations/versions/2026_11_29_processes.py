@@ -1,7 +1,7 @@
 """Which workers and dispatchers there are, and when each was seen last.
 
 Revision: 2026_11_29_processes
-Follows: 2026_11_29_mode
+Follows: 2026_11_29_signatures
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from migrations.protection import isolate
 from migrations.tables import JSON, TIME, UUID, index, must, one_of
 
 revision = "2026_11_29_processes"
-down_revision = "2026_11_29_mode"
+down_revision = "2026_11_29_signatures"
 branch_labels = None
 depends_on = None
 

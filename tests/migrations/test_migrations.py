@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
 LATER_TABLES = {
     "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
-    "schema_republications",
+    "schema_republications", "teacher_spending", "held_bytes", "audit_links",
 }  # fmt: skip
+MADE_AGAIN = {"held_bytes": 1}  # from what is kept
 LOCK_WAIT_S = 5
 LATER = """
 import sqlalchemy as sa
@@ -177,7 +178,7 @@ def test_a_filled_database_goes_down_step_by_step_and_up_again(url: str) -> None
     kept = {name: count for name, count in before.items() if name not in LATER_TABLES}
     assert rows(url) == kept
     migrate.upgrade(url)
-    assert rows(url) == before | dict.fromkeys(LATER_TABLES, 0)
+    assert rows(url) == before | dict.fromkeys(LATER_TABLES, 0) | MADE_AGAIN
     migrate.downgrade(url)
     assert tables(url) == set()
     migrate.upgrade(url)

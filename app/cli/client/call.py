@@ -101,6 +101,20 @@ def _asking(
     return _with_options(command, function)
 
 
+def unless_more_is_asked(command: Callable[P, None]) -> Callable[..., None]:
+    """For the callback of a group that is a command by itself too."""
+
+    def callback(context: typer.Context, *args: P.args, **kwargs: P.kwargs) -> None:
+        if context.invoked_subcommand is None:
+            command(*args, **kwargs)
+
+    told = inspect.signature(command)
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    callback.__name__, callback.__doc__ = command.__name__, command.__doc__
+    vars(callback)["__signature__"] = told.replace(parameters=[first, *told.parameters.values()])
+    return callback
+
+
 @contextmanager
 def calling(where: Mapping[str, str | None], as_json: bool, *, of_platform: bool = False) -> Iterator[Call]:
     """where: url, api_key, tenant and profile as the options give them. Errors end the process as they should."""

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from app.deployments import service, tasks
-from app.errors import ServingAway
+from app.deployments import repository, service, tasks
+from app.errors import ServingAway, ShareExceeded
 from app.gates import service as gates
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -18,7 +18,7 @@ from app.infra.tables.tenants import Fallback, Tenant
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from tests.factories import trained as factory
-from tests.factories.serving import activate, put_live
+from tests.factories.serving import activate, passed_gate, put_live
 from tests.factories.trained import trained
 from tests.servers.vllm import FakeVllm
 
@@ -69,7 +69,7 @@ async def test_who_went_back_does_not_fall_back_on_what_they_went_back_from(
     async with transaction(database, scope) as session:
         live = await service.live(session, scope, told.schema_id)
         assert live is not None
-        row = await service.roll_back(session, scope, None, live.deployment_id)
+        row = await service.roll_back(session, scope, None, live.deployment_id, 8)
     await activate(database, scope, row.id)
     await tasks.reconcile(database, settings)
     assert list(vllm.adapters) == [told.model.adapter_sha256]
@@ -154,3 +154,28 @@ async def test_a_model_server_that_is_away_is_told_of_and_nothing_else_happens(
     with pytest.raises(ServingAway):
         await tasks.reconcile(database, settings)
     await tasks.reconcile(database, settings.model_copy(update={"vllm_urls": ()}))
+
+
+async def test_where_there_are_fewer_places_than_models_each_tenant_gets_one_first(
+    database: Database, settings: Settings, scope: TenantScope, other_scope: TenantScope
+) -> None:
+    mine = [ModelVersion(tenant_id=scope.tenant_id) for _ in range(3)]
+    theirs = [ModelVersion(tenant_id=other_scope.tenant_id) for _ in range(2)]
+    assert tasks.in_turns([*mine, *theirs]) == [mine[0], theirs[0], mine[1], theirs[1], mine[2]]
+
+
+async def test_a_tenant_has_so_many_models_on_the_servers_and_what_it_replaces_does_not_count(
+    database: Database, settings: Settings, scope: TenantScope
+) -> None:
+    told = await trained(database, settings, scope)
+    await put_live(database, told)
+    later = told._replace(model=await factory.retrained(database, settings, told, number=2))
+    gate_id = await passed_gate(database, later)
+    with pytest.raises(ShareExceeded) as refused:
+        async with transaction(database, scope) as session:
+            await service.create(session, scope, None, gate_id, 0)
+    assert int(refused.value.headers["Retry-After"]) > 0
+    async with transaction(database, scope) as session:
+        await service.create(session, scope, None, gate_id, 1)
+    async with transaction(database, scope, read_only=True) as session:
+        assert await repository.models_held(session, scope) == {told.model.id, later.model.id}
