@@ -35,6 +35,7 @@ ACTIONS: dict[str, str] = {
     "put_conversation_label": "conversation.labelled",
     "create_run": "run.created",
     "cancel_run": "run.cancelled",
+    "retry_run": "run.retried",
     "create_gate": "gate.requested",
     "create_deployment": "deployment.requested",
     "roll_back_deployment": "deployment.requested",
