@@ -36,6 +36,8 @@ ACTIONS: dict[str, str] = {
     "create_run": "run.created",
     "cancel_run": "run.cancelled",
     "retry_run": "run.retried",
+    "begin_maintenance": "maintenance.begun",
+    "end_maintenance": "maintenance.ended",
     "create_gate": "gate.requested",
     "create_deployment": "deployment.requested",
     "roll_back_deployment": "deployment.requested",

@@ -37,7 +37,7 @@ from app.settings import Settings
 from evaluation.atomic_files import whole, write_whole
 
 TOLD, TABLES, FILES = "backup.json", "tables", "files"
-_LEFT_OUT = frozenset({"processes"})  # who lived then
+_LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
 Tell = Callable[[str], None]
 
