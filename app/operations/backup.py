@@ -8,6 +8,7 @@ Not in it: what is rebuilt (suites), what is on its way (parts of uploads), Redi
 and models' bases, which have an identity instead.
 """
 
+import base64
 import hashlib
 import json
 import shutil
@@ -36,7 +37,7 @@ from app.settings import Settings
 from evaluation.atomic_files import whole, write_whole
 
 TOLD, TABLES, FILES = "backup.json", "tables", "files"
-_LEFT_OUT = frozenset({"processes"})  # who lived then
+_LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
 Tell = Callable[[str], None]
 
@@ -291,6 +292,8 @@ def _text(value: Any) -> str:
             return str(value)
         case datetime() | date():
             return value.isoformat()
+        case bytes():
+            return base64.b64encode(value).decode()
     raise TypeError(f"a column holds {type(value).__name__}, which a backup does not know")
 
 
@@ -308,6 +311,8 @@ def _value(column: Column[Any], value: Any) -> Any:
         return kind(value)
     if kind is date:
         return date.fromisoformat(value)
+    if kind is bytes:
+        return base64.b64decode(value)
     return UUID(value) if kind is UUID else value
 
 
