@@ -8,11 +8,13 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference.runner import Measured, Outcome, Question, Questions
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import (
+    auto_threshold,
     calibration,
     calibrator,
     injection,
@@ -21,6 +23,7 @@ from evaluation.metrics import (
     sample_scores,
     turns,
 )
+from evaluation.metrics.auto_threshold import AutoThreshold
 from evaluation.metrics.calibration import Calibration
 from evaluation.metrics.calibrator import Gold
 from evaluation.metrics.divergence import Divergence
@@ -76,12 +79,16 @@ class AuxiliarySuites(NamedTuple):
 
 
 class AuxiliaryAnswers(NamedTuple):
-    """A stage's answers. divergence: from the base."""
+    """A stage's answers. calibration_reasoned: the same with reasoning, of a stage that was asked for the code at once.
+
+    divergence: from the base.
+    """
 
     injection: Sequence[Measured]
     out_of_distribution: Sequence[Measured]
     turns: Sequence[Measured] = ()
     calibration: Sequence[Measured] = ()
+    calibration_reasoned: Sequence[Measured] = ()
     divergence: Divergence | None = None
 
 
@@ -95,6 +102,7 @@ class AuxiliaryMetrics(BaseModel):
     calibration: Calibration | None
     reasoning_length: ReasoningLength
     divergence: Divergence | None
+    auto: AutoThreshold | None = None  # of mode auto; where the stage was asked for the code at once
 
 
 def build(
@@ -124,9 +132,15 @@ def build(
 
 
 async def ask(
-    auxiliary_suites: AuxiliarySuites, stage_client: StageClient, stage: str, base: str | None, *, whole: bool
+    auxiliary_suites: AuxiliarySuites,
+    stage_client: StageClient,
+    stage: str,
+    base: str | None,
+    *,
+    whole: bool,
+    mode: Mode = Mode.reasoned,
 ) -> AuxiliaryAnswers:
-    """whole: all that is asked of a candidate. base: what it diverges from, if that is served."""
+    """whole: all that is asked of a candidate. base: what it diverges from, if that is served. mode: of the client."""
     injected = await stage_client.answers(stage, auxiliary_suites.injection.questions)
     others = await stage_client.answers(stage, auxiliary_suites.out_of_distribution.questions)
     if not whole:
@@ -137,6 +151,7 @@ async def ask(
         others,
         await stage_client.answers(stage, auxiliary_suites.turns.questions),
         await stage_client.answers(stage, calibrating),
+        await stage_client.answers(stage, calibrating, mode=Mode.reasoned) if mode is Mode.fast else (),
         None if base is None else await stage_client.divergence(stage, base, calibrating),
     )
 
@@ -167,6 +182,7 @@ def report(
         calibration=fitted,
         reasoning_length=reasoning_length.against_accuracy(_lengths(plain, natural)),
         divergence=found.divergence,
+        auto=_auto(auxiliary_suites.calibration, found, temperature_of(fitted)) if whole else None,
     )
 
 
@@ -190,9 +206,21 @@ def _calibration(
     plain: Mapping[int, Gold],
     natural: Sequence[Measured],
 ) -> Calibration:
-    golds = [Gold(c.id, c.category) for c in fitted.conversations]
-    made = calibrator.fit(calibrator.reads(golds, answers).each)
+    made = calibrator.fit(calibrator.reads(_golds(fitted), answers).each)
     return calibration.measure(made, calibrator.reads(plain, natural).each)
+
+
+def _auto(
+    calibration_set: CalibrationSet, found: AuxiliaryAnswers, temperature: float | None
+) -> AutoThreshold | None:
+    if not found.calibration_reasoned:
+        return None
+    golds = _golds(calibration_set)
+    return auto_threshold.fit(golds, found.calibration, found.calibration_reasoned, temperature)
+
+
+def _golds(calibration_set: CalibrationSet) -> list[Gold]:
+    return [Gold(c.id, c.category) for c in calibration_set.conversations]
 
 
 def _lengths(plain: Mapping[int, Gold], natural: Sequence[Measured]) -> list[MeasuredLength]:

@@ -1,0 +1,41 @@
+"""Reasons for what was answered at once: written after the decision, and of no influence on it."""
+
+import time
+
+from evaluation.contract.parse import decided_by, evidence, explaining_prefix, parse
+from evaluation.contract.record import Conversation
+from evaluation.contract.render import SAID, Prompt
+from evaluation.contract.schema import CategorySchema
+from evaluation.inference.completions import Completion
+from evaluation.inference.predictor import Prediction, VllmPredictor, usage
+
+
+class ExplainingPredictor(VllmPredictor):
+    """In mode reasoned it does nothing more: there the reasons came first."""
+
+    async def answer(self, prompt: Prompt, schema: CategorySchema, conversation: Conversation) -> Prediction:
+        start = time.perf_counter()
+        found = await super().answer(prompt, schema, conversation)
+        if found.reasoning is not None or found.failure is not None:
+            return found
+        code = prompt.codes[schema.answers.index(found.category)]
+        async with self._places:
+            reasoning, made = await self._why(prompt, schema, code)
+        why = {
+            "reasoning": reasoning,
+            "evidence": tuple(evidence(reasoning, conversation)),
+            "decided_by": decided_by(reasoning, schema, found.category),
+            "latency_s": time.perf_counter() - start,
+        }
+        return found.model_copy(update=usage([found, *made]) | why)
+
+    async def _why(self, prompt: Prompt, schema: CategorySchema, code: str) -> tuple[str, list[Completion]]:
+        """What the model would have written before its answer, if it comes to the same; else its quotation, and the
+        condition for the code that was answered."""
+        freely = await self._asking.complete(self._continued(prompt, SAID, self.max_tokens))
+        thought = parse(SAID + freely.text, schema, prompt.codes, truncated=freely.truncated)
+        if thought.failure is None and prompt.codes[schema.answers.index(thought.category)] == code:
+            return thought.reasoning, [freely]
+        prefix = explaining_prefix(thought.reasoning, code)
+        bound = await self._asking.complete(self._continued(prompt, prefix, self.max_tokens))
+        return parse(prefix + bound.text, schema, prompt.codes).reasoning, [freely, bound]
