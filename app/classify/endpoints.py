@@ -109,7 +109,7 @@ async def _classify_context(
 ) -> ClassifyContext:
     await serving_context.limits.take(asker.scope, conversations)
     return await service.classify_context(
-        serving_context, asker, body.chosen(), request.state.trace, body.mode
+        serving_context, asker, body.chosen(), request.state.trace, body.mode, explain=body.explain
     )
 
 

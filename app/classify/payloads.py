@@ -13,7 +13,7 @@ from app.http.problems import ProblemDocument, document
 from app.schemas import service as schemas
 from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
 from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
@@ -100,11 +100,18 @@ class SchemaChoiceIn(RequestBody):
         examples=[None],
     )
 
-    mode: Mode | None = Field(
+    mode: ModeChoice | None = Field(
         None,
         description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Of a deployment "
-        "each needs a gate of its own that has passed. Left out: the one that is deployed.",
+        "each needs a gate of its own that has passed. `auto`: fast, and reasoned only where fast is unsure; it needs "
+        "both. Left out: the one that is deployed, or the tenant's.",
         examples=["fast"],
+    )
+    explain: bool = Field(
+        False,
+        description="What is answered at once gets its reasons too, written after the decision, which they do not "
+        "change (`reasoning_order: after`).",
+        examples=[True],
     )
 
     @model_validator(mode="after")
@@ -216,12 +223,18 @@ class AnswerOut(ResponseBody):
     id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
     mode: Mode = Field(
-        description="How the answer was come by: `reasoned`, or `fast`, the code at once.",
+        description="How the answer was come by: `reasoned`, or `fast`, the code at once. Of `auto` it is the last one "
+        "that was asked.",
         examples=["reasoned"],
     )
     reasoning: str | None = Field(
         description="Why, in the model's words; null: none was asked for.",
         examples=['They write "charged twice", so "a charge that was made twice" decides.'],
+    )
+    reasoning_order: ReasoningOrder | None = Field(
+        description="`before`: the reasoning was written first, and the answer from it. `after`: it explains an answer "
+        "that was given already. Null: there is none.",
+        examples=["before"],
     )
     evidence: list[EvidenceOut] | None = Field(
         description="Quotes of the reasoning that are in the conversation; null: there is none."
@@ -287,6 +300,7 @@ class AnswerOut(ResponseBody):
             category=None if answered.abstained else found.category,
             mode=found.mode,
             reasoning=found.reasoning,
+            reasoning_order=found.reasoning_order,
             evidence=None
             if found.evidence is None
             else [EvidenceOut.model_validate(e) for e in found.evidence],

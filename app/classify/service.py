@@ -16,6 +16,7 @@ from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
 from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
+from app.gates.confidence import auto_of
 from app.http.limits import RequestLimits
 from app.infra import metrics
 from app.infra.db.engine import Database
@@ -25,14 +26,19 @@ from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
 from app.usage.service import Meter
 from evaluation.contract import budget
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
-from evaluation.inference.predictor import Prediction, PredictorError, Sending, VllmPredictor
+from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
 BATCH_AT_ONCE = 32
+_WHY_NOT = {
+    False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
+    True: "mode {} needs a model that has passed its gates in both modes, of which that in mode fast found how sure an "
+    "answer at once must be; ask for them, or leave mode out",
+}
 
 
 class ServingContext(NamedTuple):
@@ -50,16 +56,19 @@ class ServingContext(NamedTuple):
 class ClassifyContext(NamedTuple):
     """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot.
 
-    mode: None: the one that a serving answers in by default.
+    mode: None: the one that a serving answers in by default. explain: what is answered at once gets its reasons too.
     """
 
     scope: TenantScope
     servings: tuple[Serving, ...]
     trace: RequestTrace
-    mode: Mode | None = None
+    mode: ModeChoice | None = None
+    explain: bool = False
 
-    def mode_of(self, serving: Serving) -> Mode:
-        return self.mode or serving.live.mode
+    def model(self, serving: Serving) -> AskedModel:
+        mode, live = self.mode or serving.default, serving.live
+        sure = auto_of(live.calibrations) if mode is ModeChoice.auto else None
+        return AskedModel(live.adapter, serving.page.codes, mode.modes[0], sure, self.explain)
 
     def sending(self) -> Sending:
         headers = {HEADER: self.trace.traceparent()}
@@ -103,7 +112,9 @@ async def classify_context(
     asker: Asker,
     chosen: SchemaChoice | CategorySchema,
     trace: RequestTrace,
-    mode: Mode | None = None,
+    mode: ModeChoice | None = None,
+    *,
+    explain: bool = False,
 ) -> ClassifyContext:
     """What answers by a stored schema, or by categories that came with the request.
 
@@ -115,11 +126,9 @@ async def classify_context(
     else:
         first, *instead = await at.servings.of_categories(asker, chosen)
     if not first.may_answer(mode):
-        raise ModeNotGated(
-            f"the deployed model has passed no gate in mode {mode}; ask for one, or leave mode out"
-        )
+        raise ModeNotGated(_WHY_NOT[mode is ModeChoice.auto].format(mode))
     servings = (first, *(one for one in instead if one.may_answer(mode)))
-    return ClassifyContext(asker.scope, servings, trace, mode)
+    return ClassifyContext(asker.scope, servings, trace, mode, explain)
 
 
 async def answer(
@@ -188,16 +197,9 @@ async def stream(
 async def _stream(
     at: ServingContext, classify_context: ClassifyContext, serving: Serving, conversation: Conversation
 ) -> AsyncGenerator[str | Prediction, None]:
-    schema, codes = serving.page
-    name = serving.live.adapter
-    with _failures(), at.replicas.borrowed(name) as replica:
-        predictor = VllmPredictor(
-            replica.client,
-            name,
-            codes,
-            sending=classify_context.sending(),
-            mode=classify_context.mode_of(serving),
-        )
+    schema = serving.page.schema
+    with _failures(), at.replicas.borrowed(serving.live.adapter) as replica:
+        predictor = classify_context.model(serving).predictor(replica.client, classify_context.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -223,13 +225,12 @@ async def _answer(
     start = time.perf_counter()
     problem = ServingAway("no model server can answer now")
     for serving in classify_context.servings:
-        schema, codes = serving.page
         try:
             await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
-                    AskedModel(serving.live.adapter, codes, classify_context.mode_of(serving)),
-                    schema,
+                    classify_context.model(serving),
+                    serving.page.schema,
                     conversation,
                     classify_context.sending(),
                 )

@@ -17,7 +17,7 @@ from app.cli.terminal import Terminal
 from app.errors import InputError
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.reporting.report import Report, Verdict
 from evaluation.terminal import complain, json_text, say, steady
@@ -128,11 +128,15 @@ def classify(
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
     mode: Annotated[
-        Mode | None,
+        ModeChoice | None,
         typer.Option(
-            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+            help="Reasoned; fast: the code at once; or, of the product's, auto: reasoned where fast is unsure. By "
+            "default what was examined, or is deployed."
         ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Give what is answered at once its reasons too, afterwards.")
+    ] = False,
     version: Annotated[
         str | None,
         typer.Option(
@@ -153,14 +157,20 @@ def classify(
         from app.cli.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, client.ApiQuestion(text, conversation, mode, version), stream=stream)
+            client.run(
+                call, schema, client.ApiQuestion(text, conversation, mode, version, explain), stream=stream
+            )
         return
     from app.cli import classify as classification
 
     with _session() as (settings, progress):
         if version is not None:
             raise InputError(f"--version is of a schema of the product's, and {schema} is a file")
-        question = classification.FileQuestion(Path(schema), text, conversation, mode)
+        if mode is ModeChoice.auto:
+            raise InputError("--mode auto needs what gates in both modes have found, which the product keeps")
+        question = classification.FileQuestion(
+            Path(schema), text, conversation, None if mode is None else Mode(mode), explain
+        )
         if model is None:
             name = base or settings.base
             asked = classification.read_untrained(name, question, settings, progress)

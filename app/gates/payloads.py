@@ -29,7 +29,7 @@ class GateIn(RequestBody):
     mode: Mode | None = Field(
         None,
         description="How the model is asked: `reasoned`, or `fast`, the code at once. Another mode is another gate. "
-        "Left out: the tenant's.",
+        "Left out: the tenant's; where that is `auto`, both get one, and that of `reasoned` is returned.",
         examples=["fast"],
     )
 

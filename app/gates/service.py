@@ -54,13 +54,25 @@ async def request(
 ) -> GateResult:
     """A verdict that is final, or a gate that is under way, is returned; otherwise a new one is queued.
 
-    mode: None: the tenant's. Raises: NotFound.
+    mode: None: the tenant's. Where that is auto, both modes get a gate, and that of reasoned is returned.
+    Raises: NotFound.
     """
     model = await _model(session, scope, model_version_id, lock=True)
     version = await _version(session, scope, schema_version_id)
     await _check_schema(session, scope, model, version)
+    modes = (await tenants.get(session, scope)).mode.modes if mode is None else (mode,)
+    return [await _request(session, scope, actor_key_id, model, version, one) for one in modes][-1]
+
+
+async def _request(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID | None,
+    model: ModelVersion,
+    version: SchemaVersion,
+    mode: Mode,
+) -> GateResult:
     policy_sha256 = load_policy().sha256
-    mode = mode or (await tenants.get(session, scope)).mode
     for earlier in await repository.of_pair(session, scope, model.id, version.id):
         if earlier.mode is mode and (earlier.state in OPEN or is_final(earlier, policy_sha256)):
             return earlier

@@ -216,7 +216,7 @@ async def _stored(context: JobContext, work: GateWork, report: Report) -> GateDe
     await context.in_thread(context.storage.put_file, page, service.page_key(key))
     await context.in_thread(context.storage.put_file, local, key)
     gate, found = report.gate, report.stages[-1].auxiliary
-    fitted = Fitted.of(found.calibration) if found and found.calibration else None
+    fitted = Fitted.of(found.calibration, found.auto) if found and found.calibration else None
     return GateDecision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted)
 
 

@@ -7,25 +7,29 @@ from typing import NamedTuple, TypeAlias
 
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.explaining import ExplainingPredictor
 from evaluation.inference.predictor import Prediction, VllmPredictor, usage
 
 Sure: TypeAlias = Callable[[Prediction], bool]
 
 
 class AutoPredictor(NamedTuple):
-    """sure: whether an answer at once may stand. The answer says in its `mode` how it was come by, and its tokens are
-    those of both where both were asked."""
+    """sure: whether an answer at once may stand. explaining: gives one that does its reasons, where they are wanted.
+
+    The answer says in its `mode` how it was come by, and its tokens are those of both where both were asked.
+    """
 
     fast: VllmPredictor
     reasoned: VllmPredictor
     sure: Sure
+    explaining: ExplainingPredictor | None = None
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
         """Raises: PredictorError."""
         start = time.perf_counter()
         first = await self.fast.predict(schema, conversation)
         if self.sure(first):
-            return first
+            return await self._standing(first, schema, conversation)
         return _after(first, await self.reasoned.predict(schema, conversation), start)
 
     async def stream(
@@ -35,11 +39,18 @@ class AutoPredictor(NamedTuple):
         start = time.perf_counter()
         first = await self.fast.predict(schema, conversation)
         if self.sure(first):
-            yield first
+            yield await self._standing(first, schema, conversation)
             return
         async with aclosing(self.reasoned.stream(schema, conversation)) as pieces:
             async for piece in pieces:
                 yield piece if isinstance(piece, str) else _after(first, piece, start)
+
+    async def _standing(
+        self, found: Prediction, schema: CategorySchema, conversation: Conversation
+    ) -> Prediction:
+        if self.explaining is None:
+            return found
+        return await self.explaining.explained(found, schema, conversation)
 
 
 def _after(first: Prediction, second: Prediction, start: float) -> Prediction:

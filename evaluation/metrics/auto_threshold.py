@@ -61,7 +61,7 @@ def fit(
         if few
         else None,
         n=len(pairs),
-        asked_again=_share(again_N),
+        asked_again=_share(again_N.astype(float)),
         fast=_share(fast_N),
         reasoned=_share(reasoned_N),
         auto=_share(np.where(again_N, reasoned_N, fast_N)),

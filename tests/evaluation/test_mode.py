@@ -147,7 +147,9 @@ def test_the_evaluation_asks_in_mode_fast_and_its_report_says_so(
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["mode"] == "fast"
     stage = written["stages"][-1]
-    again = [body for body in server.bodies if body["max_tokens"] > 1]  # with reasoning, for mode auto's threshold
+    again = [
+        body for body in server.bodies if body["max_tokens"] > 1
+    ]  # with reasoning, for mode auto's threshold
     assert len(again) == stage["auxiliary"]["auto"]["n"] == 30
     assert "50 are needed" in stage["auxiliary"]["auto"]["reason"]
     assert stage["completion_tokens"]["value"] == 1

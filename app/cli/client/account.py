@@ -11,7 +11,7 @@ from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks,
 from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 
 top = typer.Typer()
 tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
@@ -27,7 +27,7 @@ ServeEdits = Annotated[
     ),
 ]
 AnswerMode = Annotated[
-    Mode | None,
+    ModeChoice | None,
     typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
@@ -243,7 +243,7 @@ def _settings(
     serve_edits: str | None,
     fallback: str | None,
     ungated: str | None,
-    mode: Mode | None,
+    mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,

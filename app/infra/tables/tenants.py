@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, CheckConstraint, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import Base, CreatedAt, Id, choice
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 
 DEFAULT_QUOTA_BYTES = 10 << 30
 
@@ -46,7 +46,9 @@ class Tenant(Base):
     ungated: Mapped[Ungated] = mapped_column(
         choice(Ungated), default=Ungated.playground, server_default="playground"
     )
-    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
+    mode: Mapped[ModeChoice] = mapped_column(
+        choice(ModeChoice, "mode"), default=ModeChoice.reasoned, server_default="reasoned"
+    )
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
