@@ -294,6 +294,29 @@ def bench_gate(
     _measured(speed, study.table, as_json)
 
 
+@bench.command(name="modes")
+def bench_modes(
+    schema: Annotated[Path, typer.Option(help="Of one tenant, as for a run.")],
+    conversations: Annotated[Path, typer.Option(help="Labelled ones; those held out are asked.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The output directory of a run. (default: the base as it stands)")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Without --model: a base in place of the one that ships.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=20, help="Requests in each mode.")] = 600,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+) -> None:
+    """What the modes reasoned, fast and auto cost and what they are worth, on one tenant in one run."""
+    from app.studies import modes as study
+
+    with _session() as (settings, progress):
+        asked = study.ModesRequest(schema, conversations, model, base or settings.base, items, seed)
+        measured = study.measure(study.prepared(asked, settings, progress), settings, progress)
+    _measured(measured, study.table, as_json)
+
+
 @bench.command(name="vllm")
 def bench_vllm(
     as_json: AsJson = False,
