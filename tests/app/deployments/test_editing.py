@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from app.deployments import service, tasks
+from app.gates import repository as gate_repository
 from app.gates import service as gates
 from app.gates.confidence import Fitted
 from app.infra.db.engine import Database
@@ -309,5 +310,5 @@ async def test_an_edit_is_measured_in_both_modes_where_the_tenant_answers_in_mod
     version = await edit(database, told)
     await sweep(database, settings)
     async with transaction(database, told.scope) as session:
-        found = await gates.repository.of_pair(session, told.scope, told.model.id, version.id)
+        found = await gate_repository.of_pair(session, told.scope, told.model.id, version.id)
     assert sorted(gate.mode for gate in found) == [Mode.fast, Mode.reasoned]
