@@ -22,6 +22,7 @@ from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.tenants import service as tenants
 from evaluation.contract.mode import Mode
+from evaluation.gating.label_free import LabelFree
 from evaluation.gating.policy import load_policy
 from evaluation.reporting.report import Verdict
 
@@ -35,13 +36,17 @@ class GateNotMeasured(Conflict):
 
 
 class GateDecision(NamedTuple):
-    """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured."""
+    """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured.
+
+    label_free: what was measured without labels, where they are what an incomplete gate lacks.
+    """
 
     verdict: Verdict
     reasons: list[str]
     policy_sha256: str
     report_key: str | None
     calibration: Fitted | None = None
+    label_free: LabelFree | None = None
 
 
 async def request(
@@ -186,6 +191,7 @@ async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decis
     row.verdict, row.reasons = decision.verdict, decision.reasons
     row.policy_sha256, row.report_key = decision.policy_sha256, decision.report_key
     row.calibration = None if decision.calibration is None else decision.calibration.model_dump(mode="json")
+    row.label_free = None if decision.label_free is None else decision.label_free.model_dump(mode="json")
     await session.flush()
     detail = {"verdict": decision.verdict.value, "policy_sha256": decision.policy_sha256}
     audit.record(session, None, scope.tenant_id, Act("gate.decided", f"gate:{gate_id}", detail))
