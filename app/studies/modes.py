@@ -1,11 +1,10 @@
 """What the modes cost and what they are worth: the same suite asked in each of them, of one model, in one run.
 
-Temperatures and auto's threshold are found on the calibration split, as a gate finds them; all that is reported was
-asked of the test split. Each mode has a prefix cache of its own, so that none is fast because of the one before it.
+Temperatures and auto's threshold are found where a gate finds them, on conversations that the suite has not seen. Each
+mode has a prefix cache of its own, so that none is fast because of the one before it.
 """
 
 import asyncio
-import random
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -133,9 +132,8 @@ def prepared(asked: ModesRequest, settings: Settings, progress: Progress) -> Mod
         suite = steerability.build(schema, inputs.splits[Split.test], seed=asked.seed, max_items=asked.items)
     except SuiteError as error:
         raise InputError(str(error)) from None
-    drawn = sorted(inputs.splits[Split.calibration], key=lambda c: c.id)
-    wanted = min(len(drawn), int(asked.items * auxiliary.CALIBRATION_SHARE))
-    tuning = CalibrationSet(schema, tuple(random.Random(asked.seed).sample(drawn, wanted)))
+    held_out, drawn = inputs.splits[Split.test], inputs.splits[Split.calibration]
+    tuning = auxiliary.calibration_set(suite, held_out, drawn, seed=asked.seed, max_items=asked.items)
     adapter = None if trained is None else trained.folder / trained.note.adapter
     return ModesBench(base, adapter, suite, tuning, codes)
 
@@ -146,48 +144,60 @@ def measure(place: ModesBench, settings: Settings, progress: Progress) -> ModesM
         with serving(place.base.folder, Path(folder) / "vllm.log", settings, waiting) as vllm:
             progress.end("start vLLM")
             name = BASE_NAME if place.adapter is None else vllm.load(place.adapter)
-            return asyncio.run(
-                while_alive(vllm, _measured(place, vllm.endpoint.async_client(), name, progress))
+            asking = _asking(place, vllm.endpoint.async_client(), name, progress)
+            return asyncio.run(while_alive(vllm, asking))
+
+
+async def _asking(place: ModesBench, http: httpx.AsyncClient, name: str, progress: Progress) -> ModesMeasured:
+    async with http:
+        return await compare(place, ModelAsked(http, name, place.codes, progress))
+
+
+async def compare(place: ModesBench, model: "ModelAsked") -> ModesMeasured:
+    tuning = place.calibration.questions
+    tuned = _tuned(
+        place,
+        {mode: (await model.asked(tuning, model.plain(mode, "tuning"), mode)).measured for mode in Mode},
+    )
+    found: dict[ModeChoice, _Asked] = {}
+    for mode in ModeChoice:
+        predictor: Predictor = model.plain(mode.modes[-1], mode)
+        if mode is ModeChoice.auto:
+            predictor = AutoPredictor(
+                model.plain(Mode.fast, mode), model.plain(Mode.reasoned, mode), tuned.sure
             )
+        found[mode] = await model.asked(place.suite.questions, predictor, mode)
+    return _assembled(place, model.name, tuned, found)
 
 
-async def _measured(
-    place: ModesBench, connection: httpx.AsyncClient, name: str, progress: Progress
-) -> ModesMeasured:
-    async with connection as client:
-        return await compare(place, client, name, progress)
+class ModelAsked(NamedTuple):
+    """name: at the server."""
 
+    http: httpx.AsyncClient
+    name: str
+    codes: Codes
+    progress: Progress
+    concurrency: int = 32
 
-async def compare(
-    place: ModesBench, client: httpx.AsyncClient, name: str, progress: Progress, concurrency: int = 32
-) -> ModesMeasured:
-    """name: of the model at the server."""
+    def plain(self, mode: Mode, cache: str) -> VllmPredictor:
+        """cache: prefixes are shared within it alone."""
+        sending = Sending(cache_salt=f"{cache}-{mode}")
+        return VllmPredictor(
+            self.http, self.name, self.codes, sending=sending, mode=mode, concurrency=self.concurrency
+        )
 
-    def predictor(mode: ModeChoice, tuned: _Tuned | None = None) -> Predictor:
-        def one(mode_asked: Mode) -> VllmPredictor:
-            sending = Sending(cache_salt=f"{mode}-{tuned is None}")
-            return VllmPredictor(
-                client, name, place.codes, sending=sending, mode=mode_asked, concurrency=concurrency
-            )
-
-        if tuned is None or mode is not ModeChoice.auto:
-            return one(mode.modes[-1])
-        return AutoPredictor(one(Mode.fast), one(Mode.reasoned), tuned.sure)
-
-    async def asked(questions: Questions, mode: ModeChoice, tuned: _Tuned | None = None) -> _Asked:
+    async def asked(self, questions: Questions, predictor: Predictor, mode: str) -> _Asked:
         what = f"{mode}, {questions.title or 'suite'}"
-        shown = partial(progress.update, what)
         start = time.perf_counter()
         measured = await runner.run(
-            questions, predictor(mode, tuned), model=name, concurrency=concurrency, progress=shown
+            questions,
+            predictor,
+            model=self.name,
+            concurrency=self.concurrency,
+            progress=partial(self.progress.update, what),
         )
-        progress.end(what)
+        self.progress.end(what)
         return _Asked(measured, time.perf_counter() - start)
-
-    tuning = place.calibration.questions
-    tuned = _tuned(place, {mode: (await asked(tuning, ModeChoice(mode))).measured for mode in Mode})
-    found = {mode: await asked(place.suite.questions, mode, tuned) for mode in ModeChoice}
-    return _assembled(place, name, tuned, found)
 
 
 def table(found: ModesMeasured) -> Table:
@@ -236,10 +246,9 @@ def _assembled(
     judged = {
         mode: Judgement(place.suite, sample_scores.sample_scores(one.measured)) for mode, one in found.items()
     }
-    plain = {
-        mode: measures.accuracy(judged[mode].natural).value or 0.0 for mode in ModeChoice if mode in _PLAIN
-    }
-    best = judged[max(plain, key=plain.__getitem__)]
+    best = max(
+        (judged[ModeChoice(mode)] for mode in Mode), key=lambda one: measures.accuracy(one.natural).value or 0
+    )
     return ModesMeasured(
         tenant=place.suite.schema.name,
         model=place.base.name if place.adapter is None else name,
@@ -249,9 +258,6 @@ def _assembled(
         threshold=tuned.threshold,
         modes={mode.value: _of_mode(place, tuned, one, judged[mode], best) for mode, one in found.items()},
     )
-
-
-_PLAIN: Final = (ModeChoice.reasoned, ModeChoice.fast)
 
 
 def _of_mode(

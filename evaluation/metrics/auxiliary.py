@@ -118,17 +118,31 @@ def build(
     max_items: of the suite.
     """
     schema = suite.schema
-    unseen = [*calibration_split, *(c for c in held_out if c.id not in suite.conversations)]
-    known = sorted((c for c in unseen if c.labelled and c.category in schema.answers), key=lambda c: c.id)
-    drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
     return AuxiliarySuites(
         injection_suite.build(schema, held_out, seed=seed, max_items=int(max_items * INJECTION_SHARE)),
         turns_suite.build(schema, held_out, seed=seed, max_items=int(max_items * TURNS_SHARE)),
         out_of_distribution_suite.build(
             out_of_distribution.shipped(), seed=seed, max_items=int(max_items * OUT_OF_DISTRIBUTION_SHARE)
         ),
-        CalibrationSet(schema, tuple(drawn)),
+        calibration_set(suite, held_out, calibration_split, seed=seed, max_items=max_items),
     )
+
+
+def calibration_set(
+    suite: Suite,
+    held_out: Sequence[Conversation],
+    calibration_split: Sequence[Conversation],
+    *,
+    seed: int,
+    max_items: int,
+) -> CalibrationSet:
+    """As for `build`."""
+    unseen = [*calibration_split, *(c for c in held_out if c.id not in suite.conversations)]
+    known = sorted(
+        (c for c in unseen if c.labelled and c.category in suite.schema.answers), key=lambda c: c.id
+    )
+    drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
+    return CalibrationSet(suite.schema, tuple(drawn))
 
 
 async def ask(

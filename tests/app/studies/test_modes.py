@@ -11,7 +11,7 @@ import pytest
 from app.errors import InputError
 from app.settings import Settings
 from app.studies import modes as study
-from app.studies.modes import ModesMeasured, ModesRequest
+from app.studies.modes import ModelAsked, ModesMeasured, ModesRequest
 from evaluation.contract.record import Split
 from tests.evaluation import models
 from tests.evaluation.fake_server import Asked, FakeServer, Reply
@@ -68,7 +68,8 @@ def test_auto_is_as_good_as_reasoning_for_fewer_tokens_where_fast_knows_what_it_
 
     async def run() -> ModesMeasured:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-        return await study.compare(place, client, "base", Quiet())  # type: ignore[arg-type]
+        model = ModelAsked(client, "base", place.codes, Quiet())  # type: ignore[arg-type]
+        return await study.compare(place, model)
 
     found = anyio.run(run)
     fast, reasoned, auto = (found.modes[name] for name in ("fast", "reasoned", "auto"))
@@ -85,7 +86,7 @@ def test_auto_is_as_good_as_reasoning_for_fewer_tokens_where_fast_knows_what_it_
     assert auto.flip_accuracy.value > fast.flip_accuracy.value
     assert found.threshold.value is not None and found.threshold.n == found.calibration_n
     salts = {body["cache_salt"] for body in server.bodies}
-    assert len(salts) == 5  # both modes where they are tuned, and each of the three where it is measured
+    assert len(salts) == 6  # both modes where they are tuned and where they are measured, and auto's two
     assert next(str(cell) for cell in study.table(found).columns[0].cells) == "answers a second"
 
 
