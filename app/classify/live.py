@@ -1,5 +1,6 @@
 """What a schema, or categories that nobody has stored, are answered with now, and whether they may be."""
 
+import asyncio
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
@@ -11,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.classify import repository
 from app.classify.label_codes import CodedSchema, LabelCodes
-from app.classify.refusals import NothingDeployed, UngatedNotAllowed
-from app.classify.ttl_cache import TtlCache
+from app.classify.refusals import ModelNotServed, NothingDeployed, UngatedNotAllowed
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
@@ -22,6 +22,7 @@ from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.schemas import Schema, SchemaVersion
 from app.infra.tables.tenants import Fallback, Tenant, Ungated
+from app.infra.ttl_cache import TtlCache
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
@@ -132,7 +133,7 @@ class LiveServings:
         """What is live, and then, as far as the tenant wants, what may answer in its place; or the base as it stands,
         where that is asked for or nothing is live.
 
-        Raises: NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
+        Raises: ModelNotServed, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
         """
         asked = _Asked(asker, choice)
         return await self._known.of(asked, partial(self._look, asked))
@@ -163,11 +164,21 @@ class LiveServings:
         if written is not None:
             base = UngatedBase(schema_id, written.version, _ungated_mode(tenant))
             return (await self._ungated(tenant, written.content, base),)
-        pages = [await self._label_codes.page(one.version) for one in found]
+        fit = [one for one in found if await self._misfit(one.live) is None]
+        if not fit:
+            raise ModelNotServed(
+                f"the schema has a live deployment that must not answer: {await self._misfit(found[0].live)}"
+            )
+        pages = [await self._label_codes.page(one.version) for one in fit]
         return tuple(
-            Serving(one.live, page, tenant.abstain_below, _default(tenant, one.live), degraded=number > 0)
-            for number, (one, page) in enumerate(zip(found, pages, strict=True))
+            Serving(one.live, page, tenant.abstain_below, _default(tenant, one.live), one is not found[0])
+            for one, page in zip(fit, pages, strict=True)
         )
+
+    async def _misfit(self, live: Live | UngatedBase) -> str | None:
+        if isinstance(live, UngatedBase):
+            return None
+        return await asyncio.to_thread(self._label_codes.misfit, live.model)
 
     async def _ungated(self, tenant: Tenant, schema: CategorySchema, base: UngatedBase) -> Serving:
         page = await self._label_codes.coded(schema)
@@ -206,7 +217,7 @@ async def _written(
         return _Written(schemas.content_of(row), row)
     current = None if version is Draft.draft else await schemas.current(session, scope, schema.id)
     if current is None:
-        return _Written(schemas.content_of_draft(schema), None)
+        return _Written(await schemas.content_of_draft(schema), None)
     return _Written(schemas.content_of(current), current)
 
 

@@ -8,6 +8,7 @@ from app.classify.service import Answered
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
 from app.schemas import service as schemas
@@ -39,6 +40,7 @@ class QuestionIn(RequestBody):
         description="A conversation in its order; it is classified as of its last customer message.",
         min_length=1,
         max_length=MAX_MESSAGES,
+        fail_fast=True,
         examples=[None, _MESSAGES],
     )
 
@@ -126,7 +128,7 @@ class SchemaChoiceIn(RequestBody):
             raise ValueError("`schema_version` goes with a stored schema; `categories` have none")
         return self
 
-    def chosen(self) -> SchemaChoice | CategorySchema:
+    async def chosen(self) -> SchemaChoice | CategorySchema:
         """Raises: SchemaNotReady."""
         if self.categories is None:
             named = self.schema_id or self.schema_name
@@ -134,11 +136,13 @@ class SchemaChoiceIn(RequestBody):
             return SchemaChoice(named, self.schema_version)
         written = [one.model_dump() | {"name": one.name or one.key} for one in self.categories]
         draft = {"categories": written, "none_of_these": self.none_of_these, "question": self.question}
-        return schemas.ready(draft, "request")
+        return await schemas.ready(draft, "request")
 
 
 class ClassifyIn(SchemaChoiceIn, QuestionIn):
     """One conversation, and the schema to answer by."""
+
+    MAX_BYTES = MAX_BODY_BYTES
 
 
 class BatchItemIn(QuestionIn):
@@ -148,6 +152,8 @@ class BatchItemIn(QuestionIn):
 
 
 class BatchIn(SchemaChoiceIn):
+    MAX_BYTES = MAX_BODY_BYTES
+
     items: list[BatchItemIn] = Field(
         description="Conversations to answer.",
         min_length=1,

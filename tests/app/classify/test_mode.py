@@ -6,12 +6,12 @@ import anyio
 import pytest
 
 from app.auth.principal import Scope
-from app.classify.ttl_cache import KEPT_S
 from app.gates.confidence import Fitted
 from app.infra.db.session import transaction
 from app.infra.tables.deployments import DeploymentState
 from app.infra.tables.gates import GateResult
 from app.infra.tables.tenants import Fallback
+from app.infra.ttl_cache import KEPT_S
 from evaluation.contract.mode import Mode
 from evaluation.metrics.calibrator import scaled
 from evaluation.reporting.report import Verdict

@@ -150,7 +150,7 @@ async def test_each_mode_has_a_gate_of_its_own_and_the_tenants_mode_is_the_defau
 
 
 async def test_where_a_tenant_answers_in_mode_auto_a_new_model_gets_a_gate_in_each_mode(
-    database: Database, settings: Settings, told: Trained, client: httpx.AsyncClient
+    database: Database, settings: Settings, client: httpx.AsyncClient, told: Trained
 ) -> None:
     async with transaction(database, told.scope) as session:
         (await session.get_one(Tenant, told.scope.tenant_id)).mode = ModeChoice.auto
