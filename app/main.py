@@ -62,7 +62,11 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        opened = open_database(settings.database_url) if database is None else database
+        opened = (
+            open_database(settings.database_url, settings.platform_database_url)
+            if database is None
+            else database
+        )
         api.state.settings = settings
         api.state.database = opened
         api.state.storage = open_storage(settings.storage_url)
@@ -80,7 +84,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 yield
         finally:
             if database is None:
-                await opened.engine.dispose()
+                await opened.close()
 
     load_handlers()
     api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)

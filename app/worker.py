@@ -112,11 +112,11 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
 
 
 async def _check(settings: Settings) -> None:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         await check_at_start(database)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def _task(settings: Settings) -> Callable[[str], None]:
@@ -144,12 +144,12 @@ async def _dispatch(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         await check_at_start(database)
         await Dispatcher(database, notifier(settings), settings).run(stop)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def notifier(settings: Settings) -> Notifier:

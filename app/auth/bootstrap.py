@@ -36,13 +36,13 @@ def run(settings: Settings, *, another: bool = False) -> MadeKey:
 
 
 async def _run(settings: Settings, another: bool) -> MadeKey:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         if not await is_current(database):
             raise InputError("the database is not prepared for this version; run `steerwise migrate` first")
         return await bootstrap(database, another=another)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def bootstrap(database: Database, *, another: bool = False) -> MadeKey:

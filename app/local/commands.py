@@ -48,8 +48,13 @@ def migrate(
     app_role: Annotated[
         str | None,
         typer.Option(
-            help="On PostgreSQL: the role that the other processes connect as, where it is not the one of "
-            "STEERWISE_DATABASE_URL; it is granted what they need."
+            help="On PostgreSQL: the role of the other processes' STEERWISE_DATABASE_URL; it is granted what they need."
+        ),
+    ] = None,
+    platform_role: Annotated[
+        str | None,
+        typer.Option(
+            help="On PostgreSQL: the role of their STEERWISE_PLATFORM_DATABASE_URL, which alone sees every tenant."
         ),
     ] = None,
 ) -> None:
@@ -60,7 +65,7 @@ def migrate(
     with session() as (settings, _progress):
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with said_plainly():
-            migrate.upgrade(settings.database_url, app_role=app_role)
+            migrate.upgrade(settings.database_url, app_role=app_role, platform_role=platform_role)
     _tell("database", "up to date")
 
 

@@ -11,13 +11,15 @@ from alembic.script import ScriptDirectory
 from app.infra.db.engine import Database
 
 
-def upgrade(url: str, *, app_role: str | None = None, revision: str = "head") -> None:
+def upgrade(
+    url: str, *, app_role: str | None = None, platform_role: str | None = None, revision: str = "head"
+) -> None:
     """All versions that are missing, in one transaction. From a coroutine: `asyncio.to_thread(upgrade, url)`.
 
-    app_role: on PostgreSQL, the role that the application connects as, where it is not the one of `url`; it is
-    granted what it needs and no more.
+    app_role, platform_role: on PostgreSQL, the roles that the application connects as for one tenant and for all of
+    them; each is granted what it needs and no more.
     """
-    command.upgrade(configuration(url, app_role), revision)
+    command.upgrade(configuration(url, app_role, platform_role), revision)
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -37,12 +39,13 @@ async def is_current(database: Database) -> bool:
     return set(found) == set(ScriptDirectory(str(_folder())).get_heads())
 
 
-def configuration(url: str, app_role: str | None = None) -> Config:
+def configuration(url: str, app_role: str | None = None, platform_role: str | None = None) -> Config:
     """For Alembic's own commands."""
     config = Config()
     config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
     config.attributes["url"] = url
     config.attributes["app_role"] = app_role
+    config.attributes["platform_role"] = platform_role
     return config
 
 
