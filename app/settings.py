@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
     answer_timeout_s: float = Field(60, gt=0)  # of one conversation, streaming apart
+    max_connections: int = Field(500, ge=1)  # of clients to one API process; below its limit of open files
     max_in_flight: int = Field(256, ge=1)  # conversations under way in one API process
     max_streams: int = Field(256, ge=1)  # of runs' events, open in one API process
     # A tenant's share: what one of them may hold at most, so that the others find the rest.
@@ -125,9 +126,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(32, ge=1)
     training_processes: int = Field(1, ge=1)  # of a stage that learns; on GPUs as many as there are
     stage_stop_timeout_s: float = Field(15, ge=0)
-    job_heartbeat_s: float = Field(15, gt=0)
-    job_lease_s: float = Field(120, gt=0)  # a worker that is silent for so long has lost its job
+    job_heartbeat_s: float = Field(10, gt=0)
+    job_lease_s: float = Field(60, gt=0)  # a worker that is silent for so long has lost its job
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535
+    )  # of the dispatcher, at `host`; the API has /metrics
     min_free_mib: int = Field(512, ge=0)
 
     @property

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -32,6 +33,7 @@ from training.settings import (
 )
 from training.teachers.privileged import HintKind
 
+ShortPath = Annotated[Path, Field(max_length=MAX_NAME_CHARS)]
 TEACHER_NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -105,7 +107,7 @@ class Traces(StageSettings):
     """
 
     kind: Literal["traces"] = "traces"
-    files: tuple[Path, ...] = Field(
+    files: tuple[ShortPath, ...] = Field(
         default=(),
         max_length=16,
         description="JSONL of expert traces: {id, quote, criterion, set_aside} or {id, text}; label_wrong leaves a "
@@ -118,7 +120,10 @@ class Traces(StageSettings):
         default=None,
         ge=1,
         le=MAX_CONVERSATIONS,
-        description="conversations used, balanced over categories; of those with an expert's trace all",
+        description="conversations used; of those with an expert's trace all",
+    )
+    balance: bool = Field(
+        default=True, description="of those used, every category as many; False: as the labels have them"
     )
     examples_per_schema: int = Field(
         default=16,
@@ -182,9 +187,8 @@ class Sft(Learning):
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
     )
-    balance: bool = True
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    text: Path | None = Field(
+    text: ShortPath | None = Field(
         default=None,
         description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "
         "pretraining)",
@@ -198,6 +202,11 @@ class Sft(Learning):
                 "text: it holds no schema and no answer; leave perturb, reasoning and at_once out"
             )
         return self
+
+    @property
+    def sharing(self) -> int:
+        """Examples of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema, self.micro_batch_size)
 
     @property
     def share_at_once(self) -> float:
@@ -247,7 +256,7 @@ class Distill(Writing):
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    prompts: Path | None = Field(
+    prompts: ShortPath | None = Field(
         default=None,
         description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
     )
@@ -290,6 +299,11 @@ class Distill(Writing):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def sharing(self) -> int:
+        """Responses of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema * self.rollouts, self.micro_batch_size)
 
 
 class Rl(Writing):

@@ -2,10 +2,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from app.auth.route import keyed_router
 from app.classify import service
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
@@ -19,7 +20,7 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoice,
 )
-from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
+from app.classify.refusals import ConversationTooLong, ModelNotServed, ModeNotGated, NothingDeployed
 from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.errors import (
     AppError,
@@ -35,11 +36,12 @@ from app.infra.db.scope import TenantScope
 from evaluation.contract.record import Conversation
 from evaluation.inference import event_stream
 
-router = APIRouter(prefix="/v1/classify", tags=["classify"])
+router = keyed_router("/v1/classify", tags=["classify"])
 _ERRORS = responses(
     Forbidden,
     NotFound,
     NothingDeployed,
+    ModelNotServed,
     ModeNotGated,
     TooManyRequests,
     ShareExceeded,

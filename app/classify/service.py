@@ -9,12 +9,10 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.label_codes import LabelCodes
 from app.classify.live import LiveServings, Serving
 from app.classify.refusals import ConversationTooLong
-from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
 from app.http.turns import Urgency
@@ -22,6 +20,7 @@ from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.tracing import HEADER, RequestTrace
+from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
 from app.usage.service import Meter
@@ -44,7 +43,6 @@ class ServingContext(NamedTuple):
     replicas: Replicas
     limits: RequestLimits
     meter: Meter
-    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
 class ClassifyContext(NamedTuple):
@@ -92,7 +90,7 @@ async def serving_context(
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, TtlCache())
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter)
     finally:
         await limits.close()
         await replicas.aclose()
@@ -142,10 +140,11 @@ async def stream(
     async with at.limits.place(classify_context.scope, Urgency.interactive):
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
+        tried: list[tuple[Serving, Replica]] = []
         for serving in (serving for serving in classify_context.servings for _ in at.replicas.all):
             try:
                 await check_length(at, serving, conversation)
-                async with aclosing(_stream(at, classify_context, serving, conversation)) as pieces:
+                async with aclosing(_stream(at, classify_context, serving, conversation, tried)) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield (
@@ -165,11 +164,18 @@ async def stream(
 
 
 async def _stream(
-    at: ServingContext, classify_context: ClassifyContext, serving: Serving, conversation: Conversation
+    at: ServingContext,
+    classify_context: ClassifyContext,
+    serving: Serving,
+    conversation: Conversation,
+    tried: list[tuple[Serving, Replica]],
 ) -> AsyncGenerator[str | Prediction, None]:
+    """tried: gets who is asked as what; nobody is asked the same twice."""
     schema, codes = serving.page
     name = serving.live.adapter
-    with _failures(), at.replicas.borrowed(name) as replica:
+    without = [replica for before, replica in tried if before is serving]
+    with _failures(), at.replicas.borrowed(name, without) as replica:
+        tried.append((serving, replica))
         predictor = VllmPredictor(
             replica.client,
             name,

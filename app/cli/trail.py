@@ -10,7 +10,7 @@ from app.audit import chain
 from app.audit.chain import Head, Verified
 from app.errors import InputError
 from app.infra.db.engine import open_database
-from app.infra.db.outage import said_plainly
+from app.infra.outage import said_plainly
 from app.settings import Settings
 
 

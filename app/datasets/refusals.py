@@ -26,13 +26,13 @@ class FileTooLarge(TooLarge):
 
 
 class UploadStalled(Refused):
-    """Nothing arrived for a minute. What had arrived is kept: go on from `Upload-Offset`."""
+    """Nothing, or next to nothing, arrived for a minute. What had arrived is kept: go on from `Upload-Offset`."""
 
     code = "upload_stalled"
     status = 408
 
     def __init__(self, offset: int):
-        message = f"nothing arrived for too long; the first {offset} bytes are kept, go on from there"
+        message = f"too little arrived for too long; the first {offset} bytes are kept, go on from there"
         super().__init__(message, headers={"Upload-Offset": str(offset)})
 
 

@@ -26,6 +26,15 @@ class LabelledRow(NamedTuple):
     label: Label | None
 
 
+class Alike(NamedTuple):
+    """Of a conversation that may nearly repeat another. signature: None where the row is older than signatures."""
+
+    id: UUID
+    text_sha256: str
+    group_id: str
+    signature: bytes | None
+
+
 class Sealed(NamedTuple):
     """With what its newest label says."""
 
@@ -182,8 +191,8 @@ async def insert_rows(
 
 async def alike(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, bands: Iterable[int], limit: int
-) -> list[ConversationRow]:
-    """Conversations that share a band at least, those that share most of them first."""
+) -> list[Alike]:
+    """Conversations that share a band at least, those that share most of them first, without their texts."""
     shared = func.count()
     found = (
         select(ConversationBand.conversation_id, shared.label("shared"))
@@ -197,8 +206,37 @@ async def alike(
         .limit(limit)
         .subquery()
     )
-    query = _conversations(scope).join(found, found.c.conversation_id == ConversationRow.id)
-    return list(await session.scalars(query.order_by(found.c.shared.desc(), ConversationRow.id)))
+    query = (
+        select(
+            ConversationRow.id,
+            ConversationRow.text_sha256,
+            ConversationRow.group_id,
+            ConversationRow.signature,
+        )
+        .where(ConversationRow.tenant_id == scope.tenant_id)
+        .join(found, found.c.conversation_id == ConversationRow.id)
+        .order_by(found.c.shared.desc(), ConversationRow.id)
+    )
+    return [Alike(*row) for row in await session.execute(query)]
+
+
+async def messages_of(
+    session: AsyncSession, scope: TenantScope, conversation_ids: Sequence[UUID]
+) -> dict[UUID, list[dict[str, Any]]]:
+    query = select(ConversationRow.id, ConversationRow.messages)
+    query = query.where(
+        ConversationRow.tenant_id == scope.tenant_id, ConversationRow.id.in_(conversation_ids)
+    )
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def sign(session: AsyncSession, scope: TenantScope, signatures: Mapping[UUID, bytes]) -> None:
+    for conversation_id, signature in signatures.items():
+        statement = update(ConversationRow).where(ConversationRow.tenant_id == scope.tenant_id)
+        await session.execute(
+            statement.where(ConversationRow.id == conversation_id).values(signature=signature),
+            execution_options={"synchronize_session": False},
+        )
 
 
 async def splits_of_groups(

@@ -21,12 +21,13 @@ from app.datasets.partial import Partial
 from app.datasets.ranges import Piece
 from app.datasets.receiver import Bounds, Receiver
 from app.datasets.refusals import DatasetHasContent, FileTooLarge, UploadStalled, WrongOffset
-from app.errors import AppError, Conflict, InvalidRequest, Problem, Refused, Unavailable
+from app.errors import AppError, Conflict, InvalidRequest, NoSpace, Problem, Refused
 from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.storage import Storage
+from app.infra.outage import reason
+from app.infra.storage import Storage, StorageAway
 from app.infra.tables.datasets import Dataset, DatasetState, UploadRow
 from app.infra.tables.jobs import JobKind
 from app.infra.tables.tenants import HeldKind
@@ -257,21 +258,16 @@ def _forget(storage: Storage, keys: list[str]) -> None:
     for key in keys:
         try:
             storage.delete(key)
-        except OSError as error:
-            log.warning("old_file_not_removed", key=key, error=repr(error))
+        except AppError as error:
+            log.warning("old_file_not_removed", key=key, error=reason(error))
 
 
 async def _store(storage: Storage, file: Partial, key: str) -> None:
     try:
         await asyncio.to_thread(storage.put_file, file.path, key)
-    except AppError:
-        raise
-    except Exception as error:  # noqa: BLE001 (of the network, in the words of whichever client speaks to the store)
-        log.warning("storage_away", error=repr(error))
+    except (NoSpace, StorageAway) as error:
         finish = f"Content-Range: bytes */{file.received_bytes}"
-        raise Unavailable(
-            f"the file has arrived but cannot be stored now; finish later with {finish}"
-        ) from None
+        raise type(error)(f"the file has arrived, but {error}; finish later with {finish}") from error
 
 
 async def _same_upload(

@@ -1,11 +1,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.dependencies import AnyTenant, Caller, tenant_scope
+from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
+from app.auth.route import keyed_router
 from app.deployments import repository, service
 from app.deployments.payloads import DEPLOYMENT_ID, SCHEMA_ID, DeploymentIn, DeploymentOut, ServingOut
 from app.deployments.service import GateNotPassed, NothingBefore
@@ -16,9 +17,10 @@ from app.http.problems import responses
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import Session
 
-router = APIRouter(tags=["deployments"])
+router = keyed_router(tags=["deployments"])
 DeploymentId = Annotated[UUID, Path(description="Id of a deployment.", examples=[DEPLOYMENT_ID])]
 SchemaId = Annotated[UUID, Path(description="Id of a schema.", examples=[SCHEMA_ID])]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read))]
 Runner = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_write))]
 OnceForRunner = Annotated[Once, Depends(once(Scope.runs_write))]
 
@@ -47,7 +49,7 @@ async def create(
 
 @router.get("/v1/deployments", operation_id="list_deployments", responses=responses(NotFound))
 async def listed(
-    scope: AnyTenant,
+    scope: Reader,
     session: Session,
     paging: Paging,
     schema_id: Annotated[
@@ -60,7 +62,7 @@ async def listed(
 
 
 @router.get("/v1/deployments/{deployment_id}", operation_id="get_deployment", responses=responses(NotFound))
-async def get(deployment_id: DeploymentId, scope: AnyTenant, session: Session) -> DeploymentOut:
+async def get(deployment_id: DeploymentId, scope: Reader, session: Session) -> DeploymentOut:
     """One deployment, and whether it is live."""
     return await _shown(session, scope, deployment_id)
 
@@ -96,7 +98,7 @@ async def roll_back(
 @router.get(
     "/v1/schemas/{schema_id}/serving", operation_id="get_schema_serving", responses=responses(NotFound)
 )
-async def serving(schema_id: SchemaId, scope: AnyTenant, session: Session) -> ServingOut:
+async def serving(schema_id: SchemaId, scope: Reader, session: Session) -> ServingOut:
     """What answers for a schema now, with which of its versions, and how its newest edit stands."""
     return ServingOut.of(schema_id, await service.state(session, scope, schema_id))
 

@@ -19,6 +19,7 @@ from app.infra.db.scope import TenantScope
 from app.infra.tables.deployments import Deployment, DeploymentState
 from app.infra.tables.gates import GateResult
 from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.runs import ModelVersion
 from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
 from app.schemas import repository as schema_repository
@@ -45,18 +46,22 @@ class NothingBefore(Conflict):
 class Live(NamedTuple):
     """adapter: the name under which vLLM knows the model. version: the one to answer with.
 
-    model_version_id: None for the base, which is no model of the tenant's. mode: in which it answers unless another is
+    model: None for the base, which is no model of the tenant's. mode: in which it answers unless another is
     asked for. calibrations: of each mode in which it may, found by the gate on model, version and mode.
     """
 
     deployment_id: UUID
     schema_id: UUID
-    model_version_id: UUID | None
+    model: ModelVersion | None
     adapter: str
     version: SchemaVersion
     provisional: bool
     mode: Mode
     calibrations: Mapping[Mode, Fitted]
+
+    @property
+    def model_version_id(self) -> UUID | None:
+        return None if self.model is None else self.model.id
 
 
 class State(NamedTuple):
@@ -80,7 +85,7 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
     return Live(
         serving.row.id,
         schema_id,
-        model.id,
+        model,
         model.adapter_sha256,
         served.version,
         served.provisional,
@@ -94,11 +99,11 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     found = await repository.before(session, scope, deployment_id)
     if found is None:
         return None
-    row, model, version, mode = found
+    row, model, version, mode, _ = found
     own = gates.calibration(await gates.result(session, scope, row.gate_result_id))
     passed = await gates.passed(session, scope, model.id, version.id)
     fitted = passed | {mode: own}
-    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False, mode, fitted)
+    return Live(row.id, row.schema_id, model, model.adapter_sha256, version, False, mode, fitted)
 
 
 async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> State | None:
@@ -222,6 +227,18 @@ async def activate(session: AsyncSession, scope: TenantScope, deployment_id: UUI
     row.state, row.activated_at = DeploymentState.live, utc_now()
     await session.flush()
     _record(session, None, row, "deployment.live")
+
+
+async def note_problem(
+    session: AsyncSession, scope: TenantScope, deployment_id: UUID, problem: str | None
+) -> None:
+    """Why nothing answers for what is live, or that it does again; None for the latter."""
+    row = await repository.get(session, scope, deployment_id, lock=True)
+    if row is None or row.state is not DeploymentState.live or row.problem == problem:
+        return
+    row.problem = problem
+    await session.flush()
+    _record(session, None, row, "deployment.served_again" if problem is None else "deployment.not_served")
 
 
 async def give_up(session: AsyncSession, job: Job) -> None:

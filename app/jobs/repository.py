@@ -180,6 +180,14 @@ async def lock_open_of_run(
     return list(await session.scalars(query, execution_options={"populate_existing": True}))
 
 
+async def lock_ended_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Those that did not succeed, in the order of the run, as above."""
+    ended = (JobState.failed, JobState.cancelled)
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id, Job.state.in_(ended))
+    query = query.order_by(Job.seq, Job.id).with_for_update()
+    return list(await session.scalars(query, execution_options={"populate_existing": True}))
+
+
 async def write(session: AsyncSession, job: Job, values: dict[str, Any]) -> Job:
     """To a row that this transaction has locked."""
     statement = update(Job).where(Job.tenant_id == job.tenant_id, Job.id == job.id, Job.epoch == job.epoch)

@@ -143,8 +143,11 @@ async def hold(session: AsyncSession, ticket: Ticket) -> Job:
 
 
 async def save_checkpoint(session: AsyncSession, ticket: Ticket, uri: str) -> None:
-    """Where the next attempt can go on. Raises: LeaseLost."""
-    _present(await repository.hold(session, ticket, {"checkpoint_uri": uri}))
+    """Where the next attempt can go on. Raises: LeaseLost.
+
+    Workers that were lost before it are forgotten: a job of days that gets on is not one that takes its workers down.
+    """
+    _present(await repository.hold(session, ticket, {"checkpoint_uri": uri, "losses": 0}))
 
 
 async def note_inputs(session: AsyncSession, ticket: Ticket, inputs_hash: str) -> None:
@@ -198,6 +201,25 @@ async def _request_cancel(session: AsyncSession, job: Job) -> Job:
         job = await repository.write(session, job, {"cancel_requested_at": now()})
         await repository.add_events(session, TenantScope(job.tenant_id), job, [{"event": "cancel_requested"}])
     return job
+
+
+async def requeue_of_run(session: AsyncSession, scope: TenantScope, jobs: Sequence[Job]) -> None:
+    """What failed, and what was cancelled by that, once more, with all their attempts. What it had kept is there: a
+    checkpoint, and the results of the jobs before.
+
+    jobs: locked by this transaction, in the order of their run.
+    """
+    fresh: dict[str, Any] = {"attempt": 0, "losses": 0, "error": None, "progress": None}
+    fresh |= {"finished_at": None, "published_at": None, "cancel_requested_at": None, "available_at": now()}
+    for number, job in enumerate(jobs):
+        state = JobState.blocked if number else JobState.queued
+        again = await repository.write(session, job, {"state": state} | fresh)
+        await repository.add_events(session, scope, again, [{"event": state.value, "retried": True}])
+
+
+async def lock_ended_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Those that did not succeed. Call before locking rows of other tables."""
+    return await repository.lock_ended_of_run(session, scope, run_id)
 
 
 # ------------------------------------------------------------------------------------------------ for the dispatcher

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.protocol import EVENTS, LOG, RESULT
 
 _POLL_S = 0.2
+_NO_ROOM_BYTES = 1 << 20
+_FULL = "stage {}: the disk is full; once there is room, the same goes on where it stopped"
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -163,6 +166,8 @@ def _without_ours() -> dict[str, str]:
 
 
 def _judged(result: Result | None, returncode: int, out: Path) -> Result:
+    if result is None and shutil.disk_usage(out).free < _NO_ROOM_BYTES:
+        raise NoSpace(_FULL.format(out.name))  # it could not even say so
     if result is None:
         ending = how_it_ended(returncode)
         raise StageProcessFailed(
@@ -171,7 +176,7 @@ def _judged(result: Result | None, returncode: int, out: Path) -> Result:
     if result.succeeded and returncode == 0:
         return result
     if result.code == "disk_full":
-        raise NoSpace(f"stage {out.name}: the disk is full; free some space and run the same command again")
+        raise NoSpace(_FULL.format(out.name))
     reason = result.message or result.code or how_it_ended(returncode)
     raise StageProcessFailed(
         f"stage {out.name} failed ({result.code or 'no code'}): {reason}", [f"its log: {out / LOG}"]

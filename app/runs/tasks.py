@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,11 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import AppError, Unavailable
+from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import Job
+from app.infra.tables.runs import Run, RunState
 from app.jobs import service as jobs
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import JobOutcome
@@ -45,6 +48,7 @@ from training.config import Traces
 from training.protocol import LOG
 
 log = structlog.get_logger()
+KEPT_FOR_RETRY = timedelta(days=7)
 MIRROR_S = 10.0  # how often log and checkpoint are looked at
 
 
@@ -238,15 +242,21 @@ async def _ended_badly(session: AsyncSession, job: Job) -> None:
 
 
 async def _forget_ended(context: JobContext) -> None:
-    """Folders of runs that have ended, and their checkpoints in the storage: nobody will go on from those."""
+    """Folders of runs that have ended, and their checkpoints in the storage. A run that failed keeps them for a while:
+    somebody may let it go on."""
     present = await context.in_thread(folders.present, context.settings)
     async with transaction(context.database, read_only=True) as session:
-        ended = await repository.in_states(session, present, ENDED)
+        ended = [run for run in await repository.in_states(session, present, ENDED) if not _may_go_on(run)]
         kept = await repository.checkpoints(session, [run.id for run in ended])
     for key in kept:
         await context.in_thread(context.storage.delete, key)
     for run in ended:
         await context.in_thread(folders.remove, context.settings, run.id)
+
+
+def _may_go_on(run: Run) -> bool:
+    failed_at = run.finished_at if run.state is RunState.failed else None
+    return failed_at is not None and utc_now() - failed_at < KEPT_FOR_RETRY
 
 
 for kind in STAGES:

@@ -1,5 +1,6 @@
 """A draft is edited freely; a published version never changes again."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -9,13 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service as audit
 from app.audit.service import Act
-from app.errors import InvalidRequest, NameTaken, NotFound, existing
+from app.errors import InvalidRequest, NameTaken, NotFound, Problem, existing
 from app.http.preconditions import IfMatch
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 from app.infra.tables.tenants import HeldKind
 from app.schemas import drafts, repository
+from app.schemas.drafts import Checked
 from app.tenants import share
 from evaluation.contract.schema import CategorySchema
 
@@ -37,7 +39,8 @@ async def create(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, draft: dict[str, Any]
 ) -> Schema:
     """Raises: NameTaken, QuotaExceeded."""
-    row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_revision=1)
+    found = _kept(await _check(draft, name))
+    row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_problems=found, draft_revision=1)
     session.add(row)
     try:
         await session.flush()
@@ -71,16 +74,34 @@ def content_of(row: SchemaVersion) -> CategorySchema:
 async def write_draft(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, draft: dict[str, Any]
 ) -> Schema:
-    """Stored as it is given; what is wrong with it is said by `drafts.check`.
+    """Stored as it is given, with what is wrong with it: nobody looks for that again.
 
     Raises: NotFound, QuotaExceeded, Stale.
     """
+    found = await _check(draft, "schema")  # before the row is locked; no problem depends on its name
     row = await get(session, scope, schema_id, lock=True)
     if_match.check(row.draft_revision)
     await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
-    row.draft, row.draft_revision, row.updated_at = draft, row.draft_revision + 1, utc_now()
+    row.draft, row.draft_problems = draft, _kept(found)
+    row.draft_revision, row.updated_at = row.draft_revision + 1, utc_now()
     await session.flush()
     return row
+
+
+async def problems_of(row: Schema) -> list[Problem]:
+    """Of its draft."""
+    if row.draft_problems is None:
+        return (await _check(row.draft, row.name)).problems
+    return [Problem(**problem) for problem in row.draft_problems]
+
+
+async def _check(draft: dict[str, Any], name: str) -> Checked:
+    """In a thread, since it takes as long as the draft."""
+    return await asyncio.to_thread(drafts.check, draft, name)
+
+
+def _kept(found: Checked) -> list[dict[str, Any]]:
+    return [problem._asdict() for problem in found.problems]
 
 
 async def restore(
@@ -105,7 +126,7 @@ async def publish(
     row = await get(session, scope, schema_id, lock=True)
     if if_match is not None:
         if_match.check(row.draft_revision)
-    schema, problems = drafts.check(row.draft, row.name)
+    schema, problems = await _check(row.draft, row.name)
     if schema is None:
         raise SchemaNotReady("the draft cannot be published yet; see `problems`", problems=problems)
     published = await _publish(session, scope, actor_key_id, row, schema)

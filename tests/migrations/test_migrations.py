@@ -216,20 +216,6 @@ def test_two_processes_may_migrate_at_once(url: str) -> None:
     migrate.check(url)
 
 
-def test_a_database_says_whether_it_is_current(url: str) -> None:
-    async def current() -> bool:
-        database = open_database(url)
-        try:
-            return await migrate.is_current(database)
-        finally:
-            await database.engine.dispose()
-
-    migrate.upgrade(url, revision=FIRST)
-    assert not asyncio.run(current())
-    migrate.upgrade(url)
-    assert asyncio.run(current())
-
-
 def test_a_version_that_changes_a_table_of_sqlite_keeps_the_rows_that_refer_to_it(tmp_path: Path) -> None:
     """Such a version makes the table anew and drops the old one, which deletes what cascades if nobody prevents it."""
     url = f"sqlite:///{tmp_path}/steerwise.db"

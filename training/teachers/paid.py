@@ -50,7 +50,7 @@ class Account:
         if reply.prompt_tokens is None or reply.completion_tokens is None:
             if self.limit_usd is not None or teacher.max_usd is not None:
                 raise StageFailed(
-                    FailureCode.teacher_unavailable,
+                    FailureCode.teacher_refused,
                     f"{teacher.called} does not say how many tokens it used, so max_usd cannot be kept; leave it out "
                     "and limit conversations instead (limit, samples)",
                 )

@@ -17,6 +17,7 @@ from app.cli.client.call import (
     Tenant,
     Url,
     asks,
+    asks_platform,
     calling,
     unless_more_is_asked,
 )
@@ -155,7 +156,7 @@ def verify(
 
 
 @tenants.command("list")
-@asks
+@asks_platform
 def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
     """All tenants, the newest first."""
     columns: Columns = {
@@ -168,7 +169,7 @@ def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None
 
 
 @tenants.command("create")
-@asks
+@asks_platform
 def create_tenant(
     call: Call,
     name: str,
@@ -185,7 +186,7 @@ def create_tenant(
 
 
 @tenants.command("show")
-@asks
+@asks_platform
 def show_tenant(
     call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
 ) -> None:
@@ -194,7 +195,7 @@ def show_tenant(
 
 
 @tenants.command("change")
-@asks
+@asks_platform
 def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
@@ -242,22 +243,43 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, schemas:write, datasets:write, runs:write or admin; repeatable. None: it may read."
+            help="classify, tenant:read, conversations:read, labels:write, schemas:read, schemas:write, and likewise "
+            "for datasets and runs (to write includes to read), or admin; repeatable."
+        ),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            help="The scopes of one, beside --scope: client classifies, reviewer reads conversations and labels them, "
+            "editor owns schemas, datasets and runs.",
+            metavar="client|reviewer|editor",
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
 ) -> None:
-    """Make a key. It is shown this once."""
+    """Make a key. It is shown this once. It ends no later than the key that it was made with, and with it."""
     expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
-    made = call.api.post(_KEYS, {"name": name, "scopes": scope or [], "expires_at": expires_at})
+    body = {"name": name, "scopes": scope or [], "role": role, "expires_at": expires_at}
+    made = call.api.post(_KEYS, body)
     call.answer(made, lambda: made["key"])
 
 
 @keys.command("revoke")
 @asks
-def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
-    """From now on the key is refused."""
-    gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
+def revoke_key(
+    call: Call,
+    key_id: Annotated[str, typer.Argument(parser=identity)],
+    keep_children: Annotated[
+        bool,
+        typer.Option(
+            "--keep-children",
+            help="Keys that were made with it stay. Neither it nor one of them can ask for that.",
+        ),
+    ] = False,
+) -> None:
+    """From now on the key is refused, and all that were made with it."""
+    kept = "?keep_children=true" if keep_children else ""
+    gone = call.api.post(f"{_KEYS}/{key_id}/revoke{kept}")
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
 
 

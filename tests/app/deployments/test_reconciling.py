@@ -1,6 +1,11 @@
 """A model server that was started again gets the adapters of what is live back, and old ones make room."""
 
+import shutil
+from pathlib import Path
+
+import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from app.deployments import repository, service, tasks
 from app.errors import ServingAway, ShareExceeded
@@ -10,6 +15,7 @@ from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.runs import ModelVersion
 from app.infra.tables.tenants import Fallback, Tenant
+from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from tests.factories import trained as factory
 from tests.factories.serving import activate, passed_gate, put_live
@@ -112,6 +118,33 @@ async def test_a_model_of_another_base_is_not_put_back_on_this_one(
         (await session.get_one(ModelVersion, told.model.id)).base_sha256 = "0" * 64
     await tasks.reconcile(database, settings)
     assert list(vllm.adapters) == [theirs.model.adapter_sha256]
+
+
+async def test_a_deployment_whose_base_was_changed_says_so_and_proposes_the_retrain(
+    client: httpx.AsyncClient, database: Database, settings: Settings, scope: TenantScope, tmp_path: Path
+) -> None:
+    told = await trained(database, settings, scope)
+    identity = await put_live(database, told)
+    await tasks.check_fit(database, settings)
+    before = (await client.get(f"/v1/deployments/{identity}")).json()
+    assert (before["state"], before["problem"], before["retrain"]) == ("live", None, None)
+    shutil.copytree(find_base(STARTER).folder, tmp_path / "another")
+    (tmp_path / "another" / "generation_config.json").write_text('{"of": "another base"}')
+    changed = settings.model_copy(update={"base": str(tmp_path / "another")})
+    with capture_logs() as lines:
+        for _ in range(3):
+            await tasks.check_fit(database, changed)
+    assert [line["event"] for line in lines] == ["deployment_not_served"]
+    shown = (await client.get(f"/v1/deployments/{identity}")).json()
+    assert shown["state"] == "live" and "another base" in shown["problem"]
+    asked_for = {"schema_id": str(told.schema_id), "dataset_id": str(told.dataset_id), "preset": "smoke"}
+    assert shown["retrain"] == asked_for
+    serving = (await client.get(f"/v1/schemas/{told.schema_id}/serving")).json()
+    assert serving["deployment"]["retrain"] == asked_for
+    done = [event["action"] for event in (await client.get("/v1/audit")).json()["items"]]
+    assert done.count("deployment.not_served") == 1
+    await tasks.check_fit(database, settings)
+    assert (await client.get(f"/v1/deployments/{identity}")).json() == before
 
 
 async def test_a_model_server_that_is_away_is_told_of_and_nothing_else_happens(

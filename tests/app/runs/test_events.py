@@ -27,7 +27,7 @@ async def server(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(shop.callers.api, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     serving = asyncio.create_task(running.serve([listening]))
-    key = await shop.callers.key_of(shop.scope, Scope.classify)
+    key = await shop.callers.key_of(shop.scope, Scope.runs_read)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         headers = {"Authorization": f"Bearer {key}"}
