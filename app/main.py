@@ -85,7 +85,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
-        api.state.before_commit = operations.record
+        api.state.before_commit, api.state.after_reading = operations.record, operations.record_reading
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
