@@ -75,13 +75,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         private_home(settings.home)
-        opened = open_database(settings.database_url) if database is None else database
+        opened = (
+            open_database(settings.database_url, settings.platform_database_url)
+            if database is None
+            else database
+        )
         api.state.settings = settings
         api.state.database = opened
         api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
-        api.state.before_commit = operations.record
+        api.state.before_commit, api.state.after_reading = operations.record, operations.record_reading
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
@@ -101,7 +105,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                     yield
         finally:
             if database is None:
-                await opened.engine.dispose()
+                await opened.close()
 
     load_handlers()
     api = FastAPI(
