@@ -113,7 +113,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         version="1",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # theirs load scripts from elsewhere
+        openapi_url=None,  # see app.http.documentation; theirs also load scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
     )
     api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too
