@@ -4,16 +4,17 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Text, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.datasets.counts import Cell
-from app.http.paging import PageRequest
+from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
+from evaluation.contract.overlap import HELD_OUT
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -101,16 +102,28 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def sizes(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+) -> list[int]:
+    """Of the conversations of a page, in characters."""
+    length = func.length(cast(ConversationRow.messages, Text))
+    query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
+    return list(await session.scalars(_page(query, dataset_id, paging, split)))
+
+
 async def conversations(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
 ) -> list[LabelledRow]:
-    query = _conversations(scope).where(ConversationRow.dataset_id == dataset_id)
-    if split is not None:
-        query = query.where(ConversationRow.split == split)
-    page = paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
-    rows = list(await session.scalars(page))
+    rows = list(await session.scalars(_page(_conversations(scope), dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]
+
+
+def _page(query: Q, dataset_id: UUID, paging: PageRequest, split: Split | None) -> Q:
+    query = query.where(ConversationRow.dataset_id == dataset_id)
+    if split is not None:
+        query = query.where(ConversationRow.split == split)
+    return paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
 
 
 async def newest_labels(
@@ -146,6 +159,36 @@ async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UU
     )
     async for row in await session.stream(query):
         yield Sealed(*row)
+
+
+class HeldOut(NamedTuple):
+    """What its newest label says, where it has one."""
+
+    conversation: ConversationRow
+    labelled: bool
+    category: str | None
+    criterion: str | None
+
+
+async def held_out(session: AsyncSession, scope: TenantScope, dataset_id: UUID, most: int) -> list[HeldOut]:
+    """Labelled ones first, and then always the same ones."""
+    labelled = _of_newest(scope, Label.id).is_not(None)
+    query = (
+        select(
+            ConversationRow,
+            labelled,
+            _of_newest(scope, Label.category_key),
+            _of_newest(scope, Label.criterion),
+        )
+        .where(
+            ConversationRow.tenant_id == scope.tenant_id,
+            ConversationRow.dataset_id == dataset_id,
+            ConversationRow.split.in_(HELD_OUT),
+        )
+        .order_by(labelled.desc(), ConversationRow.text_sha256, ConversationRow.id)
+        .limit(most)
+    )
+    return [HeldOut(row, bool(has), *label) for row, has, *label in await session.execute(query)]
 
 
 async def cells(

@@ -8,6 +8,7 @@ Not in it: what is rebuilt (suites), what is on its way (parts of uploads), Redi
 and models' bases, which have an identity instead.
 """
 
+import base64
 import hashlib
 import json
 import shutil
@@ -36,7 +37,7 @@ from app.settings import Settings
 from evaluation.atomic_files import whole, write_whole
 
 TOLD, TABLES, FILES = "backup.json", "tables", "files"
-_LEFT_OUT = frozenset({"processes"})  # who lived then
+_LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
 Tell = Callable[[str], None]
 
@@ -84,12 +85,12 @@ async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool
         raise InputError(f"{out} is there already; name a folder that is to be made")
     (out / TABLES).mkdir(parents=True, mode=0o700)
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = await check_version(database)
         tables, named = await _write_tables(database, out)
     finally:
-        await database.engine.dispose()
+        await database.close()
     tell(f"{sum(part.rows or 0 for part in tables.values())} rows of {len(tables)} tables")
     files, missing = _write_files(storage, sorted(set(named)), out / FILES if with_files else None)
     told = BackupManifest(
@@ -200,7 +201,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
     """
     told = read(source)
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = ", ".join((await check_version(database)).found)
         if version != told.database_version:
@@ -221,7 +222,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
             await repository.link_again(session)
         tell(f"{sum(part.rows or 0 for part in told.tables.values())} rows of {len(told.tables)} tables")
     finally:
-        await database.engine.dispose()
+        await database.close()
     return told
 
 
@@ -291,6 +292,8 @@ def _text(value: Any) -> str:
             return str(value)
         case datetime() | date():
             return value.isoformat()
+        case bytes():
+            return base64.b64encode(value).decode()
     raise TypeError(f"a column holds {type(value).__name__}, which a backup does not know")
 
 
@@ -308,6 +311,8 @@ def _value(column: Column[Any], value: Any) -> Any:
         return kind(value)
     if kind is date:
         return date.fromisoformat(value)
+    if kind is bytes:
+        return base64.b64decode(value)
     return UUID(value) if kind is UUID else value
 
 

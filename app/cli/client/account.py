@@ -25,7 +25,7 @@ from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
 from app.cli.endings import FAILED, PASSED, session
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.terminal import json_text, say
 
 top = typer.Typer()
@@ -43,7 +43,7 @@ ServeEdits = Annotated[
     ),
 ]
 AnswerMode = Annotated[
-    Mode | None,
+    ModeChoice | None,
     typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
@@ -52,6 +52,14 @@ Fallback = Annotated[
         help="What answers, marked degraded, where the deployed model cannot: none, the deployment before it, or at "
         "last the base.",
         metavar="none|previous|base",
+    ),
+]
+Ungated = Annotated[
+    str | None,
+    typer.Option(
+        help="Who may be answered by the base as it stands (gate: none): keys with the scope playground, the API too "
+        "where nothing is deployed, or nobody.",
+        metavar="playground|api|off",
     ),
 ]
 AbstainBelow = Annotated[
@@ -175,13 +183,14 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -201,6 +210,7 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
@@ -210,7 +220,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -243,8 +253,9 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, tenant:read, conversations:read, labels:write, schemas:read, schemas:write, and likewise "
-            "for datasets and runs (to write includes to read), or admin; repeatable."
+            help="classify, playground (includes classify), tenant:read, conversations:read, labels:write, "
+            "schemas:read, schemas:write, and likewise for datasets and runs (to write includes to read), or admin; "
+            "repeatable."
         ),
     ] = None,
     role: Annotated[
@@ -286,7 +297,8 @@ def revoke_key(
 def _settings(
     serve_edits: str | None,
     fallback: str | None,
-    mode: Mode | None,
+    ungated: str | None,
+    mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,
@@ -294,6 +306,7 @@ def _settings(
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
         "abstain_below": abstain_below,
@@ -315,6 +328,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
