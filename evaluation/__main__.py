@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from evaluation import baselines
 from evaluation.command import CommandInputError, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
@@ -85,7 +86,13 @@ def _run(given: argparse.Namespace) -> Report:
         max_items=given.max_items,
     )
     exam = EvaluationRun(
-        given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
+        given.tenant or schema.name,
+        suite,
+        policy,
+        auxiliary_suites,
+        given.threshold,
+        baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
+        given.mode,
     )
     return _kept(asyncio.run(_examine(given, exam)), given)
 
@@ -195,6 +202,13 @@ def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conve
     if all(c.split is None for c in conversations):
         return list(conversations) if split is not Split.calibration else []
     return [c for c in conversations if c.split is split]
+
+
+def _learned_from(conversations: Sequence[Conversation], examined: Split) -> list[Conversation]:
+    """By a baseline: what the file itself gives to training, and never what is asked."""
+    if examined is Split.train:
+        return []
+    return [c for c in conversations if c.split is Split.train and c.labelled]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from app.cli import estimate
 from app.cli.console import Progress, examining
 from app.cli.estimate import NotEstimated
 from app.gates import evaluation
-from app.gates.evaluation import GateEvaluation
+from app.gates.evaluation import NOT_ASKED_FOR, GateEvaluation
 from app.runs import output
 from app.runs.inputs import Inputs, check_lengths
 from app.runs.output import Output
@@ -28,6 +28,7 @@ from app.serving.base import ModelBase, codes_for, context_of, digest, token_cou
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
+from evaluation import baselines
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
 from evaluation.gating.policy import load_policy
@@ -69,7 +70,8 @@ class PreparedRun(NamedTuple):
         stages = [manifest.sha256 for manifest in self.manifests]
         exam = self.exam
         auxiliary_suites = exam.auxiliary_suites.sha256 if exam.auxiliary_suites else ""
-        asked = (exam.suite.sha256, auxiliary_suites, str(self.job.baselines), exam.policy.sha256, exam.mode)
+        baseline = f"{self.job.baselines} {sorted(baselines.missing())}"
+        asked = (exam.suite.sha256, auxiliary_suites, baseline, exam.policy.sha256, exam.mode)
         return output.key_of(*asked, *stages)
 
 
@@ -87,7 +89,14 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
         kept = place.root / "benchmark"
         exam = GateEvaluation(
-            job.inputs, suite, auxiliary_suites, load_policy(), codes, kept, job.baselines, mode=job.mode
+            job.inputs,
+            suite,
+            auxiliary_suites,
+            load_policy(),
+            codes,
+            kept,
+            None if job.baselines else NOT_ASKED_FOR,
+            mode=job.mode,
         )
         prepared = PreparedRun(job, exam, place, base_sha256, manifests)
         _say_how_long(job, manifests, progress)

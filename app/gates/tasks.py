@@ -36,7 +36,6 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
-from evaluation.contract.record import Split
 from evaluation.contract.schema import CategorySchema
 from evaluation.gating.policy import load_policy
 from evaluation.inference.predictor import Codes
@@ -47,6 +46,7 @@ from evaluation.reporting.report import Report, Verdict
 
 AT_ONCE = 50
 LAST_ONLY = "candidate"
+OTHER_VERSION = "the labels of the run are of another schema version"
 
 
 class GateWork(NamedTuple):
@@ -172,7 +172,6 @@ async def _decide(
         await replica.load(one.folder, one.sha256)
     served = [ServedStage("base", BASE_NAME, work.model.base_sha256)]
     served += [ServedStage(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
-    baselines = work.of_own_version and len({c.category for c in material.inputs.splits[Split.train]}) > 1
     kept = context.workdir / "benchmark"
     auxiliary_suites = evaluation.auxiliary_suites_of(suite, material.inputs, settings)
     asked = GateEvaluation(
@@ -182,7 +181,7 @@ async def _decide(
         load_policy(),
         prepared.codes,
         kept,
-        baselines,
+        None if work.of_own_version else OTHER_VERSION,
         work.threshold,
         work.gate.mode,
     )
