@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+import app.answers.endpoints
 import app.audit.endpoints
 import app.auth.endpoints
 import app.classify.endpoints
@@ -17,6 +18,7 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.answers.writer import keeping
 from app.classify.service import serving_context
 from app.http import health, openapi, problems
 from app.http.idempotency import reservation
@@ -38,6 +40,7 @@ ROUTERS = (
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
+    app.answers.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -68,9 +71,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             await check_at_start(opened)
             async with (
                 metering(opened) as meter,
-                serving_context(settings, opened, meter) as api.state.serving_context,
+                keeping(opened) as writer,
+                serving_context(settings, opened, meter, writer) as api.state.serving_context,
             ):
-                api.state.meter = meter
+                api.state.meter, api.state.answer_writer = meter, writer
                 yield
         finally:
             if database is None:

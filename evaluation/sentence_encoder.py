@@ -98,18 +98,21 @@ class SentenceEncoder:
         return states_TD.reshape(len(states_TD), self._heads, -1).swapaxes(0, 1)
 
     def _linear(self, states: Floats, name: str) -> Floats:
-        return states @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        found: Floats = states @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        return found
 
     def _normed(self, states_SD: Floats, name: str) -> Floats:
-        centred = states_SD - states_SD.mean(axis=1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(axis=1, keepdims=True) + np.float32(self._epsilon))
+        centred: Floats = states_SD - states_SD.mean(axis=1, keepdims=True)
+        spread: Floats = np.sqrt((centred**2).mean(axis=1, keepdims=True) + np.float32(self._epsilon))
         weights = self._weights
-        return centred / spread * weights[f"{name}.LayerNorm.weight"] + weights[f"{name}.LayerNorm.bias"]
+        found: Floats = centred / spread * weights[f"{name}.LayerNorm.weight"]
+        return found + weights[f"{name}.LayerNorm.bias"]
 
 
 def _gelu(values: Floats) -> Floats:
     half, root = np.float32(0.5), np.float32(np.sqrt(2))
-    return values * half * (1 + erf(values / root))
+    found: Floats = values * half * (1 + erf(values / root))
+    return found
 
 
 def folder() -> Path:

@@ -19,7 +19,7 @@ class ApiKeyIn(RequestBody):
         examples=["ticket router"],
     )
     scopes: list[Scope] = Field(
-        description="What it may change. Reading needs none; `admin` includes all the others.",
+        description="What it may do. Reading needs none, but for kept answers; `admin` includes all the others.",
         examples=[["classify"]],
         max_length=len(Scope),
         min_length=0,

@@ -9,6 +9,7 @@ class Scope(StrEnum):
     classify = "classify"
     schemas_write = "schemas:write"
     datasets_write = "datasets:write"
+    answers_read = "answers:read"  # what customers wrote, as far as it is kept
     runs_write = "runs:write"
     admin = "admin"
 

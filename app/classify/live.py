@@ -20,6 +20,7 @@ from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
 from evaluation.contract.mode import Mode
+from evaluation.inference.predictor import Prediction
 
 
 class Serving(NamedTuple):
@@ -29,6 +30,12 @@ class Serving(NamedTuple):
     page: CodedSchema
     abstain_below: float | None
     degraded: bool = False
+
+    def abstains(self, found: Prediction) -> bool:
+        """As the gate measures it: an unreadable answer is none, and an unknown confidence is not a low one."""
+        least = self.abstain_below
+        unsure = least is not None and found.confidence is not None and found.confidence < least
+        return unsure and found.failure is None
 
     def may_answer(self, mode: Mode | None) -> bool:
         return mode is None or mode in self.live.calibrations

@@ -104,8 +104,8 @@ def stage_table(report: Report) -> Table:
     for stage in report.stages:
         measures = [getattr(stage, name) for name, _ in _COLUMNS]
         table.add_row(_STAGE_NAMES.get(stage.stage, stage.stage), *map(_cell, measures))
-    for title, measures in report.by_baseline.items():
-        table.add_row(title, *(_cell(measures.get(name)) for name, _ in _COLUMNS), style="dim")
+    for baseline, found in report.by_baseline.items():
+        table.add_row(baseline, *(_cell(found.get(name)) for name, _ in _COLUMNS), style="dim")
     if report.not_measured:
         table.caption, table.caption_justify = escape("\n".join(report.not_measured)), "left"
     return table

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.auth.dependencies import AnyTenant, Caller
 from app.datasets import conversations, repository, service
+from app.datasets.attributes import FilterByAttributes
 from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.conversations import ConversationDiffers, LabelDecision
 from app.datasets.dependencies import ConversationId, DatasetId, Writer
@@ -51,11 +52,12 @@ async def listed(
     scope: AnyTenant,
     session: Session,
     paging: Paging,
+    beside: FilterByAttributes,
     split: Annotated[Split | None, Query(description="Only those of this split.", examples=["test"])] = None,
 ) -> Page[ConversationOut]:
     """A dataset's conversations."""
     await service.get(session, scope, dataset_id)
-    rows = await repository.conversations(session, scope, dataset_id, paging, split)
+    rows = await repository.conversations(session, scope, dataset_id, paging, split, beside)
     return paging.page(rows, ConversationOut.of, _position)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service as audit
 from app.audit.service import Act
-from app.datasets import counts, placement, repository, service
+from app.datasets import attributes, counts, placement, repository, service
 from app.datasets.counts import Cell
 from app.datasets.repository import LabelledRow
 from app.datasets.service import DatasetBusy
@@ -31,7 +31,7 @@ from app.tenants import service as tenants
 from evaluation.contract import record
 from evaluation.contract.record import unknown_label
 from evaluation.contract.schema import CategorySchema, conditions
-from evaluation.formats.redaction import redacted
+from evaluation.formats.redaction import redacted, redacted_metadata
 
 
 class ConversationDiffers(Conflict):
@@ -238,6 +238,7 @@ async def _insert(
         text_sha256=placed.text_sha256,
         group_id=placed.group_id,
         split=placed.split,
+        **attributes.stored(given),
     )
     session.add(row)
     await session.flush()
@@ -276,7 +277,8 @@ async def _label(
 
 def _without_personal_data(given: record.Conversation) -> record.Conversation:
     messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
-    return given.model_copy(update={"messages": messages})
+    metadata = given.metadata and redacted_metadata(given.metadata, Counter())
+    return given.model_copy(update={"messages": messages, "metadata": metadata})
 
 
 def messages_of(given: record.Conversation) -> list[dict[str, Any]]:
