@@ -1,6 +1,7 @@
 """What the API gives, and what it takes: written from its OpenAPI document by tests/steerwise/generated.py.
 
-A name that Python reserves has an underscore behind it. Fields that a newer API has besides are kept as extras.
+A name that Python reserves has an underscore behind it. Fields that a newer API has besides are kept as extras, and
+what an older one lacks is None where that is a value of it.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ class Model(BaseModel):
 
 class Answer(Model):
     id: str
-    category: str | None
+    category: str | None = None
     mode: str
-    reasoning: str | None
-    evidence: list[Evidence] | None
-    decided_by: DecidedBy | None
-    confidence: float | None
-    probabilities: list[Probability] | None
-    label_mass: float | None
+    reasoning: str | None = None
+    evidence: list[Evidence] | None = None
+    decided_by: DecidedBy | None = None
+    confidence: float | None = None
+    probabilities: list[Probability] | None = None
+    label_mass: float | None = None
     calibration: Calibration
     abstained: bool
-    failure: str | None
+    failure: str | None = None
     forced_read: bool
-    model_version: str | None
+    model_version: str | None = None
     schema_version: int
     deployment_id: str
     provisional: bool
@@ -40,14 +41,15 @@ class Answer(Model):
 
 class ApiKey(Model):
     id: str
-    tenant_id: str | None
+    tenant_id: str | None = None
     name: str
     prefix: str
+    parent_id: str | None = None
     scopes: list[str]
     created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 class Batch(Model):
@@ -56,23 +58,23 @@ class Batch(Model):
 
 class BatchResult(Model):
     id: str
-    answer: Answer | None
-    problem: ProblemDocument | None
+    answer: Answer | None = None
+    problem: ProblemDocument | None = None
 
 
 class Calibration(Model):
     method: str
     n: int
-    ece: float | None
+    ece: float | None = None
 
 
 class CategoryCount(Model):
-    category: str | None
+    category: str | None = None
     conversations: int
 
 
 class CategoryFound(Model):
-    category: str | None
+    category: str | None = None
     conversations: int
 
 
@@ -97,18 +99,18 @@ class ContradictionFound(Model):
 
 
 class Conversation(Model):
-    language: str | None
-    channel: str | None
-    time: datetime | None
-    customer_reference: str | None
-    metadata: dict[str, Any] | None
+    language: str | None = None
+    channel: str | None = None
+    time: datetime | None = None
+    customer_reference: str | None = None
+    metadata: dict[str, Any] | None = None
     id: str
     dataset_id: str
     external_id: str
     messages: list[Message]
     split: str
     group_id: str
-    label: Label | None
+    label: Label | None = None
     created_at: datetime
 
 
@@ -129,9 +131,9 @@ class Dataset(Model):
     name: str
     state: str
     counts: Counts
-    problem: DatasetProblem | None
-    findings: Findings | None
-    validation: Validation | None
+    problem: DatasetProblem | None = None
+    findings: Findings | None = None
+    validation: Validation | None = None
     created_at: datetime
 
 
@@ -142,7 +144,7 @@ class DatasetProblem(Model):
 
 class DecidedBy(Model):
     kind: str
-    key: str | None
+    key: str | None = None
     text: str
 
 
@@ -154,11 +156,12 @@ class Deployment(Model):
     model_version_id: str
     gate_id: str
     mode: str
-    replaces_id: str | None
+    replaces_id: str | None = None
     created_at: datetime
-    activated_at: datetime | None
-    retired_at: datetime | None
-    problem: str | None
+    activated_at: datetime | None = None
+    retired_at: datetime | None = None
+    problem: str | None = None
+    retrain: Retrain | None = None
 
 
 class Evidence(Model):
@@ -175,11 +178,11 @@ class Failure(Model):
 class Feedback(Model):
     right: bool
     labelled: bool
-    category_key: str | None
+    category_key: str | None = None
     source: str
     given_at: datetime
-    dataset_id: str | None
-    conversation_id: str | None
+    dataset_id: str | None = None
+    conversation_id: str | None = None
 
 
 class Findings(Model):
@@ -197,7 +200,7 @@ class Findings(Model):
     contradicting: list[ContradictionFound]
     not_read: list[str]
     redacted: dict[str, int]
-    problem: str | None
+    problem: str | None = None
 
 
 class Forgotten(Model):
@@ -209,69 +212,69 @@ class Forgotten(Model):
 class Gate(Model):
     id: str
     state: str
-    verdict: str | None
+    verdict: str | None = None
     reasons: list[str]
     model_version_id: str
     schema_id: str
     schema_version: int
     mode: str
     policy_sha256: str
-    progress: GateProgress | None
+    progress: GateProgress | None = None
     created_at: datetime
-    finished_at: datetime | None
+    finished_at: datetime | None = None
 
 
 class GateProgress(Model):
     job_id: str
     state: str
-    done: int | None
-    total: int | None
-    message: str | None
-    waits_for: str | None
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    waits_for: str | None = None
 
 
 class KeptAnswer(Model):
-    language: str | None
-    channel: str | None
-    time: datetime | None
-    customer_reference: str | None
-    metadata: dict[str, Any] | None
+    language: str | None = None
+    channel: str | None = None
+    time: datetime | None = None
+    customer_reference: str | None = None
+    metadata: dict[str, Any] | None = None
     id: str
     created_at: datetime
     expires_at: datetime
-    conversation_reference: str | None
+    conversation_reference: str | None = None
     messages: list[Message]
     schema_id: str
     schema_version_id: str
-    deployment_id: str | None
-    model_version_id: str | None
+    deployment_id: str | None = None
+    model_version_id: str | None = None
     mode: str
-    category: str | None
-    confidence: float | None
-    probabilities: list[Probability] | None
-    label_mass: float | None
+    category: str | None = None
+    confidence: float | None = None
+    probabilities: list[Probability] | None = None
+    label_mass: float | None = None
     abstained: bool
     degraded: bool
     provisional: bool
-    failure: str | None
-    reasoning: str | None
-    evidence: list[Evidence] | None
-    decided_by: DecidedBy | None
-    feedback: Feedback | None
+    failure: str | None = None
+    reasoning: str | None = None
+    evidence: list[Evidence] | None = None
+    decided_by: DecidedBy | None = None
+    feedback: Feedback | None = None
 
 
 class Label(Model):
-    category_key: str | None
-    schema_version_id: str | None
+    category_key: str | None = None
+    schema_version_id: str | None = None
     source: str
-    criterion: str | None
-    created_by: str | None
+    criterion: str | None = None
+    created_by: str | None = None
     created_at: datetime
 
 
 class Me(Model):
     key: ApiKey
-    tenant_name: str | None
+    tenant_name: str | None = None
     platform_admin: bool
 
 
@@ -281,7 +284,7 @@ class Message(Model):
 
 
 class Probability(Model):
-    category: str | None
+    category: str | None = None
     probability: float
 
 
@@ -292,7 +295,7 @@ class ProblemDocument(Model):
     detail: str
     code: str
     request_id: str
-    problems: list[ProblemEntry] | None
+    problems: list[ProblemEntry] | None = None
 
 
 class ProblemEntry(Model):
@@ -302,15 +305,21 @@ class ProblemEntry(Model):
 
 class Progress(Model):
     stage: str
-    done: int | None
-    total: int | None
-    message: str | None
-    eta_s: float | None
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    eta_s: float | None = None
 
 
 class RejectFound(Model):
     line: int
     reason: str
+
+
+class Retrain(Model):
+    schema_id: str
+    dataset_id: str
+    preset: str | None = None
 
 
 class RunFailure(Model):
@@ -326,13 +335,13 @@ class Run(Model):
     schema_id: str
     schema_version: int
     dataset_id: str
-    preset: str | None
+    preset: str | None = None
     seed: int
     base: str
     created_at: datetime
-    finished_at: datetime | None
-    error: RunFailure | None
-    model_version_id: str | None
+    finished_at: datetime | None = None
+    error: RunFailure | None = None
+    model_version_id: str | None = None
     progress: Progress
     stages: list[Stage]
 
@@ -341,8 +350,8 @@ class Schema(Model):
     id: str
     name: str
     draft_revision: int
-    latest_version: int | None
-    current_version: int | None
+    latest_version: int | None = None
+    current_version: int | None = None
     created_at: datetime
     updated_at: datetime
 
@@ -365,27 +374,29 @@ class Stage(Model):
     kind: str
     state: str
     attempt: int
-    done: int | None
-    total: int | None
-    message: str | None
-    eta_s: float | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    metrics: dict[str, Any] | None
-    error: Failure | None
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
+    eta_s: float | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    heard_at: datetime | None = None
+    silent_s: float | None = None
+    metrics: dict[str, Any] | None = None
+    error: Failure | None = None
 
 
 class Tokens(Model):
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class Upload(Model):
     received_bytes: int
-    total_bytes: int | None
+    total_bytes: int | None = None
     complete: bool
-    sha256: str | None
+    sha256: str | None = None
     state: str
 
 
@@ -406,9 +417,9 @@ class Usage(Model):
 class Validation(Model):
     job_id: str
     state: str
-    done: int | None
-    total: int | None
-    message: str | None
+    done: int | None = None
+    total: int | None = None
+    message: str | None = None
 
 
 class Version(Model):
@@ -418,7 +429,7 @@ class Version(Model):
     content: Content
     sha256: str
     published_at: datetime
-    published_by: str | None
+    published_by: str | None = None
 
 
 class AnswersQuery(TypedDict, total=False):

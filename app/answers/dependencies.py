@@ -23,6 +23,15 @@ async def _reader(
 
 
 async def _labeller(
+    request: Request,
+    scope: Annotated[TenantScope, Depends(tenant_scope(Scope.answers_read, Scope.labels_write))],
+) -> TenantScope:
+    """Whoever judges an answer is shown it."""
+    await _all_written(request)
+    return scope
+
+
+async def _eraser(
     request: Request, scope: Annotated[TenantScope, Depends(tenant_scope(Scope.datasets_write))]
 ) -> TenantScope:
     await _all_written(request)
@@ -37,3 +46,4 @@ async def _all_written(request: Request) -> None:
 
 Reader = Annotated[TenantScope, Depends(_reader)]
 Labeller = Annotated[TenantScope, Depends(_labeller)]
+Eraser = Annotated[TenantScope, Depends(_eraser)]

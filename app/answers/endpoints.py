@@ -1,22 +1,24 @@
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.answers import export, repository, service
-from app.answers.dependencies import AnswerId, Labeller, Reader
+from app.answers.dependencies import AnswerId, Eraser, Labeller, Reader
 from app.answers.export import ExportForm
 from app.answers.filters import WhichAnswers
 from app.answers.payloads import FeedbackIn, ForgottenOut, KeptAnswerOut
-from app.answers.service import Reference
+from app.answers.service import Feedback, Reference
 from app.auth.dependencies import Caller
+from app.auth.route import keyed_router
 from app.datasets.service import DatasetBusy
 from app.errors import Forbidden, InvalidRequest, NotFound, Problem, existing
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
+from app.tenants.share import QuotaExceeded
 
-router = APIRouter(prefix="/v1/answers", tags=["answers"])
+router = keyed_router("/v1/answers", tags=["answers"])
 _MEDIA = {ExportForm.jsonl: "application/jsonl", ExportForm.csv: "text/csv; charset=utf-8"}
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -65,24 +67,28 @@ async def get(answer_id: AnswerId, scope: Reader, session: Session) -> KeptAnswe
 @router.post(
     "/{answer_id}/feedback",
     operation_id="give_answer_feedback",
-    responses=responses(Forbidden, NotFound, DatasetBusy),
+    responses=responses(Forbidden, NotFound, DatasetBusy, QuotaExceeded),
 )
 async def feedback(
-    answer_id: AnswerId, body: FeedbackIn, caller: Caller, scope: Labeller, session: Session
+    answer_id: AnswerId,
+    body: FeedbackIn,
+    caller: Caller,
+    scope: Labeller,
+    session: Session,
+    request: Request,
 ) -> KeptAnswerOut:
     """Say whether an answer was right, or which category is. The category becomes a label of the conversation, which
     stays in its dataset when the answer's time is over. The newest feedback counts."""
+    prepared = await service.prepare(request.app.state.database, scope, answer_id, body.dataset_id)
     row = existing(await repository.one(session, scope, answer_id, lock=True), "kept answer")
-    verdict = body.verdict(row)
-    return KeptAnswerOut.of(
-        await service.give_feedback(session, scope, caller.key_id, row, verdict, body.dataset_id)
-    )
+    feedback = Feedback(body.verdict(row), prepared, body.dataset_id)
+    return KeptAnswerOut.of(await service.give_feedback(session, scope, caller.key_id, row, feedback))
 
 
 @router.delete("", operation_id="forget_answers", responses=responses(Forbidden, NotFound, DatasetBusy))
 async def forget(
     caller: Caller,
-    scope: Labeller,
+    scope: Eraser,
     session: Session,
     customer_reference: Annotated[
         str | None, Query(description="Everything of this customer.", examples=["customer-5f2c"])

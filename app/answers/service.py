@@ -8,15 +8,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.answers import repository
 from app.audit import service as audit
 from app.audit.service import Act
-from app.datasets import attributes, conversations
+from app.datasets import attributes, conversations, placement
 from app.datasets import repository as dataset_repository
 from app.datasets import service as datasets
 from app.datasets.conversations import LabelDecision
+from app.datasets.placement import Prepared
 from app.errors import InvalidRequest, Problem, existing
 from app.infra.db.base import utc_now
+from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
 from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.datasets import Dataset, LabelSource
+from app.tenants import repository as tenant_repository
 from evaluation.contract import record
 
 DATASET = "feedback"  # where labels go that name no dataset
@@ -29,6 +33,14 @@ class Verdict(NamedTuple):
     knows_category: bool
     category_key: str | None
     source: LabelSource
+
+
+class Feedback(NamedTuple):
+    """prepared: the conversation as a dataset takes it. dataset_id: the one that was named."""
+
+    verdict: Verdict
+    prepared: Prepared
+    dataset_id: UUID | None
 
 
 class Reference(NamedTuple):
@@ -59,20 +71,28 @@ def right(row: KeptAnswer, source: LabelSource) -> Verdict:
     return Verdict(True, True, row.category_key, source)
 
 
-async def give_feedback(
-    session: AsyncSession,
-    scope: TenantScope,
-    actor_key_id: UUID,
-    row: KeptAnswer,
-    verdict: Verdict,
-    dataset_id: UUID | None = None,
-) -> KeptAnswer:
-    """The newest counts. What names the right category becomes a label of the conversation, in a dataset.
+async def prepare(
+    database: Database, scope: TenantScope, answer_id: UUID, dataset_id: UUID | None
+) -> Prepared:
+    """What takes long, before a transaction that others wait for. Raises: NotFound."""
+    async with transaction(database, scope, read_only=True) as session:
+        row = await get(session, scope, answer_id)
+        there = None if dataset_id is not None else await _there(session, scope, row)
+    target = dataset_id or (
+        answer_id if there is None else there.id
+    )  # one that is not there yet has nothing alike
+    return await placement.prepare(database, scope, target, _conversation(row))
 
-    row: locked. dataset_id: by default where its label is already, else a dataset named `feedback` of the schema.
-    Raises: DatasetBusy, InvalidRequest, NotFound.
+
+async def give_feedback(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, row: KeptAnswer, feedback: Feedback
+) -> KeptAnswer:
+    """The newest counts. What names the right category becomes a label of the conversation, in a dataset: by default
+    where its label is already, else in one named `feedback` of the schema.
+
+    row: locked. Raises: DatasetBusy, InvalidRequest, NotFound, QuotaExceeded.
     """
-    before = row.feedback or {}
+    before, verdict = row.feedback or {}, feedback.verdict
     said = {
         "right": verdict.right,
         "category_key": verdict.category_key,
@@ -83,8 +103,8 @@ async def give_feedback(
         "conversation_id": before.get("conversation_id"),
     }
     if verdict.knows_category:
-        dataset = await _dataset(session, scope, actor_key_id, row, dataset_id, before.get("dataset_id"))
-        found = await conversations.append(session, scope, actor_key_id, dataset.id, _conversation(row))
+        dataset = await _dataset(session, scope, actor_key_id, row, feedback.dataset_id)
+        found = await conversations.append(session, scope, actor_key_id, dataset.id, feedback.prepared)
         conversation_id = found.found.conversation.id
         decision = LabelDecision(verdict.category_key, row.schema_version_id, verdict.source)
         await conversations.decide(session, scope, actor_key_id, conversation_id, decision)
@@ -120,20 +140,22 @@ async def _dataset(
     actor_key_id: UUID,
     row: KeptAnswer,
     asked: UUID | None,
-    before: str | None,
 ) -> Dataset:
     if asked is not None:
         found = await datasets.get(session, scope, asked)
         if found.schema_id != row.schema_id:
             raise _invalid("body.dataset_id", "is a dataset of another schema than the answer's")
         return found
-    if before is not None:
-        there = await dataset_repository.dataset(session, scope, UUID(before))
-        if there is not None:
-            return there
-    await dataset_repository.lock_tenant(session, scope)  # so that two who come first make one
-    named = await dataset_repository.dataset_named(session, scope, row.schema_id, DATASET)
-    return named or await datasets.create(session, scope, actor_key_id, DATASET, row.schema_id)
+    await tenant_repository.lock(session, scope)  # so that two who come first make one
+    there = await _there(session, scope, row)
+    return there or await datasets.create(session, scope, actor_key_id, DATASET, row.schema_id)
+
+
+async def _there(session: AsyncSession, scope: TenantScope, row: KeptAnswer) -> Dataset | None:
+    """Where a label of it goes that names no dataset, if that is there."""
+    before = (row.feedback or {}).get("dataset_id")
+    found = None if before is None else await dataset_repository.dataset(session, scope, UUID(before))
+    return found or await dataset_repository.dataset_named(session, scope, row.schema_id, DATASET)
 
 
 def _conversation(row: KeptAnswer) -> record.Conversation:

@@ -18,8 +18,8 @@ import structlog
 from app.answers import repository
 from app.infra import metrics
 from app.infra.db.engine import Database
-from app.infra.db.outage import is_away
 from app.infra.db.session import transaction
+from app.infra.outage import passes
 from evaluation.formats.redaction import redacted, redacted_metadata
 
 log = structlog.get_logger()
@@ -82,7 +82,7 @@ class AnswerWriter:
         try:
             await self._insert(rows)
         except Exception as error:
-            if is_away(error):
+            if passes(error):
                 raise
             for row in rows:
                 await self._write_alone(row)
@@ -91,7 +91,7 @@ class AnswerWriter:
         try:
             await self._insert([row])
         except Exception as error:
-            if is_away(error):
+            if passes(error):
                 raise
             metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
             log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)

@@ -2,10 +2,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from app.auth.route import keyed_router
 from app.classify import service
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
@@ -19,17 +20,33 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoice,
 )
-from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed
+from app.classify.refusals import ConversationTooLong, ModelNotServed, ModeNotGated, NothingDeployed
 from app.classify.service import Answered, ClassifyContext, ServingContext
-from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
+from app.errors import (
+    AppError,
+    Forbidden,
+    NotFound,
+    ServingAway,
+    ShareExceeded,
+    TooManyRequests,
+    Unavailable,
+)
 from app.http.problems import document, request_id_of, responses
 from app.infra.db.scope import TenantScope
 from evaluation.contract.record import Conversation
 from evaluation.inference import event_stream
 
-router = APIRouter(prefix="/v1/classify", tags=["classify"])
+router = keyed_router("/v1/classify", tags=["classify"])
 _ERRORS = responses(
-    Forbidden, NotFound, NothingDeployed, ModeNotGated, TooManyRequests, ConversationTooLong, ServingAway
+    Forbidden,
+    NotFound,
+    NothingDeployed,
+    ModelNotServed,
+    ModeNotGated,
+    TooManyRequests,
+    ShareExceeded,
+    ConversationTooLong,
+    ServingAway,
 )
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
@@ -64,7 +81,7 @@ async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
     asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
     answering = service.answer_all(serving_context, classify_context, asked)
     results = await while_wanted(request, answering)
-    away = [result for result in results if isinstance(result, Unavailable)]
+    away = [result for result in results if isinstance(result, Unavailable | ShareExceeded)]
     if len(away) == len(results):
         raise away[0]
     made = [

@@ -1,13 +1,13 @@
 """What a schema is answered with now."""
 
+import asyncio
 from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
 from app.classify import repository
 from app.classify.label_codes import CodedSchema, LabelCodes
-from app.classify.refusals import NothingDeployed
-from app.classify.ttl_cache import TtlCache
+from app.classify.refusals import ModelNotServed, NothingDeployed
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
@@ -16,6 +16,7 @@ from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.tenants import Fallback
+from app.infra.ttl_cache import TtlCache
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
@@ -56,7 +57,7 @@ class LiveServings:
     async def of(self, scope: TenantScope, schema: UUID | str) -> tuple[Serving, ...]:
         """What is live, and then, as far as the tenant wants, what may answer in its place.
 
-        schema: id, or name. Raises: NotFound, NothingDeployed, ServingError.
+        schema: id, or name. Raises: ModelNotServed, NotFound, NothingDeployed, ServingError.
         """
         asked = _Asked(scope, schema)
         return await self._known.of(asked, partial(self._look, asked))
@@ -80,11 +81,19 @@ class LiveServings:
                 instead = [] if before is None else [before]
             if tenant.fallback is Fallback.base:
                 base = live._replace(
-                    model_version_id=None, adapter=BASE_NAME, calibrations=dict.fromkeys(Mode, NOT_FITTED)
+                    model=None, adapter=BASE_NAME, calibrations=dict.fromkeys(Mode, NOT_FITTED)
                 )
                 instead.append(base)
-        pages = [await self._codebook.page(one.version) for one in (live, *instead)]
+        fit = [one for one in (live, *instead) if await self._misfit(one) is None]
+        if not fit:
+            raise ModelNotServed(
+                f"the schema has a live deployment that must not answer: {await self._misfit(live)}"
+            )
+        pages = [await self._codebook.page(one.version) for one in fit]
         return tuple(
             Serving(one, page, tenant.abstain_below, one is not live)
-            for one, page in zip((live, *instead), pages, strict=True)
+            for one, page in zip(fit, pages, strict=True)
         )
+
+    async def _misfit(self, live: Live) -> str | None:
+        return None if live.model is None else await asyncio.to_thread(self._codebook.misfit, live.model)

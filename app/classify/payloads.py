@@ -8,6 +8,7 @@ from app.datasets.attributes import AttributesIn
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
 from evaluation.contract import record
@@ -36,6 +37,7 @@ class QuestionIn(AttributesIn):
         description="A conversation in its order; it is classified as of its last customer message.",
         min_length=1,
         max_length=MAX_MESSAGES,
+        fail_fast=True,
         examples=[None, _MESSAGES],
     )
     conversation_reference: Reference | None = Field(
@@ -91,6 +93,8 @@ class SchemaChoice(RequestBody):
 class ClassifyIn(SchemaChoice, QuestionIn):
     """One conversation, and the schema to answer by."""
 
+    MAX_BYTES = MAX_BODY_BYTES
+
 
 class BatchItemIn(QuestionIn):
     id: str = Field(
@@ -99,6 +103,8 @@ class BatchItemIn(QuestionIn):
 
 
 class BatchIn(SchemaChoice):
+    MAX_BYTES = MAX_BODY_BYTES
+
     items: list[BatchItemIn] = Field(
         description="Conversations to answer.",
         min_length=1,

@@ -9,6 +9,12 @@ class NothingDeployed(Conflict):
     code = "nothing_deployed"
 
 
+class ModelNotServed(Conflict):
+    """What is deployed was trained on another base than the one that is served now, and must not answer on this one."""
+
+    code = "model_not_served"
+
+
 class ModeNotGated(Conflict):
     """The deployed model has passed no gate in the mode that was asked for, under the version that is served."""
 

@@ -10,19 +10,19 @@ from uuid import UUID, uuid4
 import structlog
 
 from app.answers.writer import AnswerWriter
-from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.keeping import new_answer
 from app.classify.label_codes import LabelCodes
 from app.classify.live import LiveServings, Serving
 from app.classify.refusals import ConversationTooLong
-from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
+from app.http.turns import Urgency
 from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.tracing import HEADER, RequestTrace
+from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
 from app.usage.service import Meter
@@ -46,7 +46,6 @@ class ServingContext(NamedTuple):
     limits: RequestLimits
     meter: Meter
     writer: AnswerWriter  # of answers that are kept
-    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
 class ClassifyContext(NamedTuple):
@@ -91,7 +90,7 @@ async def serving_context(
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, writer, TtlCache())
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, writer)
     finally:
         await limits.close()
         await replicas.aclose()
@@ -101,18 +100,21 @@ async def answer(
     at: ServingContext,
     classify_context: ClassifyContext,
     conversation: Conversation,
-    *,
-    patient: bool = False,
+    urgency: Urgency = Urgency.interactive,
 ) -> Answered:
-    """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
-    async with at.limits.place(patient=patient):
+    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
+    async with at.limits.place(classify_context.scope, urgency):
         return await in_time(_answer(at, classify_context, conversation), at.settings.answer_timeout_s)
 
 
 async def answer_all(
     at: ServingContext, classify_context: ClassifyContext, conversations: Sequence[Conversation | AppError]
 ) -> list[Answered | AppError]:
-    """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
+    """In their order. What went wrong with one is its result; an error that stands for a conversation stays.
+
+    Raises: ShareExceeded where so much of the tenant waits that nothing of these is begun.
+    """
+    at.limits.turns.check_line(classify_context.scope.tenant_id)
     places = asyncio.Semaphore(BATCH_AT_ONCE)
 
     async def one(conversation: Conversation | AppError) -> Answered | AppError:
@@ -120,7 +122,7 @@ async def answer_all(
             return conversation
         async with places:
             try:
-                return await answer(at, classify_context, conversation, patient=True)
+                return await answer(at, classify_context, conversation, Urgency.batch)
             except AppError as error:
                 return error
 
@@ -135,13 +137,14 @@ async def stream(
     The next replica is asked where one fails before its first piece, and then what may answer instead; what was shown
     is never begun anew.
     """
-    async with at.limits.place():
+    async with at.limits.place(classify_context.scope, Urgency.interactive):
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
+        tried: list[tuple[Serving, Replica]] = []
         for serving in (serving for serving in classify_context.servings for _ in at.replicas.all):
             try:
                 await check_length(at, serving, conversation)
-                async with aclosing(_stream(at, classify_context, serving, conversation)) as pieces:
+                async with aclosing(_stream(at, classify_context, serving, conversation, tried)) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield (
@@ -161,11 +164,18 @@ async def stream(
 
 
 async def _stream(
-    at: ServingContext, classify_context: ClassifyContext, serving: Serving, conversation: Conversation
+    at: ServingContext,
+    classify_context: ClassifyContext,
+    serving: Serving,
+    conversation: Conversation,
+    tried: list[tuple[Serving, Replica]],
 ) -> AsyncGenerator[str | Prediction, None]:
+    """tried: gets who is asked as what; nobody is asked the same twice."""
     schema, codes = serving.page
     name = serving.live.adapter
-    with _failures(), at.replicas.borrowed(name) as replica:
+    without = [replica for before, replica in tried if before is serving]
+    with _failures(), at.replicas.borrowed(name, without) as replica:
+        tried.append((serving, replica))
         predictor = VllmPredictor(
             replica.client,
             name,

@@ -15,6 +15,7 @@ from app.cli.endings import FAILED, INCOMPLETE, PASSED
 from app.cli.endings import session as _session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
 from evaluation.contract.mode import Mode
@@ -76,13 +77,16 @@ def run(
     from app.cli import estimate as estimation
     from app.cli import run as job
     from app.cli.files import read_inputs
+    from app.runs import teachers
     from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
+        planned = plan(preset, assign or ())
+        planned = planned.model_copy(update={"traces": teachers.resolved(planned.traces, settings)})
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.FileRun(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        asked = job.FileRun(inputs, found, planned, out or Path(), baselines, seed, mode)
         if out is None or estimate:
             told = job.estimated(asked)
             if as_json:
@@ -166,22 +170,22 @@ def demo(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.demo,
     seed: Seed = 0,
 ) -> None:
-    """The whole product on a tenant that is generated here: started, trained, judged, deployed, asked, its schema
-    edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The same again goes on where it
-    stopped."""
+    """The whole product on a shop that ships, with labels for half of its conversations: started, trained, judged,
+    deployed, asked, its schema edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The
+    same again goes on where it stopped."""
     from app.local.demo import story
     from app.local.demo.running import KEY, running
-    from training.starter.world import demo_tenant
+    from app.local.demo.tenant import shop_demo
 
     with _session() as (settings, progress), running(out / "home", settings, progress) as place:
-        told = story.Demo(demo_tenant(seed), preset, seed)
-        verdict = story.tell(place, told, out, progress)
+        asked = shop_demo(preset, seed)
+        verdict = story.tell(place, asked, out, progress)
     home = out / "home"
     say(f"report: {out / 'report.html'} and {out / 'report.json'}")
     say(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
-    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
+    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={asked.name}")
     if verdict is Verdict.passed:
-        say(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
+        say(f'  steerwise classify --schema {asked.name} --text "my tablet never came"')
     raise typer.Exit(_VERDICTS[verdict])
 
 
@@ -243,6 +247,20 @@ def api(
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
     _measured(speed, study.table, as_json)
+
+
+@bench.command()
+def neighbours(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+) -> None:
+    """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
+    from app.studies import neighbours as study
+
+    with _session() as (settings, progress):
+        found = study.measure(rounds, requests, settings, progress)
+    _measured(found, study.table, as_json)
 
 
 @bench.command(name="training")
@@ -329,14 +347,24 @@ def list_studies() -> None:
 def run_study(
     name: Annotated[str, typer.Argument(help="A study that ships (see `study list`), or a file.toml.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Each with a tenant of its own.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Each with another draw of its tenant, or of its split.")
+    ] = 3,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whom it is about instead: `business:NAME` of those that ship, or a folder with schema.json, "
+            "conversations.jsonl and experts.jsonl. Once for each tenant of the study."
+        ),
+    ] = None,
 ) -> None:
     """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
     and plots."""
     from app.studies import comparison, matrix, plots, study
 
-    asked = study.StudyRequest(matrix.read(name), seeds, out)
     with _session() as (settings, progress):
+        chosen = matrix.read(name)
+        asked = study.StudyRequest(chosen.about(tuple(tenant)) if tenant else chosen, seeds, out)
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]
@@ -352,6 +380,7 @@ def bootstrap(
     from app.auth import bootstrap as first_key
 
     with _session() as (settings, _progress):
+        keep_files_private()
         made = first_key.run(settings, another=new)
     say(made.text)
     complain("This key is shown once and stored nowhere; keep it safe.")

@@ -23,10 +23,12 @@ from app.infra.storage import Storage
 from app.infra.tables.datasets import Dataset, DatasetState
 from app.infra.tables.jobs import Job, JobKind
 from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.jobs import service as jobs
 from app.schemas import drafts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.tenants import share
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.splits import too_few
 
@@ -116,6 +118,7 @@ async def remove(
         raise DatasetInUse("runs were made from this dataset; single conversations can be deleted")
     detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
     keys = await discard_content(session, scope, row)
+    await share.release(session, scope, HeldKind.conversations, dataset_id)
     await session.delete(row)
     await session.flush()
     audit.record(
@@ -129,6 +132,7 @@ async def discard_content(session: AsyncSession, scope: TenantScope, row: Datase
     keys = await repository.upload_keys(session, scope, row.id)
     keys += [row.rejects_uri] if row.rejects_uri else []
     await repository.delete_uploads(session, scope, row.id)
+    await share.release(session, scope, HeldKind.upload, row.id)
     while await repository.clear(session, scope, row.id):
         pass
     row.state, row.counts, row.problem, row.rejects_uri = DatasetState.empty, {}, None, None

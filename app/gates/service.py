@@ -20,7 +20,9 @@ from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.settings import Settings
 from app.tenants import service as tenants
+from app.tenants import share
 from evaluation.contract.mode import Mode
 from evaluation.gating.policy import load_policy
 from evaluation.reporting.report import Verdict
@@ -51,10 +53,13 @@ async def request(
     model_version_id: UUID,
     schema_version_id: UUID,
     mode: Mode | None = None,
+    settings: Settings | None = None,
 ) -> GateResult:
     """A verdict that is final, or a gate that is under way, is returned; otherwise a new one is queued.
 
-    mode: None: the tenant's. Raises: NotFound.
+    mode: None: the tenant's. settings: where a tenant asks, and not we, so that its share is looked at.
+
+    Raises: NotFound, ShareExceeded.
     """
     model = await _model(session, scope, model_version_id, lock=True)
     version = await _version(session, scope, schema_version_id)
@@ -64,6 +69,9 @@ async def request(
     for earlier in await repository.of_pair(session, scope, model.id, version.id):
         if earlier.mode is mode and (earlier.state in OPEN or is_final(earlier, policy_sha256)):
             return earlier
+    if settings is not None:
+        await share.check_open(session, scope, share.gates(settings))
+        await share.check_gpu(session, scope, settings)
     row = GateResult(
         tenant_id=scope.tenant_id,
         model_version_id=model.id,
@@ -88,17 +96,18 @@ async def request_by_number(
     actor_key_id: UUID,
     model_version_id: UUID,
     number: int | None,
-    mode: Mode | None = None,
+    mode: Mode | None,
+    settings: Settings,
 ) -> GateResult:
     """number: of a version of the model's schema; None: the one that it was trained for. mode: None: the tenant's.
 
-    Raises: NotFound.
+    Raises: NotFound, ShareExceeded.
     """
     model = await _model(session, scope, model_version_id)
     version = await _version(session, scope, model.schema_version_id)
     if number is not None:
         version = await schemas.version(session, scope, version.schema_id, number)
-    return await request(session, scope, actor_key_id, model.id, version.id, mode)
+    return await request(session, scope, actor_key_id, model.id, version.id, mode, settings)
 
 
 def is_final(row: GateResult, policy_sha256: str) -> bool:

@@ -4,6 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.auth.dependencies import bearer
+from app.auth.route import KeyedRoute
 from app.http.problems import SCHEMA_REF, ProblemDocument
 
 DESCRIPTION = """
@@ -24,6 +26,17 @@ def install(app: FastAPI) -> None:
             problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(problem.pop("$defs", {}))
             schemas[SCHEMA_REF.rpartition("/")[2]] = problem
+            for route in app.routes:
+                if isinstance(route, KeyedRoute) and route.access is not None:
+                    _declare(document["paths"][route.path_format], route)
         return document
 
     app.openapi = with_problems  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+
+
+def _declare(path: dict[str, Any], route: KeyedRoute) -> None:
+    """The scopes that it needs, which OpenAPI 3.1 lets any kind of security name."""
+    assert route.access is not None
+    scopes = sorted(scope.value for scope in route.access.scopes)
+    for method in route.methods:
+        path[method.lower()]["security"] = [{bearer.scheme_name: scopes}]

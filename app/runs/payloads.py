@@ -9,7 +9,6 @@ from app.infra.db.base import utc_now
 from app.infra.tables.jobs import Job, JobEvent, JobState
 from app.infra.tables.runs import RunState
 from app.runs import requests
-from app.runs.kinds import StageKind
 from app.runs.presets import Preset
 from app.runs.repository import Model
 from app.runs.requests import RunRequest
@@ -18,6 +17,7 @@ from app.schemas.payloads import MAX_NUMBER
 from app.settings import Settings
 from evaluation.contract.seeds import MAX_SEED
 from training.config import Stage
+from training.protocol import STAGES, StageKind
 
 _RUN = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
 _MODEL = "b2c1d0e9-6a5b-4c3d-8e2f-1a0b9c8d7e6f"
@@ -39,7 +39,7 @@ _STAGES_SCHEMA = {
             "items": {
                 "type": "object",
                 "required": ["kind"],
-                "properties": {"kind": {"type": "string", "enum": ["traces", "sft", "distill", "rl"]}},
+                "properties": {"kind": {"type": "string", "enum": list(STAGES)}},
                 "additionalProperties": True,
             },
         },
@@ -55,6 +55,8 @@ Stages = Annotated[
 
 
 class RunIn(RequestBody):
+    MAX_BYTES = 64 << 10
+
     schema_id: UUID = Field(description="The schema to train for.", examples=[_SCHEMA])
     schema_version: int | None = Field(
         None,
@@ -137,6 +139,11 @@ class StageOut(ResponseBody):
     eta_s: float | None = Field(description="Seconds from now, while it runs.", examples=[41.5])
     started_at: datetime | None = Field(description="When its last start was.", examples=[_TIME])
     finished_at: datetime | None = Field(description="When it ended.", examples=[None])
+    heard_at: datetime | None = Field(
+        description="While it runs: when its worker gave its last sign of life. One that stays silent loses it.",
+        examples=[_TIME],
+    )
+    silent_s: float | None = Field(description="While it runs: how long ago that was.", examples=[3.2])
     metrics: dict[str, Any] | None = Field(
         description="While it runs the newest, afterwards those of its end; null: none.", examples=[_METRICS]
     )
@@ -145,6 +152,7 @@ class StageOut(ResponseBody):
     @classmethod
     def of(cls, job: Job, newest: JobEvent | None, now: datetime) -> "StageOut":
         at = job.progress or {}
+        heard_at = (job.heartbeat_at or job.started_at) if job.state is JobState.running else None
         return cls(
             kind=job.kind.value,
             state=job.state,
@@ -155,6 +163,8 @@ class StageOut(ResponseBody):
             eta_s=_eta_s(job, newest, now),
             started_at=job.started_at,
             finished_at=job.finished_at,
+            heard_at=heard_at,
+            silent_s=None if heard_at is None else round(max(0.0, (now - heard_at).total_seconds()), 1),
             metrics=_metrics(newest),
             error=None if job.error is None else FailureOut(**_three(job.error)),
         )

@@ -13,17 +13,20 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-from app.errors import ServingAway, ServingError
-from app.serving.replica import ALONE_S, Replica
+from app.errors import ServingAway, ServingError, ServingLost
+from app.serving.replica import ALONE_S, Replica, is_broken
 from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
 
 T = TypeVar("T")
 
-ONCE_MORE = Sending(attempts=2, backoff_s=0.05)  # a kept connection may just have been closed
+# A kept connection may just have been closed; a server that wants more time is left for another one.
+ONCE_MORE = Sending(Retries(attempts=2, backoff_s=0.05, longest_s=0.05))
+BROKEN_TRIES = 2  # a question that breaks one replica is asked of one other, and not of all of them
 _WATCH_EVERY_S = 2.0
 _MISSES = 3
 
@@ -56,7 +59,7 @@ class Replicas:
         sending: Sending = ONCE_MORE,
     ) -> Prediction:
         """The next replica is asked where one fails. Raises: PredictorError, ServingAway."""
-        problem = ServingAway("no model server can answer now")
+        problem, broken = ServingAway("no model server can answer now"), 0
         tried: list[Replica] = []
         for _ in self.all:
             try:
@@ -68,6 +71,9 @@ class Replicas:
                     return await predictor.predict(schema, conversation)
             except ServingAway as error:
                 problem = error
+                broken += is_broken(error.__cause__)
+            if broken == BROKEN_TRIES:
+                break
         raise problem
 
     @contextmanager
@@ -77,6 +83,7 @@ class Replicas:
         replica.busy += 1
         try:
             yield replica
+            replica.answered()
         except httpx.TransportError as error:
             replica.leave_alone()
             raise ServingAway("a model server went away", _retry_after_s()) from error
@@ -90,11 +97,14 @@ class Replicas:
             replica.busy -= 1
 
     def _choose(self, name: str, without: Sequence[Replica]) -> Replica:
-        """Of equally busy ones always the same for an adapter, whose prompts it then has in its cache."""
+        """Of equally busy ones always the same for an adapter, whose prompts it then has in its cache.
+
+        One that is sick is asked where no other is left: what it could not answer may have been the question's fault.
+        """
         fit = [replica for replica in self.all if replica.may_have(name) and replica not in without]
         if not fit:
             raise ServingAway("no model server can answer for this model now", _retry_after_s())
-        return min(fit, key=lambda replica: (replica.busy, _rank(replica, name)))
+        return min(fit, key=lambda replica: (replica.sick, replica.busy, _rank(replica, name)))
 
     # ------------------------------------------------------------------------------------------------ adapters
 
@@ -144,7 +154,7 @@ async def opened(settings: Settings) -> AsyncIterator[Replicas]:
 
 
 async def while_serving(replica: Replica, names: Sequence[str], work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; ServingError soon after the replica went away or lost one of the adapters under it.
+    """The result of `work`; ServingLost soon after the replica went away or lost one of the adapters under it.
 
     Otherwise every question left would fail, and look as if there was nothing to measure.
     """
@@ -154,7 +164,7 @@ async def while_serving(replica: Replica, names: Sequence[str], work: Coroutine[
         while not (await asyncio.wait({task}, timeout=_WATCH_EVERY_S))[0]:
             misses = 0 if await _serves(replica, names) else misses + 1
             if misses >= _MISSES:
-                raise ServingError("the model server went away, or was started again, while it was asked")
+                raise ServingLost("the model server went away, or was started again, while it was asked")
         return task.result()
     finally:
         if not task.done():

@@ -18,7 +18,8 @@ from steerwise.operations import ALL, Operation
 TARGET = Path(__file__).parents[2] / "steerwise" / "models.py"
 _HEAD = '''"""What the API gives, and what it takes: written from its OpenAPI document by tests/steerwise/generated.py.
 
-A name that Python reserves has an underscore behind it. Fields that a newer API has besides are kept as extras.
+A name that Python reserves has an underscore behind it. Fields that a newer API has besides are kept as extras, and
+what an older one lacks is None where that is a value of it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class _Writer:
         for field, told in self._schemas[name]["properties"].items():
             for part in _references(told):
                 self._give(part)
-            lines.append(f"    {_usable(field)}: {self._type(told, of_client)}")
+            kind = self._type(told, of_client)
+            lines.append(f"    {_usable(field)}: {kind}{' = None' if kind.endswith('| None') else ''}")
         self._given[name] = "\n".join(lines) + "\n"
 
     def _take(self, schema: dict[str, Any]) -> None:

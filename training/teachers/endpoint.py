@@ -9,13 +9,14 @@ import httpx
 
 from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
+from evaluation.inference.http import RETRIED_STATUS, Retries, sent
 from training.artifacts import StageFailed
 from training.config import EndpointTeacher
 from training.engine.deadline import NEVER, Deadline
 from training.protocol import FailureCode
 from training.teachers.paid import Account, PaidAnswers, Reply
 
-_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
+_ALSO_RETRIED = frozenset({409, 500})  # of a server elsewhere, both pass
 
 
 class TeacherRequest(NamedTuple):
@@ -69,8 +70,10 @@ class TeacherEndpoint:
     ):
         self._teacher, self._transport = teacher, transport
         self._account, self._answers = account or Account(), answers or PaidAnswers(None)
+        self._retries = Retries(teacher.attempts, 0.5, 60.0, RETRIED_STATUS | _ALSO_RETRIED)
         self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
+        self._refused = 0  # requests that the server calls wrong, and would again
 
     def answers(
         self, prompts: list[list[ChatMessage]], asked: TeacherRequest, deadline: Deadline = NEVER
@@ -105,9 +108,10 @@ class TeacherEndpoint:
 
             flat = await asyncio.gather(*(one(m, n) for m in prompts for n in range(asked.samples)))
         if flat and all(reply is None for reply in flat):
+            refused = self._refused >= len(flat)
             raise StageFailed(
-                FailureCode.teacher_unavailable,
-                f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
+                FailureCode.teacher_refused if refused else FailureCode.teacher_unavailable,
+                f"none of {len(flat)} requests to {teacher.called} was answered; check that it runs and serves "
                 f"{teacher.model}",
             )
         size = asked.samples
@@ -126,7 +130,7 @@ class TeacherEndpoint:
         found = self._answers.find(question)
         if found is not None:
             return _Came(found, cached=True)
-        if self._account.empty:
+        if self._account.is_empty_for(self._teacher):
             return _Unpaid()
         reply = await self._ask(client, body)
         if reply is None:
@@ -138,24 +142,25 @@ class TeacherEndpoint:
     async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply | None:
         """None after the last try. A text that was cut off comes back empty: its answer is missing."""
         teacher = self._teacher
-        for attempt in range(teacher.attempts):
+
+        async def in_turn() -> httpx.Response:
             await self._turn()
-            try:
-                response = await self._post(client, body)
-            except httpx.TransportError:
-                response = None
-            if response is not None and response.status_code in (401, 403, 404):
-                raise StageFailed(
-                    FailureCode.teacher_unavailable,
-                    f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
-                    f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
-                )
-            if response is not None and response.is_success:
-                return _read(response)
-            if response is not None and response.status_code not in _AGAIN:
-                return None
-            if attempt + 1 < teacher.attempts:
-                await asyncio.sleep(_wait_s(response, attempt))
+            return await self._post(client, body)
+
+        try:
+            response = await sent(in_turn, self._retries)
+        except httpx.TransportError:
+            return None
+        if response.status_code in (401, 403, 404):
+            raise StageFailed(
+                FailureCode.teacher_refused,
+                f"{teacher.called} refused the request with {response.status_code}; check base_url, model and "
+                f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
+            )
+        if response.is_success:
+            return _read(response)
+        if response.status_code not in RETRIED_STATUS | _ALSO_RETRIED:
+            self._refused += 1
         return None
 
     async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
@@ -202,18 +207,13 @@ def _read(response: httpx.Response) -> Reply | None:
     return Reply("" if choice.get("finish_reason") == "length" else str(text), read, written)
 
 
-def _wait_s(response: httpx.Response | None, attempt: int) -> float:
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    return min(float(asked), 60.0) if asked.isdigit() else min(0.5 * 2.0**attempt, 30.0)
-
-
 def _headers(teacher: EndpointTeacher) -> dict[str, str]:
     if teacher.api_key_env is None:
         return {}
     key = os.environ.get(teacher.api_key_env)
     if not key:
         raise StageFailed(
-            FailureCode.teacher_unavailable,
+            FailureCode.teacher_refused,
             f"the environment variable {teacher.api_key_env} is empty; put the teacher's key into it",
         )
     return {"Authorization": f"Bearer {key}"}

@@ -1,6 +1,7 @@
 """`login`, `whoami`, `tenants`, `keys`, `usage`, `audit`: who may do what, who did what, and how much."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,14 +9,29 @@ import typer
 from app.auth.principal import Scope
 from app.cli.client import profile
 from app.cli.client.api import Api, Json, identity
-from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, calling
+from app.cli.client.call import (
+    PANEL,
+    ApiKey,
+    AsJson,
+    Call,
+    Profile,
+    Tenant,
+    Url,
+    asks,
+    asks_platform,
+    calling,
+    unless_more_is_asked,
+)
 from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
+from app.cli.endings import FAILED, PASSED, session
 from app.errors import InputError
 from evaluation.contract.mode import Mode
+from evaluation.terminal import json_text, say
 
 top = typer.Typer()
 tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
+trail = typer.Typer()
 keys = typer.Typer(no_args_is_help=True, help="API keys of a tenant, or (without --tenant) of the platform.")
 
 _KEYS = "/v1/api-keys"
@@ -110,7 +126,8 @@ def usage(
     call.answer(found, lambda: table(rows, {name.replace("_", " "): name for name in columns}))
 
 
-@top.command(rich_help_panel=PANEL)
+@trail.callback(invoke_without_command=True, rich_help_panel=PANEL)
+@unless_more_is_asked
 @asks
 def audit(
     call: Call,
@@ -130,8 +147,25 @@ def audit(
     listed(call, "/v1/audit", columns, limit, everything, action=action, subject=subject)
 
 
+@trail.command()
+def verify(
+    against: Annotated[
+        Path | None,
+        typer.Option(help="What `--json` wrote at an earlier check: so it shows if the end was cut off."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """On the server: whether the audit trail fits together, chain by chain. Exit 0 it does, 3 it does not."""
+    from app.cli import trail as checking
+
+    with session() as (settings, _progress):
+        found = checking.verify(settings, against)
+    say(*([json_text(checking.as_json(found), indent=2)] if as_json else checking.lines(found)))
+    raise typer.Exit(FAILED if found.problems else PASSED)
+
+
 @tenants.command("list")
-@asks
+@asks_platform
 def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
     """All tenants, the newest first."""
     columns: Columns = {
@@ -144,7 +178,7 @@ def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None
 
 
 @tenants.command("create")
-@asks
+@asks_platform
 def create_tenant(
     call: Call,
     name: str,
@@ -165,7 +199,7 @@ def create_tenant(
 
 
 @tenants.command("show")
-@asks
+@asks_platform
 def show_tenant(
     call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
 ) -> None:
@@ -174,7 +208,7 @@ def show_tenant(
 
 
 @tenants.command("change")
-@asks
+@asks_platform
 def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
@@ -222,21 +256,41 @@ def create_key(
     name: str,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(Scope)}; repeatable. None: it may read."),
+        typer.Option(help=f"{', '.join(Scope)}; repeatable. To write includes to read."),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            help="The scopes of one, beside --scope: client classifies, reviewer reads conversations and labels them, "
+            "editor owns schemas, datasets and runs.",
+            metavar="client|reviewer|editor",
+        ),
     ] = None,
     days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
 ) -> None:
-    """Make a key. It is shown this once."""
+    """Make a key. It is shown this once. It ends no later than the key that it was made with, and with it."""
     expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
-    made = call.api.post(_KEYS, {"name": name, "scopes": scope or [], "expires_at": expires_at})
+    body = {"name": name, "scopes": scope or [], "role": role, "expires_at": expires_at}
+    made = call.api.post(_KEYS, body)
     call.answer(made, lambda: made["key"])
 
 
 @keys.command("revoke")
 @asks
-def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
-    """From now on the key is refused."""
-    gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
+def revoke_key(
+    call: Call,
+    key_id: Annotated[str, typer.Argument(parser=identity)],
+    keep_children: Annotated[
+        bool,
+        typer.Option(
+            "--keep-children",
+            help="Keys that were made with it stay. Neither it nor one of them can ask for that.",
+        ),
+    ] = False,
+) -> None:
+    """From now on the key is refused, and all that were made with it."""
+    kept = "?keep_children=true" if keep_children else ""
+    gone = call.api.post(f"{_KEYS}/{key_id}/revoke{kept}")
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
 
 

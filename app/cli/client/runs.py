@@ -16,10 +16,12 @@ from app.cli.client.events import END
 from app.cli.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.cli.client.refusal import ApiAway
 from app.cli.client.table import Columns, at, details, measures, steps, table, when
+from app.cli.console import duration
 from app.cli.files import read_json
 from app.errors import AppError, InputError
 from app.runs.presets import Preset
 from evaluation.terminal import say
+from training.protocol import STAGES
 
 runs = typer.Typer(no_args_is_help=True, help="Training runs.")
 models = typer.Typer(no_args_is_help=True, help="Model versions: what runs made.")
@@ -107,7 +109,9 @@ def watch_run(call: Call, run: Identity) -> None:
 @runs.command("log")
 @asks
 def show_log(
-    call: Call, run: Identity, stage: Annotated[str, typer.Argument(help="traces, sft, distill or rl.")]
+    call: Call,
+    run: Identity,
+    stage: Annotated[str, typer.Argument(metavar="|".join(STAGES), help="Which stage.")],
 ) -> None:
     """What a stage printed."""
     say(call.api.send("GET", f"{_PATH}/{run}/stages/{stage}/log").text, end="")
@@ -119,6 +123,21 @@ def cancel_run(call: Call, run: Identity) -> None:
     """End a run."""
     found = call.api.post(f"{_PATH}/{run}/cancel")
     call.answer(found, lambda: _shown(found))
+
+
+@runs.command("retry")
+@asks
+def retry_run(
+    call: Call,
+    run: Identity,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+) -> None:
+    """Let a run that failed go on from the stage that failed."""
+    found = call.api.post(f"{_PATH}/{run}/retry")
+    if watch:
+        _watch(call, run)
+    else:
+        call.answer(found, lambda: _shown(found))
 
 
 @models.command("list")
@@ -224,9 +243,16 @@ def _shown(found: Json) -> Any:
         "state": "state",
         "attempt": "attempt",
         "progress": steps,
+        "last sign of life": _heard,
         "measured": lambda row: measures(row["metrics"]),
     }
     return Group(about, table(found["stages"], columns))
+
+
+def _heard(stage: Json) -> str | None:
+    """Of the worker, while the stage runs."""
+    silent_s = stage["silent_s"]
+    return None if silent_s is None else f"{duration(silent_s)} ago"
 
 
 def _model(found: Json) -> Any:

@@ -8,11 +8,12 @@ from app.infra.tables import (
     deployments,
     gates,
     jobs,
+    processes,
     records,
     runs,
     schemas,
     tenants,
 )
 
-MODULES = (answers, auth, datasets, deployments, gates, jobs, records, runs, schemas, tenants)
+MODULES = (answers, auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
 METADATA = Base.metadata

@@ -14,12 +14,13 @@ from tests.callers import Callers
 
 
 class Keeping(NamedTuple):
-    """reader, labeller: with a key that may do that and nothing else."""
+    """reader, labeller, eraser: with a key that may do that and nothing else."""
 
     callers: Callers
     live: Live
     reader: httpx.AsyncClient
     labeller: httpx.AsyncClient
+    eraser: httpx.AsyncClient
 
     @property
     def writer(self) -> AnswerWriter:
@@ -41,7 +42,7 @@ class Keeping(NamedTuple):
         return await self.labeller.post(f"/v1/answers/{answer_id}/feedback", json=body)
 
     async def forget(self, **query: str) -> httpx.Response:
-        return await self.labeller.delete("/v1/answers", params=query)
+        return await self.eraser.delete("/v1/answers", params=query)
 
     async def stored(self) -> int:
         async with transaction(self.callers.database) as session:
@@ -55,5 +56,6 @@ async def started(callers: Callers) -> Keeping:
         await session.execute(delete(KeptAnswer))  # the one that every story has
     await set_tenant(callers, live, keep_answers_days=30)
     reader = await callers.of(live.told.scope, Scope.answers_read)
-    labeller = await callers.of(live.told.scope, Scope.datasets_write)
-    return Keeping(callers, live, reader, labeller)
+    labeller = await callers.of(live.told.scope, Scope.answers_read, Scope.labels_write)
+    eraser = await callers.of(live.told.scope, Scope.datasets_write)
+    return Keeping(callers, live, reader, labeller, eraser)

@@ -204,7 +204,7 @@ async def test_a_store_that_is_away_costs_no_answer_and_gets_them_later(
     real = repository.add
 
     async def away(*_: object) -> None:
-        raise OperationalError("INSERT", {}, Exception("disk is full"))
+        raise OperationalError("INSERT", {}, Exception("gone"))
 
     monkeypatch.setattr(repository, "add", away)
     given = await keeping.ask()
