@@ -34,6 +34,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 @router.get("", operation_id="list_answers", responses=responses(Forbidden, NotFound))
 async def listed(scope: Reader, session: Session, paging: Paging, which: WhichAnswers) -> Page[KeptAnswerOut]:
     """Answers that were kept, as the tenant's `keep_answers_days` says. Other processes may be seconds behind."""
+    paging = paging.shortened(await repository.sizes(session, scope, which, paging))
     return paging.page(await repository.listed(session, scope, which, paging), KeptAnswerOut.of)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, insert, select
+from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.answers.filters import AnswerFilter
@@ -46,6 +46,17 @@ async def listed(
     session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
 ) -> list[KeptAnswer]:
     query = wanted.of(_there(scope))
+    return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
+
+
+async def sizes(
+    session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
+) -> list[int]:
+    """Of the answers of a page, in characters."""
+    length = func.length(cast(KeptAnswer.messages, Text)) + func.coalesce(
+        func.length(KeptAnswer.reasoning), 0
+    )
+    query = wanted.of(select(length).where(*_is_there(scope)))
     return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
 
 
@@ -93,6 +104,8 @@ async def sweep(session: AsyncSession, now: datetime) -> int:
 
 
 def _there(scope: TenantScope) -> Select[KeptAnswer]:
-    return select(KeptAnswer).where(
-        KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.expires_at > utc_now()
-    )
+    return select(KeptAnswer).where(*_is_there(scope))
+
+
+def _is_there(scope: TenantScope) -> tuple[ColumnElement[bool], ...]:
+    return KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.expires_at > utc_now()

@@ -61,6 +61,7 @@ async def listed(
 ) -> Page[ConversationOut]:
     """A dataset's conversations."""
     await service.get(session, scope, dataset_id)
+    paging = paging.shortened(await repository.sizes(session, scope, dataset_id, paging, split, beside))
     rows = await repository.conversations(session, scope, dataset_id, paging, split, beside)
     return paging.page(rows, ConversationOut.of, _position)
 

@@ -84,6 +84,7 @@ def backup(
     from app.operations import backup as backups
 
     with session() as (settings, _progress), said_plainly():
+        keep_files_private()
         try:
             asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
         finally:
@@ -107,9 +108,10 @@ def restore(
     from app.operations import backup as backups
 
     with session() as (settings, _progress), said_plainly():
+        keep_files_private()
         backups.read(source)
         if parse_url(settings.database_url).get_backend_name() == "sqlite":
-            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_home(settings.home)
             migrate.upgrade(settings.database_url)
         asyncio.run(backups.restore(settings, source, partial(_tell, "restore")))
     _tell("restore", "whole")

@@ -191,7 +191,7 @@ async def test_where_the_base_was_changed_the_base_answers_for_a_tenant_that_wan
     await change_base(callers, live, live.told.model.id)
     await set_tenant(callers, live, fallback=Fallback.base)
     answer = (await asked(live)).json()
-    assert (answer["category"], answer["degraded"], answer["model_version_id"]) == ("delivery", True, None)
+    assert (answer["category"], answer["degraded"], answer["model_version"]) == ("delivery", True, None)
 
 
 async def change_base(callers: Callers, live: Live, model_id: UUID) -> None:

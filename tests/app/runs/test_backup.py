@@ -14,7 +14,7 @@ from app.errors import InputError
 from app.infra.db import migrate
 from app.main import create_app
 from app.operations import backup
-from app.operations.backup import BackupIncomplete, Told
+from app.operations.backup import BackupIncomplete, BackupManifest
 from app.runs.artifacts import fetch_adapter
 from app.settings import Settings
 from tests.app.runs.conftest import STAGES, Shop
@@ -29,11 +29,11 @@ def silent(_line: str) -> None:
     pass
 
 
-async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> Told:
+async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> BackupManifest:
     return await backup.back_up(settings, out, silent, with_files=with_files)
 
 
-async def put_back(settings: Settings, source: Path) -> Told:
+async def put_back(settings: Settings, source: Path) -> BackupManifest:
     return await backup.restore(settings, source, silent)
 
 
