@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
+import app.answers.endpoints
 import app.audit.endpoints
 import app.auth.endpoints
 import app.classify.endpoints
@@ -19,6 +20,7 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.answers.writer import keeping
 from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
@@ -52,6 +54,7 @@ ROUTERS = (
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
+    app.answers.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -95,9 +98,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             async with (
                 metering(opened) as meter,
                 watching(opened) as api.state.refused_keys,
-                serving_context(settings, opened, meter) as api.state.serving_context,
+                keeping(opened) as writer,
+                serving_context(settings, opened, meter, writer) as api.state.serving_context,
             ):
-                api.state.meter = meter
+                api.state.meter, api.state.answer_writer = meter, writer
                 api.state.run_feeds = RunFeeds(opened, settings)
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
