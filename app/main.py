@@ -10,6 +10,7 @@ import app.auth.endpoints
 import app.classify.endpoints
 import app.datasets.conversation_endpoints
 import app.datasets.endpoints
+import app.decisions.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
 import app.runs.endpoints
@@ -18,6 +19,7 @@ import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
 from app.classify.service import serving_context
+from app.decisions import error_shapes
 from app.http import health, openapi, problems
 from app.http.idempotency import reservation
 from app.http.middleware import BodyCap, RequestContext
@@ -38,6 +40,7 @@ ROUTERS = (
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
+    app.decisions.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -81,9 +84,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
-    problems.install(api)
+    problems.install(api, error_shapes.SHAPES)
     reservation.install(api)
-    openapi.install(api)
+    openapi.install(api, *error_shapes.BODIES)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)  # added last, so it is the outermost
     return api

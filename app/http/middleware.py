@@ -45,7 +45,7 @@ class RequestContext:
             log.exception("unexpected_error")
             if answer.status is not None:
                 raise  # half an answer is out; the server must cut the connection
-            await render(AppError("unexpected"), request_id)(scope, receive, answer.send)
+            await render(AppError("unexpected"), scope)(scope, receive, answer.send)
         finally:
             _log_line(scope, answer.status, time.perf_counter() - start)
             structlog.contextvars.clear_contextvars()
