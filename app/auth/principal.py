@@ -7,6 +7,7 @@ from uuid import UUID
 
 class Scope(StrEnum):
     classify = "classify"
+    playground = "playground"  # what no gate has examined too, where the tenant does not forbid it
     schemas_write = "schemas:write"
     datasets_write = "datasets:write"
     runs_write = "runs:write"

@@ -11,7 +11,9 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 from app.auth.dependencies import XTenant, authenticated, bearer, tenant_scope
 from app.auth.principal import Principal, Scope
+from app.classify.live import Asker
 from app.classify.service import ServingContext
+from app.errors import Forbidden
 from app.infra.db.scope import TenantScope
 
 
@@ -34,7 +36,19 @@ async def _client(
     request: Request, caller: Annotated[Principal, Depends(_caller)], x_tenant: XTenant = None
 ) -> TenantScope:
     """Raises: Forbidden, InvalidRequest, NotFound."""
-    return await tenant_scope(Scope.classify)(request, caller, x_tenant)
+    if not caller.may(frozenset({Scope.classify})) and not _plays(caller):
+        raise Forbidden(f"this needs a key with the scope {Scope.classify} or {Scope.playground}")
+    return await tenant_scope()(request, caller, x_tenant)
 
 
-Client = Annotated[TenantScope, Depends(_client)]
+async def _asker(
+    caller: Annotated[Principal, Depends(_caller)], scope: Annotated[TenantScope, Depends(_client)]
+) -> Asker:
+    return Asker(scope, _plays(caller))
+
+
+def _plays(caller: Principal) -> bool:
+    return caller.may(frozenset({Scope.playground}))
+
+
+Client = Annotated[Asker, Depends(_asker)]

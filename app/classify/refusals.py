@@ -9,6 +9,12 @@ class NothingDeployed(Conflict):
     code = "nothing_deployed"
 
 
+class UngatedNotAllowed(Conflict):
+    """Only the base as it stands could answer, and the tenant's setting `ungated` or a live deployment forbids it."""
+
+    code = "ungated_not_allowed"
+
+
 class ModeNotGated(Conflict):
     """The deployed model has passed no gate in the mode that was asked for, under the version that is served."""
 

@@ -1,4 +1,4 @@
-"""Conversations answered by the live deployment. The database is left before the model is asked."""
+"""Conversations answered by what is live, or by the base as it stands. The database is left before a model is asked."""
 
 import asyncio
 import time
@@ -12,8 +12,8 @@ import structlog
 from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.label_codes import LabelCodes
-from app.classify.live import LiveServings, Serving
-from app.classify.refusals import ConversationTooLong
+from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
+from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
 from app.http.limits import RequestLimits
@@ -28,6 +28,7 @@ from evaluation.contract import budget
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
+from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Prediction, PredictorError, Sending, VllmPredictor
 
 log = structlog.get_logger()
@@ -95,6 +96,30 @@ async def serving_context(
     finally:
         await limits.close()
         await replicas.aclose()
+
+
+async def classify_context(
+    at: ServingContext,
+    asker: Asker,
+    chosen: SchemaChoice | CategorySchema,
+    trace: RequestTrace,
+    mode: Mode | None = None,
+) -> ClassifyContext:
+    """What answers by a stored schema, or by categories that came with the request.
+
+    mode: None: that of the deployment, or without one the tenant's.
+    Raises: ModeNotGated, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
+    """
+    if isinstance(chosen, SchemaChoice):
+        first, *instead = await at.servings.of(asker, chosen)
+    else:
+        first, *instead = await at.servings.of_categories(asker, chosen)
+    if not first.may_answer(mode):
+        raise ModeNotGated(
+            f"the deployed model has passed no gate in mode {mode}; ask for one, or leave mode out"
+        )
+    servings = (first, *(one for one in instead if one.may_answer(mode)))
+    return ClassifyContext(asker.scope, servings, trace, mode)
 
 
 async def answer(

@@ -133,6 +133,14 @@ def classify(
             help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
         ),
     ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the product's schema: answer by this one, with the base as it stands (gate: none), if it is not "
+            "live.",
+            metavar="NUMBER|draft",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -145,11 +153,13 @@ def classify(
         from app.cli.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, client.ApiQuestion(text, conversation, mode), stream=stream)
+            client.run(call, schema, client.ApiQuestion(text, conversation, mode, version), stream=stream)
         return
     from app.cli import classify as classification
 
     with _session() as (settings, progress):
+        if version is not None:
+            raise InputError(f"--version is of a schema of the product's, and {schema} is a file")
         question = classification.FileQuestion(Path(schema), text, conversation, mode)
         if model is None:
             name = base or settings.base

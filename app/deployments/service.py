@@ -44,13 +44,13 @@ class NothingBefore(Conflict):
 class Live(NamedTuple):
     """adapter: the name under which vLLM knows the model. version: the one to answer with.
 
-    model_version_id: None for the base, which is no model of the tenant's. mode: in which it answers unless another is
-    asked for. calibrations: of each mode in which it may, found by the gate on model, version and mode.
+    mode: in which it answers unless another is asked for. calibrations: of each mode in which it may, found by the gate
+    on model, version and mode.
     """
 
     deployment_id: UUID
     schema_id: UUID
-    model_version_id: UUID | None
+    model_version_id: UUID
     adapter: str
     version: SchemaVersion
     provisional: bool

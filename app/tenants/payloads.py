@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from app.http.payload import Name, RequestBody, ResponseBody
-from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
+from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant, Ungated
 from evaluation.contract.mode import Mode
 
 _MAX_QUOTA_BYTES = 1 << 50
@@ -18,6 +18,11 @@ _FALLBACK = (
     "What answers, marked `degraded`, where the deployed model cannot: `none` (a 503 says so), `previous`, the "
     "deployment before it, under its own schema version; `base`, that one too, and at last the base model, which was "
     "never trained or judged for this tenant."
+)
+_UNGATED = (
+    "Who may be answered by the base as it stands, which no gate has examined (`gate: none`): `playground`, keys with "
+    "that scope; `api`, the scope `classify` too, for categories in the request and for schemas that have no live "
+    "deployment; `off`, nobody."
 )
 _MODE = (
     "How a model is measured, and so served, unless a request for a gate says otherwise: `reasoned`, or `fast`, the "
@@ -34,6 +39,7 @@ class TenantIn(RequestBody):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
+    ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["playground"])
     mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
@@ -47,6 +53,7 @@ class TenantPatch(RequestBody):
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
+    ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["api"])
     mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
@@ -73,6 +80,7 @@ class TenantOut(ResponseBody):
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
+    ungated: Ungated = Field(description=_UNGATED, examples=["playground"])
     mode: Mode = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])

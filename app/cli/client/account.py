@@ -38,6 +38,14 @@ Fallback = Annotated[
         metavar="none|previous|base",
     ),
 ]
+Ungated = Annotated[
+    str | None,
+    typer.Option(
+        help="Who may be answered by the base as it stands (gate: none): keys with the scope playground, the API too "
+        "where nothing is deployed, or nobody.",
+        metavar="playground|api|off",
+    ),
+]
 AbstainBelow = Annotated[
     float | None, typer.Option(help="Answers with a lower confidence name no category.", min=0, max=1)
 ]
@@ -141,13 +149,14 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
+    body = {"name": name, **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)}
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -167,6 +176,7 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
@@ -176,7 +186,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -209,7 +219,8 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, schemas:write, datasets:write, runs:write or admin; repeatable. None: it may read."
+            help="classify, playground, schemas:write, datasets:write, runs:write or admin; repeatable. None: it "
+            "may read."
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
@@ -231,6 +242,7 @@ def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity
 def _settings(
     serve_edits: str | None,
     fallback: str | None,
+    ungated: str | None,
     mode: Mode | None,
     redact: bool | None,
     abstain_below: float | None,
@@ -239,6 +251,7 @@ def _settings(
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
         "abstain_below": abstain_below,
@@ -260,6 +273,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
