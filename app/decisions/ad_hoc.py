@@ -22,7 +22,7 @@ _FEWEST: Final = 4  # options in a prompt, where more do not fit
 
 
 async def decide(asking: Asking, question: Question) -> Decided:
-    """Raises: ConversationTooLong, ServingAway."""
+    """Raises: ConversationTooLong, ServingAway, UngatedNotAllowed."""
     orders = orders_of(question, asking.call.orders)
     shown = _Shown(question, _distinct([one.name for one in question.options]))
     found = await together([_in_order(asking, shown, order) for order in orders])
@@ -106,8 +106,8 @@ async def _groups(asking: Asking, shown: _Shown, order: Sequence[int]) -> tuple[
 
 async def _context(asking: Asking, shown: _Shown, numbers: Sequence[int]) -> ClassifyContext:
     """Raises: ConversationTooLong."""
-    at, asker, call, _ = asking
-    context = await standing.ad_hoc(at, asker, shown.schema(numbers), call.mode or Mode.fast)
+    at, caller, call, _ = asking
+    context = await standing.ad_hoc(at, caller, shown.schema(numbers), call.mode or Mode.fast)
     await classify.check_length(at, context.servings[0], call.state)
     return context
 

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from app.classify.live import AnswerGate
 from app.decisions.question import MAX_ORDERS
 from app.decisions.reading import Behind
 from app.http.payload import RequestBody, ResponseBody
@@ -39,9 +40,9 @@ class BehindOut(ResponseBody):
     """What stands behind an answer."""
 
     mode: Mode = Field(description="How the answer was come by.", examples=["fast"])
-    gate: str = Field(
-        description="`passed`: a gate examined the model on this schema; `provisional`: it is examining an edit; "
-        "`none`: the base as it stands, examined by nobody.",
+    gate: AnswerGate = Field(
+        description="`passed`, on this schema; `provisional`: on an edit of it, it has not ended; `none`: the base as "
+        "it stands, examined by nobody.",
         examples=["none"],
     )
     schema_name: str | None = Field(

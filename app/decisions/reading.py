@@ -7,11 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from app.classify import service as classify
+from app.classify.live import AnswerGate
 from app.classify.refusals import ConversationTooLong
 from app.classify.service import Answered, ClassifyContext, ServingContext
-from app.decisions import standing
 from app.decisions.question import Call, Option, Question
-from app.decisions.standing import Asker
+from app.decisions.standing import Caller
 from app.errors import AppError, Problem, ServingAway
 from evaluation.contract.mode import Mode
 
@@ -25,7 +25,7 @@ class Behind(NamedTuple):
     """
 
     mode: Mode
-    gate: str
+    gate: AnswerGate
     schema_name: str | None
     schema_version: int | None
     deployment_id: UUID | None
@@ -78,7 +78,7 @@ class Asking(NamedTuple):
     """places: for the reads of one call that are under way."""
 
     at: ServingContext
-    asker: Asker
+    caller: Caller
     call: Call
     places: asyncio.Semaphore
 
@@ -113,7 +113,7 @@ def behind(reads: Sequence[Answered], orders: int = 1) -> Behind:
     known = [mass for mass in masses if mass is not None]
     return Behind(
         mode=last.prediction.mode,
-        gate=standing.gate_of(last.serving),
+        gate=last.serving.gate,
         schema_name=None,
         schema_version=None,
         deployment_id=None,

@@ -8,23 +8,23 @@ from app.classify.service import BATCH_AT_ONCE, ClassifyContext, ServingContext
 from app.decisions import ad_hoc, reading, standing
 from app.decisions.question import Call, Kind, Option, Question, invalid
 from app.decisions.reading import Asking, Decided
-from app.decisions.standing import Asker
+from app.decisions.standing import Caller
 from evaluation.contract.schema import NONE_WORD, CategorySchema
 
 _NAMED: Final = 5  # in a sentence about options
 
 
-async def decide(at: ServingContext, asker: Asker, call: Call) -> list[Decided]:
+async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided]:
     """One for each question, in their order. What goes wrong with one goes wrong with the call.
 
-    Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, ServingAway,
-        TooManyRequests.
+    Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
+        ServingAway, TooManyRequests, UngatedNotAllowed.
     """
-    await at.limits.take(asker.scope, min(len(call.questions) * call.orders, at.limits.burst))
-    of_schema = await standing.of_model(at, asker, call.model, call.mode)
+    await at.limits.take(caller.asker.scope, min(len(call.questions) * call.orders, at.limits.burst))
+    of_schema = await standing.of_model(at, caller, call.model, call.mode)
     for question in call.questions:
         _check(question, None if of_schema is None else of_schema.servings[0].page.schema)
-    asking = Asking(at, asker, call, asyncio.Semaphore(BATCH_AT_ONCE))
+    asking = Asking(at, caller, call, asyncio.Semaphore(BATCH_AT_ONCE))
     return await reading.together(
         [
             _by_schema(asking, of_schema, question)
@@ -84,7 +84,7 @@ async def _by_schema(asking: Asking, context: ClassifyContext, question: Questio
     live = answered.serving.live
     behind = reading.behind([answered])._replace(
         schema_name=schema.name,
-        schema_version=live.version.number,
+        schema_version=None if live.version is None else live.version.number,
         deployment_id=live.deployment_id,
         model_version_id=live.model_version_id,
         abstained=answered.abstained,

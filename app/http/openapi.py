@@ -24,7 +24,8 @@ def install(app: FastAPI, *error_bodies: type[BaseModel]) -> None:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         _take_out_fastapis_own(document, schemas)
         if "Problem" not in schemas:
-            for body in (ProblemDocument, *error_bodies):
+            bodies: tuple[type[BaseModel], ...] = (ProblemDocument, *error_bodies)
+            for body in bodies:
                 described = body.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(described.pop("$defs", {}))
                 schemas[described["title"]] = described

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from app.infra.tables.tenants import Ungated
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from evaluation.inference.predictor import load_codes
-from tests.app.classify.serving_contexts import Live, deployed, plug_in
+from tests.app.classify.serving_contexts import Live, deployed, plug_in, set_tenant
 from tests.app.decisions.clients import Clients, connected
 from tests.app.decisions.models import by_words
 from tests.callers import Callers
@@ -37,7 +38,10 @@ async def server(callers: Callers) -> FakeServer:
 
 @pytest.fixture
 async def live(callers: Callers) -> Live:
-    return await deployed(callers)
+    """Of a tenant that lets the base as it stands answer the API."""
+    made = await deployed(callers)
+    await set_tenant(callers, made, ungated=Ungated.api)
+    return made
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from tests.evaluation.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
 INPUT = "Where is my parcel? It was to come on monday."
-PREDICATE = {"type": "predicate", "name": "late", "instructions": "Is it late?"}
+PREDICATE: Any = {"type": "predicate", "name": "late", "instructions": "Is it late?"}
 TEAMS = [
     {"value": "money", "description": "wants money back"},
     {"value": "parcels", "description": "a parcel"},
 ]
-CHOICE = {"type": "choice", "name": "team", "instructions": "Which team?", "choices": TEAMS}
+CHOICE: Any = {"type": "choice", "name": "team", "instructions": "Which team?", "choices": TEAMS}
 
 
 async def test_answers_come_in_the_order_of_the_questions(clients: Clients, server: FakeServer) -> None:
@@ -37,7 +37,7 @@ async def test_answers_come_in_the_order_of_the_questions(clients: Clients, serv
         ],
     )
     late, team, calm = found.answers
-    assert (late.type, late.name) == ("predicate", "late") and 0 < late.probability < 1
+    assert late.type == "predicate" and late.name == "late" and 0 < late.probability < 1
     assert team.type == "choice" and (team.name, team.choice) == ("team", "parcels")
     assert [one.value for one in team.probabilities] == ["money", "parcels"]
     assert sum(one.probability for one in team.probabilities) == pytest.approx(1.0)

@@ -1,6 +1,7 @@
 """The System One wire, by its own client: what is asked, what comes back, and how it is refused."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from typesafe_sdk import (
@@ -12,15 +13,20 @@ from typesafe_sdk import (
     TypeSafeUnprocessableEntityError,
 )
 
+from app.auth.principal import Scope
+from app.infra.db.session import transaction
+from app.infra.tables.schemas import Schema
+from app.infra.tables.tenants import Ungated
 from tests.app.classify.serving_contexts import Live, set_tenant
 from tests.app.decisions.clients import Clients, typesafe
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
+from tests.factories.rows import CONTENT, save
 
 pytestmark = pytest.mark.anyio
 STATE = "Where is my parcel? It was to come on monday."
-NOUL = {"type": "noul", "instructions": "Is this about a parcel?"}
-CHOICE = {"type": "choice", "criteria": {"delivery": "asks where a parcel is", "refund": None}}
+NOUL: Any = {"type": "noul", "instructions": "Is this about a parcel?"}
+CHOICE: Any = {"type": "choice", "criteria": {"delivery": "asks where a parcel is", "refund": None}}
 
 
 async def test_several_questions_about_one_state_are_answered_by_their_names(
@@ -58,7 +64,7 @@ async def test_several_questions_about_one_state_are_answered_by_their_names(
 async def test_each_question_is_shown_alone_in_the_words_of_the_contract(
     clients: Clients, server: FakeServer
 ) -> None:
-    questions = {"late": NOUL, "other": {"type": "choice", "criteria": {"a": None, "b": "the second"}}}
+    questions: Any = {"late": NOUL, "other": {"type": "choice", "criteria": {"a": None, "b": "the second"}}}
     await clients.typesafe.system_one(state=STATE, questions=questions)
     first, second = sorted((body["messages"][0]["content"] for body in server.bodies), key=len, reverse=True)
     assert "question: Is this about a parcel?" in first
@@ -121,6 +127,36 @@ async def test_a_schema_is_asked_by_its_name_and_answered_by_its_deployment(
     assert sorted(asked) == sorted(["base", live.told.model.adapter_sha256, live.told.model.adapter_sha256])
 
 
+async def test_a_schema_that_nothing_is_deployed_for_is_answered_by_the_base_at_once(
+    callers: Callers, clients: Clients, live: Live
+) -> None:
+    schema = Schema(id=uuid4(), tenant_id=live.told.tenant.id, name="new", draft=CONTENT)
+    async with transaction(callers.database) as session:
+        await save(session, schema)
+    body = {"model": "new", "state": STATE, "questions": {"q": {"type": "choice"}}}
+    answer = (await clients.plain.post("/v1/systemone", json=body)).raise_for_status().json()["answers"]["q"]
+    assert answer["choice"] == "delivery"
+    assert {k: answer["steerwise"][k] for k in ("gate", "mode", "deployment_id", "schema_version")} == {
+        "gate": "none",
+        "mode": "fast",
+        "deployment_id": None,
+        "schema_version": None,
+    }
+
+
+async def test_where_the_tenant_lets_nobody_be_answered_ungated_ad_hoc_questions_are_refused(
+    callers: Callers, clients: Clients, live: Live
+) -> None:
+    await set_tenant(callers, live, ungated=Ungated.playground)
+    body = {"model": "steerwise", "state": STATE, "questions": {"q": NOUL}}
+    refused = await clients.plain.post("/v1/systemone", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (409, "ungated_not_allowed")
+    own = body | {"model": live.told.schema.name, "questions": {"q": {"type": "choice"}}}
+    assert (await clients.plain.post("/v1/systemone", json=own)).status_code == 200
+    plays = await callers.of(live.told.scope, Scope.playground)
+    assert (await plays.post("/v1/systemone", json=body)).status_code == 200
+
+
 async def test_below_the_tenants_threshold_an_answer_says_so(
     callers: Callers, clients: Clients, live: Live
 ) -> None:
@@ -140,7 +176,7 @@ async def test_below_the_tenants_threshold_an_answer_says_so(
 async def test_a_schema_is_asked_as_a_whole(
     clients: Clients, live: Live, options: dict[str, Any], message: str
 ) -> None:
-    questions = {"q": {"type": "choice", "criteria": options}}
+    questions: Any = {"q": {"type": "choice", "criteria": options}}
     with pytest.raises(TypeSafeUnprocessableEntityError, match=message):
         await clients.typesafe.system_one(state=STATE, model=live.told.schema.name, questions=questions)
 
