@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from evaluation.command import CommandInputError, read_conversations, seed
+from evaluation.command import CommandInputError, api_key, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -25,6 +25,8 @@ from evaluation.gating import evaluation_run, explain, gate
 from evaluation.gating.evaluation_run import EvaluationRun
 from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.inference import stage_client
+from evaluation.inference.decision_client import DecisionStageClient
+from evaluation.inference.decision_wires import Wire
 from evaluation.inference.model_client import check_continues
 from evaluation.inference.predictor import PredictorError, connect, load_codes
 from evaluation.inference.runner import RunnerError
@@ -68,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> Report:
+    _check_wire(given)
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -88,6 +91,16 @@ def _run(given: argparse.Namespace) -> Report:
         given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
     )
     return _kept(asyncio.run(_examine(given, exam)), given)
+
+
+def _check_wire(given: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if given.wire is None and given.tokenizer is None:
+        raise CommandInputError("--tokenizer: name the folder with the base model's tokenizer.json")
+    if given.wire is not None and given.mode is Mode.reasoned:
+        raise CommandInputError(f"--mode: the wire {given.wire} answers at once; leave that option out")
+    if given.mode is None:
+        given.mode = Mode.reasoned if given.wire is None else Mode.fast
 
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
@@ -133,18 +146,23 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
 
 
 async def _examine(given: argparse.Namespace, exam: EvaluationRun) -> Report:
-    codes = load_codes(given.tokenizer, _most_answers(exam))
+    codes = None if given.wire is not None else load_codes(given.tokenizer, _most_answers(exam))
     served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
     if len({one.stage for one in served}) < len(served):
         raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
-    async with connect(given.base_url, socket_path=given.socket) as client:
-        if exam.mode is Mode.fast:
-            for one in served:
-                await check_continues(client, one.model)
+    key = api_key(given.api_key_env)
+    async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:
             settings = stage_client.ClientSettings(
                 folder, _progress, given.concurrency, given.max_tokens, exam.mode
             )
+            if codes is None:
+                asked = DecisionStageClient(client, served, given.wire, settings)
+                await asked.check(exam.suite.questions.each[0])
+                return await evaluation_run.evaluate(exam, asked)
+            if exam.mode is Mode.fast:
+                for one in served:
+                    await check_continues(client, one.model)
             return await evaluation_run.evaluate(exam, VllmStageClient(client, served, codes, settings))
 
 
@@ -209,8 +227,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--model", action="append", required=True, metavar="[STAGE=]NAME", help="repeatable, in order"
     )
+    run.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     run.add_argument(
-        "--tokenizer", type=Path, required=True, help="folder with the base model's tokenizer.json"
+        "--wire",
+        type=Wire,
+        choices=list(Wire),
+        help="ask a server of typed decisions, at /v1/systemone or /v1/decisions; default: chat completions",
+    )
+    run.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="folder with the base model's tokenizer.json; not with --wire, which needs none",
     )
     run.add_argument(
         "--suite",
@@ -240,8 +267,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         type=Mode,
         choices=list(Mode),
-        default=Mode.reasoned,
-        help="how answers are come by: with reasoning, or the code at once; default: reasoned",
+        help="how answers are come by: with reasoning, or the code at once; default: reasoned, with --wire fast",
     )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")

@@ -119,21 +119,26 @@ class ModelClient:
             raise _unreachable(error) from error
 
     async def _post(self, body: Mapping[str, Any]) -> Any:
-        problem = PredictorError("no attempt was allowed")
-        for attempt in range(self._sending.attempts):
-            if attempt:
-                await asyncio.sleep(self._sending.backoff_s * 2 ** (attempt - 1))
-            try:
-                response = await self._http.post(ROUTE, json=body, headers=self._sending.headers)
-            except httpx.TransportError as error:
-                problem = _unreachable(error)
-                continue
-            if response.status_code == 200:
-                return _json(response)
-            problem = _refused(response.status_code, response.text)
-            if response.status_code not in RETRIED_STATUS:
-                break
-        raise problem
+        return await posted(self._http, ROUTE, body, self._sending)
+
+
+async def posted(http: httpx.AsyncClient, route: str, body: Mapping[str, Any], sending: Sending) -> Any:
+    """The answer's JSON. Raises: PredictorError."""
+    problem = PredictorError("no attempt was allowed")
+    for attempt in range(sending.attempts):
+        if attempt:
+            await asyncio.sleep(sending.backoff_s * 2 ** (attempt - 1))
+        try:
+            response = await http.post(route, json=body, headers=sending.headers)
+        except httpx.TransportError as error:
+            problem = _unreachable(error)
+            continue
+        if response.status_code == 200:
+            return _json(response)
+        problem = _refused(response.status_code, response.text)
+        if response.status_code not in RETRIED_STATUS:
+            break
+    raise problem
 
 
 def _without_system(body: Mapping[str, Any]) -> Mapping[str, Any]:
