@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power cut."""
+"""Files and folders that are there whole or not at all, also after a power cut."""
 
 import os
 from collections.abc import Iterator
@@ -29,6 +29,22 @@ def whole(path: Path, *, mode: int = 0o666, temporary: Path | None = None) -> It
 def write_whole(path: Path, content: bytes) -> None:
     with whole(path) as sink:
         sink.write(content)
+
+
+def place_folder(made: Path, final: Path) -> None:
+    """A folder of files, made in the same folder as `final`, takes that name once all of it is on the disk.
+
+    Raises: OSError where something is there.
+    """
+    for path in made.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with path.open("rb") as source:
+                os.fsync(source.fileno())
+    sync_folder(made)
+    made.rename(final)
+    sync_folder(final.parent)
 
 
 def sync_folder(folder: Path) -> None:

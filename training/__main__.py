@@ -119,7 +119,7 @@ def _dispatch(manifest: StageManifest, events: EventWriter, as_trl: bool) -> Fin
 
             return sft.run(manifest, stage, events)
         case Distill():
-            from training.stages import distill
+            from training.stages.distill import stage as distill
 
             return distill.run(manifest, stage, events)
         case Rl() if as_trl:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -78,7 +79,10 @@ class Traces(StageSettings):
     limit: int | None = Field(
         default=None,
         ge=1,
-        description="conversations used, balanced over categories; of those with an expert's trace all",
+        description="conversations used; of those with an expert's trace all",
+    )
+    balance: bool = Field(
+        default=True, description="of those used, every category as many; False: as the labels have them"
     )
     examples_per_schema: int = Field(
         default=16,
@@ -137,7 +141,6 @@ class Sft(Learning):
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
     )
-    balance: bool = True
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
     text: Path | None = Field(
         default=None,
@@ -153,6 +156,11 @@ class Sft(Learning):
                 "text: it holds no schema and no answer; leave perturb, reasoning and at_once out"
             )
         return self
+
+    @property
+    def sharing(self) -> int:
+        """Examples of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema, self.micro_batch_size)
 
     @property
     def share_at_once(self) -> float:
@@ -234,6 +242,11 @@ class Distill(Writing):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def sharing(self) -> int:
+        """Responses of a row, which read their schema once: a micro-batch holds whole rows."""
+        return math.gcd(self.examples_per_schema * self.rollouts, self.micro_batch_size)
 
 
 class Rl(Writing):

@@ -1,9 +1,10 @@
 """What a stage's process and whoever starts it must agree on. Torch-free."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
-STAGES: Final = ("traces", "sft", "distill", "rl")  # in their order
+StageKind: TypeAlias = Literal["traces", "sft", "distill", "rl"]  # in their order
+STAGES: Final[tuple[StageKind, ...]] = get_args(StageKind)
 GOES_ON_FROM: Final = {"distill": "sft", "rl": "distill"}  # the stage whose adapter a stage begins with
 READ_TRACES: Final = ("sft", "distill", "rl")
 

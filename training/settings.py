@@ -87,11 +87,11 @@ class Learning(StageSettings):
     validate_every: int | None = Field(
         default=None,
         ge=1,
-        description="steps from one examination on the validation split to the next; the best wins",
+        description="steps from one measurement on the validation split to the next; the best wins",
     )
-    validation_items: int = Field(default=64, ge=2, description="conversations of an examination")
+    validation_items: int = Field(default=64, ge=2, description="conversations of a validation")
     patience: int | None = Field(
-        default=None, ge=1, description="examinations without a better one, after which the stage ends"
+        default=None, ge=1, description="validations without a better one, after which the stage ends"
     )
     precision: Precision = Precision.auto
     tuning: Tuning = Field(
@@ -99,6 +99,10 @@ class Learning(StageSettings):
         description="of a stage that starts from the base; a later one goes on as the one before it",
     )
     lora: Lora = Lora()
+    balance: bool = Field(
+        default=True,
+        description="every category as often as any other; False: in the shares that the labels have",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -115,7 +119,7 @@ class Learning(StageSettings):
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
             )
         if self.patience and not self.validate_every:
-            raise ValueError("patience: it counts examinations; give validate_every too")
+            raise ValueError("patience: it counts validations; give validate_every too")
         return self
 
     @property

@@ -176,22 +176,22 @@ def demo(
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.demo,
     seed: Seed = 0,
 ) -> None:
-    """The whole product on a tenant that is generated here: started, trained, judged, deployed, asked, its schema
-    edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The same again goes on where it
-    stopped."""
+    """The whole product on a shop that ships, with labels for half of its conversations: started, trained, judged,
+    deployed, asked, its schema edited, asked again, and stopped. Exit 0 the gate passed, 3 failed, 4 incomplete. The
+    same again goes on where it stopped."""
     from app.local.demo import story
     from app.local.demo.running import KEY, running
-    from training.starter.world import demo_tenant
+    from app.local.demo.tenant import shop_demo
 
     with _session() as (settings, progress), running(out / "home", settings, progress) as place:
-        told = story.Demo(demo_tenant(seed), preset, seed)
-        verdict = story.tell(place, told, out, progress)
+        asked = shop_demo(preset, seed)
+        verdict = story.tell(place, asked, out, progress)
     home = out / "home"
     say(f"report: {out / 'report.html'} and {out / 'report.json'}")
     say(f"to go on with this tenant: steerwise serve --home {home}, and in another terminal")
-    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={told.name}")
+    say(f"  export STEERWISE_API_KEY=$(cat {home / KEY}) STEERWISE_TENANT={asked.name}")
     if verdict is Verdict.passed:
-        say(f'  steerwise classify --schema {told.name} --text "please cancel my zelvo"')
+        say(f'  steerwise classify --schema {asked.name} --text "my tablet never came"')
     raise typer.Exit(_VERDICTS[verdict])
 
 
@@ -339,14 +339,24 @@ def list_studies() -> None:
 def run_study(
     name: Annotated[str, typer.Argument(help="A study that ships (see `study list`), or a file.toml.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Each with a tenant of its own.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Each with another draw of its tenant, or of its split.")
+    ] = 3,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whom it is about instead: `business:NAME` of those that ship, or a folder with schema.json, "
+            "conversations.jsonl and experts.jsonl. Once for each tenant of the study."
+        ),
+    ] = None,
 ) -> None:
     """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
     and plots."""
     from app.studies import comparison, matrix, plots, study
 
-    asked = study.StudyRequest(matrix.read(name), seeds, out)
     with _session() as (settings, progress):
+        chosen = matrix.read(name)
+        asked = study.StudyRequest(chosen.about(tuple(tenant)) if tenant else chosen, seeds, out)
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]

@@ -5,6 +5,7 @@ from the same manifest is not run again, and the examination keeps the answers t
 """
 
 import asyncio
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +29,17 @@ from app.serving.base import ModelBase, codes_for, context_of, digest, token_cou
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
+from evaluation.atomic_files import write_whole
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
+from evaluation.contract.record import Split
+from evaluation.gating.coverage import too_few
 from evaluation.gating.policy import load_policy
 from evaluation.inference.stage_client import ServedStage
 from evaluation.metrics.auxiliary import temperature_of
 from evaluation.reporting import report
 from evaluation.reporting.report import Report
+from evaluation.tools import label_review
 from training.config import StageManifest
 from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
@@ -82,14 +87,15 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
     with output.opened(job.out, settings.min_free_mib) as place:
         base_sha256 = digest(job.base)
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
-        for notice in job.inputs.notices:
-            progress.note(f"note: {notice}")
-        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
         kept = place.root / "benchmark"
         exam = GateEvaluation(
             job.inputs, suite, auxiliary_suites, load_policy(), codes, kept, job.baselines, mode=job.mode
         )
+        for notice in (*job.inputs.notices, *_undecidable(job, exam)):
+            progress.note(f"note: {notice}")
+        manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
         prepared = PreparedRun(job, exam, place, base_sha256, manifests)
+        _list_doubted_labels(job.inputs, place, progress)
         _say_how_long(job, manifests, progress)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)
@@ -97,6 +103,28 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
             progress.note(f"everything was done before; the report is {place.report}")
             return FileRunOutcome(earlier, place)
         return FileRunOutcome(_examine(prepared, settings, progress), place)
+
+
+def _undecidable(job: FileRun, exam: GateEvaluation) -> list[str]:
+    """Said before an hour of training, not after it."""
+    found = too_few(exam.suite, exam.policy)
+    if not found:
+        return []
+    more = (
+        f"hold out more labels, or raise benchmark.max_items (now {job.plan.benchmark.max_items}) with --set"
+    )
+    return [f"the gate will stay incomplete: {'; '.join(found)}; {more}"]
+
+
+def _list_doubted_labels(inputs: Inputs, place: Output, progress: Progress) -> None:
+    """For a person to read before they are learned; nothing is changed or left out by it."""
+    found = label_review.doubted([c for split in Split for c in inputs.splits[split]])
+    rows = (json.dumps(one.as_dict(), ensure_ascii=False) + "\n" for one in found)
+    write_whole(place.doubted, "".join(rows).encode())
+    if found:
+        progress.note(
+            f"note: the other labels speak against {len(found)} labels; read {place.doubted} before you trust them"
+        )
 
 
 def estimated(job: FileRun) -> dict[str, Any]:

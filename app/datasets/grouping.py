@@ -36,22 +36,18 @@ def group(prints: Sequence[Fingerprint]) -> list[str]:
 
 def _joined(signatures: NDArray[np.uint32]) -> list[int]:
     """Of each row the smallest row that it hangs together with."""
-    parent = list(range(len(signatures)))
+    from scipy.cluster.hierarchy import DisjointSet  # takes longer to import than most commands take to run
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
+    every = range(len(signatures))
+    sets = DisjointSet(every)
     for members in _buckets(signatures):
         rows = signatures[members]
         for position, pivot in enumerate(members[:MAX_PIVOTS]):
             near = similarity(rows[position], rows[position + 1 :]) >= NEAR
             for other in members[position + 1 :][near]:
-                low, high = sorted((root(int(pivot)), root(int(other))))
-                parent[high] = low
-    return [root(index) for index in range(len(signatures))]
+                sets.merge(int(pivot), int(other))
+    smallest: dict[int, int] = {}
+    return [smallest.setdefault(sets[index], index) for index in every]
 
 
 def _buckets(signatures: NDArray[np.uint32]) -> Iterator[NDArray[np.intp]]:

@@ -4,7 +4,6 @@ One request at a time writes to it: the lock belongs to the open file, so it end
 Where several API processes share the work, they share the folder.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.errors import Conflict
+from app.infra import locks
 
 BLOCK_BYTES = 1 << 20
 ABANDONED_S = 7 * 24 * 3600
@@ -84,10 +84,8 @@ def opened(path: Path) -> Iterator[Partial]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Neither truncates nor fails where the file is there.
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:  # noqa: PTH123
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UploadInProgress("another request is sending this file right now") from None
+        if not locks.take(file):
+            raise UploadInProgress("another request is sending this file right now")
         if os.fstat(file.fileno()).st_nlink == 0:  # removed between opening and locking
             raise UploadInProgress("this file was finished or given up a moment ago")
         try:

@@ -12,6 +12,7 @@ from app.errors import AdapterRefused
 from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
 from app.serving import adapters
+from evaluation.atomic_files import place_folder
 
 MAX_RANK = 512  # of training.config.Lora; which rank a vLLM takes is checked by whoever loads
 
@@ -100,7 +101,7 @@ def _move(staging: Path, final: Path, sha256: str, max_rank: int) -> None:
     if final.exists() and not _is_whole(final, sha256, max_rank):
         shutil.rmtree(final, ignore_errors=True)
     try:
-        staging.rename(final)
+        place_folder(staging, final)
     except OSError:
         if not _is_whole(final, sha256, max_rank):
             raise

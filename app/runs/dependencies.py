@@ -9,7 +9,7 @@ from app.auth.dependencies import tenant_scope
 from app.auth.principal import Scope
 from app.http.idempotency.reservation import Once, once
 from app.infra.db.scope import TenantScope
-from app.runs.kinds import StageKind
+from training.protocol import StageKind
 
 RunId = Annotated[UUID, Path(description="Id of a run.", examples=["8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"])]
 ModelId = Annotated[

@@ -47,6 +47,10 @@ class Output(NamedTuple):
         return self.root / "report.html"
 
     @property
+    def doubted(self) -> Path:
+        return self.root / "labels-to-review.jsonl"
+
+    @property
     def vllm_log(self) -> Path:
         return self.root / "vllm.log"
 

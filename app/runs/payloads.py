@@ -9,7 +9,6 @@ from app.infra.db.base import utc_now
 from app.infra.tables.jobs import Job, JobEvent, JobState
 from app.infra.tables.runs import RunState
 from app.runs import requests
-from app.runs.kinds import StageKind
 from app.runs.presets import Preset
 from app.runs.repository import Model
 from app.runs.requests import RunRequest
@@ -18,6 +17,7 @@ from app.schemas.payloads import MAX_NUMBER
 from app.settings import Settings
 from evaluation.contract.seeds import MAX_SEED
 from training.config import Stage
+from training.protocol import STAGES, StageKind
 
 _RUN = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
 _MODEL = "b2c1d0e9-6a5b-4c3d-8e2f-1a0b9c8d7e6f"
@@ -39,7 +39,7 @@ _STAGES_SCHEMA = {
             "items": {
                 "type": "object",
                 "required": ["kind"],
-                "properties": {"kind": {"type": "string", "enum": ["traces", "sft", "distill", "rl"]}},
+                "properties": {"kind": {"type": "string", "enum": list(STAGES)}},
                 "additionalProperties": True,
             },
         },

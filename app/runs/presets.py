@@ -23,7 +23,7 @@ def makes_a_whole_model(stage: BaseModel) -> bool:
 
 class Preset(StrEnum):
     smoke = "smoke"  # does everything once, learns little
-    demo = "demo"  # ten minutes on two cores
+    demo = "demo"  # twenty minutes on two cores
     cpu = "cpu"  # an hour and a half on two old cores at most, half an hour on new ones
     standard = "standard"  # twice that
     gpu = "gpu"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.errors import AdapterRefused
+from evaluation.atomic_files import place_folder
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FILES = (WEIGHTS, CONFIG)
@@ -56,11 +57,10 @@ def freeze(source: Path, store: Path, max_rank: int) -> Adapter:
             if not (source / name).is_file() or (source / name).is_symlink():
                 raise AdapterRefused(f"the adapter {source} has no plain file {name}")
             shutil.copyfile(source / name, staging / name)
-            _fsync(staging / name)
         adapter = check(staging, max_rank)
         final = store / adapter.sha256[:12]
         if not final.exists():
-            staging.rename(final)
+            place_folder(staging, final)
         return adapter._replace(folder=final)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -137,8 +137,3 @@ def _digest(folder: Path) -> str:
     for name in FILES:
         digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as source:
-        os.fsync(source.fileno())

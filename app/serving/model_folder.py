@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InputError
 from app.serving.adapters import CONFIG, WEIGHTS, Adapter
-from evaluation.atomic_files import write_whole
+from evaluation.atomic_files import place_folder, write_whole
 from evaluation.contract.mode import Mode
 
 NOTE, ADAPTER = "model.json", "adapter"
@@ -51,7 +51,7 @@ def write(folder: Path, note: ModelNote, adapter: Adapter) -> None:
     write_whole(incoming / NOTE, json.dumps(note.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n")
     if folder.exists():
         folder.rename(outgoing)
-    incoming.rename(folder)
+    place_folder(incoming, folder)
     shutil.rmtree(outgoing, ignore_errors=True)
 
 

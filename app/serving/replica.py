@@ -10,7 +10,8 @@ from app.errors import AdapterRefused, ServingAway, ServingError, ServingFull
 from app.serving import adapters
 from app.serving.vllm import BASE_NAME, endpoint_at
 from app.settings import Settings
-from evaluation.inference.predictor import RETRIED_STATUS, PredictorError
+from evaluation.inference.http import RETRIED_STATUS
+from evaluation.inference.predictor import PredictorError
 
 ALONE_S = 1.0  # so long nobody is sent where nobody was answered
 _CONTROL_TIMEOUT_S = 15

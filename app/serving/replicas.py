@@ -19,11 +19,13 @@ from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
 
 T = TypeVar("T")
 
-ONCE_MORE = Sending(attempts=2, backoff_s=0.05)  # a kept connection may just have been closed
+# A kept connection may just have been closed; a server that wants more time is left for another one.
+ONCE_MORE = Sending(Retries(attempts=2, backoff_s=0.05, longest_s=0.05))
 _WATCH_EVERY_S = 2.0
 _MISSES = 3
 

@@ -21,6 +21,7 @@ from app.studies.base_items import TENANT, BaseItems, Item
 from app.studies.held_out import in_order
 from evaluation.contract.mode import Mode
 from evaluation.contract.render import render
+from evaluation.contract.score import Given, given
 from evaluation.inference.predictor import Codes, Prediction, VllmPredictor, load_codes
 from evaluation.metrics.measures import Measure, rate
 from training.teachers.privileged import Hint, HintKind, with_hint
@@ -32,7 +33,7 @@ MODES = (Mode.reasoned, Mode.fast)
 class AnswerRead(NamedTuple):
     """given: the answer; readable: whether the model itself wrote a code of the schema."""
 
-    given: str | None
+    given: Given
     readable: bool
 
 
@@ -96,7 +97,7 @@ def _show(progress: Progress, what: str, total: int, done: int) -> None:
 async def _answer(predictor: VllmPredictor, item: Item) -> AnswerRead:
     found = await _predicted(predictor, item)
     readable = found.failure is None and not found.forced_read
-    return AnswerRead(found.category if found.failure is None else "", readable)
+    return AnswerRead(given(found), readable)
 
 
 async def _predicted(predictor: VllmPredictor, item: Item) -> Prediction:

@@ -7,7 +7,6 @@ on it knows it by its content.
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from app.cli.console import Progress
@@ -17,7 +16,7 @@ from app.runs import output
 from app.runs.supervisor import environment
 from app.serving.base import STARTER, ModelBase, find_base
 from app.settings import Settings
-from app.studies.matrix import BaseRecipe, Existing
+from app.studies.matrix import BaseRecipe, Existing, Study
 from evaluation.atomic_files import write_whole
 
 DONE = "recipe.json"  # beside the weights, once they are whole
@@ -26,20 +25,21 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _POLL_S = 0.5
 
 
-def ready(
-    wanted: Mapping[str, BaseRecipe | Existing], folder: Path, settings: Settings, progress: Progress
-) -> dict[str, ModelBase]:
-    """By name, which is empty for the starter that ships, where nothing else is wanted.
+def ready(study: Study, folder: Path, settings: Settings, progress: Progress) -> dict[str, ModelBase]:
+    """By name, which is empty where the study names none.
 
     Raises: InputError, before anything is trained; StageFailed.
     """
+    wanted = study.bases
+    if not wanted:
+        return {"": find_base(STARTER if study.in_the_world else settings.base, settings.home, progress.note)}
     there = {name: find_base(one.model) for name, one in wanted.items() if isinstance(one, Existing)}
     made = {
         name: trained(name, one, folder, settings, progress)
         for name, one in wanted.items()
         if isinstance(one, BaseRecipe)
     }
-    return {name: (there | made)[name] for name in wanted} or {"": find_base(STARTER)}
+    return {name: (there | made)[name] for name in wanted}
 
 
 def trained(name: str, recipe: BaseRecipe, folder: Path, settings: Settings, progress: Progress) -> ModelBase:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.score import is_right
 from evaluation.inference.predictor import ROUTE, VllmPredictor
 from training.starter.world import BenchItem
 
@@ -31,7 +32,7 @@ async def plain(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
     """A forced read is no valid answer: the model did not write it of its own accord."""
     prediction = await predictor.predict(item.schema, item.conversation)
     valid = prediction.failure is None and not prediction.forced_read
-    return AnswerScore(valid and prediction.category == item.gold, valid)
+    return AnswerScore(valid and is_right(prediction, item.gold), valid)
 
 
 async def marks_of(
@@ -96,7 +97,7 @@ async def pass_at_k(
             choice["message"]["content"] or "" for choice in response.raise_for_status().json()["choices"]
         ]
         answers = [parse(text, schema, predictor.codes[: len(schema.answers)]) for text in texts]
-        return sum(a.failure is None and a.category == conversation.category for a in answers)
+        return sum(is_right(answer, conversation.category) for answer in answers)
 
     counts = await asyncio.gather(*(right(conversation) for conversation in conversations))
     return [fmean(at_least_one(SAMPLES, c, k) for c in counts) for k in range(1, SAMPLES + 1)]

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
 from app.runs.presets import merged
+from app.studies import subjects
 from training.config import StageManifest
-from training.protocol import ADAPTER, TRACES
-from training.starter.world import TRADES, demo_tenant
+from training.protocol import ADAPTER, TRACES, StageKind
 
-EXPERT = "expert"  # traces that the world wrote, where a business would ask a larger model
+EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
 HANDBOOK = "handbook.jsonl"  # as `text` of an SFT: what the tenant knows and no definition says
 _WRITTEN = {"prompts": GENERAL, "text": HANDBOOK}
@@ -36,8 +36,10 @@ class Node(_Part):
     """after: the stage whose adapter it goes on with, of the same tenant or of one before. traces: the stage that
     wrote them, or `expert`."""
 
-    kind: Literal["traces", "sft", "distill", "rl"]
-    tenant: int = Field(default=0, ge=0, lt=len(TRADES), description="whose schema and conversations")
+    kind: StageKind
+    tenant: int = Field(
+        default=0, ge=0, description="whose schema and conversations: its place in `subjects`"
+    )
     after: str | None = None
     traces: str | None = None
     settings: dict[str, Any] = Field(default={}, description="over those of the study")
@@ -65,7 +67,8 @@ BaseName = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 
 
 class Study(_Part):
-    """settings: by kind of stage. perturb: every arm once for each, as `perturb` of all its stages that learn.
+    """subjects: whom the stages' `tenant` numbers. settings: by kind of stage. perturb: every arm once for each, as
+    `perturb` of all its stages that learn.
 
     Stages of several tenants make a study of learning one after another: every arm goes through all of them, and is
     measured on each of them after each.
@@ -73,12 +76,18 @@ class Study(_Part):
 
     title: str
     against: str = Field(description="the arm that the others are compared with")
+    subjects: tuple[str, ...] = Field(
+        default=subjects.WORLD,
+        description="`world:NUMBER`, `business:NAME` or a folder with schema.json and conversations.jsonl",
+    )
     suite_items: int = Field(default=240, ge=20, description="answers for accuracy and steerability")
     retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
     pass_items: int = Field(default=0, ge=0, description="conversations for pass@k; 0 leaves it out")
     perturb: tuple[bool, ...] = ()
     bases: dict[BaseName, BaseRecipe | Existing] = Field(
-        default={}, description="every arm once on each; without any, on the starter that ships"
+        default={},
+        description="every arm once on each; without any, the starter for the world's tenants, else the base that is "
+        "set (STEERWISE_BASE)",
     )
     settings: dict[str, dict[str, Any]] = {}
     stages: dict[str, Node]
@@ -93,6 +102,9 @@ class Study(_Part):
                     raise ValueError(f"stages.{name}: no stage before it is named {other!r}")
             if node.traces in self.stages and self.stages[str(node.traces)].tenant != node.tenant:
                 raise ValueError(f"stages.{name}: the traces of {node.traces!r} are another tenant's")
+        beyond = [name for name, node in self.stages.items() if node.tenant >= len(self.subjects)]
+        if beyond:
+            raise ValueError(f"stages.{beyond[0]}: its tenant is none of the {len(self.subjects)} subjects")
         unknown = [arm.stage for arm in self.arms if arm.stage not in self.stages]
         names = {row.name for row in self.rows}
         if unknown or self.against not in names:
@@ -115,6 +127,23 @@ class Study(_Part):
     def tenants(self) -> tuple[int, ...]:
         """In the order in which every arm learns them."""
         return tuple(sorted({node.tenant for node in self.stages.values()}))
+
+    @property
+    def sources(self) -> dict[int, str]:
+        """Of the tenants that are learned."""
+        return {number: self.subjects[number] for number in self.tenants}
+
+    @property
+    def in_the_world(self) -> bool:
+        return set(self.sources.values()) <= set(subjects.WORLD)
+
+    def about(self, sources: tuple[str, ...]) -> "Study":
+        """The same study of others, in their order. Raises: InputError where it needs another number of them."""
+        if len(sources) != len(self.tenants):
+            raise InputError(f"this study is of {len(self.tenants)} tenants, and {len(sources)} are named")
+        named = dict(zip(self.tenants, sources, strict=True))
+        every = tuple(named.get(number, source) for number, source in enumerate(self.subjects))
+        return self.model_copy(update={"subjects": every})
 
     def steps(self, stage: str) -> list[str]:
         """Of the stages whose adapters led to this one, and of itself, the last of each tenant."""
@@ -147,7 +176,7 @@ class MatrixRow(NamedTuple):
 
 class StudySetup(NamedTuple):
     """What a seed's stages for one tenant are built on. data: its conversations; validation split and general prompts
-    beside them."""
+    beside them. expert: a traces.jsonl; or, with brought, a tenant's own file, of which a stage makes one."""
 
     base: str
     data: Path
@@ -156,6 +185,7 @@ class StudySetup(NamedTuple):
     stages: Path
     seed: int
     key: str  # of the base and of the data's content
+    brought: bool = False
 
 
 class Chain(NamedTuple):
@@ -195,7 +225,7 @@ def read(name: str) -> Study:
 def check(study: Study) -> None:
     """Raises: InputError for settings that no stage has; before hours are spent on what comes first."""
     nowhere = Path("nowhere")
-    schemas = {number: demo_tenant(0, number).category_schema for number in study.tenants}
+    schemas = {number: subjects.check(source) for number, source in study.sources.items()}
     for row in study.rows:
         chain(
             study,
@@ -213,7 +243,17 @@ def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> Ch
             node = study.stages[name]
             before = None if node.after is None else build(node.after)
             traces = None if node.traces in (None, EXPERT) else build(str(node.traces))
+            if node.traces == EXPERT and grounds[node.tenant].brought:
+                traces = judged(node.tenant)
             made[name] = _manifest(study, node, row.perturb, before, traces, grounds[node.tenant])
+        return made[name]
+
+    def judged(tenant: int) -> StageManifest:
+        name = f"{EXPERT} {tenant}"
+        if name not in made:
+            settings = {"files": [str(grounds[tenant].expert)], "teachers": []}
+            stage = Node(kind="traces", tenant=tenant, settings=settings)
+            made[name] = _manifest(study, stage, None, None, None, grounds[tenant])
         return made[name]
 
     build(row.stage)
@@ -233,7 +273,7 @@ def _manifest(
         stage["perturb"] = perturb
     said = dict(stage)  # without paths
     stage |= {key: ground.data.with_name(name) for key, name in _WRITTEN.items() if stage.get(key) == name}
-    written = ground.expert if node.traces == EXPERT else traces and traces.out / TRACES
+    written = ground.expert if node.traces == EXPERT and traces is None else traces and traces.out / TRACES
     origin = [ground.key, ground.seed, said, before and before.out.name, written and written.parent.name]
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     try:

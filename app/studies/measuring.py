@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.studies.held_out import longest, marks_of, pass_at_k
 from app.studies.preparing import PreparedStudy
 from app.studies.results import BASE_ARM, MEASURES, StudyPoint
+from app.studies.subjects import retention_items
 from evaluation.contract.record import Split
 from evaluation.gating.policy import load_policy
 from evaluation.inference.predictor import Codes, VllmPredictor, load_codes
@@ -26,7 +27,6 @@ from evaluation.inference.stage_client import ServedStage
 from evaluation.metrics.measures import Measure, rate
 from evaluation.reporting.report import StageReport
 from training.protocol import ADAPTER
-from training.starter.world import bench_items
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[[VllmPredictor, Callable[[int], None]], Awaitable[T]]
@@ -119,7 +119,8 @@ class _Asking(NamedTuple):
 
     async def _retention(self) -> dict[str, Measure]:
         place = self.prepared.place
-        items = bench_items("unseen_pairs", self.prepared.study.retention_items, place.seed)
+        study = self.prepared.study
+        items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
         marks = await self._each(
             "retention",

@@ -1,22 +1,21 @@
 """What a seed needs before anything is run: its tenants on disk, and the stages of every arm."""
 
-import json
-from collections.abc import Iterable
+import hashlib
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
 from app.serving.base import ModelBase, digest
-from app.studies import matrix
+from app.studies import matrix, subjects
 from app.studies.matrix import GENERAL, HANDBOOK, Chain, Study, StudySetup
 from app.studies.results import BASE_ARM
+from app.studies.subjects import EXPERTS, lines
 from evaluation.atomic_files import write_whole
-from evaluation.contract.record import Split
 from evaluation.inference.predictor import load_codes
-from training.starter.world import DemoTenant, demo_tenant, expert_traces, general_prompts, handbook
+from training.starter.world import general_prompts
 
 _EXPERT = "expert.jsonl"
 _GENERAL_PROMPTS = 600
@@ -44,18 +43,19 @@ class PreparedStudy(NamedTuple):
 
 def prepare(study: Study, place: StudyFolder) -> PreparedStudy:
     """The tenants of this seed are written to disk."""
-    made = {number: demo_tenant(place.seed, number) for number in study.tenants}
+    made = {number: subjects.load(source, place.seed) for number, source in study.sources.items()}
     inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
     answers = max(len(one.schema.answers) for one in inputs.values())
     pool = load_codes(place.base.folder, max(len(ascii_uppercase), answers)).texts
-    general = _lines(general_prompts(_GENERAL_PROMPTS, place.seed))
+    general = lines(general_prompts(_GENERAL_PROMPTS, place.seed))
     grounds = {}
     for number, tenant in made.items():
         data = output.write_inputs(Output(place.folder), inputs[number]).resolve()
-        write_whole(data / _EXPERT, expert_lines(tenant, inputs[number], pool, place.seed))
+        write_whole(data / _EXPERT, lines(tenant.traces(inputs[number], pool, place.seed)))
+        write_whole(data / EXPERTS, lines(tenant.brought or []))
         write_whole(data / GENERAL, general)
-        write_whole(data / HANDBOOK, _lines(handbook(_HANDBOOK_TEXTS, place.seed, number)))
-        grounds[number] = _ground(data, inputs[number], place)
+        write_whole(data / HANDBOOK, lines(tenant.texts(_HANDBOOK_TEXTS, place.seed)))
+        grounds[number] = _ground(data, inputs[number], place, tenant.brought is not None)
     chains = {BASE_ARM: Chain([], [])}
     chains |= {row.name: matrix.chain(study, row, grounds) for row in study.rows}
     last = [f"{name}: {c.stages[-1].out.name if c.stages else ''}" for name, c in chains.items()]
@@ -64,23 +64,18 @@ def prepare(study: Study, place: StudyFolder) -> PreparedStudy:
     return PreparedStudy(study, place, list(inputs.values()), chains, key)
 
 
-def expert_lines(tenant: DemoTenant, inputs: Inputs, codes: tuple[str, ...], seed: int) -> bytes:
-    """A traces.jsonl of the conversations that are learned from, which may be fewer than the tenant has in train."""
-    learned = {c.id for c in inputs.splits[Split.train]}
-    return _lines(row for row in expert_traces(tenant, codes, seed) if row["id"] in learned)
-
-
-def _ground(data: Path, inputs: Inputs, place: StudyFolder) -> StudySetup:
+def _ground(data: Path, inputs: Inputs, place: StudyFolder, brought: bool) -> StudySetup:
     return StudySetup(
         str(place.base.folder),
         data / "train.jsonl",
-        data / _EXPERT,
+        data / (EXPERTS if brought else _EXPERT),
         inputs.schema,
         (place.folder / "stages").resolve(),
         place.seed,
-        output.key_of(inputs.sha256, digest(place.base)),
+        output.key_of(inputs.sha256, digest(place.base), *([_content(data / EXPERTS)] if brought else [])),
+        brought,
     )
 
 
-def _lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

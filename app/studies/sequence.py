@@ -8,10 +8,10 @@ from functools import partial
 from statistics import fmean
 from typing import NamedTuple
 
+from app.studies import subjects
 from app.studies.matrix import Study
 from app.studies.results import BASE_ARM, SeedResult, StudyPoint
 from app.studies.tables import Mean, cell, head, line, mean_of_known
-from training.starter.world import TRADES
 
 LEAST_GAIN = 0.05
 """In accuracy, by learning a tenant: a share of a smaller gain cannot be told from noise."""
@@ -71,7 +71,7 @@ def forgetting(course: Course) -> float:
 
 
 def names(study: Study) -> list[str]:
-    return [TRADES[number].name for number in study.tenants]
+    return [subjects.title(source) for source in study.sources.values()]
 
 
 def ways(study: Study, results: Sequence[SeedResult]) -> list[ArmCourse]:

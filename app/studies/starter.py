@@ -20,6 +20,7 @@ from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
+from evaluation.contract.score import is_right
 from evaluation.inference.predictor import VllmPredictor, load_codes
 from evaluation.metrics.measures import Measure, rate
 from training.starter.world import BenchItem, BenchKind, bench_items
@@ -87,7 +88,7 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
     }
     response = await predictor.client.post("/v1/chat/completions", json=body)
     answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)
-    return AnswerScore(answer.failure is None and answer.category == item.gold, answer.failure is None)
+    return AnswerScore(is_right(answer, item.gold), answer.failure is None)
 
 
 def _text(body: dict[str, Any]) -> str:

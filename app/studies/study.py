@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from app.cli import estimate
 from app.cli.console import Progress
+from app.cli.estimate import NotEstimated
 from app.runs import output
 from app.runs.supervisor import Event, read_result, run_stage
 from app.serving.base import ModelBase
@@ -30,7 +32,7 @@ def run(asked: StudyRequest, settings: Settings, progress: Progress) -> list[See
     """Raises: InputError, StageFailed, ServingError; what is done is kept, and the same command goes on."""
     matrix.check(asked.study)
     with output.opened(asked.out, settings.min_free_mib) as place:
-        on = bases.ready(asked.study.bases, place.root / "bases", settings, progress)
+        on = bases.ready(asked.study, place.root / "bases", settings, progress)
         return [
             _seed(asked.study, seed, on, place.root / f"seed-{seed}", settings, progress)
             for seed in range(asked.seeds)
@@ -75,6 +77,7 @@ def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
 
 def _train(prepared: PreparedStudy, settings: Settings, progress: Progress) -> None:
     wanted = {manifest.out.name: manifest for c in prepared.chains.values() for manifest in c.stages}
+    _say_how_long(prepared, [one for one in wanted.values() if not output.finished(one)], progress)
     for number, manifest in enumerate(wanted.values(), start=1):
         title = f"{prepared.place.title}: {number}/{len(wanted)} {manifest.stage.kind}"
         if output.finished(manifest):
@@ -84,6 +87,20 @@ def _train(prepared: PreparedStudy, settings: Settings, progress: Progress) -> N
         progress.update(title, 0, None, "starting")
         run_stage(path, manifest.out, settings, partial(_show_event, progress, title))
         progress.end(title)
+
+
+def _say_how_long(prepared: PreparedStudy, left: Sequence[StageManifest], progress: Progress) -> None:
+    """Of a seed. That it cannot be said is no reason not to run."""
+    if not left:
+        return
+    title = f"{prepared.place.title}: estimate"
+    asked = prepared.study.suite_items * len(prepared.chains) * len(prepared.tenants)
+    progress.update(title, 0, None, "trying the base for some seconds")
+    try:
+        minutes = estimate.estimate(left, asked)["minutes"]
+        progress.end(title, f"about {minutes:.0f} minutes for {len(left)} stages and {asked} answers")
+    except NotEstimated as error:
+        progress.end(title, f"none: {error}")
 
 
 def _show_event(progress: Progress, title: str, event: Event) -> None:

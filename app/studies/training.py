@@ -25,12 +25,11 @@ from app.runs.output import Output
 from app.runs.supervisor import supervise
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
-from app.studies.preparing import expert_lines
+from app.studies import subjects
 from evaluation.atomic_files import write_whole
 from evaluation.inference.predictor import load_codes
 from training.config import Stage, StageManifest
 from training.protocol import EVENTS
-from training.starter.world import demo_tenant
 
 _LORA = {"rank": 8, "alpha": 16}
 _LEARNING = {"batch_size": 32, "micro_batch_size": 32, "lora": _LORA, "perturb": False}
@@ -118,12 +117,12 @@ class _Place:
     """The demo tenant on disk."""
 
     def __init__(self, folder: Path):
-        self._base, tenant = find_base(STARTER), demo_tenant(0)
+        self._base, tenant = find_base(STARTER), subjects.load(subjects.WORLD[0], 0)
         inputs: Inputs = checked(tenant.category_schema, tenant.conversations)
         self._folder, self._schema = folder, inputs.schema
         self._data = output.write_inputs(Output(folder), inputs).resolve()
         pool = load_codes(self._base.folder, max(len(ascii_uppercase), len(inputs.schema.answers))).texts
-        write_whole(self._data / "expert.jsonl", expert_lines(tenant, inputs, pool, 0))
+        write_whole(self._data / "expert.jsonl", subjects.lines(tenant.traces(inputs, pool, 0)))
 
     def run(self, arm: TimedStage, number: int, settings: Settings, progress: Progress, title: str) -> _Ran:
         manifest = StageManifest(

@@ -36,6 +36,14 @@ class Answer(NamedTuple):
     failure: ParseFailure | None
 
 
+class _AnswerLine(NamedTuple):
+    """begin: of the line that says that an answer comes. at: where the text begins that names it."""
+
+    begin: int
+    at: int
+    text: str
+
+
 class Evidence(NamedTuple):
     quote: str
     message_index: int
@@ -47,16 +55,40 @@ def parse(text: str, schema: CategorySchema, codes: tuple[str, ...], *, truncate
     codes: aligned with schema.answers, as in the prompt.
     """
     text = _THINK.sub("\n", text)
-    found = list(_ANSWER.finditer(text))
-    if not found:
+    line = _answer_line(text)
+    if line is None:
         return Answer(None, text.strip(), ParseFailure.truncated if truncated else ParseFailure.no_label)
-    reasoning = text[: found[-1].start()].strip()
-    line = found[-1].group(1) if _WORD.search(found[-1].group(1)) else _next_line(text[found[-1].end() :])
-    code = code_in(line, schema, codes)
+    reasoning = text[: line.begin].strip()
+    code = code_in(line.text, schema, codes)
     if code is None:
-        failure = ParseFailure.unknown_label if _WORD.search(line) else ParseFailure.no_label
+        failure = ParseFailure.unknown_label if _WORD.search(line.text) else ParseFailure.no_label
         return Answer(None, reasoning, failure)
     return Answer(schema.answers[codes.index(code)], reasoning, None)
+
+
+def code_at(text: str) -> int | None:
+    """Where the word begins that `parse` reads as the code; None where no answer is named."""
+    line = _answer_line(_THINK.sub(lambda found: "\n" * len(found[0]), text))
+    word = None if line is None else _code_word(line.text)
+    return None if line is None or word is None else line.at + word.start()
+
+
+def _answer_line(text: str) -> _AnswerLine | None:
+    """The last one; where nothing stands behind its colon, what the next line says."""
+    found = list(_ANSWER.finditer(text))
+    if not found:
+        return None
+    begin, end, behind = found[-1].start(), found[-1].end(), found[-1].group(1)
+    if _WORD.search(behind):
+        return _AnswerLine(begin, found[-1].start(1), behind)
+    rest = text[end:]
+    blank = len(rest) - len(rest.lstrip())
+    return _AnswerLine(begin, end + blank, rest.strip().partition("\n")[0])
+
+
+def _code_word(line: str) -> re.Match[str] | None:
+    start = _BEFORE_CODE.match(line)
+    return _WORD.match(line, start.end() if start else 0)
 
 
 def code_in(line: str, schema: CategorySchema, codes: tuple[str, ...]) -> str | None:
@@ -64,8 +96,7 @@ def code_in(line: str, schema: CategorySchema, codes: tuple[str, ...]) -> str | 
 
     None where it names no code, or might mean another: a second code, an alternative, another category's name.
     """
-    start = _BEFORE_CODE.match(line)
-    found = _WORD.match(line, start.end() if start else 0)
+    found = _code_word(line)
     usable = codes[: len(schema.answers)]
     if found is None or found.group() not in usable:
         return None
@@ -77,10 +108,6 @@ def code_in(line: str, schema: CategorySchema, codes: tuple[str, ...]) -> str | 
     others = {_normal(c.name) for c in schema.categories} - own
     explained = _EXPLANATION.match(rest) and _normal(rest) not in others
     return code if explained and not set(_WORD.findall(rest)) & (set(usable) - {code}) else None
-
-
-def _next_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
 
 
 def settled(text: str) -> str:

@@ -7,7 +7,9 @@ never the same as None. A measure over nothing raises, because it has no value.
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+from evaluation.contract.parse import ParseFailure
 
 
 class Unparsable(Enum):
@@ -16,6 +18,25 @@ class Unparsable(Enum):
 
 UNPARSABLE: Final = Unparsable.answer
 Given: TypeAlias = str | Unparsable | None
+
+
+class Read(Protocol):
+    """What was read of an answer, in whatever it is kept."""
+
+    @property
+    def category(self) -> str | None: ...
+
+    @property
+    def failure(self) -> ParseFailure | None: ...
+
+
+def given(answer: Read) -> Given:
+    return answer.category if answer.failure is None else UNPARSABLE
+
+
+def is_right(answer: Read, gold: str | None) -> bool:
+    """gold: None for none of these."""
+    return given(answer) == gold
 
 
 class NothingMeasured(ValueError):
@@ -143,23 +164,9 @@ def spearman(expected: Sequence[float], observed: Sequence[float]) -> float:
         raise NothingMeasured("no perturbation asks for a shift of the answers")
     if len(set(observed)) < 2:
         return 0.0
-    x, y = average_ranks(expected), average_ranks(observed)
-    middle = (len(x) + 1) / 2
-    covariance = sum((a - middle) * (b - middle) for a, b in zip(x, y, strict=True))
-    spread = sum((a - middle) ** 2 for a in x) * sum((b - middle) ** 2 for b in y)
-    return float(covariance / spread**0.5)
+    from scipy.stats import spearmanr  # takes longer to import than most commands take to run
 
-
-def average_ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(range(len(values)), key=values.__getitem__)
-    ranks = [0.0] * len(values)
-    start = 0
-    for stop in range(1, len(order) + 1):
-        if stop == len(order) or values[order[stop]] != values[order[start]]:
-            for position in range(start, stop):
-                ranks[order[position]] = (start + 1 + stop) / 2
-            start = stop
-    return ranks
+    return float(spearmanr(expected, observed).statistic)
 
 
 def share(hits: Sequence[bool]) -> float:

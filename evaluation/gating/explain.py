@@ -80,22 +80,22 @@ def explain(report: Report) -> list[Explained]:
 
 def to_change(report: Report) -> dict[str, list[str]]:
     """What would have to be different for another verdict, each with what it would mend."""
-    told: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for one in explain(report):
         if report.gate and one.verdict is report.gate.verdict and one.change:
-            told.setdefault(one.change, []).append(one.asked + (f" ({one.weakest})" if one.weakest else ""))
-    return told
+            found.setdefault(one.change, []).append(one.asked + (f" ({one.weakest})" if one.weakest else ""))
+    return found
 
 
 def lines(report: Report) -> list[str]:
     """For a terminal: what decided, with what would have to change; then what passed."""
-    told = []
+    found = []
     for one in explain(report):
-        told.append(f"{one.verdict.value}: {one.asked}")
-        told.append(f"    {one.found}" + (f"; {one.weakest}" if one.weakest else ""))
+        found.append(f"{one.verdict.value}: {one.asked}")
+        found.append(f"    {one.found}" + (f"; {one.weakest}" if one.weakest else ""))
         if one.change:
-            told.append(f"    What would have to change: {one.change}.")
-    return told
+            found.append(f"    What would have to change: {one.change}.")
+    return found
 
 
 def _explained(check: Check, report: Report, stage: StageReport) -> Explained:

@@ -107,11 +107,11 @@ def _errored(candidate: StageReport, policy: Policy) -> Check:
     if measure.value is None:
         return Check(measure="errored", verdict=Verdict.incomplete, reason="nothing was measured")
     most = _percent(policy.max_errored)
-    told = f"{_percent(measure.value)} of {measure.n} requests failed on our side (at most {most} may)"
+    reason = f"{_percent(measure.value)} of {measure.n} requests failed on our side (at most {most} may)"
     bad = measure.value > policy.max_errored
     again = "; look at the model server and measure again" if bad else ""
     return Check(
-        measure="errored", verdict=Verdict.incomplete if bad else Verdict.passed, reason=told + again
+        measure="errored", verdict=Verdict.incomplete if bad else Verdict.passed, reason=reason + again
     )
 
 
@@ -119,8 +119,8 @@ def _required(report: Report, candidate: StageReport, policy: Policy) -> Iterato
     for family in policy.families.required:
         if family not in candidate.per_family:
             why = report.left_out.get(family, "it was not asked")
-            told = f"no edit of the kind {family} was judged, and the policy requires it: {why}"
-            yield Check(measure=family, verdict=Verdict.incomplete, reason=told, families=(family,))
+            reason = f"no edit of the kind {family} was judged, and the policy requires it: {why}"
+            yield Check(measure=family, verdict=Verdict.incomplete, reason=reason, families=(family,))
 
 
 def _bound(report: Report, candidate: StageReport, bound: Bound, policy: Policy, sign: int) -> Check:
@@ -190,12 +190,16 @@ def _check(measure: Measure | None, asked: _Asked, limit: _Limit) -> Check:
             families=asked.families,
         )
     graded = _judge(measure, limit)
-    told = f"{asked.name} is {measure.value:.2f}{_interval(measure)} over {measure.n} examples; "
-    told += f"{'at least' if limit.sign > 0 else 'at most'} {limit.limit:.2f} is asked"
+    reason = f"{asked.name} is {measure.value:.2f}{_interval(measure)} over {measure.n} examples; "
+    reason += f"{'at least' if limit.sign > 0 else 'at most'} {limit.limit:.2f} is asked"
     if graded.verdict is Verdict.incomplete:
-        told += f", and this is too few examples to decide: about {graded.needed} are needed"
+        reason += f", and this is too few examples to decide: about {graded.needed} are needed"
     return Check(
-        measure=asked.key, verdict=graded.verdict, reason=told, families=asked.families, needed=graded.needed
+        measure=asked.key,
+        verdict=graded.verdict,
+        reason=reason,
+        families=asked.families,
+        needed=graded.needed,
     )
 
 

@@ -18,7 +18,7 @@ from evaluation.contract.record import Conversation, Role
 from evaluation.contract.render import NONE_TEXT
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference.completions import PredictorError
-from evaluation.inference.model_client import DEFAULT_SENDING, Sending, posted
+from evaluation.inference.model_client import DEFAULT_SENDING, Sending, post
 from evaluation.inference.predictor import Prediction
 
 QUESTION: Final = (
@@ -53,7 +53,7 @@ class WirePredictor:
         start = time.perf_counter()
         options = _options(schema)
         body = self._body(schema, options, conversation)
-        answer = await posted(self._client, f"/v1/{self._wire}", body, self._sending)
+        answer = await post(self._client, f"/v1/{self._wire}", body, self._sending)
         try:
             found = _system_one(answer) if self._wire is Wire.systemone else _decisions(answer)
             probabilities = _by_answer(schema, list(options), found.shares)

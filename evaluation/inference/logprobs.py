@@ -4,11 +4,10 @@ A code that the server did not report is unknown, not improbable.
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-_CODE = re.compile(rb"(?:^|\n|think>)Answer:[ \t]*(\S)")
+from evaluation.contract.parse import code_at
 
 
 class CodeReading(NamedTuple):
@@ -19,12 +18,13 @@ class CodeReading(NamedTuple):
 
 
 def read_answer(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> CodeReading | None:
-    """The distribution where the code of the last `Answer:` line was written; None where there is no such place."""
+    """The distribution where the code was written that the parser reads; None where there is no such place."""
     pieces = [_bytes(token) for token in tokens]
-    found = list(_CODE.finditer(b"".join(pieces)))
-    if not found:
+    text = b"".join(pieces).decode("utf-8", errors="surrogateescape")
+    place = code_at(text)
+    if place is None:
         return None
-    wanted, end = found[-1].start(1), 0
+    wanted, end = len(text[:place].encode("utf-8", errors="surrogateescape")), 0
     for token, piece in zip(tokens, pieces, strict=True):
         end += len(piece)
         if end > wanted:
@@ -34,11 +34,15 @@ def read_answer(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> 
 
 def read_code(token: Mapping[str, Any], codes: tuple[str, ...]) -> CodeReading | None:
     logprobs: dict[str, float] = {}
+    bare = _text(token) in codes
     for entry in (token, *(token.get("top_logprobs") or ())):
-        written = _bytes(entry).decode("utf-8", errors="replace")
-        code, value = written.strip(), entry.get("logprob")
-        # " A" is the code; "A" is another token, and counts only where a server strips the space from both.
-        if code in codes and value is not None and (code not in logprobs or written != code):
+        written, value = _text(entry), entry.get("logprob")
+        code = written.strip()
+        if code not in codes or value is None:
+            continue
+        # " A" is the code and "A" another token, which counts where the answer was written so (as in **A**), or where
+        # a server strips the space from both.
+        if written == code if bare else code not in logprobs or written != code:
             logprobs[code] = float(value)
     if not logprobs:
         return None
@@ -48,6 +52,10 @@ def read_code(token: Mapping[str, Any], codes: tuple[str, ...]) -> CodeReading |
         return None
     known = {code: p / mass for code, p in probabilities.items()}
     return CodeReading(known, min(mass, 1.0) if len(known) == len(codes) else None)
+
+
+def _text(token: Mapping[str, Any]) -> str:
+    return _bytes(token).decode("utf-8", errors="replace")
 
 
 def _bytes(token: Mapping[str, Any]) -> bytes:

@@ -1,6 +1,5 @@
 """Chat completions over HTTP from any OpenAI-compatible server: repeated where it is overloaded, whole or in chunks."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
@@ -12,14 +11,13 @@ from pydantic_core import from_json
 from evaluation.contract.chat import folded, is_about_roles
 from evaluation.inference import completions, event_stream
 from evaluation.inference.completions import Completion, PredictorError
+from evaluation.inference.http import Retries, sent
 
 ROUTE = "/v1/chat/completions"
-RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 
 class Sending(NamedTuple):
-    attempts: int = 5  # where the server is overloaded or cannot be reached
-    backoff_s: float = 0.25  # before the second attempt, doubled before each later one
+    retries: Retries = Retries()
     cache_salt: str | None = None  # keeps one tenant's cached prefixes from another's
     headers: Mapping[str, str] = MappingProxyType({})
 
@@ -119,26 +117,20 @@ class ModelClient:
             raise _unreachable(error) from error
 
     async def _post(self, body: Mapping[str, Any]) -> Any:
-        return await posted(self._http, ROUTE, body, self._sending)
+        return await post(self._http, ROUTE, body, self._sending)
 
 
-async def posted(http: httpx.AsyncClient, route: str, body: Mapping[str, Any], sending: Sending) -> Any:
-    """The answer's JSON. Raises: PredictorError."""
-    problem = PredictorError("no attempt was allowed")
-    for attempt in range(sending.attempts):
-        if attempt:
-            await asyncio.sleep(sending.backoff_s * 2 ** (attempt - 1))
-        try:
-            response = await http.post(route, json=body, headers=sending.headers)
-        except httpx.TransportError as error:
-            problem = _unreachable(error)
-            continue
-        if response.status_code == 200:
-            return _json(response)
-        problem = _refused(response.status_code, response.text)
-        if response.status_code not in RETRIED_STATUS:
-            break
-    raise problem
+async def post(
+    client: httpx.AsyncClient, route: str, body: Mapping[str, Any], sending: Sending = DEFAULT_SENDING
+) -> Any:
+    """The JSON that a server answers with. Raises: PredictorError."""
+    try:
+        response = await sent(lambda: client.post(route, json=body, headers=sending.headers), sending.retries)
+    except httpx.TransportError as error:
+        raise _unreachable(error) from error
+    if response.status_code != 200:
+        raise _refused(response.status_code, response.text)
+    return _json(response)
 
 
 def _without_system(body: Mapping[str, Any]) -> Mapping[str, Any]:

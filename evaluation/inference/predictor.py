@@ -34,7 +34,6 @@ from evaluation.inference.completions import Completion, Growing
 from evaluation.inference.completions import PredictorError as PredictorError
 from evaluation.inference.logprobs import CodeReading, read_answer, read_code
 from evaluation.inference.model_client import DEFAULT_SENDING, ModelClient
-from evaluation.inference.model_client import RETRIED_STATUS as RETRIED_STATUS
 from evaluation.inference.model_client import ROUTE as ROUTE
 from evaluation.inference.model_client import Sending as Sending
 from evaluation.inference.model_client import connect as connect

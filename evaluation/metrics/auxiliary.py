@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.inference.runner import Measured, Outcome, Question, Questions
+from evaluation.contract.score import is_right
+from evaluation.inference.runner import Measured, Question, Questions
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import (
     calibration,
@@ -205,4 +206,4 @@ def _lengths(plain: Mapping[int, Gold], natural: Sequence[Measured]) -> list[Mea
 
 def _right(measured: Measured, gold: Gold) -> bool:
     found = measured.prediction
-    return measured.outcome is Outcome.scored and found is not None and found.category == gold.category
+    return found is not None and is_right(found, gold.category)

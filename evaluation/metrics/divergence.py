@@ -14,7 +14,7 @@ Both models must have one tokenizer. The candidate's log-probs come from writing
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -25,14 +25,13 @@ from evaluation.contract.chat import PLAIN as PLAIN_FORM
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS, ChatForm
 from evaluation.contract.render import ChatMessage, render
 from evaluation.inference.completions import PredictorError
-from evaluation.inference.predictor import RETRIED_STATUS, ROUTE
+from evaluation.inference.model_client import ROUTE, post
 from evaluation.inference.runner import Questions
 from evaluation.metrics import statistics
 from evaluation.metrics.measures import Measure, rate
 from evaluation.metrics.statistics import clustered_interval
 
 SCORING_ROUTE = "/v1/completions"
-PAUSES_S = (0, 0.25, 0.5, 1, 2)  # before each attempt
 # A server's or a model's own defaults would narrow what is sampled, and the samples would be of another model.
 PLAIN = {"top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": 1}
 
@@ -156,7 +155,7 @@ async def _sample(
         "chat_template_kwargs": TEMPLATE_ARGUMENTS,
         **asked.ending,
     }
-    raw = await _post(client, ROUTE, body)
+    raw = await post(client, ROUTE, body)
     try:
         choice = raw["choices"][0]
         prompt_ids, token_ids = raw.get("prompt_token_ids"), choice.get("token_ids")
@@ -175,7 +174,7 @@ async def _score(client: httpx.AsyncClient, model: str, sampled: _Sampled) -> li
     """The log-probs of the sampled tokens under another model."""
     tokens = [*sampled.prompt_ids, *sampled.token_ids]
     body = {"model": model, "prompt": tokens, "prompt_logprobs": 0, "max_tokens": 1, "temperature": 0}
-    raw = await _post(client, SCORING_ROUTE, body)
+    raw = await post(client, SCORING_ROUTE, body)
     try:
         read = raw["choices"][0]["prompt_logprobs"][len(sampled.prompt_ids) :]
         return [float(at[str(token)]["logprob"]) for at, token in zip(read, sampled.token_ids, strict=True)]
@@ -183,27 +182,3 @@ async def _score(client: httpx.AsyncClient, model: str, sampled: _Sampled) -> li
         raise PredictorError(
             "the server does not score given tokens (vLLM does: `prompt_logprobs`)"
         ) from error
-
-
-async def _post(client: httpx.AsyncClient, route: str, body: dict[str, Any]) -> Any:
-    problem = PredictorError("no attempt was made")
-    for pause_s in PAUSES_S:
-        await asyncio.sleep(pause_s)
-        try:
-            response = await client.post(route, json=body)
-        except httpx.TransportError as error:
-            problem = PredictorError(f"the model server cannot be reached: {error!r}")
-            continue
-        if response.status_code == 200:
-            return _json(response)
-        problem = PredictorError(f"{response.status_code}: {response.text[:300]}", response.status_code)
-        if response.status_code not in RETRIED_STATUS:
-            break
-    raise problem
-
-
-def _json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except ValueError as error:
-        raise PredictorError("the model server's response is not JSON", response.status_code) from error

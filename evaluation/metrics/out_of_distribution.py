@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evaluation.contract.record import Conversation, parse_jsonl
 from evaluation.contract.schema import CategorySchema, parse_schema
-from evaluation.contract.score import UNPARSABLE, Graded
+from evaluation.contract.score import UNPARSABLE, Graded, given
 from evaluation.inference.runner import Measured, Outcome
 from evaluation.metrics import measures
 from evaluation.metrics.measures import Measure, rate
@@ -96,6 +96,5 @@ def _graded(suite: OutOfDistributionSuite, measured: Sequence[Measured]) -> dict
     for one in measured:
         if one.prediction is not None:  # else the request failed, which says nothing about the model
             item = suite.items[one.item]
-            given = UNPARSABLE if one.prediction.failure is not None else one.prediction.category
-            found[item.key] = Graded(item.conversation.category, given)
+            found[item.key] = Graded(item.conversation.category, given(one.prediction))
     return found

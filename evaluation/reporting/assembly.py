@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from evaluation.contract import score
 from evaluation.contract.schema import CategorySchema
-from evaluation.contract.score import UNPARSABLE
+from evaluation.contract.score import UNPARSABLE, is_right
 from evaluation.inference.runner import Measured, Outcome
 from evaluation.metrics import measures
 from evaluation.metrics import sample_scores as marks
@@ -238,7 +238,7 @@ def _example(suite: Suite, before: Measured, after: Measured) -> ReportedExample
         answer_after=after.prediction.category,
         unreadable_before=before.prediction.failure is not None,
         unreadable_after=after.prediction.failure is not None,
-        right=after.prediction.failure is None and after.prediction.category == item.gold_after,
+        right=is_right(after.prediction, item.gold_after),
         reasoning_before=before.prediction.reasoning or "",
         reasoning_after=after.prediction.reasoning or "",
     )

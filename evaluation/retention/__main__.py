@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     for stage in made.stages:
         for name, task in stage.tasks.items():
-            told = f"not measured: {task.not_measured}" if task.not_measured else _told(task.score)
-            against = "" if task.retained is None else f", against the base {_told(task.retained)}"
-            say(f"{stage.stage}: {name}: {told}{against}")
+            value = f"not measured: {task.not_measured}" if task.not_measured else _rendered(task.score)
+            against = "" if task.retained is None else f", against the base {_rendered(task.retained)}"
+            say(f"{stage.stage}: {name}: {value}{against}")
     return INCOMPLETE if any(t.not_measured for s in made.stages for t in s.tasks.values()) else 0
 
 
@@ -86,7 +86,7 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _told(measure: Measure) -> str:
+def _rendered(measure: Measure) -> str:
     if measure.value is None:
         return "nothing"
     interval = "" if measure.ci95 is None else f" ({measure.ci95[0]:.2f} to {measure.ci95[1]:.2f})"

@@ -58,8 +58,8 @@ def following(rng: random.Random, number: int) -> RetentionItem:
         (f"Write the first of these words {n} times, with single spaces", " ".join([words[0]] * n)),
         ("Write the last of these words in round brackets", f"({words[-1]})"),
     )
-    told, answer = kinds[number % len(kinds)]
-    return RetentionItem(f"{told}. Write nothing else.\n{' '.join(words)}", answer)
+    task, answer = kinds[number % len(kinds)]
+    return RetentionItem(f"{task}. Write nothing else.\n{' '.join(words)}", answer)
 
 
 def reading(rng: random.Random, number: int) -> RetentionItem:
@@ -69,15 +69,15 @@ def reading(rng: random.Random, number: int) -> RetentionItem:
     """
     people, things = rng.sample(PEOPLE, 3), rng.sample(THINGS, 3)
     *places, later = rng.sample(PLACES, 4)
-    told = [f"{p} put {t} in {at}." for p, t, at in zip(people, things, places, strict=True)]
+    sentences = [f"{p} put {t} in {at}." for p, t, at in zip(people, things, places, strict=True)]
     which = rng.randrange(3)
     right, wrong = places[which], places[which - 1]
     if number % 4 < 2:
-        told.append(f"Later {rng.choice(people)} took {things[which]} to {later}.")
+        sentences.append(f"Later {rng.choice(people)} took {things[which]} to {later}.")
         right, wrong = later, right
     yes = number % 2 == 0
     question = f"Is {things[which]} in {right if yes else wrong} now? Answer with yes or no."
-    return RetentionItem(f"{' '.join(told)}\n{question}", "yes" if yes else "no")
+    return RetentionItem(f"{' '.join(sentences)}\n{question}", "yes" if yes else "no")
 
 
 WRITTEN = """\

@@ -20,9 +20,9 @@ from evaluation.inference.runner import Question, Questions
 from evaluation.suites.drawing import WHY_NONE, ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
-VERSION = 1  # raised when the same schema and conversations would give another suite
+VERSION = 2  # raised when the same schema and conversations would give another suite
 MUST_MOVE_SHARE = 2 / 3
-IDENTITY_SHARE = 0.35  # of the budget
+IDENTITY_SHARE = 0.25  # of the budget; the edits need most of it, for a verdict on single answers that stay
 _ONE = "the schema has one category"
 LEAST_PER_CATEGORY = 12
 LEAST_PER_PERTURBATION = 12

@@ -27,6 +27,7 @@ from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.contract.score import is_right
 from evaluation.formats.reader import Reader
 from evaluation.inference.predictor import (
     Prediction,
@@ -44,7 +45,7 @@ ENOUGH = 3  # looks that agree; all of them, where there are fewer
 DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
 
 
-class Told(NamedTuple):
+class LabelledRow(NamedTuple):
     """A row of the file: raw as it came, and as it was read."""
 
     raw: Mapping[str, Any]
@@ -53,7 +54,7 @@ class Told(NamedTuple):
 
 def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
     """The include that enough looks name, with true quotes; None also where any other that is right names another."""
-    right = [look for look in looks if look.failure is None and look.category == label]
+    right = [look for look in looks if is_right(look, label)]
     named = [
         (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
     ]
@@ -105,14 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steady()
     given = _parser().parse_args(arguments)
     try:
-        said = asyncio.run(_run(given))
+        sentence = asyncio.run(_run(given))
     except (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
         complain(f"error: {error}")
         return 2
     except PredictorError as error:
         complain(f"nothing written: {error}")
         return 4
-    say(said)
+    say(sentence)
     return 0
 
 
@@ -125,8 +126,8 @@ async def _run(given: argparse.Namespace) -> str:
     if not (given.tokenizer / "tokenizer.json").is_file():
         raise CommandInputError(f"{given.tokenizer} has no tokenizer.json")
     codes = load_codes(given.tokenizer, len(schema.answers))
-    told = _told(given.conversations, schema)
-    asked = _to_ask([one.conversation for one in told], schema, given.split)
+    rows = _rows(given.conversations, schema)
+    asked = _to_ask([one.conversation for one in rows], schema, given.split)
     if not asked:
         raise CommandInputError(
             f"{given.conversations}: no label of the split {given.split} is of a category with includes and leaves "
@@ -137,32 +138,32 @@ async def _run(given: argparse.Namespace) -> str:
         complain(f"the schema has {len(looks)} orders, so there are as many looks")
     async with connect(given.base_url, api_key=key) as client:
         found = await find(asked, looks, VllmPredictor(client, given.model, codes), _progress)
-    lines = (_line(one, found) for one in told)
+    lines = (_line(one, found) for one in rows)
     # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, is named as it was.
     given.out.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
     return f"{given.out}: {_sentence(asked, found)}"
 
 
-def _told(path: Path, schema: CategorySchema) -> list[Told]:
+def _rows(path: Path, schema: CategorySchema) -> list[LabelledRow]:
     """Every row, as none may be missing in what is written, nor what is said in one."""
     reader = Reader(path, schema, keep_originals=True)
     conversations = read_conversations(reader, path)
     if reader.originals:
-        return [Told(*pair) for pair in zip(reader.originals, conversations, strict=True)]
+        return [LabelledRow(*pair) for pair in zip(reader.originals, conversations, strict=True)]
     if lost := "; ".join(reader.unread.sentences()):
         raise CommandInputError(f"{path}: what is not read would be lost; give JSONL ({lost})")
-    return [Told(c.model_dump(mode="json", exclude_unset=True), c) for c in conversations]
+    return [LabelledRow(c.model_dump(mode="json", exclude_unset=True), c) for c in conversations]
 
 
-def _to_ask(told: Sequence[Conversation], schema: CategorySchema, split: Split) -> list[Conversation]:
+def _to_ask(rows: Sequence[Conversation], schema: CategorySchema, split: Split) -> list[Conversation]:
     """Of a file that names no splits every row may be."""
-    whole = all(c.split is None for c in told)
+    whole = all(c.split is None for c in rows)
     with_includes = {category.key for category in schema.categories if category.includes}
-    own = [c for c in told if c.category in with_includes and (whole or c.split is split)]
+    own = [c for c in rows if c.category in with_includes and (whole or c.split is split)]
     return [c for c in own if decider(schema, c) is None]
 
 
-def _line(one: Told, found: Mapping[str, str]) -> str:
+def _line(one: LabelledRow, found: Mapping[str, str]) -> str:
     include = found.get(one.conversation.id)
     raw = one.raw if include is None else {**one.raw, "criterion": include}
     return json.dumps(raw, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
-"""Whether a schema in other words means the same, tried with labelled conversations and a judge model.
+"""Whether a schema in other words means the same, tried with labelled conversations and a grader model.
 
-The judge sees opaque names in another order, before and after, so that only the definitions can lead it; and what
-counts are the conversations whose label it finds by the definitions as they were. A judge that goes by names, by codes
+The grader sees opaque names in another order, before and after, so that only the definitions can lead it; and what
+counts are the conversations whose label it finds by the definitions as they were. A grader that goes by names, by codes
 or by habit finds too few, and can therefore confirm nothing.
 """
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from evaluation.contract import overlap, perturb
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema
-from evaluation.contract.score import UNPARSABLE, Given
+from evaluation.contract.score import UNPARSABLE, Given, given
 from evaluation.inference import runner
 from evaluation.inference.predictor import Predictor
 from evaluation.inference.runner import Outcome, Question, Questions
@@ -21,12 +21,12 @@ from evaluation.metrics.measures import Measure, rate
 SLACK = 0.05  # by which the interval may reach below the least agreement
 
 
-class NotJudged(Exception):
-    """The judge did not answer, or cannot tell."""
+class NotGraded(Exception):
+    """The grader did not answer, or cannot tell."""
 
 
 class AgreementFound(NamedTuple):
-    """answers: of the judge, by conversation. agreement: share of the conversations that keep their label.
+    """answers: of the grader, by conversation. agreement: share of the conversations that keep their label.
 
     untried: labels of no conversation. changed: labels that go under even if the many others stay.
     """
@@ -39,37 +39,37 @@ class AgreementFound(NamedTuple):
     @property
     def sentence(self) -> str:
         share, n, ci95 = self.agreement.value, self.agreement.n, self.agreement.ci95
-        assert share is not None and ci95 is not None  # `prepare` leaves no judge without conversations
-        said = f"{share:.1%} of {n} answers stay (95 %: {ci95[0]:.1%} to {ci95[1]:.1%})"
+        assert share is not None and ci95 is not None  # `prepare` leaves no grader without conversations
+        sentence = f"{share:.1%} of {n} answers stay (95 %: {ci95[0]:.1%} to {ci95[1]:.1%})"
         untried = ", ".join(str(label or "none of these") for label in self.untried)
-        return f"{said}; untried: {untried}" if untried else said
+        return f"{sentence}; untried: {untried}" if untried else sentence
 
 
-class Judge:
-    """Of one schema. told: the labelled conversations that count, which are those of `prepare` at most."""
+class Grader:
+    """Of one schema. counted: the labelled conversations that count, which are those of `prepare` at most."""
 
     def __init__(self, predictor: Predictor, schema: CategorySchema, least_agreement: float):
         self._predictor, self._schema, self._least = predictor, schema, least_agreement
-        self.told: list[Conversation] = []
+        self.counted: list[Conversation] = []
 
     async def prepare(self, labelled: Sequence[Conversation]) -> None:
-        """Raises: NotJudged, also where the conversations that count could not confirm even perfect agreement."""
+        """Raises: NotGraded, also where the conversations that count could not confirm even perfect agreement."""
         answers = await self._answers(self._schema, labelled)
-        self.told = [c for c in labelled if answers[c.id] == c.category]
-        n = len(self.told)
+        self.counted = [c for c in labelled if answers[c.id] == c.category]
+        n = len(self.counted)
         if not self._suffices(rate(n, n)):
-            raise NotJudged(
-                f"by the definitions alone the judge finds the label of {n} of {len(labelled)} conversations, which "
-                "is too few to tell a change; give more conversations or another judge"
+            raise NotGraded(
+                f"by the definitions alone the grader finds the label of {n} of {len(labelled)} conversations, which "
+                "is too few to tell a change; give more conversations or another grader"
             )
 
     async def find(self, reworded: CategorySchema) -> AgreementFound:
-        """Raises: NotJudged."""
-        answers = await self._answers(reworded, self.told)
-        own = {label: [c for c in self.told if c.category == label] for label in self._schema.answers}
+        """Raises: NotGraded."""
+        answers = await self._answers(reworded, self.counted)
+        own = {label: [c for c in self.counted if c.category == label] for label in self._schema.answers}
         return AgreementFound(
             answers,
-            agreement(self.told, answers),
+            agreement(self.counted, answers),
             [label for label, of_label in own.items() if not of_label],
             [label for label, of_label in own.items() if self._is_changed(of_label, answers)],
         )
@@ -80,14 +80,14 @@ class Judge:
     async def to_blame(self, reworded: CategorySchema, found: AgreementFound) -> list[str]:
         """The categories whose rewording alone changes answers; where none does, all that a change has touched.
 
-        Raises: NotJudged.
+        Raises: NotGraded.
         """
-        lost = [c for c in self.told if found.answers[c.id] != c.category]
+        lost = [c for c in self.counted if found.answers[c.id] != c.category]
         touched = {answer for c in lost for answer in (c.category, found.answers[c.id])}
         suspects = [key for key in self._schema.keys if key in touched]
         alone = []
         for key in suspects:
-            about = [c for c in self.told if key in (c.category, found.answers[c.id])]
+            about = [c for c in self.counted if key in (c.category, found.answers[c.id])]
             if self._is_changed(about, await self._answers(_only(key, self._schema, reworded), about)):
                 alone.append(key)
         return alone or suspects or list(self._schema.keys)
@@ -102,15 +102,14 @@ class Judge:
 
     async def _answers(self, schema: CategorySchema, labelled: Sequence[Conversation]) -> dict[str, Given]:
         opaque = perturb.rename_opaque(schema, random.Random(0)).schema
-        shown = perturb.shuffle(opaque, random.Random(0)).schema
-        questions = Questions(shown.sha256, tuple(Question(shown, c) for c in labelled))
-        measured = await runner.run(questions, self._predictor, model="judge")
+        asked = perturb.shuffle(opaque, random.Random(0)).schema
+        questions = Questions(asked.sha256, tuple(Question(asked, c) for c in labelled))
+        measured = await runner.run(questions, self._predictor, model="grader")
         errors = [m.error for m in measured if m.outcome is Outcome.errored]
         if errors:
-            raise NotJudged(f"the judge did not answer {len(errors)} of {len(measured)} times: {errors[0]}")
-        read = [m.prediction for m in measured]
-        given = [UNPARSABLE if p is None or p.failure is not None else p.category for p in read]
-        return dict(zip([c.id for c in labelled], given, strict=True))
+            raise NotGraded(f"the grader did not answer {len(errors)} of {len(measured)} times: {errors[0]}")
+        read = [UNPARSABLE if m.prediction is None else given(m.prediction) for m in measured]
+        return dict(zip([c.id for c in labelled], read, strict=True))
 
 
 def to_try(labelled: Sequence[Conversation], schema: CategorySchema, per_category: int) -> list[Conversation]:

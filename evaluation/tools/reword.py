@@ -5,7 +5,7 @@ Whether they still mean the same is tried as `evaluation.tools.equivalence` says
 written unverified.
 
 Exit codes: 0 written; 2 bad input; 3 the teacher's words cannot be used, or mean something else; 4 a server did not
-answer, or the judge cannot tell. Nothing is written but with 0.
+answer, or the grader cannot tell. Nothing is written but with 0.
 """
 
 import argparse
@@ -27,19 +27,15 @@ from evaluation.contract.render import CodesError
 from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
 from evaluation.formats.reader import Reader
 from evaluation.inference import completions
-from evaluation.inference.predictor import (
-    RETRIED_STATUS,
-    ROUTE,
-    PredictorError,
-    VllmPredictor,
-    connect,
-    load_codes,
-)
+from evaluation.inference.http import Retries
+from evaluation.inference.model_client import ROUTE, Sending, connect, post
+from evaluation.inference.predictor import PredictorError, VllmPredictor, load_codes
 from evaluation.terminal import complain, say, steady
-from evaluation.tools.equivalence import SLACK, Judge, NotJudged, to_try
+from evaluation.tools.equivalence import SLACK, Grader, NotGraded, to_try
 
-ATTEMPTS = 4  # at an answer that can be used, for each category; and at reaching the server, for each answer
-ROUNDS = 3  # of judging; after each but the last, what has changed is worded again
+ATTEMPTS = 4  # at an answer that can be used, for each category
+SENDING = Sending(Retries(attempts=4, backoff_s=1.0))
+ROUNDS = 3  # of grading; after each but the last, what has changed is worded again
 MOST_ALIKE = 0.85  # words in common; in nine rewordings of real schemas by people it is 0.80 at most
 INSTRUCTION = """\
 You say a category, by which conversations of customers are sorted, in other words. Write the definition and every \
@@ -62,9 +58,11 @@ class Words(BaseModel):
 
 
 class Teacher:
-    def __init__(self, client: httpx.AsyncClient, model: str, *, at_once: int = 8, backoff_s: float = 1.0):
+    def __init__(
+        self, client: httpx.AsyncClient, model: str, *, at_once: int = 8, sending: Sending = SENDING
+    ):
         """client: of any server with OpenAI's chat completions (`evaluation.inference.predictor.connect` makes one)."""
-        self._client, self._model, self._backoff_s = client, model, backoff_s
+        self._client, self._model, self._sending = client, model, sending
         self._places = asyncio.Semaphore(at_once)
 
     async def reword(self, category: Category, misread: Sequence[Category] = ()) -> Category:
@@ -85,22 +83,12 @@ class Teacher:
         raise NotReworded(f"category {category.key!r}: none of {ATTEMPTS} answers can be used: {problem}")
 
     async def _say(self, messages: list[dict[str, str]]) -> str:
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            await asyncio.sleep(self._backoff_s * (2**attempt - 1))
-            try:
-                async with self._places:
-                    body = {"model": self._model, "messages": messages}
-                    response = await self._client.post(ROUTE, json=body)
-            except httpx.TransportError as error:
-                problem = f"cannot be reached: {error!r}"
-                continue
-            if response.status_code == 200:
-                return _content(response)
-            problem = f"answers {response.status_code}: {response.text[:300]}"
-            if response.status_code not in RETRIED_STATUS:
-                break
-        raise PredictorError(f"the teacher {problem}")
+        body = {"model": self._model, "messages": messages}
+        try:
+            async with self._places:
+                return completions.read(await post(self._client, ROUTE, body, self._sending)).text
+        except PredictorError as error:
+            raise PredictorError(f"the teacher: {error}", error.status) from error
 
 
 def read_words(text: str, category: Category) -> Category:
@@ -126,10 +114,12 @@ def alike(one: str, other: str) -> float:
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
-async def reword(schema: CategorySchema, teacher: Teacher, judge: Judge | None) -> tuple[CategorySchema, str]:
-    """judge: prepared. With a sentence on what is known of the meaning.
+async def reword(
+    schema: CategorySchema, teacher: Teacher, grader: Grader | None
+) -> tuple[CategorySchema, str]:
+    """grader: prepared. With a sentence on what is known of the meaning.
 
-    Raises: NotReworded, NotJudged, PredictorError.
+    Raises: NotReworded, NotGraded, PredictorError.
     """
     made: dict[str, Category] = {}
     misread: dict[str, list[Category]] = {key: [] for key in schema.keys}
@@ -138,12 +128,12 @@ async def reword(schema: CategorySchema, teacher: Teacher, judge: Judge | None) 
         new = await asyncio.gather(*(teacher.reword(schema.category(key), misread[key]) for key in wanted))
         made |= dict(zip(wanted, new, strict=True))
         reworded = schema.model_copy(update={"categories": tuple(made[key] for key in schema.keys)})
-        if judge is None:
+        if grader is None:
             return reworded, "unverified: no conversations were given to try the meaning with"
-        found = await judge.find(reworded)
-        if judge.accepts(found):
+        found = await grader.find(reworded)
+        if grader.accepts(found):
             return reworded, f"verified: {found.sentence}"
-        wanted = await judge.to_blame(reworded, found)
+        wanted = await grader.to_blame(reworded, found)
         problem = f"{found.sentence}; it is for {', '.join(wanted)}"
         for key in wanted:
             misread[key].append(made[key])
@@ -159,25 +149,18 @@ def _sentences(category: Category) -> tuple[str, ...]:
     return (category.definition, *category.includes, *category.excludes)
 
 
-def _content(response: httpx.Response) -> str:
-    try:
-        return completions.read(response.json()).text
-    except ValueError:
-        raise PredictorError("the teacher's response is not JSON") from None
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
     given = _parser().parse_args(arguments)
     try:
-        said = asyncio.run(_run(given))
+        sentence = asyncio.run(_run(given))
     except (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
         complain(f"error: {error}")
         return 2
-    except (NotReworded, NotJudged, PredictorError) as error:
+    except (NotReworded, NotGraded, PredictorError) as error:
         complain(f"nothing written: {error}")
         return 3 if isinstance(error, NotReworded) else 4
-    say(said)
+    say(sentence)
     return 0
 
 
@@ -185,42 +168,42 @@ async def _run(given: argparse.Namespace) -> str:
     schema = parse_schema(given.schema.read_bytes())
     check_out(given.out)
     key = api_key(given.api_key_env)
-    judge_url = given.judge_url or given.base_url
+    grader_url = given.grader_url or given.base_url
     async with (
         connect(given.base_url, api_key=key) as client,
-        connect(judge_url, api_key=None if given.judge_url else key) as judge_client,
+        connect(grader_url, api_key=None if given.grader_url else key) as grader_client,
     ):
-        judge = await _judge(given, schema, judge_client)
-        reworded, said = await reword(schema, Teacher(client, given.model), judge)
+        grader = await _grader(given, schema, grader_client)
+        reworded, sentence = await reword(schema, Teacher(client, given.model), grader)
     text = json.dumps(reworded.model_dump(), ensure_ascii=False, indent=1)
     given.out.write_text(text + "\n", encoding="utf-8")
-    return f"{given.out}: {said}"
+    return f"{given.out}: {sentence}"
 
 
-async def _judge(given: argparse.Namespace, schema: CategorySchema, at: httpx.AsyncClient) -> Judge | None:
+async def _grader(given: argparse.Namespace, schema: CategorySchema, at: httpx.AsyncClient) -> Grader | None:
     if (given.conversations is None) != (given.tokenizer is None):
         raise CommandInputError(
-            "--conversations and --tokenizer go together: a judge answers in its model's codes"
+            "--conversations and --tokenizer go together: a grader answers in its model's codes"
         )
     if given.conversations is None:
         return None
     if len(schema.answers) < 2:
         raise CommandInputError(
-            "the schema has one answer, which every judge gives; leave --conversations out"
+            "the schema has one answer, which every grader gives; leave --conversations out"
         )
     if not SLACK < given.least_agreement <= 1:
         raise CommandInputError(f"--least-agreement: above {SLACK}, and 1 at most")
     if not (given.tokenizer / "tokenizer.json").is_file():
         raise CommandInputError(f"{given.tokenizer} has no tokenizer.json")
     codes = load_codes(given.tokenizer, len(schema.answers))
-    told = to_try(_labelled(given.conversations, schema), schema, given.per_category)
-    if not told:
+    chosen = to_try(_labelled(given.conversations, schema), schema, given.per_category)
+    if not chosen:
         raise CommandInputError(
             f"{given.conversations}: no labelled conversation has the split train or validation"
         )
-    judge = Judge(VllmPredictor(at, given.judge or given.model, codes), schema, given.least_agreement)
-    await judge.prepare(told)
-    return judge
+    grader = Grader(VllmPredictor(at, given.grader or given.model, codes), schema, given.least_agreement)
+    await grader.prepare(chosen)
+    return grader
 
 
 def _labelled(path: Path, schema: CategorySchema) -> list[Conversation]:
@@ -235,10 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="the teacher")
     add("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     add("--conversations", type=Path, help="labelled, JSONL or CSV, with splits; without, it is unverified")
-    add("--judge", help="model that answers them; default: the teacher")
-    add("--judge-url", help="its server, which is sent no key; default: --base-url")
-    add("--tokenizer", type=Path, help="folder with the judge's tokenizer.json")
-    add("--least-agreement", type=float, default=0.9, help="of the judge's answers; default: 0.9")
+    add("--grader", help="model that answers them; default: the teacher")
+    add("--grader-url", help="its server, which is sent no key; default: --base-url")
+    add("--tokenizer", type=Path, help="folder with the grader's tokenizer.json")
+    add("--least-agreement", type=float, default=0.9, help="of the grader's answers; default: 0.9")
     add("--per-category", type=int, default=20, help="conversations of each at most; default: 20")
     add("--out", type=Path, required=True)
     return parser

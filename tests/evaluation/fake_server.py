@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import httpx
 
 from evaluation.contract.render import candidate_codes
+from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, Sending, VllmPredictor
 
 POOL = [code for code, _ in zip(candidate_codes(), range(40), strict=False)]
@@ -167,7 +168,7 @@ def asked(messages: list[dict[str, str]]) -> Asked:
 
 def predictor(server: FakeServer, **options: Any) -> VllmPredictor:
     client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-    given = {"codes": CODES, "sending": Sending(backoff_s=0.001)} | options
+    given = {"codes": CODES, "sending": Sending(Retries(backoff_s=0.001))} | options
     return VllmPredictor(client, "fake", **given)
 
 

@@ -1,4 +1,4 @@
-"""Teachers who say the shop's categories in other words, well and badly, on one server with a judge."""
+"""Teachers who say the shop's categories in other words, well and badly, on one server with a grader."""
 
 import asyncio
 import json
@@ -10,7 +10,9 @@ import httpx
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import condition_text, plain
 from evaluation.contract.schema import CategorySchema
-from evaluation.tools.equivalence import Judge, to_try
+from evaluation.inference.http import Retries
+from evaluation.inference.model_client import Sending
+from evaluation.tools.equivalence import Grader, to_try
 from evaluation.tools.reword import INSTRUCTION, Teacher, reword
 from tests.evaluation.fake_server import Asked, FakeServer, Model, Reply, predictor, says
 from tests.evaluation.shop import SCHEMA, conversations
@@ -23,6 +25,7 @@ WORDS = {
     "invoice": "Proof of payment, on paper or as a file, is wished for.",
     "size": "The same article is wanted larger, smaller or differently dyed.",
 }
+AT_ONCE = Sending(Retries(attempts=4, backoff_s=0.001))
 Answers = Callable[[str, int], str]  # a teacher: of a category's key and how often it was asked of it before
 
 
@@ -59,10 +62,10 @@ def understands() -> Model:
 
 
 class Server(FakeServer):
-    """Teacher and judge on one server. asked: of which categories, in order."""
+    """Teacher and grader on one server. asked: of which categories, in order."""
 
-    def __init__(self, teacher: Answers, judge: Model | None = None, **options: Any):
-        super().__init__(judge or understands(), **options)
+    def __init__(self, teacher: Answers, grader: Model | None = None, **options: Any):
+        super().__init__(grader or understands(), **options)
         self.teacher, self.asked = teacher, list[str]()
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -83,9 +86,9 @@ def learned(per_category: int = 15) -> list[Conversation]:
 def reworded_by(server: Server, *, graded: bool = True, per_category: int = 15) -> tuple[CategorySchema, str]:
     async def done() -> tuple[CategorySchema, str]:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-        judge = Judge(predictor(server), SCHEMA, 0.9) if graded else None
-        if judge is not None:
-            await judge.prepare(learned(per_category))
-        return await reword(SCHEMA, Teacher(client, "teacher", backoff_s=0.001), judge)
+        grader = Grader(predictor(server), SCHEMA, 0.9) if graded else None
+        if grader is not None:
+            await grader.prepare(learned(per_category))
+        return await reword(SCHEMA, Teacher(client, "teacher", sending=AT_ONCE), grader)
 
     return asyncio.run(done())

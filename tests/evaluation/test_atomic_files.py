@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.atomic_files import whole, write_whole
+from evaluation.atomic_files import place_folder, whole, write_whole
 
 KILLED = """
 import os, sys
@@ -47,6 +47,33 @@ def test_content_and_name_are_on_the_disk_before_it_returns(
     monkeypatch.setattr(os, "fsync", lambda number: synced.append(stat.S_IFMT(os.fstat(number).st_mode)))
     write_whole(tmp_path / "x", b"content")
     assert synced == [stat.S_IFREG, stat.S_IFDIR]
+
+
+def test_a_folder_takes_its_name_once_all_of_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, final, synced = tmp_path / ".made", tmp_path / "final", list[int]()
+    (made / "inner").mkdir(parents=True)
+    (made / "one").write_bytes(b"1")
+    (made / "inner" / "two").write_bytes(b"2")
+
+    def counted(number: int) -> None:
+        assert final.exists() == (os.fstat(number).st_ino == tmp_path.stat().st_ino)
+        synced.append(os.fstat(number).st_ino)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    place_folder(made, final)
+    wanted = [final, final / "one", final / "inner", final / "inner" / "two", tmp_path]
+    assert sorted(synced) == sorted(path.stat().st_ino for path in wanted)
+
+
+def test_a_folder_takes_no_place_that_is_taken(tmp_path: Path) -> None:
+    for name in (".made", "final"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(name.encode())
+    with pytest.raises(OSError):
+        place_folder(tmp_path / ".made", tmp_path / "final")
+    assert (tmp_path / "final" / "file").read_bytes() == b"final"
 
 
 def test_a_file_of_secrets_is_never_open_to_others(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from training.data.examples import Rendering
 from training.engine.model import prompt_tokens
 from training.engine.progress import EventWriter
 from training.generation.samplers import Writes
-from training.stages import distill, rl
+from training.stages import rl
+from training.stages.distill import stage as distill
 
 # As Qwen3's: without the switch the model opens the block itself, and an answer that is shown has it.
 _SWITCHED_OFF = "enable_thinking is defined and enable_thinking is false"

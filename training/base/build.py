@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from evaluation.atomic_files import place_folder
 from training.base import adapter, package
 
 
@@ -47,7 +48,7 @@ def build(out: Path, *, with_adapter: bool = True) -> None:
         note = {"identity": package.identity(), "name": package.NAME}
         (incoming / package.IDENTITY).write_text(json.dumps(note) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
-    incoming.rename(out)
+    place_folder(incoming, out)
 
 
 def _model(weights: Path) -> LlamaForCausalLM:

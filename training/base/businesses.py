@@ -6,11 +6,13 @@ and the customer's deciding words. So every draw below has a known answer and a 
 
 import json
 import random
+from collections import defaultdict
 from importlib.resources import files
+from itertools import cycle
 from typing import Any, Final, NamedTuple
 
 from evaluation.contract.perturb import rename_misleading
-from evaluation.contract.record import Conversation, Message, Role
+from evaluation.contract.record import Conversation, Message, Role, Split
 from evaluation.contract.render import NONE_TEXT
 from evaluation.contract.schema import Category, CategorySchema
 from training.starter.lexicon import OPAQUE_NAMES
@@ -32,6 +34,7 @@ FOR_BENCH: Final = (
     "tax_filing_software",
     "vending_machines",
 )
+_HELD_OUT: Final = (Split.test, Split.test, Split.calibration, Split.test, Split.validation)
 QUESTIONS: Final = (
     "What does the customer want?",
     "Which of these is the last request about?",
@@ -95,6 +98,21 @@ def schema_of(business: Business, wording: int = 0) -> CategorySchema:
 def conversation_of(row: dict[str, Any], category: str | None, number: int) -> Conversation:
     messages = tuple(Message(role=Role(m["role"]), text=m["text"]) for m in row["messages"])
     return Conversation(id=f"b{number}", messages=messages, category=category)
+
+
+def in_halves(business: Business, seed: int) -> list[Conversation]:
+    """Of every category half is for training; of the rest most is asked in a gate, which needs fifty conversations."""
+    of_category: dict[str | None, list[Conversation]] = defaultdict(list)
+    for number, row in enumerate(business.conversations):
+        of_category[row["category"]].append(conversation_of(row, row["category"], number))
+    rng, held_out = random.Random(seed), cycle(_HELD_OUT)
+    placed = []
+    for conversations in of_category.values():
+        rng.shuffle(conversations)
+        half = (len(conversations) + 1) // 2
+        placed += [c.model_copy(update={"split": Split.train}) for c in conversations[:half]]
+        placed += [c.model_copy(update={"split": next(held_out)}) for c in conversations[half:]]
+    return placed
 
 
 def example_of(

@@ -25,29 +25,29 @@ class HeldOutProblems(NamedTuple):
     problems: list[DecisionProblem]
 
 
-class Exam:
+class HeldOutAccuracy:
     def __init__(self, planter: Planter, shops: dict[str, Business], corpus: utterances.Corpus | None):
         self.planter = planter
-        self.papers = [
+        self.parts = [
             HeldOutProblems("businesses", [_whole(shops[name], 10) for name in businesses.FOR_BENCH])
         ]
         if corpus is not None:
             rng = random.Random(5)
             held = [utterances.sample_problem(corpus, rng, 5, 8, held=True) for _ in range(12)]
-            self.papers.append(HeldOutProblems("unseen_intents", held))
+            self.parts.append(HeldOutProblems("unseen_intents", held))
 
     @torch.inference_mode()
-    def sit(self, network: Network) -> dict[str, float]:
+    def measure(self, network: Network) -> dict[str, float]:
         """Shares of right codes, 0..1: of every paper, at once and behind the right quotation."""
-        marks: dict[str, float] = {}
-        for paper in self.papers:
+        shares: dict[str, float] = {}
+        for part in self.parts:
             right: dict[str, list[bool]] = defaultdict(list)
-            for problem in paper.problems:
+            for problem in part.problems:
                 for kind, one in self._answers(network, problem):
                     right[kind.name].append(one)
             for kind_name, all_of in right.items():
-                marks[f"{paper.name}_{kind_name}"] = round(sum(all_of) / len(all_of), 3)
-        return marks
+                shares[f"{part.name}_{kind_name}"] = round(sum(all_of) / len(all_of), 3)
+        return shares
 
     def _answers(self, network: Network, problem: DecisionProblem) -> list[tuple[AnswerKind, bool]]:
         codes = self.planter.codes[: len(problem.schema.answers)]

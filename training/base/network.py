@@ -33,19 +33,19 @@ class Segment(NamedTuple):
 
 def segments(row: TreeRow) -> list[Segment]:
     """The prefix in pieces, and the suffixes in groups, each of at most SEGMENT tokens or a single suffix."""
-    end_of_trunk = row.spans[0][1]
+    prefix = row.spans[0][1]
     found = []
-    for begin in range(0, end_of_trunk, SEGMENT):
-        end = min(end_of_trunk, begin + SEGMENT)
+    for begin in range(0, prefix, SEGMENT):
+        end = min(prefix, begin + SEGMENT)
         later = torch.ones(end - begin, end - begin, dtype=torch.bool).triu(1)
         found.append(Segment(begin, end, begin, later))
     group: list[int] = []
     for number in range(1, len(row.spans)):
         if group and row.spans[number][1] - row.spans[group[0]][0] > SEGMENT:
-            found.append(_group(row, group, end_of_trunk))
+            found.append(_group(row, group, prefix))
             group = []
         group.append(number)
-    return [*found, _group(row, group, end_of_trunk)] if group else found
+    return [*found, _group(row, group, prefix)] if group else found
 
 
 def _group(row: TreeRow, numbers: list[int], prefix: int) -> Segment:

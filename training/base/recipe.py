@@ -19,15 +19,16 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from evaluation.atomic_files import write_whole
 from evaluation.contract.render import choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.base import adapter, businesses
 from training.base.build import build
-from training.base.held_out import Exam
+from training.base.held_out import HeldOutAccuracy
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
 from training.base.trees import AnswerKind, Planter, TreeRow, lay_out
@@ -42,7 +43,7 @@ WEIGHTS = {
 }
 WARM_UP = 10  # steps, from the start and after every restart
 LEAST_RATE = 0.04
-EVERY_S = {"line": 30, "exam": 1500, "checkpoint": 180}
+EVERY_S = {"line": 30, "held_out": 1500, "checkpoint": 180}
 
 
 class BaseTokenCounts(NamedTuple):
@@ -69,7 +70,7 @@ class BaseTrainingRun:
         shops = businesses.load()
         self.source = Source(businesses.for_training(shops), corpus)
         self.planter = Planter(tokenizer, codes)
-        self.exam = Exam(self.planter, shops, corpus)
+        self.held_out = HeldOutAccuracy(self.planter, shops, corpus)
         self.network = self._network()
         self.optimizer = torch.optim.AdamW(
             self.network.changes.parameters(),
@@ -151,9 +152,9 @@ class BaseTrainingRun:
             f"{self.seconds:.0f} s {shares} norm {norm:.2f}"
         )
 
-    def examined(self) -> str:
+    def measured(self) -> str:
         counts = self.counts._replace(spent_s=round(self.seconds))._asdict()
-        return json.dumps(counts | self.exam.sit(self.network))
+        return json.dumps(counts | self.held_out.measure(self.network))
 
     def save(self) -> None:
         """Adapter, moments and counts; each file is whole, and the counts come last."""
@@ -222,17 +223,15 @@ def train(options: argparse.Namespace) -> None:
         if now - done["checkpoint"] > EVERY_S["checkpoint"]:
             run.save()
             done["checkpoint"] = now
-        if now - done["exam"] > EVERY_S["exam"]:
-            print(run.examined(), flush=True)
-            done["exam"] = time.monotonic()
+        if now - done["held_out"] > EVERY_S["held_out"]:
+            print(run.measured(), flush=True)
+            done["held_out"] = time.monotonic()
     run.save()
-    print(run.examined(), flush=True)
+    print(run.measured(), flush=True)
 
 
 def _replaced(path: Path, tensors: dict[str, Tensor]) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(path)
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _mean(values: Iterable[float]) -> float:

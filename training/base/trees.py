@@ -26,6 +26,7 @@ from evaluation.contract.render import (
 )
 from evaluation.contract.schema import CategorySchema
 from training.base.answers import CHOICE, reasoned
+from training.generation.prefix.trees import visible
 from training.starter.problems import DecisionProblem, ProblemExample
 from training.teachers.privileged import Hint, HintKind, with_hint
 
@@ -190,14 +191,8 @@ def lay_out(tree: AnswerTree, room: int) -> TreeRow:
             positions += range(len(tree.prefix) + talk, len(tree.prefix) + talk + len(answer.tokens))
             owner += [number] * len(answer.tokens)
         spans.append((begin, len(ids)))
-        masks.append(_mask(torch.tensor(owner)))
+        masks.append(visible(torch.tensor(owner), shared=0))
     where, targets, kinds = (
         torch.tensor(learned).unbind(1) if learned else [torch.zeros(0, dtype=torch.long)] * 3
     )
     return TreeRow(torch.tensor(ids), torch.tensor(positions), spans, masks, where, targets, kinds)
-
-
-def _mask(owner_L: Tensor) -> Tensor:
-    steps = torch.arange(len(owner_L))
-    earlier = steps[:, None] >= steps[None, :]
-    return earlier & ((owner_L[None, :] == 0) | (owner_L[None, :] == owner_L[:, None]))

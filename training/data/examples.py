@@ -126,7 +126,7 @@ def read_traces(path: Path, schema: CategorySchema) -> ReadTraces:
             raise StageFailed(
                 FailureCode.no_traces, f"trace {trace.id} is not one of this schema; make traces for it again"
             )
-        if mentions.contradicts(trace.completion, _shown(trace, schema), trace.category):
+        if mentions.contradicts(trace.completion, _context(trace, schema), trace.category):
             contradictory += 1
         else:
             traces.append(trace)
@@ -194,6 +194,11 @@ def make_example(
     return draw_rendering(schema, pool, rng, perturb).example(conversation)
 
 
+def drawn(conversations: list[Conversation], balance: bool, rng: random.Random) -> Iterator[Conversation]:
+    """Without end: every category as often as any other, or all in turn, in the shares that the labels have."""
+    return balanced(conversations, rng) if balance else _round_and_round(conversations, rng)
+
+
 def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
     """Without end, every category as often as any other, each going round its conversations in random order."""
     by_category: dict[str | None, list[Conversation]] = defaultdict(list)
@@ -208,6 +213,15 @@ def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[
 def _round_and_round(members: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
     while True:
         yield from rng.sample(members, len(members))
+
+
+def choice(
+    conversations: list[Conversation], limit: int | None, balance: bool, rng: random.Random
+) -> list[Conversation]:
+    """At most `limit` different conversations, in random order, with or without regard to their categories."""
+    if balance:
+        return balanced_choice(conversations, limit, rng)
+    return rng.sample(conversations, min(limit or len(conversations), len(conversations)))
 
 
 def balanced_choice(
@@ -258,25 +272,25 @@ def retarget(trace: Trace, original: CategorySchema, example: Example) -> str | 
     quotes stay true. None where that cannot be had: a place that may be a code or not, a category that is called by a
     name or a place which is now another's, or a text that contradicts itself after it was rewritten.
     """
-    shown = _shown(trace, original)
-    found = mentions.find(trace.completion, shown)
+    context = _context(trace, original)
+    found = mentions.find(trace.completion, context)
     now = [example.schema.answers.index(example.perturbed.gold(answer)) for answer in original.answers]
     codes = [example.prompt.codes[place] for place in now]
     names = [example.schema.categories[place].name for place in now[: len(original.categories)]]
     if found.doubtful or (
         names != [category.name for category in original.categories]
-        and mentions.names_categories(trace.completion, shown)
+        and mentions.names_categories(trace.completion, context)
     ):
         return None
-    if now != sorted(now) and mentions.counts_places(trace.completion, shown):
+    if now != sorted(now) and mentions.counts_places(trace.completion, context):
         return None
     text = mentions.rewritten(trace.completion, found.mentions, dict(zip(trace.codes, codes, strict=True)))
-    after = mentions.Shown(example.schema, example.prompt.codes, shown.customer)
+    after = mentions.AnswerContext(example.schema, example.prompt.codes, context.customer)
     return None if mentions.contradicts(text, after, example.gold) else text
 
 
-def _shown(trace: Trace, schema: CategorySchema) -> mentions.Shown:
-    return mentions.Shown(schema, trace.codes, trace.prompt[-1]["content"])
+def _context(trace: Trace, schema: CategorySchema) -> mentions.AnswerContext:
+    return mentions.AnswerContext(schema, trace.codes, trace.prompt[-1]["content"])
 
 
 def count_by_category(categories: list[str | None]) -> dict[str, int]:

@@ -51,7 +51,7 @@ _PLACE = re.compile(
     rf"(?:{_NOUN}|entry|line)\b|\b(?:option|category|choice)\s+(?:number\s+|no\.?\s*)?\d",
     re.IGNORECASE,
 )
-_NEAR = 60  # characters beside a place that are looked at
+_NEAR = 60  # characters before and behind a place that are read
 
 
 class _Is(Enum):
@@ -71,7 +71,7 @@ class Found(NamedTuple):
     doubtful: bool
 
 
-class Shown(NamedTuple):
+class AnswerContext(NamedTuple):
     """What a response is read with. codes: aligned with schema.answers. customer: what else may be quoted."""
 
     schema: CategorySchema
@@ -79,12 +79,12 @@ class Shown(NamedTuple):
     customer: str
 
 
-def find(text: str, shown: Shown) -> Found:
+def find(text: str, context: AnswerContext) -> Found:
     """In their order. What is quoted from customer or schema is nobody's mention."""
-    prose, found = _prose(text, shown), []
+    prose, found = _prose(text, context), []
     doubtful = False
     for match in _WORD.finditer(prose):
-        what = _read(prose, match, shown.codes)
+        what = _read(prose, match, context.codes)
         doubtful |= what is _Is.doubtful
         if what is _Is.code:
             found.append(Mention(match.start(), match.end(), match.group()))
@@ -99,47 +99,47 @@ def rewritten(text: str, mentions: Sequence[Mention], new_code: Mapping[str, str
     return "".join(parts) + text[at:]
 
 
-def contradicts(text: str, shown: Shown, gold: str | None) -> bool:
+def contradicts(text: str, context: AnswerContext, gold: str | None) -> bool:
     """Whether it answers something else than `gold`, or than its own reasoning says."""
-    schema, codes = shown.schema, shown.codes
+    schema, codes = context.schema, context.codes
     answer = parse(text, schema, codes)
     if answer.failure is not None or answer.category != gold:
         return True
     code, reasoning = codes[schema.answers.index(gold)], answer.reasoning
-    named = find(reasoning, shown).mentions
+    named = find(reasoning, context).mentions
     chosen = [mention for mention in named if not _is_negated(reasoning, mention)]
     if chosen and code not in {mention.code for mention in named}:
         return True
-    return any(_is_misplaced(reasoning, mention, shown) for mention in named)
+    return any(_is_misplaced(reasoning, mention, context) for mention in named)
 
 
-def names_categories(text: str, shown: Shown) -> bool:
+def names_categories(text: str, context: AnswerContext) -> bool:
     """Whether it speaks of a category by its name, which a perturbation may give to another."""
-    beside = "|".join(sorted(map(re.escape, shown.codes), key=len, reverse=True))
-    for category in shown.schema.categories:
+    codes = "|".join(sorted(map(re.escape, context.codes), key=len, reverse=True))
+    for category in context.schema.categories:
         name = re.escape(plain(category.name))
         marked = rf"""["“«`*'(]{name}["”»`*')]|{_NOUN}\s+{name}\b|\b{name}\s+{_NOUN}\b"""
-        coded = rf"\b(?:{beside})\b[\s(:,*=–-]{{1,4}}{name}\b|\b{name}[\s(:,*=–-]{{1,4}}(?:{beside})\b"
+        coded = rf"\b(?:{codes})\b[\s(:,*=–-]{{1,4}}{name}\b|\b{name}[\s(:,*=–-]{{1,4}}(?:{codes})\b"
         if re.search(rf"(?i:{marked})|{coded}", text):
             return True
-        if re.search(r"[\s_-]", category.name) and re.search(rf"(?i:\b{name}\b)", _prose(text, shown)):
+        if re.search(r"[\s_-]", category.name) and re.search(rf"(?i:\b{name}\b)", _prose(text, context)):
             return True
     return False
 
 
-def counts_places(text: str, shown: Shown) -> bool:
+def counts_places(text: str, context: AnswerContext) -> bool:
     """Whether it speaks of categories by their order, which may change."""
-    return _PLACE.search(_prose(text, shown)) is not None
+    return _PLACE.search(_prose(text, context)) is not None
 
 
-def _prose(text: str, shown: Shown) -> str:
+def _prose(text: str, context: AnswerContext) -> str:
     """The text, as long as it is, with blanks for what is quoted from customer or schema."""
-    known = [f" {_normal(condition_text(c.text))} " for c in conditions(shown.schema)]
-    known += [f" {_normal(shown.customer)} ", f" {NONE_TEXT} "]
+    known = [f" {_normal(condition_text(c.text))} " for c in conditions(context.schema)]
+    known += [f" {_normal(context.customer)} ", f" {NONE_TEXT} "]
 
     def blanked(found: re.Match[str]) -> str:
         quote = next(part for part in found.groups() if part is not None)
-        if quote.strip(" .,;:") in shown.codes or not any(f" {_normal(quote)} " in one for one in known):
+        if quote.strip(" .,;:") in context.codes or not any(f" {_normal(quote)} " in one for one in known):
             return found.group()
         return found.group()[0] + " " * len(quote) + found.group()[-1]
 
@@ -190,13 +190,13 @@ def _is_negated(text: str, mention: Mention) -> bool:
     return bool(_NEGATED.search(before) or _DENIED.match(text[mention.end :][:_NEAR]))
 
 
-def _is_misplaced(text: str, mention: Mention, shown: Shown) -> bool:
+def _is_misplaced(text: str, mention: Mention, context: AnswerContext) -> bool:
     """Whether a condition is quoted right beside the code of another category."""
-    beside = re.match(r'[)\]`*]{0,3}[:,]?\s+["“«]([^"”»\n]*)["”»]', text[mention.end :])
-    if beside is None:
+    quotation = re.match(r'[)\]`*]{0,3}[:,]?\s+["“«]([^"”»\n]*)["”»]', text[mention.end :])
+    if quotation is None:
         return False
-    quoted, key = _normal(beside.group(1)), shown.schema.answers[shown.codes.index(mention.code)]
-    owners = {c.key for c in conditions(shown.schema) if _normal(condition_text(c.text)) == quoted}
+    quoted, key = _normal(quotation.group(1)), context.schema.answers[context.codes.index(mention.code)]
+    owners = {c.key for c in conditions(context.schema) if _normal(condition_text(c.text)) == quoted}
     return bool(owners) and key not in owners
 
 

@@ -11,6 +11,7 @@ from evaluation.contract.parse import Answer, decided_by, evidence, parse, settl
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import ANSWER_MARK
 from evaluation.contract.schema import CategorySchema
+from evaluation.contract.score import is_right
 from training.data.examples import Example
 
 LABEL, FORMAT, EVIDENCE, PAIR = 1.0, 0.1, 0.1, 0.3
@@ -46,15 +47,14 @@ def reward(
     quoted = bool(evidence(answer.reasoning, conversation))
     decided = decided_by(answer.reasoning, schema, answer.category) is not None
     return Reward(
-        LABEL if answer.category == gold else 0.0,
+        LABEL if is_right(answer, gold) else 0.0,
         FORMAT if is_in_form(text, answer, schema, codes) else 0.0,
         EVIDENCE * (quoted + decided) / 2,
     )
 
 
-def is_right(text: str, example: Example) -> bool:
-    answer = parse(text, example.schema, example.prompt.codes)
-    return answer.failure is None and answer.category == example.gold
+def answers_rightly(text: str, example: Example) -> bool:
+    return is_right(parse(text, example.schema, example.prompt.codes), example.gold)
 
 
 def is_in_form(text: str, answer: Answer, schema: CategorySchema, codes: tuple[str, ...]) -> bool:

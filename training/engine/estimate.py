@@ -5,7 +5,6 @@ settings, the schema and some of the conversations. How long an answer is nobody
 taken to be of the usual length. A machine that does something else meanwhile takes longer.
 """
 
-import math
 import os
 import platform
 import random
@@ -20,12 +19,10 @@ import torch
 from training.config import Distill, PrivilegedTeacher, Rl, Sft, StageManifest, Traces
 from training.data.examples import draw_rendering, read_labelled
 from training.engine.model import Loaded, code_pool, load, prompt_tokens, uses_bf16
-from training.generation.prefix import rows
-from training.generation.prefix.prefill import alike
-from training.generation.prefix.rows import Collator, read_prefixes, row_of
+from training.generation.prefix.reading import shared_tokens
+from training.generation.prefix.rows import Collator, PromptAndCompletion, row_of, suffixes_of
 from training.generation.rollouts import CACHE_BYTES, Sampling, sample
 from training.settings import Learning
-from training.stages.distill import sharing_of
 
 ANSWER: Final = 48  # tokens of an answer with its reasons; those of four real tenants have 33 to 40
 _AT_ONCE: Final = 3  # of one without
@@ -110,7 +107,7 @@ def _shape(manifest: StageManifest, loaded: Loaded) -> ModelShape:
     rendering = draw_rendering(schema, pool, rng, perturb=False)
     seen = rng.sample(labelled, min(_SEEN, len(labelled)))
     prompts = [prompt_tokens(loaded.tokenizer, rendering.example(c).prompt.messages) for c in seen]
-    shared = min(alike(prompts[0], prompt) for prompt in prompts[1:]) if len(prompts) > 1 else 0
+    shared = shared_tokens(*prompts) if len(prompts) > 1 else 0
     own = [len(prompt) - shared for prompt in prompts]
     return ModelShape(shared, sum(own) / len(own), max(own), len(labelled))
 
@@ -156,22 +153,21 @@ def _of_sft(stage: Sft, traced: int, shape: ModelShape) -> Work:
     answer = (1 - share) * ANSWER + share * _AT_ONCE if stage.reasoning else _AT_ONCE
     material = (traced if share < 1 else 0) + (shape.labelled if share else 0)
     steps = stage.max_steps or -(-int(material * stage.epochs) // stage.batch_size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size)
     return Work(
-        learned=steps * stage.batch_size * (shape.schema / sharing + shape.own + answer),
-        at_once=stage.micro_batch_size * (shape.schema / sharing + shape.longest + ANSWER),
+        learned=steps * stage.batch_size * (shape.schema / stage.sharing + shape.own + answer),
+        at_once=stage.micro_batch_size * (shape.schema / stage.sharing + shape.longest + ANSWER),
     )
 
 
 def _of_distill(stage: Distill, shape: ModelShape) -> Work:
-    sequences, sharing = stage.steps * stage.batch_size, sharing_of(stage)
-    schemas = sequences / sharing * shape.schema
+    sequences = stage.steps * stage.batch_size
+    schemas = sequences / stage.sharing * shape.schema
     sampled = schemas + sequences / stage.rollouts * shape.own if stage.on_policy else 0.0
     return Work(
         read=sampled + schemas + sequences * (shape.own + 2 * ANSWER),
         learned=schemas + sequences * (shape.own + ANSWER),
         written=sequences * ANSWER if stage.on_policy else 0.0,
-        at_once=stage.micro_batch_size * (shape.schema / sharing + shape.longest + ANSWER),
+        at_once=stage.micro_batch_size * (shape.schema / stage.sharing + shape.longest + ANSWER),
     )
 
 
@@ -243,10 +239,10 @@ def _probe(loaded: Loaded, bf16: bool, start_s: float) -> Pace:
 
 
 def _learn(loaded: Loaded, prefix: list[int], suffixes: list[list[int]]) -> None:
-    row = row_of([rows.PromptAndCompletion(prefix + suffix[:8], suffix[8:]) for suffix in suffixes])
+    row = row_of([PromptAndCompletion(prefix + suffix[:8], suffix[8:]) for suffix in suffixes])
     batch = Collator(loaded.tokenizer.pad_token_id)([row._asdict()])
     where = loaded.model.device
-    inputs = read_prefixes(loaded.model, {name: tensor.to(where) for name, tensor in batch.items()})
+    inputs = suffixes_of(loaded.model, {name: tensor.to(where) for name, tensor in batch.items()})
     loaded.model(**inputs).loss.backward()
 
 

@@ -48,36 +48,24 @@ def _kept_and_rest(logps_BTV: Tensor, kept_BTK: Tensor) -> Tensor:
     return torch.cat([logps_BTV.gather(-1, kept_BTK), rest_BT1], dim=-1)
 
 
-def forward_kl_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
-    """KL(teacher || student). Source: Hinton et al., arXiv 1503.02531; SDFT's released code."""
-    return _forward_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
-
-
-def reverse_kl_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
-    """KL(student || teacher), with the weight of the student's probability that SDFT's appendix A.1 leaves out.
-
-    Source: GKD, arXiv 2306.13649, section 3.
-    """
-    return _reverse_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
-
-
-def jsd_BT(student_logps_BTV: Tensor, teacher_logps_BTV: Tensor) -> Tensor:
-    """b KL(teacher || m) + (1 - b) KL(student || m) with m = b teacher + (1 - b) student, b = JSD_TEACHER_SHARE.
-
-    Source: GKD, arXiv 2306.13649, equation 1.
-    """
-    return _jsd_entries(student_logps_BTV, teacher_logps_BTV.detach()).sum(-1)
-
-
 def _forward_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    """Of KL(teacher || student). Source: Hinton et al., arXiv 1503.02531; SDFT's released code."""
     return teacher.exp() * (teacher - student)
 
 
 def _reverse_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    """Of KL(student || teacher), with the weight of the student's probability that SDFT's appendix A.1 leaves out.
+
+    Source: GKD, arXiv 2306.13649, section 3.
+    """
     return student.exp() * (student - teacher)
 
 
 def _jsd_entries(student: Tensor, teacher: Tensor) -> Tensor:
+    """Of b KL(teacher || m) + (1 - b) KL(student || m) with m = b teacher + (1 - b) student, b = JSD_TEACHER_SHARE.
+
+    Source: GKD, arXiv 2306.13649, equation 1.
+    """
     b = JSD_TEACHER_SHARE
     mixture = torch.logaddexp(student + math.log(1 - b), teacher + math.log(b))
     return b * teacher.exp() * (teacher - mixture) + (1 - b) * student.exp() * (student - mixture)

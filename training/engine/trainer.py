@@ -232,7 +232,7 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: EventWr
     trainer.remove_callback(PrinterCallback)  # the events say the same
     with ExitStack() as stack:
         flops = Flops(stack, manifest.out / "flops.json")
-        for callback in filter(None, (flops, watch.validation, watch)):  # an examination is no part of a step
+        for callback in filter(None, (flops, watch.validation, watch)):  # a validation is no part of a step
             trainer.add_callback(callback)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

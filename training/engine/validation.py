@@ -1,6 +1,6 @@
 """The best adapter of a stage, and its end where it no longer grows better, by the validation split.
 
-An examination asks for greedy answers under the tenant's schema and under perturbed ones, and counts the right ones:
+A validation asks for greedy answers under the tenant's schema and under perturbed ones, and counts the right ones:
 accuracy alone would choose the adapter that has memorised the schema. It draws no random number of the training.
 """
 
@@ -19,7 +19,7 @@ from evaluation.contract.budget import ANSWER_TOKENS
 from training.artifacts import write_json
 from training.config import StageManifest
 from training.data.examples import Example, balanced_choice, make_example, read_labelled
-from training.data.rewards import is_right
+from training.data.rewards import answers_rightly
 from training.engine import processes
 from training.engine.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
@@ -45,7 +45,7 @@ class ValidationScore(NamedTuple):
 
 
 class Validation(TrainerCallback):
-    """marks: so far, in the order of their steps; those of a stage that died are read again."""
+    """scores: so far, in the order of their steps; those of a stage that died are read again."""
 
     def __init__(
         self, manifest: StageManifest, stage: Learning, loaded: Loaded, watch: "Watch", events: EventWriter
@@ -58,15 +58,15 @@ class Validation(TrainerCallback):
         self._best, self._kept = manifest.out / "best", manifest.out / "validation.json"
         self._bf16 = uses_bf16(stage.precision)
         self._asked = _questions(manifest, stage, loaded)
-        self.marks: list[ValidationScore] = []
+        self.scores: list[ValidationScore] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Marks from after the checkpoint are made again, with the same result."""
+        """Scores from after the checkpoint are made again, with the same result."""
         if self._kept.is_file() and state.global_step:
-            earlier = [ValidationScore(*mark) for mark in json.loads(self._kept.read_text())]
-            self.marks = [mark for mark in earlier if mark.step <= state.global_step]
+            earlier = [ValidationScore(*score) for score in json.loads(self._kept.read_text())]
+            self.scores = [score for score in earlier if score.step <= state.global_step]
         elif processes.is_first():
             shutil.rmtree(self._best, ignore_errors=True)
 
@@ -76,33 +76,33 @@ class Validation(TrainerCallback):
         last = state.global_step >= state.max_steps or control.should_training_stop
         if state.global_step % self._every and not last:
             return
-        mark = ValidationScore(state.global_step, *self._shares(kwargs["model"]))
-        if processes.is_first() and (not self.marks or mark.score > self.best.score):
+        score = ValidationScore(state.global_step, *self._shares(kwargs["model"]))
+        if processes.is_first() and (not self.scores or score.score > self.best.score):
             kwargs["model"].save_pretrained(str(self._best), selected_adapters=[STUDENT])
-        self.marks.append(mark)
+        self.scores.append(score)
         if processes.is_first():
-            write_json(self._kept, [list(mark) for mark in self.marks])
+            write_json(self._kept, [list(score) for score in self.scores])
         self._events.write(
             "metric",
-            step=mark.step,
+            step=score.step,
             total_steps=state.max_steps,
-            metrics={"validation_accuracy": mark.accuracy, "validation_perturbed": mark.perturbed},
+            metrics={"validation_accuracy": score.accuracy, "validation_perturbed": score.perturbed},
         )
 
     @property
     def best(self) -> ValidationScore:
         """The first of the best."""
-        return max(self.marks, key=lambda mark: (mark.score, -mark.step))
+        return max(self.scores, key=lambda score: (score.score, -score.step))
 
     @property
     def plateau(self) -> bool:
-        """So many examinations were not better than the best that nobody waits for another."""
-        after = [mark for mark in self.marks if mark.step > self.best.step] if self.marks else []
+        """So many validations were not better than the best that nobody waits for another."""
+        after = [score for score in self.scores if score.step > self.best.step] if self.scores else []
         return self._patience is not None and len(after) >= self._patience
 
     def restore(self, model: PeftModel, step: int) -> dict[str, Any]:
         """Puts the best student into the model of this step. Returns what to say about it."""
-        if not self.marks:
+        if not self.scores:
             return {}
         if processes.is_first():  # which saves it
             if self.best.step != step:
@@ -132,7 +132,7 @@ class Validation(TrainerCallback):
             )
         self._watch.check()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
-        right = [is_right(text, example) for text, example in zip(texts, self._asked, strict=True)]
+        right = [answers_rightly(text, example) for text, example in zip(texts, self._asked, strict=True)]
         return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])
 
 

@@ -22,7 +22,8 @@ from transformers.cache_utils import DynamicLayer
 
 from training.engine.deadline import Deadline
 from training.engine.model import in_bf16, merged, whole_of
-from training.generation.prefix.prefill import alike, read, worth_sharing
+from training.generation.prefix.prefill import read, worth_sharing
+from training.generation.prefix.reading import shared_tokens
 
 CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
 _CACHE_SHARE: Final = 0.1  # of a GPU; not of what is free, because a stage that is resumed must draw the same
@@ -39,7 +40,7 @@ class Sampling(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """deadline: what has not ended by then is left as it is. say: told every few seconds how far it is."""
+    """deadline: what has not ended by then is left as it is. say: called every few seconds with how far it is."""
 
     deadline: Deadline = Deadline()
     say: Callable[[str], None] | None = None
@@ -62,7 +63,7 @@ class _Room(NamedTuple):
     read: int
 
 
-class _Told:
+class _Counter:
     """Counts what is written, says so from time to time, and knows when to end."""
 
     def __init__(self, watched: Watched, completions: int):
@@ -94,7 +95,7 @@ def sample(
     One without an end-of-turn token was cut off, by the limit on tokens or by the deadline; past that, one that was
     not begun is empty.
     """
-    told = _Told(watched, len(prompts) * copies)
+    counter = _Counter(watched, len(prompts) * copies)
     completions: list[list[list[int]]] = [[] for _ in prompts]
     was_training = model.training
     model.eval()
@@ -102,10 +103,10 @@ def sample(
         # Not inference_mode: tensors made there may not enter autograd, and a model caches some (rotary tables).
         with torch.no_grad(), merged(model), _precision(model, sampling):
             for rows in batches(prompts, copies, sampling, _room(model)):
-                if told.deadline.passed:
+                if counter.deadline.passed:
                     break
                 chosen = [prompts[i] for i in rows.prompts]
-                written = _sample_batch(model, chosen, rows.copies, sampling, eos, pad, told)
+                written = _sample_batch(model, chosen, rows.copies, sampling, eos, pad, counter)
                 for n, i in enumerate(rows.prompts):
                     completions[i] += written[n * rows.copies : (n + 1) * rows.copies]
     finally:
@@ -157,7 +158,7 @@ def _parts(chosen: list[int], copies: int, longest: int, sampling: Sampling, roo
 
 def _unread(before: list[int], prompt: list[int]) -> int:
     """Tokens of a prompt that are read after those of the one before it."""
-    shared = min(alike(before, prompt), len(prompt) - 1)
+    shared = min(shared_tokens(before, prompt), len(prompt) - 1)
     return len(prompt) - shared if worth_sharing(shared, prompt) else len(prompt)
 
 
@@ -186,7 +187,7 @@ def _sample_batch(
     sampling: Sampling,
     eos: list[int],
     pad: int,
-    told: _Told,
+    counter: _Counter,
 ) -> list[list[int]]:
     causal_lm = whole_of(model)
     logits_UV, mask_UL, cache = read(causal_lm, prompts, pad)
@@ -196,7 +197,7 @@ def _sample_batch(
     rows_R = torch.arange(len(prompts) * copies, device=mask_RL.device)
     written: list[list[int]] = [[] for _ in range(len(rows_R))]
     for _ in range(sampling.max_new_tokens):
-        if told.deadline.passed:
+        if counter.deadline.passed:
             break
         next_R = draw(logits_RV, sampling.temperature)
         going_R = torch.zeros_like(next_R, dtype=torch.bool)
@@ -206,7 +207,7 @@ def _sample_batch(
                 written[index].append(token)
                 going_R[row] = token not in eos
                 new, ended = new + 1, ended + (token in eos)
-        told.add(new, ended)
+        counter.add(new, ended)
         if not going_R.any():
             break
         # Copying the cache costs as much as a few tokens, so ended rows leave by the half.

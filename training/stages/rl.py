@@ -35,7 +35,7 @@ from evaluation.contract.render import ChatMessage
 from training.artifacts import Finished, StageFailed
 from training.config import Rl, StageManifest
 from training.data.curriculum import CANDIDATES, Curriculum
-from training.data.examples import Example, balanced, hint_for, make_example, read_labelled, read_left_out
+from training.data.examples import Example, drawn, hint_for, make_example, read_labelled, read_left_out
 from training.data.rewards import Reward, paired_bonus, reward
 from training.engine import processes
 from training.engine.head import check_head
@@ -97,9 +97,9 @@ def examples_of(manifest: StageManifest, stage: Rl, loaded: Loaded) -> list[Exam
     pool = code_pool(loaded.tokenizer, len(schema.answers))
     wanted = stage.prompts * (CANDIDATES if stage.rounds else 1)
     if not stage.pairs:
-        chosen = islice(balanced(labelled, rng), wanted)
+        chosen = islice(drawn(labelled, stage.balance, rng), wanted)
         return [make_example(c, schema, pool, rng, stage.perturb) for c in chosen]
-    chosen = islice(balanced(labelled, rng), wanted // 2)
+    chosen = islice(drawn(labelled, stage.balance, rng), wanted // 2)
     return [make_example(c, schema, pool, rng, perturb) for c in chosen for perturb in (False, True)]
 
 

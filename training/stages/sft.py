@@ -10,7 +10,7 @@ answer without reasoning; those words are given here too, and not learned. Label
 written a reason, are learned from in this way.
 
 Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
-`tree_rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
+`prefix/rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
 is without sharing.
 
 On a tenant's texts instead of traces this is continued pretraining: every token is learned.
@@ -37,8 +37,8 @@ from training.data.examples import (
     Example,
     Taught,
     Trace,
-    balanced,
     draw_rendering,
+    drawn,
     read_labelled,
     read_left_out,
     read_texts,
@@ -53,8 +53,8 @@ from training.generation.prefix.rows import (
     PackedRow,
     PromptAndCompletion,
     can_share,
-    read_prefixes,
     row_of,
+    suffixes_of,
 )
 from training.protocol import FailureCode
 
@@ -69,7 +69,7 @@ class SftTrainer(KeepsAdapters, SFTTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if "prefix_ids" in inputs:
             with self.accelerator.autocast():
-                inputs = read_prefixes(self.accelerator.unwrap_model(model), inputs)
+                inputs = suffixes_of(self.accelerator.unwrap_model(model), inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
@@ -106,7 +106,7 @@ def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
     assert manifest.traces is not None  # the manifest's validator requires it
     material = _material(manifest, stage)
     steps = _steps(stage, material.size)
-    sharing = math.gcd(stage.examples_per_schema, stage.micro_batch_size) if can_share(loaded.model) else 1
+    sharing = stage.sharing if can_share(loaded.model) else 1
     exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
     rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
     counts = {
@@ -230,11 +230,7 @@ def at_once(loaded: Loaded, example: Example) -> PromptAndCompletion:
 
 
 def _chosen(members: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
-    if not wanted:
-        return []
-    if stage.balance:
-        return list(islice(balanced(members, rng), wanted))
-    return _in_turn(members, wanted, rng)
+    return list(islice(drawn(members, stage.balance, rng), wanted)) if wanted else []
 
 
 def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:

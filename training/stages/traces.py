@@ -40,7 +40,7 @@ from training.data.examples import (
     NO_CATEGORY,
     Example,
     Trace,
-    balanced_choice,
+    choice,
     count_by_category,
     draw_rendering,
     hint_for,
@@ -146,7 +146,7 @@ def run(manifest: StageManifest, stage: Traces, events: EventWriter) -> Finished
     left = None if stage.limit is None else max(0, stage.limit - len(board.kept))
     without = [c for c in labelled if c.id not in board.kept and c.id not in board.left_out]
     if stage.teachers and left != 0:
-        board.put(drawing.examples(balanced_choice(without, left, rng)))
+        board.put(drawing.examples(choice(without, left, stage.balance, rng)))
     for number, teacher in enumerate(stage.teachers):
         asked = board.open(stage.ask == "all")
         name = f"{number + 1}:{_name(teacher)}" if len(stage.teachers) > 1 else _name(teacher)

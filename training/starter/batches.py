@@ -14,12 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from evaluation.contract.render import INSTRUCTION, ChatMessage, Prompt, condition_text, render
+from training.generation.prefix.trees import visible
 from training.starter import corpus as real
 from training.starter import problems
 from training.starter.tokenizer import END, START
 from training.teachers.privileged import Hint, HintKind, with_hint
 
-_TRUNK = -1
+_SHARED = -1
 _LARGEST_GAP = 200
 # Added to the weight of single tokens, as a share of the whole loss. Looked-up codes are one token in fifty of what is
 # learned and the one that everything hangs on; and a quoted condition is copied to its end once its first words are.
@@ -77,7 +78,7 @@ def collate(trees: list[Tree], shape: Shape, pad: int, prompt_loss: float, rng: 
         at = len(tree.prefix)
         ids[row, :at] = torch.tensor(tree.prefix)
         positions[row, :at] = torch.arange(at)
-        owner[row, :at] = _TRUNK
+        owner[row, :at] = _SHARED
         seen += [(row * shape.tokens + i, tree.prefix[i + 1]) for i in range(at - 1)]
         for number, suffix in enumerate(tree.suffixes):
             tokens = suffix.prompt + suffix.completion
@@ -118,11 +119,7 @@ def _flags(known: list[bool], room: int) -> Tensor:
 
 
 def _mask(owner_BT: Tensor) -> Tensor:
-    steps = torch.arange(owner_BT.size(1))
-    earlier_TT = steps[:, None] >= steps[None, :]
-    keys_B1T, queries_BT1 = owner_BT[:, None, :], owner_BT[:, :, None]
-    allowed_BTT = earlier_TT & ((keys_B1T == _TRUNK) | (keys_B1T == queries_BT1))
-    return torch.where(allowed_BTT, 0.0, -1e4).to(torch.bfloat16)[:, None]
+    return torch.where(visible(owner_BT, _SHARED), 0.0, -1e4).to(torch.bfloat16)[:, None]
 
 
 class BatchSource:

@@ -1,4 +1,4 @@
-"""Progress of the starter while it is trained: short greedy exams on problems it has not seen.
+"""Progress of the starter while it is trained: short greedy evaluations on problems it has not seen.
 
 The published figures come from `steerwise bench starter`, through vLLM; these only steer the training.
 """
@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from evaluation.contract.parse import Answer, parse
 from evaluation.contract.render import condition_text, render
+from evaluation.contract.score import is_right
 from training.starter import corpus as real
 from training.starter import world
 from training.teachers.privileged import Hint, HintKind, with_hint
@@ -23,22 +24,20 @@ class HeldOutEvaluation:
     ):
         self.tokenizer, self.codes, self.corpus = tokenizer, codes, corpus
 
-    def sit(self, model: Qwen3ForCausalLM, questions: int) -> dict[str, float]:
+    def measure(self, model: Qwen3ForCausalLM, questions: int) -> dict[str, float]:
         """Shares answered rightly, 0..1; `valid` is the share that gave a code of the schema."""
         kinds: tuple[world.BenchKind, ...] = ("unseen_pairs", "permuted_names", "told_answer")
         parts: dict[str, list[world.BenchItem]] = {k: world.bench_items(k, questions, seed=1) for k in kinds}
         if self.corpus is not None:
             parts["corpus_unseen_intents"] = self._real(questions)
-        marks: dict[str, float] = {}
+        shares: dict[str, float] = {}
         valid: list[bool] = []
         for part, items in parts.items():
-            answers = self._answers(model, items, told=part == "told_answer")
+            answers = self._answers(model, items, hinted=part == "told_answer")
             valid += [answer.failure is None for answer in answers]
-            right = [
-                a.failure is None and a.category == item.gold for a, item in zip(answers, items, strict=True)
-            ]
-            marks[part] = round(sum(right) / len(right), 3)
-        return marks | {"valid": round(sum(valid) / len(valid), 3)}
+            right = [is_right(answer, item.gold) for answer, item in zip(answers, items, strict=True)]
+            shares[part] = round(sum(right) / len(right), 3)
+        return shares | {"valid": round(sum(valid) / len(valid), 3)}
 
     def _real(self, questions: int) -> list[world.BenchItem]:
         rng, items = random.Random(5), []
@@ -51,7 +50,7 @@ class HeldOutEvaluation:
         return items
 
     @torch.inference_mode()
-    def _answers(self, model: Qwen3ForCausalLM, items: list[world.BenchItem], told: bool) -> list[Answer]:
+    def _answers(self, model: Qwen3ForCausalLM, items: list[world.BenchItem], hinted: bool) -> list[Answer]:
         answers = []
         for start in range(0, len(items), _BATCH):
             chunk = items[start : start + _BATCH]
@@ -60,7 +59,7 @@ class HeldOutEvaluation:
                 prompt = render(item.schema, item.conversation, self.codes)
                 code = prompt.codes[item.schema.answers.index(item.gold)]
                 hint = Hint(HintKind.criterion, code, condition_text(item.decider), "")
-                messages = with_hint(prompt, hint) if told else prompt.messages
+                messages = with_hint(prompt, hint) if hinted else prompt.messages
                 texts.append(
                     self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
                 )

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from evaluation.atomic_files import whole
 from evaluation.contract.render import choose_codes
 from training.starter import corpus as real
 from training.starter import tokenizer as vocabulary
@@ -129,11 +130,11 @@ class TrainingRun:
             print("no --corpus: the starter will know the world's English only", flush=True)
         self.tokenizer = self._tokenizer(corpus)
         codes = choose_codes(self._tokens_of, vocabulary.CODE_COUNT)
-        self.source, self.exam = (
+        self.source, self.held_out = (
             BatchSource(self.tokenizer, codes, corpus),
             HeldOutEvaluation(self.tokenizer, codes, corpus),
         )
-        self.model, self.examinee = self._model(), self._model()
+        self.model, self.plain = self._model(), self._model()
         self.model.config._attn_implementation = "written_out"
         self.optimizers = Optimizers(self.model, options.learning_rate)
         self.counts = self._resumed()
@@ -186,21 +187,20 @@ class TrainingRun:
             f"codes {codes} norm {norm:.2f}"
         )
 
-    def examined(self, questions: int) -> str:
-        self.examinee.load_state_dict(self.model.state_dict())
+    def measured(self, questions: int) -> str:
+        self.plain.load_state_dict(self.model.state_dict())
         counts = {"step": self.counts.step, "tokens": self.counts.tokens, "share": round(self.share, 3)}
-        return json.dumps(counts | self.exam.sit(self.examinee, questions))
+        return json.dumps(counts | self.held_out.measure(self.plain, questions))
 
     def save(self) -> None:
         counts = self.counts._replace(spent_s=self.seconds)._asdict()
         state = {"optimizers": self.optimizers.state(), "rng": self.rng.getstate(), "counts": counts}
-        temporary = self.out / "checkpoint.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.out / "checkpoint.pt")
+        with whole(self.out / "checkpoint.pt") as sink:
+            torch.save(state, sink)
 
     def publish(self) -> None:
-        self.examinee.load_state_dict(self.model.state_dict())
-        self.examinee.save_pretrained(self.out)
+        self.plain.load_state_dict(self.model.state_dict())
+        self.plain.save_pretrained(self.out)
 
     def _tokenizer(self, corpus: real.Corpus | None) -> PreTrainedTokenizerFast:
         known = next(
@@ -237,22 +237,22 @@ class TrainingRun:
 
 def train(options: argparse.Namespace) -> None:
     run = TrainingRun(options)
-    saved_at = examined_at = told_at = time.monotonic()
+    saved_at = measured_at = printed_at = time.monotonic()
     while run.share < 1:
         norm = run.step()
         now = time.monotonic()
-        if now - told_at > 30:
+        if now - printed_at > 30:
             print(run.line(norm), flush=True)
-            told_at = now
-        if now - examined_at > options.exam_every * 60 and not run.counts.practising:
-            print(run.examined(options.exam_size), flush=True)
-            examined_at = time.monotonic()
+            printed_at = now
+        if now - measured_at > options.measure_every * 60 and not run.counts.practising:
+            print(run.measured(options.measure_size), flush=True)
+            measured_at = time.monotonic()
         if now - saved_at > 240:
             run.save()
             saved_at = now
     run.save()
     run.publish()
-    print(run.examined(4 * options.exam_size), flush=True)
+    print(run.measured(4 * options.measure_size), flush=True)
 
 
 def _mean(losses: list[float]) -> float:
@@ -283,8 +283,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--exam-every", type=float, default=12, help="minutes between exams")
-    parser.add_argument("--exam-size", type=int, default=40, help="questions per part of an exam")
+    parser.add_argument(
+        "--measure-every", type=float, default=12, help="minutes between measurements on held-out problems"
+    )
+    parser.add_argument("--measure-size", type=int, default=40, help="questions per part of one")
     return parser
 
 

@@ -9,13 +9,14 @@ import httpx
 
 from evaluation.contract.chat import folded, is_about_roles
 from evaluation.contract.render import ChatMessage
+from evaluation.inference.http import RETRIED_STATUS, Retries, sent
 from training.artifacts import StageFailed
 from training.config import EndpointTeacher
 from training.engine.deadline import NEVER, Deadline
 from training.protocol import FailureCode
 from training.teachers.paid import Account, PaidAnswers, Reply
 
-_AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
+_ALSO_RETRIED = frozenset({409, 500})  # of a server elsewhere, both pass
 
 
 class TeacherRequest(NamedTuple):
@@ -69,6 +70,7 @@ class TeacherEndpoint:
     ):
         self._teacher, self._transport = teacher, transport
         self._account, self._answers = account or Account(), answers or PaidAnswers(None)
+        self._retries = Retries(teacher.attempts, 0.5, 60.0, RETRIED_STATUS | _ALSO_RETRIED)
         self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
 
@@ -138,25 +140,22 @@ class TeacherEndpoint:
     async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> Reply | None:
         """None after the last try. A text that was cut off comes back empty: its answer is missing."""
         teacher = self._teacher
-        for attempt in range(teacher.attempts):
+
+        async def in_turn() -> httpx.Response:
             await self._turn()
-            try:
-                response = await self._post(client, body)
-            except httpx.TransportError:
-                response = None
-            if response is not None and response.status_code in (401, 403, 404):
-                raise StageFailed(
-                    FailureCode.teacher_unavailable,
-                    f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
-                    f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
-                )
-            if response is not None and response.is_success:
-                return _read(response)
-            if response is not None and response.status_code not in _AGAIN:
-                return None
-            if attempt + 1 < teacher.attempts:
-                await asyncio.sleep(_wait_s(response, attempt))
-        return None
+            return await self._post(client, body)
+
+        try:
+            response = await sent(in_turn, self._retries)
+        except httpx.TransportError:
+            return None
+        if response.status_code in (401, 403, 404):
+            raise StageFailed(
+                FailureCode.teacher_unavailable,
+                f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
+                f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
+            )
+        return _read(response) if response.is_success else None
 
     async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
         """A server that turns out to refuse a system message is sent none from then on."""
@@ -200,11 +199,6 @@ def _read(response: httpx.Response) -> Reply | None:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
     return Reply("" if choice.get("finish_reason") == "length" else str(text), read, written)
-
-
-def _wait_s(response: httpx.Response | None, attempt: int) -> float:
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    return min(float(asked), 60.0) if asked.isdigit() else min(0.5 * 2.0**attempt, 30.0)
 
 
 def _headers(teacher: EndpointTeacher) -> dict[str, str]:

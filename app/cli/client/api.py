@@ -1,24 +1,26 @@
 """One installation over HTTP, with one key."""
 
 import re
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 import typer
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from app.cli.client.profile import Target
 from app.cli.client.refusal import ApiAway, ApiRefused, checked
 from app.errors import InputError
+from evaluation.inference import http
 
+T = TypeVar("T")
 Json: TypeAlias = dict[str, Any]
 PAGE = 200  # the most that the API gives at once
 _PATH = re.compile(r"(?:/[A-Za-z0-9_-]+)+(?:\.html)?")
 _TIMEOUT = httpx.Timeout(30, read=300)  # a model may think for a while
-_TRIES = 5
+RETRIES = http.Retries(attempts=5, backoff_s=0.5)
 _SCHEMES = ("http://", "https://", "unix://")
 _HERE = ("all://localhost", "all://127.0.0.1", "all://[::1]")  # never asked for through a proxy
 
@@ -77,14 +79,7 @@ class Api:
     def post_once(self, path: str, body: Json | None) -> Json:
         """Sent again where no answer came; the API then does it once all the same."""
         key = {"Idempotency-Key": str(uuid.uuid4())}
-        for tried in range(1, _TRIES + 1):
-            try:
-                return dict(self.send("POST", path, json=body, headers=key).json())
-            except (ApiAway, ApiRefused) as error:
-                if tried == _TRIES or not passing(error):
-                    raise
-                time.sleep(pause_s(error, tried))
-        raise AssertionError("the last try returns or raises")
+        return dict(again(lambda: self.send("POST", path, json=body, headers=key), passing).json())
 
     def pages(self, path: str, limit: int | None = None, **query: Any) -> list[Json]:
         """limit: how many, the newest; None: all of them."""
@@ -123,16 +118,30 @@ def identity(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is no id; an id looks like {uuid.UUID(int=0)}") from None
 
 
-def passing(error: Exception) -> bool:
+def passing(error: BaseException) -> bool:
     """Whether the same request may well succeed in a moment."""
     if isinstance(error, ApiAway):
         return not isinstance(error.__cause__, httpx.ConnectError)
     return isinstance(error, ApiRefused) and (error.status == 503 or error.code == "request_in_flight")
 
 
-def pause_s(error: Exception, tried: int) -> float:
-    told = error.retry_after_s if isinstance(error, ApiRefused) else None
-    return min(told if told is not None else 0.5 * 2 ** (tried - 1), 30.0)
+def again(
+    work: Callable[[], T], worth_it: Callable[[BaseException], bool], attempts: int = RETRIES.attempts
+) -> T:
+    """worth_it: whether an error may be gone at the next attempt. Raises: the last attempt's error."""
+    trying = Retrying(
+        stop=stop_after_attempt(attempts),
+        wait=lambda state: pause_s(
+            state.outcome.exception() if state.outcome else None, state.attempt_number
+        ),
+        retry=retry_if_exception(worth_it),
+        reraise=True,
+    )
+    return trying(work)
+
+
+def pause_s(error: BaseException | None, tried: int) -> float:
+    return http.pause_s(RETRIES, tried, error.retry_after_s if isinstance(error, ApiRefused) else None)
 
 
 def _header(text: str, what: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from app.errors import AppError
+from evaluation.inference.http import retry_after_s
 
 _ADVICE = {
     "unauthorized": "give a key with --api-key or STEERWISE_API_KEY, or keep one with: steerwise login",
@@ -42,8 +43,7 @@ class ApiRefused(AppError):
         self.code = str(body.get("code") or f"http_{status}")
         self.exit_code = 2 if status < 500 else 1
         self.problem = dict(body)
-        told = headers.get("retry-after", "")
-        self.retry_after_s = float(told) if told.isdigit() else None
+        self.retry_after_s = retry_after_s(headers)
         super().__init__(str(body.get("detail") or f"the server answered {status}"), [*self._lines(body)])
 
     def _lines(self, body: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from app.cli.files import read_json
 from app.errors import AppError, InputError
 from app.runs.presets import Preset
 from evaluation.terminal import say
+from training.protocol import STAGES
 
 runs = typer.Typer(no_args_is_help=True, help="Training runs.")
 models = typer.Typer(no_args_is_help=True, help="Model versions: what runs made.")
@@ -107,7 +108,9 @@ def watch_run(call: Call, run: Identity) -> None:
 @runs.command("log")
 @asks
 def show_log(
-    call: Call, run: Identity, stage: Annotated[str, typer.Argument(help="traces, sft, distill or rl.")]
+    call: Call,
+    run: Identity,
+    stage: Annotated[str, typer.Argument(metavar="|".join(STAGES), help="Which stage.")],
 ) -> None:
     """What a stage printed."""
     say(call.api.send("GET", f"{_PATH}/{run}/stages/{stage}/log").text, end="")

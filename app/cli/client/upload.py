@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.cli.client.api import Api, Json, pause_s
+from app.cli.client.api import Api, Json, again, pause_s
 from app.cli.client.refusal import ApiAway, ApiRefused
 from app.errors import InputError
 
@@ -101,14 +101,11 @@ def _state(api: Api, dataset_id: str) -> Json:
 
 
 def _state_at_last(api: Api, dataset_id: str) -> Json:
-    for tried in range(1, _TRIES):
-        try:
-            return _state(api, dataset_id)
-        except (ApiAway, ApiRefused) as error:
-            if isinstance(error, ApiRefused) and error.status < 500:
-                raise
-            time.sleep(pause_s(error, tried))
-    return _state(api, dataset_id)
+    return again(lambda: _state(api, dataset_id), _is_away, _TRIES)
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, ApiAway) or (isinstance(error, ApiRefused) and error.status >= 500)
 
 
 def _reached(state: Json) -> int:

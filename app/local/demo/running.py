@@ -12,15 +12,13 @@ from app.cli.console import Progress
 from app.errors import AppError, InputError
 from app.infra.processes import how_it_ended, log_tail, spawn, stop
 from app.local import recipes
-from app.serving.base import STARTER
 from app.settings import Settings
 
 KEY = "demo.key"  # in the folder
 # A demo touches nobody's servers: it has the embedded default, whatever the environment says.
 _SERVERS = ("DATABASE_URL", "REDIS_URL", "STORAGE_URL", "VLLM_URLS")
-# The tenant is generated in the starter's world, and learned by it in minutes. Slots are as wide as the preset's
-# adapters: on a CPU the cost of serving one grows with the slot that it stands in.
-_SMALL = {"STEERWISE_BASE": STARTER, "STEERWISE_VLLM_MAX_LORA_RANK": "8"}
+# Slots are as wide as the preset's adapters: on a CPU the cost of serving one grows with the slot that it stands in.
+_SMALL = {"STEERWISE_VLLM_MAX_LORA_RANK": "8"}
 _STOP_TIMEOUT_S = 90  # for all its parts, one after the other
 _LOOK_EVERY_S = 0.2
 

@@ -15,13 +15,12 @@ from app.cli.client.profile import Target
 from app.cli.client.upload import source
 from app.cli.console import ConsoleReporter, stage_table, verdict_lines
 from app.errors import AppError, InputError
+from app.local.demo.tenant import Demo
 from app.runs.inputs import jsonl
-from app.runs.presets import Preset
 from evaluation.contract.perturb import swap
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema
 from evaluation.reporting.report import Report, Verdict
-from training.starter.world import DemoTenant
 
 _TRIED = 12  # test conversations of each of the two categories
 _SEEN_WITHIN_S, _AGAIN_S = 10.0, 0.3
@@ -39,32 +38,19 @@ class DemoAnswer(NamedTuple):
     answer: Json
 
 
-class Demo(NamedTuple):
-    """seed: of the tenant, and of its training."""
-
-    tenant: DemoTenant
-    preset: Preset
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of the tenant and of all that is its."""
-        return f"demo-{self.preset.value}-{self.seed}"
-
-
 def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Verdict:
     """target: with an admin key of the platform. Leaves report.json and report.html in `out`. Raises: AppError."""
-    tenant, name = demo.tenant, demo.name
+    name = demo.name
     with Api(target) as platform:
         tenant_id = _found_or_made(platform, "/v1/tenants", {"name": name})["id"]
         platform.send("PATCH", f"/v1/tenants/{tenant_id}", json={"serve_edits": "at_once"})
     with Api(target._replace(tenant=tenant_id)) as api:
         call = Call(api, False, console())
         progress.note(
-            f"tenant {name}: a schema of {len(tenant.category_schema.categories)} categories is published"
+            f"tenant {name}: a schema of {len(demo.category_schema.categories)} categories is published"
         )
-        schema_id = _published(api, name, tenant.category_schema)
-        dataset_id = _uploaded(call, name, schema_id, out, tenant.conversations)
+        schema_id = _published(api, name, demo.category_schema)
+        dataset_id = _uploaded(call, name, schema_id, out, demo.conversations)
         run = runs.succeeded(runs.followed(call, _run(api, schema_id, dataset_id, demo)["id"]))
         asked = api.post_once("/v1/gates", {"model_version_id": run["model_version_id"]})
         gate = gates.measured(gates.waited(call, asked["id"]))
@@ -75,7 +61,7 @@ def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Ve
         if report.gate.verdict is Verdict.passed:
             made = api.post_once("/v1/deployments", {"gate_id": gate["id"]})
             gates.went_live(gates.settled(call, made["id"]))
-            _edit(call, schema_id, tenant)
+            _edit(call, schema_id, demo)
         else:
             call.say("\nNothing is deployed: only a model whose gate has passed may answer.\n")
     return report.gate.verdict
@@ -135,10 +121,10 @@ def _write(file: Path, content: bytes) -> None:
 # ------------------------------------------------------------------------------------------------------- the edit
 
 
-def _edit(call: Call, schema_id: str, tenant: DemoTenant) -> None:
+def _edit(call: Call, schema_id: str, demo: Demo) -> None:
     """The two categories with most test conversations exchange their definitions; of each a conversation is shown."""
-    schema = tenant.category_schema
-    test = [c for c in tenant.conversations if c.split is Split.test]
+    schema = demo.category_schema
+    test = [c for c in demo.conversations if c.split is Split.test]
     first, second = sorted(schema.keys, key=lambda key: -sum(c.category == key for c in test))[:2]
     tried = [c for key in (first, second) for c in [c for c in test if c.category == key][:_TRIED]]
     answers = _answered(call.api, schema_id, tried)

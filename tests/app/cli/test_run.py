@@ -48,6 +48,7 @@ def test_the_main_job_trains_examines_judges_resumes_and_answers(tmp_path: Path)
     assert "tfidf_accuracy" in report.baselines
     assert len({stage.model for stage in report.stages}) == 4
     assert (out / "report.html").read_text().startswith("<!doctype html>")
+    assert (out / "labels-to-review.jsonl").is_file()
     for number, stage in enumerate(("traces", "sft", "distill", "rl"), start=1):
         result = json.loads((out / "stages" / f"{number}-{stage}" / "result.json").read_text())
         assert result["status"] == "succeeded"

@@ -8,6 +8,10 @@ import pytest
 from app.errors import InputError
 from app.runs.presets import Preset, explain, plan
 from app.settings import Settings
+from evaluation.gating.coverage import too_few
+from evaluation.gating.policy import load_policy
+from evaluation.suites import steerability
+from training.base import businesses
 
 
 @pytest.mark.parametrize("preset", list(Preset))
@@ -15,9 +19,9 @@ def test_every_preset_is_a_whole_plan(preset: Preset) -> None:
     assert [stage.kind for stage in plan(preset).stages] == ["traces", "sft", "distill", "rl"]
 
 
-@pytest.mark.parametrize(("preset", "minutes"), [(Preset.demo, 8), (Preset.cpu, 60)])
+@pytest.mark.parametrize(("preset", "minutes"), [(Preset.demo, 11), (Preset.cpu, 60)])
 def test_stages_are_limited_to_what_leaves_time_for_the_examination(preset: Preset, minutes: int) -> None:
-    """Of ten minutes, and of ninety."""
+    """Of twenty minutes, and of ninety."""
     seconds = [stage.max_seconds for stage in plan(preset).stages]
     assert sum(s for s in seconds if s is not None) <= 60 * minutes
     assert None not in seconds
@@ -28,7 +32,7 @@ def test_the_adapters_of_every_preset_can_be_served(preset: Preset) -> None:
     assert plan(preset).sft.lora.rank <= Settings().vllm_max_lora_rank
 
 
-@pytest.mark.parametrize("preset", [Preset.smoke, Preset.cpu, Preset.standard])
+@pytest.mark.parametrize("preset", [Preset.smoke, Preset.demo, Preset.cpu, Preset.standard])
 def test_on_a_cpu_a_micro_batch_reads_one_schema(preset: Preset) -> None:
     """With several the memory of a training step would grow with the schema as many times over."""
     chosen = plan(preset)
@@ -106,3 +110,16 @@ def test_the_settings_of_the_documentation_exist() -> None:
         named = [name for row in rows for name in re.findall(r"`(\w+)[`=]", row)]
         fields = type(getattr(plan(Preset.standard), stage)).model_fields
         assert not [name for name in named if name not in fields], stage
+
+
+@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.smoke])
+@pytest.mark.parametrize("business", businesses.FOR_GATES)
+def test_a_gate_of_every_preset_but_smoke_has_the_examples_that_it_needs(
+    preset: Preset, business: str
+) -> None:
+    """A preset once asked so little that no model could pass: known only after the training."""
+    shop = businesses.load()[business]
+    schema = businesses.schema_of(shop)
+    rows = [businesses.conversation_of(r, r["category"], n) for n, r in enumerate(shop.conversations)]
+    suite = steerability.build(schema, rows, max_items=plan(preset).benchmark.max_items)
+    assert too_few(suite, load_policy()) == []

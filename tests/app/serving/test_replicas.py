@@ -14,6 +14,7 @@ from app.serving.replicas import AskedModel, Replicas, opened, while_serving
 from app.serving.vllm import VllmEndpoint, endpoint_at
 from app.settings import Settings
 from evaluation.contract.record import conversation_from_text
+from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, PredictorError, Sending
 from tests.evaluation.fake_server import POOL
 from tests.evaluation.shop import SCHEMA
@@ -23,7 +24,7 @@ from tests.servers.vllm import FakeVllm, first_code, listening, socket_path
 pytestmark = pytest.mark.anyio
 CODES = Codes(tuple(POOL), tuple(range(len(POOL))))
 ASKED = conversation_from_text("where is my parcel")
-IMPATIENT = Sending(attempts=1)
+IMPATIENT = Sending(Retries(attempts=1))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,16 @@ from app.cli.console import ConsoleReporter
 from app.errors import InputError, StageProcessFailed
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
-from app.studies import bases
-from app.studies.matrix import BaseRecipe, Existing
+from app.studies import bases, matrix
+from app.studies.matrix import BaseRecipe, Existing, Study
+from training.base.businesses import FOR_GATES
 
 SMALL = BaseRecipe(width=64, layers=3, minutes=1.5)
 SETTINGS = Settings()
+
+
+def study(wanted: Mapping[str, BaseRecipe | Existing]) -> Study:
+    return matrix.read("size").model_copy(update={"bases": wanted})
 
 
 def reporter() -> ConsoleReporter:
@@ -32,16 +38,25 @@ def keep(name: str, recipe: BaseRecipe, folder: Path) -> Path:
 
 def test_without_any_it_is_the_starter_that_ships(tmp_path: Path) -> None:
     starter = find_base(STARTER)
-    assert bases.ready({}, tmp_path, SETTINGS, reporter()) == {"": starter}
+    assert bases.ready(study({}), tmp_path, SETTINGS, reporter()) == {"": starter}
     shipped = Existing(model=STARTER)
-    assert bases.ready({"shipped": shipped}, tmp_path, SETTINGS, reporter()) == {"shipped": starter}
+    assert bases.ready(study({"shipped": shipped}), tmp_path, SETTINGS, reporter()) == {"shipped": starter}
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_of_other_tenants_is_on_the_base_that_is_set(tmp_path: Path) -> None:
+    """The starter knows the generated world and nothing else."""
+    other = tmp_path / "other"
+    shutil.copytree(find_base(STARTER).folder, other)
+    real = study({}).about((f"business:{FOR_GATES[0]}",))
+    settings = SETTINGS.model_copy(update={"base": str(other)})
+    assert bases.ready(real, tmp_path, settings, reporter())[""].folder == other
 
 
 def test_one_that_was_trained_is_used_again_in_the_order_of_the_file(tmp_path: Path) -> None:
     out = keep("small", SMALL, tmp_path)
     wanted = {"small": SMALL, "shipped": Existing(model=STARTER)}
-    found = bases.ready(wanted, tmp_path, SETTINGS, reporter())
+    found = bases.ready(study(wanted), tmp_path, SETTINGS, reporter())
     assert list(found) == ["small", "shipped"]
     assert found["small"].folder == out.resolve()
 
@@ -54,7 +69,7 @@ def test_another_recipe_is_another_starter(tmp_path: Path) -> None:
 def test_a_base_that_is_not_there_is_refused_before_any_is_trained(tmp_path: Path) -> None:
     wanted = {"small": SMALL, "mine": Existing(model=str(tmp_path / "none"))}
     with pytest.raises(InputError, match="no base model"):
-        bases.ready(wanted, tmp_path, SETTINGS, reporter())
+        bases.ready(study(wanted), tmp_path, SETTINGS, reporter())
     assert not list(tmp_path.iterdir())
 
 

@@ -152,7 +152,7 @@ def stage_of(name: str, **change: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (stage_of("b", tenant=3), "less than 3"),
+        (stage_of("b", tenant=3), "none of the 3 subjects"),
         (stage_of("b", traces="own"), "another tenant's"),
         (stage_of("c", tenant=0), r"through the tenants \(0, 1, 0\), and not \(0, 1\)"),
         ({"arms": [*THREE["arms"], {"name": "B", "stage": "b"}]}, r"\(0, 1\), and not \(0, 1, 2\)"),
@@ -227,8 +227,14 @@ def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
     assert len({stage.warmup_steps for stage in stages}) == 1
 
 
-def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with() -> None:
-    study = matrix.read("progression")
+@pytest.mark.parametrize(
+    ("name", "compared", "updates"),
+    [("progression", "SFT + GRPO", 36), ("progression-starter", "SFT + RL", 28)],
+)
+def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
+    name: str, compared: str, updates: int
+) -> None:
+    study = matrix.read(name)
     grounds = dict.fromkeys(study.tenants, GROUND)
     rows = {row.name: matrix.chain(study, row, grounds).stages for row in study.rows}
 
@@ -240,4 +246,4 @@ def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with() -> Non
             if isinstance(one, Sft | Rl)
         )
 
-    assert steps("RL from base") == steps("SFT + RL") == 28
+    assert steps("RL from base") == steps(compared) == updates

@@ -2,7 +2,10 @@
 
 import io
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from app.cli.console import ConsoleReporter
 from app.serving.base import STARTER, find_base
@@ -13,6 +16,7 @@ from app.studies.preparing import StudyFolder, prepare
 from app.studies.results import Cost, Marks, SeedResult
 from app.studies.study import StudyRequest
 from evaluation.metrics.measures import Measure
+from training.config import StageManifest
 
 
 def leave(asked: StudyRequest, seed: int, base: str, accuracy: float) -> None:
@@ -54,3 +58,22 @@ def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
     assert [one.seed for one in found] == [0, 1]
     assert list(found[0].arms) == ["base", *(row.name for row in plain.rows)]
     assert found[1].arms["SFT"].measures["accuracy"].value == 0.1
+
+
+def test_what_is_left_of_a_seed_is_estimated_before_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = matrix.read("progression")
+    prepared = prepare(chosen, StudyFolder(0, find_base(STARTER), tmp_path, "seed 0"))
+    asked: list[tuple[int, int]] = []
+    shown = io.StringIO()
+
+    def estimated(left: Sequence[StageManifest], examined: int) -> dict[str, float]:
+        asked.append((len(left), examined))
+        return {"minutes": 140.4}
+
+    monkeypatch.setattr(study.estimate, "estimate", estimated)
+    monkeypatch.setattr(study, "run_stage", lambda *_: asked.append((0, 0)))
+    study._train(prepared, Settings(), ConsoleReporter(shown))
+    assert asked[0] == (len(asked) - 1, chosen.suite_items * (1 + len(chosen.rows)))
+    assert "about 140 minutes" in shown.getvalue()

@@ -2,12 +2,15 @@
 
 import random
 
+import numpy as np
 import pytest
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
 from evaluation.contract import score
+from evaluation.contract.parse import Answer, ParseFailure
 from evaluation.contract.score import UNPARSABLE, Graded, Moved, NothingMeasured
+from evaluation.metrics.statistics import Shifting
 
 
 def moved(gold: tuple[str | None, str | None], given: tuple[score.Given, score.Given], p: int = 0) -> Moved:
@@ -47,14 +50,38 @@ def test_of_equally_large_categories_the_majority_does_not_depend_on_what_was_an
     assert score.over_selection(graded) == -0.5
 
 
-def test_spearman_equals_the_reference_with_and_without_ties() -> None:
+def test_ties_have_average_ranks() -> None:
+    # Ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: a covariance of 4.5, and spreads of 4.5 and 5.
+    assert score.spearman([0.1, 0.2, 0.2, 0.3], [1, 3, 2, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+
+
+def test_what_is_resampled_is_the_rank_correlation_that_is_reported() -> None:
     rng = random.Random(1)
     for ties in (3, 1000):
         for _ in range(20):
             x = [float(rng.randrange(ties)) for _ in range(25)]
             y = [a + rng.randrange(ties) for a in x]
-            assert score.average_ranks(x) == pytest.approx(list(rankdata(x)))
-            assert score.spearman(x, y) == pytest.approx(spearmanr(x, y).statistic)
+            resampled = Shifting(["c"], [0], np.array(x), np.array([y]))
+            assert resampled.value == pytest.approx(score.spearman(x, y))
+
+
+@pytest.mark.parametrize(
+    ("category", "failure", "gold", "right"),
+    [
+        ("a", None, "a", True),
+        ("a", None, "b", False),
+        ("a", None, None, False),
+        (None, None, None, True),
+        (None, ParseFailure.truncated, None, False),  # nothing could be read: that is not none of these
+        (None, ParseFailure.no_label, "a", False),
+    ],
+)
+def test_an_answer_is_right_where_it_could_be_read_and_is_the_gold_one(
+    category: str | None, failure: ParseFailure | None, gold: str | None, right: bool
+) -> None:
+    answer = Answer(category, "", failure)
+    assert score.is_right(answer, gold) is right
+    assert score.given(answer) == (UNPARSABLE if failure else category)
 
 
 def test_steerability_is_0_where_no_answer_moves() -> None:

@@ -11,6 +11,7 @@ from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import Conversation, Message, Role, conversation_from_text
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference.decision_wires import QUESTION, Wire, WirePredictor
+from evaluation.inference.http import Retries
 from evaluation.inference.predictor import PredictorError, Sending
 from tests.evaluation.fake_server import Asked, Reply
 from tests.evaluation.wire_server import WireServer
@@ -45,7 +46,7 @@ def predictor(server: Any, wire: Wire) -> WirePredictor:
         return httpx.Response(status, json=answer)
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(respond), base_url="http://decisions")
-    return WirePredictor(client, "fake", wire, Sending(attempts=1))
+    return WirePredictor(client, "fake", wire, Sending(Retries(attempts=1)))
 
 
 @pytest.mark.parametrize("wire", Wire)

@@ -8,9 +8,10 @@ import httpx
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from evaluation.contract.parse import ParseFailure
+from evaluation.contract.parse import ParseFailure, parse
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError
+from evaluation.inference.http import Retries
 from evaluation.inference.logprobs import read_answer, read_code
 from evaluation.inference.predictor import (
     Codes,
@@ -80,6 +81,43 @@ def test_the_distribution_is_read_at_the_last_answer_and_not_where_a_code_is_men
     reading = read_answer([*tokens, entry(" B", -2, -0.5), entry("<|im_end|>", -9, -9)], ("A", "B"))
     assert reading is not None
     assert reading.probabilities["B"] > 0.8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "So.| **|Answer|:|**| B",
+        "So.|\n|**|Answer|:| **|B|**",
+        "So|.\n|Final| answer| is|:| (|B|)",
+        "Answer|:\n| B|.",
+    ],
+)
+def test_the_distribution_is_read_where_the_parser_reads_the_code(text: str) -> None:
+    """In whatever form the answer is written."""
+    pieces = text.split("|")
+    tokens = [
+        {"token": piece, "logprob": -9.0, "top_logprobs": [{"token": piece, "logprob": -9.0}]}
+        for piece in pieces
+    ]
+    place = max(number for number, piece in enumerate(pieces) if piece.strip() == "B")
+    other = pieces[place].replace("B", "A")
+    tokens[place] |= {"logprob": -0.5, "top_logprobs": [{"token": other, "logprob": -1.5}]}
+    reading = read_answer(tokens, ("A", "B"))
+    readable = parse("".join(pieces), SCHEMA, tuple(CODES.texts)).failure is None
+    assert (reading is not None) is readable
+    if reading is not None:
+        assert reading.probabilities == pytest.approx({"A": 0.2689, "B": 0.7311}, abs=1e-4)
+
+
+def test_a_code_that_was_written_bare_is_not_weighed_with_those_behind_a_space() -> None:
+    top = [
+        {"token": "A", "logprob": -1.0},
+        {"token": " A", "logprob": -9.0},
+        {"token": " B", "logprob": -8.0},
+    ]
+    reading = read_code({"token": "B", "logprob": -0.5, "top_logprobs": top}, ("A", "B"))
+    assert reading is not None
+    assert reading.probabilities["A"] == pytest.approx(0.3775, abs=1e-4)
 
 
 def test_a_token_split_inside_a_character_does_not_shift_the_place() -> None:
@@ -161,7 +199,7 @@ def test_an_overloaded_server_is_asked_again() -> None:
 def test_a_server_that_stays_overloaded_is_an_error_with_its_status() -> None:
     server = FakeServer(always(says("A")), failing=(503,) * 9)
     with pytest.raises(PredictorError) as caught:
-        ask(server, sending=Sending(attempts=3, backoff_s=0.001))
+        ask(server, sending=Sending(Retries(attempts=3, backoff_s=0.001)))
     assert (caught.value.status, len(server.bodies)) == (503, 3)
 
 
@@ -175,7 +213,7 @@ def test_a_refused_request_is_not_repeated() -> None:
 def test_a_server_that_cannot_be_reached_is_an_error() -> None:
     async def asking() -> None:
         async with connect("http://127.0.0.1:9", timeout_s=2) as client:
-            fast = Sending(attempts=2, backoff_s=0.001)
+            fast = Sending(Retries(attempts=2, backoff_s=0.001))
             await VllmPredictor(client, "m", CODES, sending=fast).predict(SCHEMA, TALK)
 
     with pytest.raises(PredictorError, match="cannot be reached"):

@@ -105,7 +105,7 @@ def test_a_teacher_hears_what_was_wrong_and_may_do_better() -> None:
 
 def test_an_overloaded_teacher_is_asked_again_and_a_missing_one_is_not() -> None:
     assert reworded_by(Server(honest, failing=(503, 429)), graded=False)[1].startswith("unverified")
-    with pytest.raises(PredictorError, match="the teacher answers 404"):
+    with pytest.raises(PredictorError, match="the teacher: 404"):
         reworded_by(Server(honest, failing=(404,) * 6), graded=False)
 
 
@@ -152,7 +152,7 @@ def test_a_rewording_that_means_something_else_exits_3_and_writes_nothing(
     assert not (files / "schema.reworded-1.json").exists()
 
 
-def test_a_judge_that_cannot_tell_exits_4_and_writes_nothing(files: Path) -> None:
+def test_a_grader_that_cannot_tell_exits_4_and_writes_nothing(files: Path) -> None:
     with listening(Server(honest, models.habit())) as address:
         assert command(files, address) == 4
     assert not (files / "schema.reworded-1.json").exists()

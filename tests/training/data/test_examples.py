@@ -16,6 +16,8 @@ from training.data.examples import (
     Example,
     balanced,
     balanced_choice,
+    choice,
+    drawn,
     hint_for,
     make_example,
     read_labelled,
@@ -58,6 +60,20 @@ def test_balanced_sampling_shows_a_rare_category_as_often_as_a_common_one(tenant
     drawn = list(islice(balanced(rare + common, random.Random(0)), 20))
     assert Counter(c.category for c in drawn) == {"login": 10, "refund": 10}
     assert len({c.id for c in drawn if c.category == "refund"}) == len(common)
+
+
+def test_without_balance_the_shares_of_the_labels_stay(tenant: Tenant) -> None:
+    rare = [c for c in tenant.conversations if c.category == "login"][:1]
+    common = [c for c in tenant.conversations if c.category == "refund"][:3]
+    shown = list(islice(drawn(rare + common, False, random.Random(0)), 8))
+    assert Counter(c.category for c in shown) == {"login": 2, "refund": 6}
+    assert Counter(c.id for c in shown) == dict.fromkeys((c.id for c in rare + common), 2)
+    assert Counter(c.category for c in choice(rare + common, 4, False, random.Random(0))) == {
+        "login": 1,
+        "refund": 3,
+    }
+    most = [choice(rare + common * 5, 4, False, random.Random(seed)) for seed in range(20)]
+    assert sum(c.category == "refund" for of in most for c in of) > 60  # balance would show 40 of 80
 
 
 def test_a_limit_takes_turns_between_categories(tenant: Tenant) -> None:

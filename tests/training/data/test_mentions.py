@@ -13,7 +13,7 @@ from evaluation.contract.render import render, render_conversation
 from evaluation.contract.schema import Category, CategorySchema
 from training.artifacts import StageFailed
 from training.data.examples import Rendering, Trace, read_traces, retarget, taught
-from training.data.mentions import Shown, contradicts, find
+from training.data.mentions import AnswerContext, contradicts, find
 from training.data.trace_filter import quality_of
 
 SCHEMA = CategorySchema(
@@ -142,8 +142,8 @@ def test_prose_with_a_place_that_may_be_a_code_or_not_keeps_its_codes(what: str)
 )
 def test_a_text_that_contradicts_itself_or_its_label_is_refused(text: str) -> None:
     codes = ("A", "B", "C", "D")
-    shown = Shown(SCHEMA, codes, render_conversation(TALK))
-    assert contradicts(text, shown, "parcel")
+    context = AnswerContext(SCHEMA, codes, render_conversation(TALK))
+    assert contradicts(text, context, "parcel")
     assert quality_of(text, Rendering(identity(SCHEMA), codes).example(TALK)) is None
 
 
@@ -157,7 +157,9 @@ def test_a_text_that_contradicts_itself_or_its_label_is_refused(text: str) -> No
     ],
 )
 def test_a_text_that_sets_others_aside_does_not_contradict_itself(text: str) -> None:
-    assert not contradicts(text, Shown(SCHEMA, ("A", "B", "C", "D"), render_conversation(TALK)), "parcel")
+    assert not contradicts(
+        text, AnswerContext(SCHEMA, ("A", "B", "C", "D"), render_conversation(TALK)), "parcel"
+    )
 
 
 def test_a_contradictory_trace_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -204,5 +206,5 @@ def test_prose_that_counts_categories_is_not_moved_to_another_order() -> None:
 
 def test_what_is_quoted_from_the_customer_names_no_code() -> None:
     text = f'The customer says "{SAID}". This fits K "the customer asks where a parcel is"\nAnswer: K'
-    found = find(text, Shown(SCHEMA, ("A", "K", "B", "OK"), render_conversation(TALK)))
+    found = find(text, AnswerContext(SCHEMA, ("A", "K", "B", "OK"), render_conversation(TALK)))
     assert [mention.code for mention in found.mentions] == ["K", "K"] and not found.doubtful

@@ -16,9 +16,7 @@ from training.engine.losses import (
     Terms,
     Written,
     estimated,
-    jsd_BT,
     per_token,
-    reverse_kl_BT,
     weights_of,
 )
 from training.engine.projection import ComparedTokens, States, terms_of
@@ -219,7 +217,7 @@ def exact_gradient(toy: Toy, skip: int = 0) -> Tensor:
     for sequence in SEQUENCES:
         student, teacher = along(toy.student, sequence), along(toy.teacher, sequence)
         probability = of_tokens(student, sequence).sum().exp()
-        kl = kl + probability * reverse_kl_BT(student, teacher)[:, skip:].sum()
+        kl = kl + probability * per_token(DivergenceKind.reverse, student, teacher)[:, skip:].sum()
     return torch.autograd.grad(kl, toy.student)[0]
 
 
@@ -233,7 +231,8 @@ def by(how: Estimation, skip: int = 0, weighed: bool = False) -> Surrogate:
     def surrogate(toy: Toy, sequence: tuple[int, ...]) -> Tensor:
         student, teacher = along(toy.student, sequence), along(toy.teacher, sequence)
         logps, teachers = of_tokens(student, sequence), of_tokens(teacher, sequence)
-        terms = Terms(reverse_kl_BT(student, teacher)[0], logps[0], teachers[0], torch.zeros(T))
+        here = per_token(DivergenceKind.reverse, student, teacher)[0]
+        terms = Terms(here, logps[0], teachers[0], torch.zeros(T))
         drawn = of_tokens(along(toy.sampler, sequence), sequence) if weighed else None
         learned = (torch.arange(T) >= skip).long()[None]
         return estimated(how, terms, Written(torch.ones(1, T), learned, drawn))
@@ -327,4 +326,4 @@ def test_a_tokens_ratio_makes_the_analytic_estimator_noisier_for_nothing(toy: To
 
 def test_the_jsd_lies_between_zero_and_the_logarithm_of_two() -> None:
     far = torch.tensor([[[0.0, -40.0]]]), torch.tensor([[[-40.0, 0.0]]])
-    assert jsd_BT(*far).item() == pytest.approx(0.6931, abs=1e-3)
+    assert per_token(DivergenceKind.jsd, *far).item() == pytest.approx(0.6931, abs=1e-3)

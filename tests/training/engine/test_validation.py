@@ -18,6 +18,8 @@ from training.engine.trainer import Watch
 from training.engine.validation import Validation, ValidationScore
 from training.stages import sft
 
+pytestmark = pytest.mark.slow  # trains
+
 SETTINGS = {
     "kind": "sft",
     "max_steps": 6,
@@ -169,7 +171,7 @@ def test_an_examination_moves_no_random_number(
 def test_what_does_not_fit_together_is_refused(
     tenant: Tenant, base: Path, traces: Path, tmp_path: Path, manifest: StageManifest
 ) -> None:
-    with pytest.raises(ValidationError, match="patience: it counts examinations"):
+    with pytest.raises(ValidationError, match="patience: it counts validations"):
         made(tenant, base, traces, tmp_path, validate_every=None, patience=2)
     with pytest.raises(ValidationError, match="give conversations to validate on"):
         StageManifest.model_validate(manifest.model_dump() | {"validation": None})

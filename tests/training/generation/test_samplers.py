@@ -21,7 +21,8 @@ from training.engine.progress import EventWriter
 from training.generation import samplers
 from training.generation.prefix.scoring import score
 from training.generation.samplers import Drawn, VllmSampler
-from training.stages import distill, rl
+from training.stages import rl
+from training.stages.distill import stage as distill
 
 STARTER = Path(__file__).parents[3] / "training" / "starter" / "weights"
 SMALL = {"batch_size": 8, "micro_batch_size": 8, "max_new_tokens": 24, "precision": "fp32", "steps": 1}
@@ -81,6 +82,7 @@ def test_weights_are_ratios_up_to_the_cap() -> None:
     assert not weights.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shift", "weight"), [(0.0, 1.0), (0.5, 0.6065), (-3.0, IMPORTANCE_CAP)])
 def test_rl_weighs_each_tokens_advantage(
     shift: float, weight: float, shifted: Any, tenant: Tenant, base: Path, tmp_path: Path,
@@ -106,6 +108,7 @@ def test_rl_weighs_each_tokens_advantage(
     assert finished.metrics["sampler_gap_last"] == pytest.approx(abs(shift), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weighting", "shift", "factor"),
     [

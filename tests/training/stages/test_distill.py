@@ -18,8 +18,11 @@ from training.engine.model import Loaded, load
 from training.engine.progress import EventWriter
 from training.engine.trainer import Watch
 from training.settings import DivergenceKind, TeacherKind
-from training.stages.distill import DistillTrainer, _config, _external
+from training.stages.distill.stage import _config, _external
+from training.stages.distill.trainer import DistillTrainer
 from training.teachers.ema import TEACHER, Follow, add_teacher, pairs
+
+pytestmark = pytest.mark.slow  # trains
 
 SETTINGS = {
     "batch_size": 4,
@@ -169,7 +172,7 @@ def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("training.stages.distill.can_share", lambda _model: in_rows)
+    monkeypatch.setattr("training.stages.distill.trainer.can_share", lambda _model: in_rows)
     run = Run(tenant, base, tmp_path, divergence=divergence, skip_tokens=2, micro_batch_size=4)
     trainer = run.trainer()
     inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])

@@ -11,12 +11,20 @@ from tests.training.shop import Tenant
 from tests.training.stages.test_distill import SETTINGS
 from training.artifacts import StageFailed
 from training.config import Distill, StageManifest
+from training.engine.model import load_tokenizer
 from training.engine.progress import EventWriter
-from training.stages.distill import DistillTrainer, run
+from training.generation.rollouts import sample
+from training.stages.distill import preflight
+from training.stages.distill.stage import run
+from training.stages.distill.trainer import DistillTrainer
+
+pytestmark = pytest.mark.slow  # trains
 
 
-def whole(tenant: Tenant, base: Path, out: Path, traces: Path | None, **settings: Any) -> dict[str, Any]:
-    """The stage as it is run, of two steps."""
+def whole(
+    tenant: Tenant, base: Path, out: Path, traces: Path | None, adapter: Path | None = None, **settings: Any
+) -> dict[str, Any]:
+    """The stage as it is run, of two steps. adapter: what was learned before it."""
     out.mkdir(parents=True, exist_ok=True)
     stage = {"kind": "distill", "steps": 2, **SETTINGS, "micro_batch_size": 4, **settings}
     manifest = StageManifest.model_validate(
@@ -26,6 +34,7 @@ def whole(tenant: Tenant, base: Path, out: Path, traces: Path | None, **settings
             "category_schema": tenant.schema,
             "conversations": str(tenant.path),
             "traces": traces and str(traces),
+            "adapter": adapter and str(adapter),
             "out": str(out),
         }
     )
@@ -56,9 +65,9 @@ def test_offline_the_student_learns_on_the_traces_word_for_word(
 
 
 def test_general_prompts_are_asked_of_student_and_base_alike(
-    tenant: Tenant, base: Path, tmp_path: Path
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
 ) -> None:
-    """Of a student that has not learned anything yet the base has nothing to take back."""
+    """Of a student that has not learned anything yet the base has nothing to take back, and of one that has it has."""
     prompts = tmp_path / "general.jsonl"
     texts = ("where is my parcel", "I want to cancel")
     lines = [json.dumps({"messages": [{"role": "user", "content": text}]}) for text in texts]
@@ -66,29 +75,42 @@ def test_general_prompts_are_asked_of_student_and_base_alike(
     settings = {"teacher": "base", "hint": "none", "prompts": str(prompts), "divergence": "reverse"}
     metrics = whole(tenant, base, tmp_path / "out", None, **settings)
     assert metrics["with_trace"] == 0 and abs(metrics["loss_first"]) < 1e-6
+    whole(tenant, base, tmp_path / "learned", traces, on_policy=False, hint="criterion", max_new_tokens=64)
+    adapter = tmp_path / "learned" / "adapter"
+    assert whole(tenant, base, tmp_path / "back", None, adapter, **settings)["loss_first"] > 1e-4
     prompts.write_text('{"text": "hello"}')
     with pytest.raises(StageFailed, match=r"line 1: a line is"):
         whole(tenant, base, tmp_path / "again", None, **settings)
 
 
 def test_a_teacher_is_measured_before_it_teaches_and_nothing_changes_by_it(
-    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The tiny model was never shown a hint, so this teacher knows no more than the student."""
+    """Who sees a demonstration answers as it does; who sees none names no code."""
+
+    def scripted(model: Any, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
+        sample(model, prompts, *rest)  # for its random numbers
+        answers = [tokenizer.decode(prompt).rpartition("Answer: ") for prompt in prompts]
+        shown = [
+            f"Sure.\nAnswer: {end[0]}" if "example for a response" in head else "?"
+            for head, _, end in answers
+        ]
+        return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in shown]
+
+    tokenizer = load_tokenizer(str(base))
+    monkeypatch.setattr(preflight, "sample", scripted)
     plain = whole(tenant, base, tmp_path / "plain", traces, max_new_tokens=40)
     metrics = whole(tenant, base, tmp_path / "measured", traces, max_new_tokens=40, preflight=6)
     assert metrics["preflight_prompts"] == 6
-    rights = [metrics[f"preflight_{who}_right"] * 6 for who in ("student", "teacher")]
-    assert rights == pytest.approx([round(right) for right in rights], abs=1e-3)
+    assert (metrics["preflight_student_right"], metrics["preflight_teacher_right"]) == (0.0, 1.0)
+    assert metrics["preflight_worth_it"] is True
     assert metrics["preflight_teacher_kl_to_base"] > 0
-    gain = metrics["preflight_teacher_right"] - metrics["preflight_student_right"]
-    assert metrics["preflight_worth_it"] is (gain >= 0.05)
     assert metrics["loss_last"] == plain["loss_last"]
     said = [
         json.loads(line)["message"]
         for line in (tmp_path / "measured" / "events.jsonl").read_text().splitlines()
     ]
-    assert any("on 6 prompts the student is right for" in message for message in said)
+    assert any("on 6 prompts the student is right for 0% and the teacher for 100%" in one for one in said)
 
 
 @pytest.mark.parametrize(

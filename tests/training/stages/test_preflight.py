@@ -9,9 +9,9 @@ from evaluation.contract.perturb import identity
 from evaluation.contract.render import render
 from tests.training.shop import Tenant, response
 from training.data.examples import Example
-from training.data.rewards import FORMAT, is_right, reward
+from training.data.rewards import FORMAT, answers_rightly, reward
 from training.data.trace_filter import quality_of
-from training.stages.preflight import _right
+from training.stages.distill.preflight import _right
 
 CODES = ("B", "D", "A", "C")
 
@@ -46,7 +46,7 @@ WRONG = ("Sure.\nAnswer: D", "Sure. The code is B", "Sure.\nAnswer: Z", "")
 def test_a_preflight_counts_as_right_what_serving_would_read_as_right(tenant: Tenant) -> None:
     example = example_of(tenant)
     texts = [*READ, *WRONG]
-    assert [is_right(text, example) for text in texts] == [True] * len(READ) + [False] * len(WRONG)
+    assert [answers_rightly(text, example) for text in texts] == [True] * len(READ) + [False] * len(WRONG)
     rows = [{"example": example} for _ in texts]
     assert _right(Decoded(), texts, rows) == len(READ) / len(texts)  # type: ignore[arg-type]
 

@@ -24,6 +24,8 @@ from training.generation.prefix.rows import IGNORED, Collator, PackedRow
 from training.protocol import CHECKPOINTS, FailureCode
 from training.stages import sft
 
+pytestmark = pytest.mark.slow  # trains
+
 SETTINGS = {
     "kind": "sft",
     "batch_size": 16,

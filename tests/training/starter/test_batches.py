@@ -86,6 +86,7 @@ def test_a_branch_may_stand_as_far_from_the_trunk_as_if_a_conversation_were_betw
     assert data.positions_BT[0, :6].tolist() == [0, 1, 2, 43, 44, 45]
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint_and_from_shipped_weights(tmp_path: Path) -> None:
     options = recipe.parser().parse_args(
         ["--out", str(tmp_path), "--start", str(WEIGHTS), "--no-compile", "--minutes", "100"]

@@ -1,8 +1,7 @@
 """Rows of several examples that begin alike, with what they share read once.
 
 A row is the shared beginning (the prefix: the schema) and what each example goes on with (a suffix: its conversation
-and its answer). The model reads the prefixes of a batch first; the suffixes then run as sequences that find the keys
-and values of their prefix in the cache, gradient included, at the positions that they have in sequences of their own.
+and its answer). The prefixes of a batch are read first, and the suffixes after them (see `reading`).
 Losses and gradients are those of separate sequences; a test holds them together.
 
 One flat sequence under a mask that parts its suffixes (prefix sharing, arXiv 2410.20305) gives the same. It costs
@@ -11,7 +10,6 @@ attention between suffixes that the mask throws away, and the vocabulary is proj
 Letters: R rows, B suffixes, P tokens of a prefix (left-padded), T tokens of a suffix (right-padded), L = P + T.
 """
 
-from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from training.engine.model import backbone_of, whole_of
-from training.engine.padding import left_padded, positions
+from training.engine.padding import left_padded
+from training.generation.prefix.reading import read_prefixes, shared_tokens
 
 IGNORED = -100
 
@@ -39,8 +38,7 @@ class PackedRow(NamedTuple):
 
 def row_of(sequences: list[PromptAndCompletion]) -> PackedRow:
     """A suffix keeps at least the last token of its prompt, because the answer's first one is predicted there."""
-    columns = zip(*(sequence.prompt[:-1] for sequence in sequences), strict=False)
-    prefix = sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, columns))
+    prefix = shared_tokens(*(sequence.prompt[:-1] for sequence in sequences))
     row = PackedRow(sequences[0].prompt[:prefix], [IGNORED] * prefix, [prefix])
     for prompt, completion in sequences:
         own = prompt[prefix:]
@@ -75,7 +73,7 @@ class Collator:
             "prefix_of": prefix_of_B,
             "input_ids": _suffixes(rows, "input_ids", self._pad),
             "labels": _suffixes(rows, "labels", IGNORED),
-            "attention_mask": torch.cat([prefix_mask_RP[prefix_of_B], suffix_mask_BT.to(prefix_mask_RP)], 1),
+            "suffix_mask": suffix_mask_BT.to(prefix_mask_RP),
         }
 
 
@@ -84,17 +82,8 @@ def _suffixes(rows: list[dict[str, Any]], column: str, padding: int) -> Tensor:
     return pad_sequence(parts, batch_first=True, padding_value=padding)
 
 
-def read_prefixes(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:
-    """What the model takes for the suffixes of a Collator's batch."""
-    mask_RP, of_B = batch["prefix_mask"], batch["prefix_of"]
-    prefixes = backbone_of(model)(
-        input_ids=batch["prefix_ids"], attention_mask=mask_RP, position_ids=positions(mask_RP), use_cache=True
-    )
-    prefixes.past_key_values.batch_select_indices(of_B)
-    return {
-        "input_ids": batch["input_ids"],
-        "labels": batch["labels"],
-        "attention_mask": batch["attention_mask"],
-        "position_ids": positions(batch["attention_mask"])[:, mask_RP.size(1) :],
-        "past_key_values": prefixes.past_key_values,
-    }
+def suffixes_of(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:
+    """What the model takes for the suffixes of a Collator's batch, once it has read the prefixes."""
+    begun = read_prefixes(backbone_of(model), batch["prefix_ids"], batch["prefix_mask"], batch["prefix_of"])
+    own = {"input_ids": batch["input_ids"], "labels": batch["labels"]}
+    return own | begun.followed_by(batch["suffix_mask"])

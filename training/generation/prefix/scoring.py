@@ -15,6 +15,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from training.engine.head import head_of
+from training.engine.model import backbone_of
+from training.generation.prefix.reading import read_prefixes
 
 
 class Scored(NamedTuple):
@@ -52,19 +54,14 @@ def _hidden(
     completion_mask_BT: Tensor,
 ) -> Tensor:
     """The state before each completion token, (B, T, H)."""
-    backbone = model.get_base_model().base_model
+    backbone = backbone_of(model)
     ids_UP, of_B = torch.unique(prompt_ids_BP, dim=0, return_inverse=True)
     first_U = torch.stack([(of_B == u).nonzero()[0, 0] for u in range(len(ids_UP))])
-    prompts = backbone(input_ids=ids_UP, attention_mask=prompt_mask_BP[first_U], use_cache=True)
-    last_B1H = prompts.last_hidden_state[:, -1:][of_B]
+    prompts = read_prefixes(backbone, ids_UP, prompt_mask_BP[first_U], of_B)
+    last_B1H = prompts.last_BH[:, None]
     if completion_ids_BT.size(1) == 1:
         return last_B1H
-    cache = prompts.past_key_values
-    cache.batch_select_indices(of_B)
     completions = backbone(
-        input_ids=completion_ids_BT[:, :-1],
-        attention_mask=torch.cat([prompt_mask_BP, completion_mask_BT[:, :-1]], dim=1),
-        past_key_values=cache,
-        use_cache=True,
+        input_ids=completion_ids_BT[:, :-1], **prompts.followed_by(completion_mask_BT[:, :-1]), use_cache=True
     )
     return torch.cat([last_B1H, completions.last_hidden_state], dim=1)

@@ -8,23 +8,22 @@ import pytest
 from app.cli.client.api import Api
 from app.cli.console import ConsoleReporter
 from app.local.demo import story
-from app.local.demo.story import Demo
+from app.local.demo.tenant import Demo
 from app.runs.presets import Preset
 from evaluation.reporting.report import Verdict
 from tests.app.local.playing import playing
 from tests.evaluation.models import habit
 from tests.evaluation.shop import SCHEMA, conversations
-from training.starter.world import DemoTenant
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DEMO = Demo(DemoTenant(SCHEMA, list(conversations())), Preset.demo, 0)
+DEMO = Demo(SCHEMA, list(conversations()), Preset.demo, 0)
 
 
 def test_a_tenant_is_trained_for_and_its_edit_is_followed_also_the_second_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with playing(tmp_path) as product:
-        assert story.tell(product.target, DEMO, tmp_path, ConsoleReporter()) is Verdict.passed
+        assert story.tell(product.place, DEMO, tmp_path, ConsoleReporter()) is Verdict.passed
         told = capsys.readouterr().out
         assert "gate: passed" in told
         assert "2 of 2 answers moved with the definitions." in told
@@ -33,9 +32,9 @@ def test_a_tenant_is_trained_for_and_its_edit_is_followed_also_the_second_time(
         assert [stage["stage"] for stage in report["stages"]] == ["base", "sft", "distill", "rl"]
         assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
-        assert story.tell(product.target, DEMO, tmp_path, ConsoleReporter()) is Verdict.passed
+        assert story.tell(product.place, DEMO, tmp_path, ConsoleReporter()) is Verdict.passed
         assert "2 of 2 answers moved with the definitions." in capsys.readouterr().out
-        with Api(product.target._replace(tenant=DEMO.name)) as api:
+        with Api(product.place._replace(tenant=DEMO.name)) as api:
             assert len(api.pages("/v1/runs")) == 1
 
 
@@ -43,8 +42,8 @@ def test_a_model_that_fails_its_gate_is_not_deployed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with playing(tmp_path, habit()) as product:
-        assert story.tell(product.target, DEMO, tmp_path, ConsoleReporter()) is Verdict.failed
+        assert story.tell(product.place, DEMO, tmp_path, ConsoleReporter()) is Verdict.failed
         told = capsys.readouterr().out
         assert "gate: failed" in told and "Nothing is deployed" in told
-        with Api(product.target._replace(tenant=DEMO.name)) as api:
+        with Api(product.place._replace(tenant=DEMO.name)) as api:
             assert api.pages("/v1/deployments") == []

@@ -43,7 +43,8 @@ def test_branches_are_padded_behind_and_trunks_before_what_they_hold() -> None:
     assert batch["prefix_of"].tolist() == [0, 0, 1]
     assert batch["input_ids"].tolist() == [[7, 8, 1, 2], [9, 3, 0, 0], [6, 1, 0, 0]]
     assert batch["labels"].tolist()[2] == [IGNORED, 1, IGNORED, IGNORED]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 0, 0]]
+    assert batch["prefix_mask"].tolist() == [[1, 1], [0, 1]]
+    assert batch["suffix_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
 
 
 @pytest.mark.parametrize(

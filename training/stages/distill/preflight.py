@@ -4,26 +4,24 @@ Self-distillation rests on an assumption: shown the hint, the model answers bett
 much as it would have (SDFT calls it the in-context assumption). Both are measured on what the teacher itself writes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from training.data.rewards import is_right
+from training.data.rewards import answers_rightly
 from training.engine.model import prompt_tokens
 from training.engine.padding import left_padded, right_padded
 from training.engine.progress import EventWriter
 from training.engine.projection import ComparedTokens, terms_of
 from training.generation.rollouts import UNWATCHED, sample
-
-if TYPE_CHECKING:
-    from training.stages.distill import DistillTrainer
+from training.stages.distill.trainer import DistillTrainer
 
 WORTH = 0.05  # what the hint must add to the share of right answers
 _AT_ONCE = 16
 
 
 def preflight(
-    trainer: "DistillTrainer", rows: list[dict[str, Any]], count: int, events: EventWriter
+    trainer: DistillTrainer, rows: list[dict[str, Any]], count: int, events: EventWriter
 ) -> dict[str, Any]:
     """Shares of right answers, and nats a token, over the first `count` different prompts.
 
@@ -61,7 +59,7 @@ def _said(measured: dict[str, Any]) -> str:
     return f"{found}: this teacher knows little more than the student, and distilling it is hardly worth its time"
 
 
-def _written(trainer: "DistillTrainer", model: Any, prompts: list[Any]) -> list[list[int]]:
+def _written(trainer: DistillTrainer, model: Any, prompts: list[Any]) -> list[list[int]]:
     tokenizer = trainer.processing_class
     tokens = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
     pad, watch = tokenizer.pad_token_id, trainer.watch
@@ -72,13 +70,15 @@ def _written(trainer: "DistillTrainer", model: Any, prompts: list[Any]) -> list[
     return written
 
 
-def _right(trainer: "DistillTrainer", written: list[list[int]], rows: list[dict[str, Any]]) -> float:
+def _right(trainer: DistillTrainer, written: list[list[int]], rows: list[dict[str, Any]]) -> float:
     texts = trainer.processing_class.batch_decode(written, skip_special_tokens=True)
-    return sum(is_right(text, row["example"]) for text, row in zip(texts, rows, strict=True)) / len(rows)
+    return sum(answers_rightly(text, row["example"]) for text, row in zip(texts, rows, strict=True)) / len(
+        rows
+    )
 
 
 def _distance_to_base(
-    trainer: "DistillTrainer", student: Any, rows: list[dict[str, Any]], written: list[list[int]]
+    trainer: DistillTrainer, student: Any, rows: list[dict[str, Any]], written: list[list[int]]
 ) -> float:
     """KL(teacher with the hint || base without), a mean over the tokens that the teacher wrote."""
     tokenizer, where = trainer.processing_class, student.device
