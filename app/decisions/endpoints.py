@@ -6,11 +6,12 @@ from app.classify.live import Asker
 from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed, UngatedNotAllowed
 from app.classify.service import ServingContext
 from app.decisions import error_shapes, repository, service
+from app.decisions.compressed import MaybeCompressed
 from app.decisions.decisions_payloads import DecisionsIn, DecisionsOut
 from app.decisions.models_payloads import ModelsOut
 from app.decisions.question import Call
 from app.decisions.reading import Decided
-from app.decisions.refusals import ModelNotFound
+from app.decisions.refusals import ModelNotFound, UnknownEncoding
 from app.decisions.standing import Caller
 from app.decisions.systemone_payloads import SystemOneIn, SystemOneOut
 from app.errors import Forbidden, NotFound, ServingAway, TooManyRequests
@@ -18,7 +19,7 @@ from app.http.problems import ErrorShape, request_id_of, responses
 from app.infra.db.session import Session
 from app.schemas.service import SchemaNotReady
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], route_class=MaybeCompressed)
 
 
 def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
@@ -29,6 +30,7 @@ def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
         UngatedNotAllowed,
         ModeNotGated,
         SchemaNotReady,
+        UnknownEncoding,
         TooManyRequests,
         ConversationTooLong,
         ServingAway,

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from backports.zstd import compress
 from typesafe_sdk import (
     Choice,
     Noul,
@@ -223,6 +224,33 @@ async def test_what_cannot_be_used_is_refused_in_the_words_of_the_wire(clients: 
     assert set(found) == {"detail", "code", "request_id"}
     assert all(set(entry) == {"loc", "msg", "type"} for entry in found["detail"])
     assert any(message in f"{'.'.join(entry['loc'][1:])}: {entry['msg']}" for entry in found["detail"]), found
+
+
+async def test_a_body_may_be_packed_as_its_client_does_by_itself(
+    clients: Clients, server: FakeServer
+) -> None:
+    long = "Where is my parcel? " * 100
+    found = await clients.typesafe.system_one(state=long, questions={"q": CHOICE})
+    assert found.choices["q"].choice == "delivery"
+    assert found.raw_http_response.request.headers["content-encoding"] == "zstd"
+    assert long.strip() in server.bodies[0]["messages"][1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "message"),
+    [
+        ("zstd", b"{}", 422, "is not the zstd"),
+        ("zstd", compress(b"{}" * 999)[:-3], 422, "ends in the middle"),
+        ("zstd", compress(b" " * (1 << 24)), 413, "is larger"),
+        ("br", b"{}", 415, "packed as 'br'"),
+    ],
+)
+async def test_what_cannot_be_unpacked_is_refused_and_nothing_grows_without_end(
+    clients: Clients, encoding: str, content: bytes, status: int, message: str
+) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    refused = await clients.plain.post("/v1/systemone", content=content, headers=headers)
+    assert refused.status_code == status and message in str(refused.json()["detail"])
 
 
 async def test_its_client_reads_every_kind_of_refusal(
