@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import Field
 
 from app.classify.live import AnswerGate
-from app.decisions.question import MAX_ORDERS
+from app.decisions.question import MAX_ORDERS, MAX_READS
 from app.decisions.reading import Behind
 from app.http.payload import RequestBody, ResponseBody
 from evaluation.contract.mode import Mode
@@ -29,7 +29,8 @@ class AskingIn(RequestBody):
     )
     orders: int = Field(
         1,
-        description="In how many orders the options of each question are read; the probabilities are averaged.",
+        description="In how many orders the options of each question are read; the probabilities are averaged. "
+        f"Questions times orders: at most {MAX_READS}.",
         ge=1,
         le=MAX_ORDERS,
         examples=[1],

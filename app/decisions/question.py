@@ -22,6 +22,7 @@ from evaluation.contract.text import blank
 MAX_QUESTIONS: Final = 400
 MAX_OPTIONS: Final = 255
 MAX_ORDERS: Final = 32
+MAX_READS: Final = 1000  # questions times orders
 MAX_NAME_CHARS: Final = 200
 MAX_STATE_CHARS: Final = 100_000
 YES: Final = "it is right"  # the words in which the base that ships has learned to read a question

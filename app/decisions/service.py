@@ -6,7 +6,7 @@ from typing import Final
 
 from app.classify.service import BATCH_AT_ONCE, ClassifyContext, ServingContext
 from app.decisions import ad_hoc, reading, standing
-from app.decisions.question import Call, Kind, Option, Question, invalid
+from app.decisions.question import MAX_READS, Call, Kind, Option, Question, invalid
 from app.decisions.reading import Asking, Decided
 from app.decisions.standing import Caller
 from evaluation.contract.schema import NONE_WORD, CategorySchema
@@ -20,7 +20,12 @@ async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided
     Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
         ServingAway, TooManyRequests, UngatedNotAllowed.
     """
-    await at.limits.take(caller.asker.scope, min(len(call.questions) * call.orders, at.limits.burst))
+    reads = len(call.questions) * call.orders
+    if reads > MAX_READS:
+        raise invalid(
+            "body.orders", f"asks for {reads} reads, and a call may have {MAX_READS}; ask in several"
+        )
+    await at.limits.take(caller.asker.scope, min(reads, at.limits.burst))
     of_schema = await standing.of_model(at, caller, call.model, call.mode)
     for question in call.questions:
         _check(question, None if of_schema is None else of_schema.servings[0].page.schema)

@@ -7,7 +7,9 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai.decisions import Choice, Level, Predicate, Score
 
-from tests.app.classify.serving_contexts import Live, set_tenant
+from app.infra.db.session import transaction
+from app.infra.tables.schemas import Schema
+from tests.app.classify.serving_contexts import Live, deployed, set_tenant
 from tests.app.decisions.clients import Clients
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
@@ -215,3 +217,15 @@ async def test_both_clients_list_the_models_that_a_call_may_name(clients: Client
     assert listed == ["steerwise", live.told.schema.name]
     described = await clients.typesafe.models.list()
     assert [model.name for model in described.models] == listed
+
+
+async def test_another_tenants_schema_is_no_model(callers: Callers, clients: Clients, live: Live) -> None:
+    other = await deployed(callers)
+    name = live.told.schema.name + " of ours"
+    async with transaction(callers.database, live.told.scope) as session:
+        (await session.get_one(Schema, live.told.schema.id)).name = name
+    body = {"model": name, "input": INPUT, "questions": [CHOICE | {"choices": [{"value": "refund"}]}]}
+    refused = await other.client.post("/v1/decisions", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    listed = (await other.client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in listed] == ["steerwise", other.told.schema.name]

@@ -202,6 +202,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no questions": ({"questions": {}}, "at least 1 item"),
     "a state of 1 MB": ({"state": "word " * 200_000}, "1000000 characters"),
     "ten thousand questions": ({"questions": {f"q{n}": NOUL for n in range(10_000)}}, "there are 10000"),
+    "too many reads": ({"questions": {f"q{n}": NOUL for n in range(32)}, "orders": 32}, "1024 reads"),
     "an option without a name": ({"questions": {"q": {"type": "choice", "criteria": {" ": "x"}}}}, "be seen"),
     "a long description": (
         {"questions": {"q": {"type": "noul", "instructions": "x" * 2001}}},
