@@ -18,7 +18,7 @@ from evaluation.contract.mode import Mode
 from evaluation.contract.schema import MAX_CATEGORIES, Category, CategorySchema
 from evaluation.contract.text import folded
 
-_FEWEST: Final = 4  # options in a prompt, where more do not fit
+_FEWEST: Final = 2  # options in a prompt, where more do not fit
 
 
 async def decide(asking: Asking, question: Question) -> Decided:

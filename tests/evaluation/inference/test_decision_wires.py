@@ -67,7 +67,7 @@ async def test_a_schema_is_one_question_and_every_answer_of_it_an_option(wire: W
         "none of these": "No other option applies.",
     }
     if wire is Wire.systemone:
-        question = {"type": "choice", "instructions": QUESTION, "criteria": options}
+        question: Any = {"type": "choice", "instructions": QUESTION, "criteria": options}
         assert body == {"model": "fake", "state": "Where is it?", "questions": {"category": question}}
     else:
         choices = [{"value": name, "description": said} for name, said in options.items()]
@@ -105,7 +105,8 @@ async def test_a_category_that_is_called_none_of_these_is_not_taken_for_it() -> 
 async def test_a_refusal_is_the_models_and_a_broken_answer_the_servers() -> None:
     refused = await predictor(WireServer(second, refusing=True), Wire.decisions).predict(SCHEMA, TEXT)
     assert (refused.category, refused.failure, refused.probabilities) == (None, ParseFailure.no_label, None)
-    for probabilities in ({"Refund": 1.0}, {"Refund": 1, "Late": "much", "none of these": 0}, [], None):
+    broken: list[Any] = [{"Refund": 1.0}, {"Refund": 1, "Late": "much", "none of these": 0}, [], None]
+    for probabilities in broken:
 
         class Broken:
             def respond(self, body: Any, shares: Any = probabilities) -> tuple[int, Any]:
