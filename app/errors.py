@@ -1,12 +1,14 @@
 """What can go wrong, as the person at the command line or behind the API hears it.
 
-Each error knows its exit code, and the HTTP status and stable code that `app.http.problems` renders. A
-message of an error
-below status 500 is written for the caller; one of 500 and above is for our log, unless it is `Unavailable`.
+Each error knows its exit code, the HTTP status and stable code that `app.http.problems` renders, and whose fault it
+is. A message of an error below status 500 is written for the caller; one of 500 and above is for our log, unless it is
+of what passes by itself or by an operator's hand.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
+
+from training.protocol import Fault
 
 Row = TypeVar("Row")
 
@@ -38,6 +40,10 @@ class AppError(Exception):
         self.problems = tuple(problems)
         self.headers = dict(headers or {})
 
+    @property
+    def fault(self) -> Fault:
+        return Fault.theirs if self.status < 500 else Fault.ours
+
 
 class InputError(AppError):
     """What was handed in cannot be used. Nothing has been written."""
@@ -55,9 +61,15 @@ class OutputBusy(InputError):
 
 
 class NoSpace(AppError):
+    """A disk of ours is full. What was sent is not lost where the message says so: the same request goes on later."""
+
     exit_code = 2  # to be mended on this machine, like bad input
     code = "disk_full"
     status = 507
+
+    @property
+    def fault(self) -> Fault:
+        return Fault.full
 
 
 class StageProcessFailed(AppError):
@@ -141,6 +153,13 @@ class MethodNotAllowed(Refused):
     status = 405
 
 
+class BodyTooSlow(Refused):
+    """The body did not come in within the time that there is for it; send it again over a better connection."""
+
+    code = "body_too_slow"
+    status = 408
+
+
 class Conflict(Refused):
     """What is stored stands against it."""
 
@@ -194,6 +213,12 @@ class TooManyRequests(Refused):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
 
 
+class ShareExceeded(TooManyRequests):
+    """The tenant holds as much of the installation as one tenant may; `Retry-After` says when to come back."""
+
+    code = "share_exceeded"
+
+
 class Unavailable(AppError):
     """Something of ours is down or overloaded; `Retry-After` says when to come back."""
 
@@ -203,11 +228,21 @@ class Unavailable(AppError):
     def __init__(self, message: str, retry_after_s: int = 5):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
 
+    @property
+    def fault(self) -> Fault:
+        return Fault.away
+
 
 class ServingAway(Unavailable):
     """No model server can answer this now: it is starting, overloaded or down. `Retry-After` says when to come back."""
 
     code = "serving_away"
+
+
+class ServingLost(ServingAway):
+    """A model server ended under what it was asked. Nobody's fault once; a job that does it again and again ends."""
+
+    code = "serving_lost"
 
 
 class ServingFull(Unavailable):

@@ -1,7 +1,8 @@
 """The API as an ASGI application."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from uuid import UUID
 
 from fastapi import FastAPI
 
@@ -13,27 +14,40 @@ import app.datasets.endpoints
 import app.decisions.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
+import app.operations.endpoints
 import app.runs.endpoints
 import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.audit import operations
+from app.auth.principal import Principal
+from app.auth.refusals import watching
+from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
 from app.decisions import error_shapes
-from app.http import health, openapi, problems
+from app.http import documentation, openapi, problems
+from app.http.bodies import BodyCap
+from app.http.fitness import DatabaseFits, DatabaseWatch
+from app.http.headers import AnswerHeaders
 from app.http.idempotency import reservation
-from app.http.middleware import BodyCap, RequestContext
+from app.http.middleware import RequestContext
 from app.http.signing_secret import signing_secret
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_at_start
 from app.infra.logging import configure
+from app.infra.private import keep_files_private, private_home
 from app.infra.storage import open_storage
+from app.infra.ttl_cache import TtlCache
 from app.jobs.background import load_handlers
+from app.operations.readiness import Readiness
+from app.runs.feed import RunFeeds
 from app.settings import Settings, load_settings
 from app.usage.service import metering
 
 ROUTERS = (
-    health.router,
+    app.operations.endpoints.router,
+    documentation.router,
     app.auth.endpoints.router,
     app.tenants.endpoints.router,
     app.schemas.endpoints.router,
@@ -53,6 +67,7 @@ ROUTERS = (
 def from_environment() -> FastAPI:
     """For `uvicorn --factory app.main:from_environment`, where the API is a process of its own."""
     settings = load_settings()
+    keep_files_private()
     configure(settings.log_level)
     return create_app(settings)
 
@@ -62,31 +77,53 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        private_home(settings.home)
         opened = open_database(settings.database_url) if database is None else database
         api.state.settings = settings
         api.state.database = opened
+        api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
+        api.state.before_commit = operations.record
+        api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
+        api.state.standing = TtlCache[
+            UUID, None
+        ]()  # by the id of a key that was good when it was last looked at
         try:
             await check_at_start(opened)
             async with (
                 metering(opened) as meter,
+                watching(opened) as api.state.refused_keys,
                 serving_context(settings, opened, meter) as api.state.serving_context,
             ):
                 api.state.meter = meter
-                yield
+                api.state.run_feeds = RunFeeds(opened, settings)
+                replicas = api.state.serving_context.replicas
+                api.state.readiness = Readiness(settings, api.state.storage, replicas)
+                async with aclosing(api.state.readiness):
+                    yield
         finally:
             if database is None:
                 await opened.engine.dispose()
 
     load_handlers()
-    api = FastAPI(title="Steerwise", version="1", description=openapi.DESCRIPTION, lifespan=lifespan)
+    api = FastAPI(
+        title="Steerwise",
+        version="1",
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # theirs load scripts from elsewhere
+        redoc_url=None,
+    )
+    api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
     problems.install(api, error_shapes.SHAPES)
     reservation.install(api)
     openapi.install(api, *error_shapes.BODIES)
+    api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
-    api.add_middleware(RequestContext)  # added last, so it is the outermost
+    api.add_middleware(RequestContext)
+    api.add_middleware(AnswerHeaders)  # added last, so it is the outermost
     return api

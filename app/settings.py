@@ -5,7 +5,17 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import InputError
@@ -19,6 +29,37 @@ def _words(given: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+
+
+class InstalledTeacher(BaseModel):
+    """An OpenAI-compatible server that runs may learn from: all that belongs together, so that a key never goes to
+    another address, and a price is nobody else's to say. tenant_usd_per_month: what each tenant may spend with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_url: str = Field(pattern=r"^https?://", max_length=2000)
+    model: str = Field(min_length=1, max_length=500)
+    api_key: SecretStr | None = None
+    prompt_usd_per_million: float = Field(ge=0, le=1e6)
+    completion_usd_per_million: float = Field(ge=0, le=1e6)
+    tenant_usd_per_month: float | None = Field(None, ge=0)
+    concurrency: int = Field(8, ge=1, le=256)
+    requests_per_minute: float | None = Field(None, gt=0, le=1e6)
+    timeout_s: float = Field(120, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _has_a_budget(self) -> "InstalledTeacher":
+        if self.has_a_price and self.tenant_usd_per_month is None:
+            raise ValueError("it has a price, so say what a tenant may spend: tenant_usd_per_month")
+        return self
+
+    @property
+    def has_a_price(self) -> bool:
+        return self.prompt_usd_per_million + self.completion_usd_per_million > 0
+
+
+TeacherName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]
 
 
 class Settings(BaseSettings):
@@ -43,11 +84,24 @@ class Settings(BaseSettings):
     base: str = Field(
         "steerwise-135m", max_length=500
     )  # that every replica serves: the one that ships, a folder, or owner/name
-    teacher_urls: Words = ()  # OpenAI-compatible servers, as base_url, that runs may take as teachers
+    teachers: dict[TeacherName, InstalledTeacher] = Field({}, repr=False)  # JSON, by the name that runs say
     tenant_rate_per_s: float = Field(100, gt=0)  # conversations that one tenant may have answered, on average
     tenant_burst: int = Field(1000, ge=256)  # and at once; a batch of 256 must fit
     answer_timeout_s: float = Field(60, gt=0)  # of one conversation, streaming apart
+    max_connections: int = Field(500, ge=1)  # of clients to one API process; below its limit of open files
     max_in_flight: int = Field(256, ge=1)  # conversations under way in one API process
+    max_streams: int = Field(256, ge=1)  # of runs' events, open in one API process
+    # A tenant's share: what one of them may hold at most, so that the others find the rest.
+    tenant_in_flight: int = Field(64, ge=1)  # conversations under way in one API process
+    tenant_streams: int = Field(16, ge=1)  # of runs' events, open in one API process
+    tenant_open_runs: int = Field(8, ge=1)  # that have not ended
+    tenant_open_gates: int = Field(32, ge=1)
+    tenant_open_files: int = Field(16, ge=1)  # of datasets, that wait to be read
+    tenant_gpu_s_per_day: float = Field(
+        86_400, gt=0
+    )  # of its training and its gates, of all workers together
+    tenant_adapters: int = Field(4, ge=1)  # models of it that every model server holds
+    stage_max_s: float = Field(86_400, gt=0)  # after which a stage of a run ends by itself
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     vllm_device: str = Field("auto", pattern="^(auto|cpu|gpu)$")
@@ -70,9 +124,12 @@ class Settings(BaseSettings):
     concurrency: int = Field(32, ge=1)
     training_processes: int = Field(1, ge=1)  # of a stage that learns; on GPUs as many as there are
     stage_stop_timeout_s: float = Field(15, ge=0)
-    job_heartbeat_s: float = Field(15, gt=0)
-    job_lease_s: float = Field(120, gt=0)  # a worker that is silent for so long has lost its job
+    job_heartbeat_s: float = Field(10, gt=0)
+    job_lease_s: float = Field(60, gt=0)  # a worker that is silent for so long has lost its job
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535
+    )  # of the dispatcher, at `host`; the API has /metrics
     min_free_mib: int = Field(512, ge=0)
 
     @property
@@ -85,5 +142,10 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = [f"STEERWISE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors()]
+        problems = [f"STEERWISE_{_place(e['loc'])}: {e['msg']}" for e in error.errors()]
         raise InputError("an environment variable cannot be used", problems) from None
+
+
+def _place(where: tuple[int | str, ...]) -> str:
+    name, *inside = where
+    return " ".join([str(name).upper(), ".".join(map(str, inside))]).strip()

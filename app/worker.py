@@ -7,8 +7,8 @@ does, and Redis would hand the message of a long job to a second worker.
 import asyncio
 import mmap
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -20,12 +20,16 @@ from redis.exceptions import RedisError
 
 import app.infra.logging
 from app.errors import InputError
-from app.infra.db.engine import open_database
-from app.infra.db.isolation import check_at_start
+from app.infra import metrics
+from app.infra.db.engine import Database, open_database
+from app.infra.db.isolation import check_isolation
+from app.infra.db.version import check_version, until_it_fits
+from app.infra.tables.processes import ProcessKind
 from app.jobs import runner
 from app.jobs.background import load_handlers
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.handlers import Queue
+from app.operations import presence
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
 
@@ -96,7 +100,8 @@ def broker_url(settings: Settings) -> str:
 
 def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
     """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
-    asyncio.run(_check(settings))
+    app.infra.logging.configure(settings.log_level)
+    asyncio.run(_wait(settings))
     if Queue.gpu in queues and settings.base == SHIPPED:
         # Here is torch to build it with; whoever serves it or counts its tokens finds it below the same home.
         find_base(settings.base, settings.home)
@@ -107,16 +112,30 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     signals.worker_shutting_down.connect(_shut_down, weak=False)
     names = ",".join(queue.value for queue in queues)
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
+    me = presence.announcement(
+        ProcessKind.worker, queues=[queue.value for queue in queues], concurrency=concurrency
+    )
+    living = ExitStack()
+    # Once its pool is there: what the pool's processes are forked from has no thread of ours yet.
+    signals.worker_ready.connect(
+        lambda **_: living.enter_context(presence.announced(settings, me)), weak=False
+    )
     argv += ["--hostname", f"{names}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-    return int(made.worker_main(argv) or 0)
+    with living:
+        return int(made.worker_main(argv) or 0)
 
 
-async def _check(settings: Settings) -> None:
+async def _wait(settings: Settings) -> None:
     database = open_database(settings.database_url)
     try:
-        await check_at_start(database)
+        await until_it_fits(database, _look)
     finally:
         await database.engine.dispose()
+
+
+async def _look(database: Database) -> None:
+    await check_isolation(database)
+    await check_version(database)
 
 
 def _task(settings: Settings) -> Callable[[str], None]:
@@ -137,6 +156,8 @@ def run_dispatcher(settings: Settings) -> None:
     """Until SIGTERM or SIGINT."""
     load_handlers()  # a job that is given up ends here
     app.infra.logging.configure(settings.log_level)
+    if settings.metrics_port is not None:
+        metrics.expose(settings.host, settings.metrics_port)
     asyncio.run(_dispatch(settings))
 
 
@@ -146,10 +167,36 @@ async def _dispatch(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     database = open_database(settings.database_url)
     try:
-        await check_at_start(database)
-        await Dispatcher(database, notifier(settings), settings).run(stop)
+        await _or_stop(until_it_fits(database, _look), stop)
+        if stop.is_set():
+            return
+        me = presence.announcement(ProcessKind.dispatcher)
+        await _beside(
+            presence.keep(database, me), Dispatcher(database, notifier(settings), settings).run(stop)
+        )
     finally:
         await database.engine.dispose()
+
+
+async def _beside(other: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+    """Until `work` has ended; what becomes of the other is no matter of it."""
+    task = asyncio.create_task(other)
+    try:
+        await work
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _or_stop(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """What `work` raises; ends it where `stop` is set first."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(stop.wait())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 def notifier(settings: Settings) -> Notifier:

@@ -9,10 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.seeds import MAX_SEED
 from training.settings import (
     EXAMPLES_PER_SCHEMA,
+    MAX_BATCH,
+    MAX_CONVERSATIONS,
+    MAX_NAME_CHARS,
+    MAX_SECONDS,
+    MAX_STEPS,
+    MAX_USD,
+    MAX_VOCABULARY,
     NEW_TOKENS,
     DivergenceKind,
     Estimator,
@@ -25,39 +33,71 @@ from training.settings import (
 )
 from training.teachers.privileged import HintKind
 
+ShortPath = Annotated[Path, Field(max_length=MAX_NAME_CHARS)]
+TEACHER_NAME = r"^[a-z][a-z0-9_]*$"
+
 
 class PrivilegedTeacher(StageSettings):
     """The model itself, shown the answer; or, where `model` is given, another local model shown the same."""
 
     kind: Literal["privileged"] = "privileged"
     hint: HintKind = HintKind.criterion
-    model: str | None = None
+    model: str | None = Field(default=None, max_length=MAX_NAME_CHARS)
 
 
 class EndpointTeacher(StageSettings):
-    """An OpenAI-compatible server. api_key_env names an environment variable; the key itself is never stored."""
+    """An OpenAI-compatible server. api_key_env names an environment variable; the key itself is never stored.
+
+    name: under which an installation has it, and by which it is called where others read.
+    """
 
     kind: Literal["endpoint"] = "endpoint"
-    base_url: str = Field(pattern=r"^https?://")
-    model: str
-    api_key_env: str | None = None
+    base_url: str = Field(pattern=r"^https?://", max_length=2000)
+    model: str = Field(max_length=MAX_NAME_CHARS)
+    api_key_env: str | None = Field(default=None, max_length=200)
     hint: HintKind = HintKind.none
     corrects: bool = Field(
         default=False, description="is shown what a teacher before it wrote wrongly (DAgger)"
     )
     concurrency: int = Field(default=8, ge=1, le=256)
-    requests_per_minute: float | None = Field(default=None, gt=0, description="what the server allows")
-    timeout_s: float = Field(default=120.0, gt=0)
-    attempts: int = Field(default=4, ge=1, description="tries a request gets before it counts as errored")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, le=1e6, description="what the server allows"
+    )
+    timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    attempts: int = Field(
+        default=4, ge=1, le=20, description="tries a request gets before it counts as errored"
+    )
     prompt_usd_per_million: float = Field(
-        default=0.0, ge=0, description="price of a million tokens that it reads"
+        default=0.0, ge=0, le=MAX_USD, description="price of a million tokens that it reads"
     )
     completion_usd_per_million: float = Field(
-        default=0.0, ge=0, description="and of a million that it writes"
+        default=0.0, ge=0, le=MAX_USD, description="and of a million that it writes"
+    )
+    name: str | None = Field(default=None, max_length=50)
+    max_usd: float | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_USD,
+        description="it is sent no request once it has cost so much in the stage",
     )
 
+    @property
+    def called(self) -> str:
+        return self.name or self.base_url
 
-Teacher = Annotated[PrivilegedTeacher | EndpointTeacher, Field(discriminator="kind")]
+
+class NamedTeacher(StageSettings):
+    """One of an installation's teachers. Its address, key, model and price stand together in the installation's
+    settings; whoever starts the stage puts the endpoint in its place.
+    """
+
+    kind: Literal["named"] = "named"
+    name: str = Field(pattern=TEACHER_NAME, max_length=50)
+    hint: HintKind = HintKind.none
+    corrects: bool = False
+
+
+Teacher = Annotated[PrivilegedTeacher | EndpointTeacher | NamedTeacher, Field(discriminator="kind")]
 
 
 class Traces(StageSettings):
@@ -67,7 +107,7 @@ class Traces(StageSettings):
     """
 
     kind: Literal["traces"] = "traces"
-    files: tuple[Path, ...] = Field(
+    files: tuple[ShortPath, ...] = Field(
         default=(),
         max_length=16,
         description="JSONL of expert traces: {id, quote, criterion, set_aside} or {id, text}; label_wrong leaves a "
@@ -79,6 +119,7 @@ class Traces(StageSettings):
     limit: int | None = Field(
         default=None,
         ge=1,
+        le=MAX_CONVERSATIONS,
         description="conversations used; of those with an expert's trace all",
     )
     balance: bool = Field(
@@ -87,15 +128,20 @@ class Traces(StageSettings):
     examples_per_schema: int = Field(
         default=16,
         ge=1,
+        le=1024,
         description="conversations under one drawing of the codes, whose schema is then read once",
     )
-    temperature: float = Field(default=0.8, gt=0)
+    temperature: float = Field(default=0.8, gt=0, le=10)
     max_new_tokens: int = NEW_TOKENS
-    batch_size: int = Field(default=128, ge=1, description="responses written at once, where they have room")
-    max_seconds: float | None = Field(
-        default=None, gt=0, description="what is not written by then is left out"
+    batch_size: int = Field(
+        default=128, ge=1, le=MAX_BATCH, description="responses written at once, where they have room"
     )
-    max_usd: float | None = Field(default=None, gt=0, description="no request is sent once so much was spent")
+    max_seconds: float | None = Field(
+        default=None, gt=0, le=MAX_SECONDS, description="what is not written by then is left out"
+    )
+    max_usd: float | None = Field(
+        default=None, gt=0, le=MAX_USD, description="no request is sent once so much was spent"
+    )
 
     @model_validator(mode="after")
     def _has_what_it_hints_at(self) -> "Traces":
@@ -110,6 +156,8 @@ class Traces(StageSettings):
         if not self.teachers and not self.files:
             raise ValueError("teachers: give one at least, or files with traces")
         for number, teacher in enumerate(self.teachers):
+            if not isinstance(teacher, PrivilegedTeacher) and teacher.corrects and number == 0:
+                raise ValueError("teachers: the first one corrects, but nobody comes before it")
             if not isinstance(teacher, EndpointTeacher):
                 continue
             free = teacher.prompt_usd_per_million == teacher.completion_usd_per_million == 0
@@ -117,17 +165,15 @@ class Traces(StageSettings):
                 raise ValueError(
                     f"max_usd: give the prices of the teacher {teacher.model}, or leave the limit out"
                 )
-            if teacher.corrects and number == 0:
-                raise ValueError(f"teachers: {teacher.model} corrects, but nobody comes before it")
         return self
 
 
 class Sft(Learning):
     kind: Literal["sft"] = "sft"
-    learning_rate: float = Field(default=2e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0, le=1)
     schedule: Schedule = Schedule.cosine
-    epochs: float = Field(default=2.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
+    epochs: float = Field(default=2.0, gt=0, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     loss: Literal["nll", "dft"] = "nll"
     reasoning: bool = Field(default=True, description="False learns the answer alone: a control")
     at_once: float = Field(
@@ -142,7 +188,7 @@ class Sft(Learning):
         default=0.5, ge=0, le=1, description="share of perturbed schemas, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    text: Path | None = Field(
+    text: ShortPath | None = Field(
         default=None,
         description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "
         "pretraining)",
@@ -169,16 +215,18 @@ class Sft(Learning):
 
 class Distill(Writing):
     kind: Literal["distill"] = "distill"
-    learning_rate: float = Field(default=1e-4, gt=0)
-    steps: int = Field(default=60, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    steps: int = Field(default=60, ge=1, le=MAX_STEPS)
     teacher: TeacherKind = TeacherKind.ema
-    teacher_model: str | None = Field(default=None, description="of an external teacher: directory or name")
+    teacher_model: str | None = Field(
+        default=None, max_length=MAX_NAME_CHARS, description="of an external teacher: directory or name"
+    )
     hint: HintKind = HintKind.demonstration
     ema_rate: float = Field(
         default=0.02, ge=0, le=1, description="the teacher's step to the student; 0 freezes it"
     )
     on_policy: bool = Field(default=True, description="False learns on the traces instead of its own words")
-    rollouts: int = Field(default=1, ge=1, description="responses of the student to one prompt")
+    rollouts: int = Field(default=1, ge=1, le=64, description="responses of the student to one prompt")
     divergence: DivergenceKind = DivergenceKind.forward
     estimator: Estimator = Estimator.analytic
     discount: float = Field(
@@ -189,25 +237,34 @@ class Distill(Writing):
         description="of tokens that a vLLM drew by probabilities that are not quite the student's",
     )
     top_k: int | None = Field(
-        default=None, ge=1, description="compare the teacher's likeliest tokens, and all others as one"
+        default=None,
+        ge=1,
+        le=MAX_VOCABULARY,
+        description="compare the teacher's likeliest tokens, and all others as one",
     )
     clip: float | None = Field(
-        default=None, gt=0, description="the most that one token of the vocabulary adds to a divergence"
+        default=None,
+        gt=0,
+        le=1e6,
+        description="the most that one token of the vocabulary adds to a divergence",
     )
     skip_tokens: int = Field(
-        default=3, ge=0, description="first tokens left out, which copy the hint's phrases"
+        default=3, ge=0, le=ANSWER_TOKENS, description="first tokens left out, which copy the hint's phrases"
     )
     perturb: bool = True
     perturbed_share: float = Field(
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
-    prompts: Path | None = Field(
+    prompts: ShortPath | None = Field(
         default=None,
         description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
     )
     preflight: int = Field(
-        default=0, ge=0, description="prompts on which the teacher's use is measured before the first step"
+        default=0,
+        ge=0,
+        le=10_000,
+        description="prompts on which the teacher's use is measured before the first step",
     )
 
     @model_validator(mode="after")
@@ -253,31 +310,38 @@ class Rl(Writing):
     FULL_RATE: ClassVar[float] = 1e-6
 
     kind: Literal["rl"] = "rl"
-    learning_rate: float = Field(default=3e-5, gt=0)
-    batch_size: int = Field(default=64, ge=2)
-    micro_batch_size: int = Field(default=64, ge=1)
-    steps: int = Field(default=100, ge=1)
-    generations: int = Field(default=8, ge=2)
-    beta: float = Field(default=0.001, ge=0)
+    learning_rate: float = Field(default=3e-5, gt=0, le=1)
+    batch_size: int = Field(default=64, ge=2, le=MAX_BATCH)
+    micro_batch_size: int = Field(default=64, ge=1, le=MAX_BATCH)
+    steps: int = Field(default=100, ge=1, le=MAX_STEPS)
+    generations: int = Field(default=8, ge=2, le=256)
+    beta: float = Field(default=0.001, ge=0, le=100)
     loss: Literal["dapo", "grpo", "dr_grpo", "bnpo"] = "dapo"
     importance_sampling: Literal["token", "sequence"] = "token"
-    epsilon: float = Field(default=0.2, gt=0, description="how far a ratio may fall; GSPO wants about 3e-4")
-    epsilon_high: float | None = Field(
-        default=None, gt=0, description="how far it may rise; as epsilon if not given"
+    epsilon: float = Field(
+        default=0.2, gt=0, le=100, description="how far a ratio may fall; GSPO wants about 3e-4"
     )
-    updates_per_generation: int = Field(default=1, ge=1, description="optimizer steps on one generation")
+    epsilon_high: float | None = Field(
+        default=None, gt=0, le=100, description="how far it may rise; as epsilon if not given"
+    )
+    updates_per_generation: int = Field(
+        default=1, ge=1, le=1000, description="optimizer steps on one generation"
+    )
     perturb: bool = True
     pairs: bool = Field(
         default=False,
         description="each conversation under the schema and a perturbed one; a bonus where both go well",
     )
     rounds: int = Field(
-        default=0, ge=0, description="times that prompts are chosen by difficulty; 0 takes all"
+        default=0, ge=0, le=10_000, description="times that prompts are chosen by difficulty; 0 takes all"
     )
-    tries: int = Field(default=8, ge=2, description="answers by which difficulty is judged, in rounds")
+    tries: int = Field(
+        default=8, ge=2, le=256, description="answers by which difficulty is judged, in rounds"
+    )
     teacher_weight: float = Field(
         default=0.0,
         ge=0,
+        le=1000,
         description="of log p(teacher) - log p(student), added to the advantage of each token",
     )
     teacher_on: Literal["failed", "all"] = Field(
@@ -287,7 +351,7 @@ class Rl(Writing):
         default=HintKind.criterion, description="what that teacher, the student itself, is shown"
     )
     kl_budget: float | None = Field(
-        default=None, gt=0, description="nats a token from the base, at which the stage ends"
+        default=None, gt=0, le=1000, description="nats a token from the base, at which the stage ends"
     )
 
     @model_validator(mode="after")
@@ -342,6 +406,8 @@ class StageManifest(StageSettings):
 
     @model_validator(mode="after")
     def _has_what_the_stage_reads(self) -> "StageManifest":
+        if self.stage.kind == "traces" and any(isinstance(t, NamedTeacher) for t in self.stage.teachers):
+            raise ValueError("teachers: a name is of an installation's settings; a manifest has the endpoint")
         if self.stage.kind == "sft" and self.stage.text is None and self.traces is None:
             raise ValueError(
                 "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"

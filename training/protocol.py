@@ -11,37 +11,50 @@ READ_TRACES: Final = ("sft", "distill", "rl")
 # A stage's folder: what it is told by, and what it leaves there.
 MANIFEST, EVENTS, RESULT, LOG = "manifest.json", "events.jsonl", "result.json", "stage.log"
 TRACES, ADAPTER = "traces.jsonl", "adapter"
+COSTS: Final = (
+    "usd."  # begins the name of a metric of traces: what the teacher whose name follows has cost so far
+)
 CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
 
 
+class Fault(StrEnum):
+    """Whose matter an error is. away, full: of nobody who asked; it passes, and the same goes on then."""
+
+    ours = "ours"
+    theirs = "theirs"  # the same inputs would end it the same way
+    away = "away"
+    full = "full"
+
+
 class FailureCode(StrEnum):
-    """Why a stage ended, and whether it may be tried again: not where the same inputs would end it the same way."""
+    """Why a stage ended, and whose matter that is."""
 
-    retried: bool
+    fault: Fault
 
-    def __new__(cls, code: str, retried: bool) -> "FailureCode":
+    def __new__(cls, code: str, fault: Fault) -> "FailureCode":
         member = str.__new__(cls, code)
         member._value_ = code
-        member.retried = retried
+        member.fault = fault
         return member
 
-    non_finite_loss = ("non_finite_loss", False)
-    no_traces = ("no_traces", False)
-    no_examples = ("no_examples", False)
-    no_time = ("no_time", False)  # for a single step, or a single response
-    prompt_too_long = ("prompt_too_long", False)
-    base_not_found = ("base_not_found", False)
-    adapter_not_found = ("adapter_not_found", False)
-    input_not_found = ("input_not_found", False)
-    no_single_token_codes = ("no_single_token_codes", False)
-    unfit_settings = ("unfit_settings", False)
-    out_of_memory = ("out_of_memory", True)  # others may have had the memory
-    disk_full = ("disk_full", True)
-    cancelled = ("cancelled", True)
-    teacher_unavailable = ("teacher_unavailable", True)
-    unexpected_error = ("unexpected_error", True)
+    non_finite_loss = ("non_finite_loss", Fault.theirs)
+    no_traces = ("no_traces", Fault.theirs)
+    no_examples = ("no_examples", Fault.theirs)
+    no_time = ("no_time", Fault.theirs)  # for a single step, or a single response
+    prompt_too_long = ("prompt_too_long", Fault.theirs)
+    base_not_found = ("base_not_found", Fault.theirs)
+    adapter_not_found = ("adapter_not_found", Fault.theirs)
+    input_not_found = ("input_not_found", Fault.theirs)
+    no_single_token_codes = ("no_single_token_codes", Fault.theirs)
+    unfit_settings = ("unfit_settings", Fault.theirs)
+    teacher_refused = ("teacher_refused", Fault.theirs)  # key, model or address: somebody has to mend it
+    teacher_unavailable = ("teacher_unavailable", Fault.away)
+    disk_full = ("disk_full", Fault.full)
+    out_of_memory = ("out_of_memory", Fault.ours)  # others may have had the memory
+    cancelled = ("cancelled", Fault.ours)
+    unexpected_error = ("unexpected_error", Fault.ours)
 
 
-def may_be_retried(code: str) -> bool:
+def fault_of_code(code: str) -> Fault:
     """A code that this version does not know is no reason to give up."""
-    return {known.value: known.retried for known in FailureCode}.get(code, True)
+    return {known.value: known.fault for known in FailureCode}.get(code, Fault.ours)

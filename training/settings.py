@@ -7,6 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evaluation.contract.budget import ANSWER_TOKENS
 
+# Beyond any use: what is larger was a slip of the hand, or is meant to keep a machine busy for ever.
+MAX_STEPS = 1_000_000
+MAX_BATCH = 8192
+MAX_CONVERSATIONS = 1_000_000
+MAX_SECONDS = 30 * 86_400.0
+MAX_USD = 1e6
+MAX_VOCABULARY = 1_000_000
+MAX_NAME_CHARS = 500
+
 
 class StageSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +73,7 @@ class Lora(StageSettings):
     """Used where a stage starts without an adapter; a later stage keeps the shape of the one it goes on with."""
 
     rank: int = Field(default=32, ge=1, le=512)
-    alpha: int = Field(default=64, ge=1)
+    alpha: int = Field(default=64, ge=1, le=4096)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
 
@@ -76,22 +85,28 @@ class Learning(StageSettings):
 
     FULL_RATE: ClassVar[float] = 1e-5
 
-    learning_rate: float = Field(gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    micro_batch_size: int = Field(default=32, ge=1)
-    warmup_steps: int = Field(default=10, ge=0)
+    learning_rate: float = Field(gt=0, le=1)
+    batch_size: int = Field(default=32, ge=1, le=MAX_BATCH)
+    micro_batch_size: int = Field(default=32, ge=1, le=MAX_BATCH)
+    warmup_steps: int = Field(default=10, ge=0, le=MAX_STEPS)
     schedule: Schedule = Schedule.constant
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    max_seconds: float | None = Field(default=None, gt=0)
-    checkpoint_every: int = Field(default=50, ge=1)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e6)
+    max_seconds: float | None = Field(default=None, gt=0, le=MAX_SECONDS)
+    checkpoint_every: int = Field(default=50, ge=1, le=MAX_STEPS)
     validate_every: int | None = Field(
         default=None,
         ge=1,
+        le=MAX_STEPS,
         description="steps from one measurement on the validation split to the next; the best wins",
     )
-    validation_items: int = Field(default=64, ge=2, description="conversations of a validation")
+    validation_items: int = Field(
+        default=64, ge=2, le=MAX_CONVERSATIONS, description="conversations of a validation"
+    )
     patience: int | None = Field(
-        default=None, ge=1, description="validations without a better one, after which the stage ends"
+        default=None,
+        ge=1,
+        le=1000,
+        description="validations without a better one, after which the stage ends",
     )
     precision: Precision = Precision.auto
     tuning: Tuning = Field(
@@ -160,5 +175,8 @@ class Writing(Learning):
 
 
 EXAMPLES_PER_SCHEMA = Field(
-    default=4, ge=1, description="examples under one drawing of the schema, which is then read once for all"
+    default=4,
+    ge=1,
+    le=1024,
+    description="examples under one drawing of the schema, which is then read once for all",
 )

@@ -1,17 +1,18 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from app.audit import repository
 from app.audit.payloads import AuditEventOut
 from app.audit.repository import Filter
 from app.auth.dependencies import KeyOwner
+from app.auth.route import keyed_router
 from app.errors import Forbidden, NotFound
 from app.http.paging import Page, Paging, Position
 from app.http.problems import responses
 from app.infra.db.session import Session
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = keyed_router("/v1", tags=["audit"])
 _PATTERN = r"^[^\x00]*$"  # a query may hold a NUL, which PostgreSQL's text cannot
 
 

@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.infra.tables.records import AuditEvent
 
+_NOTED = "audit.noted"
+
 
 class Act(NamedTuple):
     """action: `thing.done`. subject: `thing:id`. detail: ids, names of settings, counts; never message text."""
@@ -19,7 +21,11 @@ class Act(NamedTuple):
 
 
 def record(session: AsyncSession, actor_key_id: UUID | None, tenant_id: UUID | None, act: Act) -> None:
-    """Part of the caller's transaction: what was rolled back was not done. actor_key_id: None for the command line."""
+    """Part of the caller's transaction: what was rolled back was not done. actor_key_id: None for the command line.
+
+    In an operation of the API: what it declares (`app.audit.operations`), with what only the code behind it knows.
+    """
+    session.info.setdefault(_NOTED, []).append(act)
     session.add(
         AuditEvent(
             tenant_id=tenant_id,
@@ -29,3 +35,8 @@ def record(session: AsyncSession, actor_key_id: UUID | None, tenant_id: UUID | N
             detail=dict(act.detail),
         )
     )
+
+
+def noted(session: AsyncSession) -> list[Act]:
+    """What was recorded in this session."""
+    return list(session.info.get(_NOTED, ()))

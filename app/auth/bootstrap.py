@@ -7,11 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import repository, service
 from app.auth.principal import Scope
 from app.auth.service import KeyOrder, MadeKey
-from app.errors import Conflict, InputError
+from app.errors import Conflict
 from app.infra.db.engine import Database, open_database, parse_url
-from app.infra.db.migrate import is_current, upgrade
-from app.infra.db.outage import said_plainly
+from app.infra.db.migrate import upgrade
 from app.infra.db.session import transaction
+from app.infra.db.version import check_version
+from app.infra.outage import said_plainly
+from app.infra.private import private_home
 from app.settings import Settings
 
 NAME = "bootstrap"
@@ -26,10 +28,10 @@ class AlreadyBootstrapped(Conflict):
 def run(settings: Settings, *, another: bool = False) -> MadeKey:
     """On SQLite the file is made where there is none.
 
-    Raises: AlreadyBootstrapped, DatabaseAway, InputError, TooManyKeys.
+    Raises: AlreadyBootstrapped, DatabaseAway, DatabaseMisfit, InputError, TooManyKeys.
     """
     if parse_url(settings.database_url).get_backend_name() == "sqlite":
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_home(settings.home)
         upgrade(settings.database_url)
     with said_plainly():
         return asyncio.run(_run(settings, another))
@@ -38,8 +40,7 @@ def run(settings: Settings, *, another: bool = False) -> MadeKey:
 async def _run(settings: Settings, another: bool) -> MadeKey:
     database = open_database(settings.database_url)
     try:
-        if not await is_current(database):
-            raise InputError("the database is not prepared for this version; run `steerwise migrate` first")
+        await check_version(database)
         return await bootstrap(database, another=another)
     finally:
         await database.engine.dispose()

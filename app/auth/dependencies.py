@@ -4,18 +4,21 @@ A key is looked up in a transaction of its own that is over before the endpoint 
 model, or for somebody else's upload, then holds no connection.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
-from functools import cache
-from typing import Annotated, NamedTuple
+from functools import cache, partial
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import structlog
 from fastapi import Depends, Header, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 
 from app.auth import repository, service
+from app.auth.access import Access, declares
 from app.auth.principal import Principal, Scope
-from app.errors import Forbidden, InvalidRequest, NotFound, Problem, Unauthorized
+from app.auth.service import RefusedKey
+from app.errors import InvalidRequest, NotFound, Problem, Unauthorized
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import show_platform, show_tenant, transaction
@@ -38,37 +41,62 @@ class Owner(NamedTuple):
     tenant_id: UUID | None
 
 
-async def authenticated(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> Principal:
-    """Raises: Unauthorized."""
+async def admit(request: Request, access: Access) -> Principal:
+    """Whoever the key in the header belongs to, if they may do this. Nothing of the body is read.
+
+    Raises: Forbidden, Unauthorized.
+    """
+    credentials = await bearer(request)
     if credentials is None:
         raise Unauthorized("send an API key: Authorization: Bearer sw_…")
+    state = request.app.state
+    look = partial(_verified, request, credentials.credentials)
+    if access.remembered:
+        digest = hashlib.sha256(credentials.credentials.encode()).digest()
+        caller: Principal = await state.callers.of(digest, look)
+    else:
+        caller = await look()
+    structlog.contextvars.bind_contextvars(key_id=str(caller.key_id))
+    if caller.tenant_id is not None:
+        structlog.contextvars.bind_contextvars(tenant_id=str(caller.tenant_id))
+    access.check(caller)
+    request.state.caller = caller
+    return caller
+
+
+async def _verified(request: Request, text: str) -> Principal:
+    """Raises: Unauthorized; who is refused is counted."""
     database: Database = request.app.state.database
-    async with transaction(database, read_only=True) as session:
-        row = await service.verify(session, credentials.credentials)
+    try:
+        async with transaction(database, read_only=True) as session:
+            row = await service.verify(session, text)
+    except RefusedKey as refused:
+        request.app.state.refused_keys.note(refused)
+        raise
     if service.use_is_to_be_noted(row):
         async with transaction(database) as session:
             await service.note_use(session, row)
-    structlog.contextvars.bind_contextvars(key_id=str(row.id))
-    if row.tenant_id is not None:
-        structlog.contextvars.bind_contextvars(tenant_id=str(row.tenant_id))
     return service.principal_of(row)
+
+
+async def authenticated(request: Request, _shown: Annotated[Any, Depends(bearer)]) -> Principal:
+    """Whom the route has let in. _shown: so that the document has the scheme."""
+    caller: Principal = request.state.caller
+    return caller
 
 
 Caller = Annotated[Principal, Depends(authenticated)]
 
 
 @cache  # one function for equal scopes, so that FastAPI calls it once a request
-def tenant_scope(*needed: Scope) -> Callable[..., Awaitable[TenantScope]]:
+def tenant_scope(*needed: Scope, remembered: bool = False) -> Callable[..., Awaitable[TenantScope]]:
     """The tenant that this request is about; its session sees that tenant's rows and no others.
 
-    Without scopes any key of the tenant will do, which is what reading needs.
-    Raises: Forbidden, InvalidRequest, NotFound.
+    needed: declared for the whole operation, as is `remembered` (see `Access`). Raises: InvalidRequest, NotFound.
     """
 
+    @declares(Access(frozenset(needed), remembered=remembered))
     async def scoped(request: Request, caller: Caller, x_tenant: XTenant = None) -> TenantScope:
-        _check_scopes(caller, needed)
         owner = await _owner(request, caller, x_tenant)
         if owner.tenant_id is None:
             problem = Problem("header.x-tenant", "a platform admin names the tenant that is meant")
@@ -89,12 +117,12 @@ async def own_sight(request: Request, caller: Caller) -> Principal:
     return caller
 
 
+@declares(Access(frozenset({Scope.admin})))
 async def key_owner(request: Request, caller: Caller, x_tenant: XTenant = None) -> Owner:
     """For an admin: its tenant; for one of the platform: the tenant that it names, or the platform.
 
-    Raises: Forbidden, NotFound.
+    Raises: NotFound.
     """
-    _check_scopes(caller, (Scope.admin,))
     owner = await _owner(request, caller, x_tenant)
     if owner.tenant_id is None:
         show_platform(request)
@@ -106,21 +134,13 @@ async def key_owner(request: Request, caller: Caller, x_tenant: XTenant = None) 
 OwnSight = Annotated[Principal, Depends(own_sight)]
 
 
+@declares(Access(frozenset({Scope.admin}), of_platform=True))
 async def platform_admin(caller: OwnSight) -> Principal:
-    """Raises: Forbidden."""
-    if not caller.is_platform_admin:
-        raise Forbidden("only an admin of the platform may do this")
     return caller
 
 
-AnyTenant = Annotated[TenantScope, Depends(tenant_scope())]
 PlatformAdmin = Annotated[Principal, Depends(platform_admin)]
 KeyOwner = Annotated[Owner, Depends(key_owner)]
-
-
-def _check_scopes(caller: Principal, needed: tuple[Scope, ...]) -> None:
-    if not caller.may(frozenset(needed)):
-        raise Forbidden(f"this needs a key with the scope {' and '.join(needed)}")
 
 
 async def _owner(request: Request, caller: Principal, x_tenant: UUID | None) -> Owner:

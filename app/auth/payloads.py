@@ -3,7 +3,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from app.auth.principal import Scope
+from app.auth.principal import Role, Scope
 from app.auth.service import KeyOrder, MadeKey
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.auth import ApiKey
@@ -19,17 +19,27 @@ class ApiKeyIn(RequestBody):
         examples=["ticket router"],
     )
     scopes: list[Scope] = Field(
-        description="What it may change. Reading needs none; `admin` includes all the others.",
+        [],
+        description="What it may do. `X:write` includes `X:read` (and `datasets:write` `labels:write`), `admin` all "
+        "the others; words of customers are shown with `conversations:read` alone.",
         examples=[["classify"]],
         max_length=len(Scope),
-        min_length=0,
+    )
+    role: Role | None = Field(
+        None,
+        description="Adds the scopes of a role: `client` classifies, `reviewer` reads conversations and labels them, "
+        "`editor` owns schemas, datasets and runs.",
+        examples=["reviewer"],
     )
     expires_at: AwareDatetime | None = Field(
-        None, description="From then on it is refused; null: never.", examples=["2027-01-01T00:00:00Z"]
+        None,
+        description="From then on it is refused; null: when the key that makes it ends, which is the latest.",
+        examples=["2027-01-01T00:00:00Z"],
     )
 
     def order(self) -> KeyOrder:
-        return KeyOrder(self.name, self.scopes, self.expires_at)
+        scopes = {*self.scopes, *(() if self.role is None else self.role.scopes)}
+        return KeyOrder(self.name, sorted(scopes), self.expires_at)
 
 
 class ApiKeyOut(ResponseBody):
@@ -37,7 +47,10 @@ class ApiKeyOut(ResponseBody):
     tenant_id: UUID | None = Field(description="Whose key it is; null: the platform's.", examples=[_TENANT])
     name: str = Field(description="What the key is for.", examples=["ticket router"])
     prefix: str = Field(description="The readable part of the key: sw_<prefix>_…", examples=["4fJq0ZcT1x"])
-    scopes: list[Scope] = Field(description="What it may change.", examples=[["classify"]])
+    parent_id: UUID | None = Field(
+        description="The key that made it, and with which it ends; null: the installation.", examples=[_ID]
+    )
+    scopes: list[Scope] = Field(description="What it may do.", examples=[["classify"]])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
     expires_at: datetime | None = Field(
         description="From then on it is refused; null: never.", examples=["2027-01-01T00:00:00Z"]

@@ -1,29 +1,71 @@
-"""Who is asking."""
+"""Who is asking, and what each scope allows."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
 
 
 class Scope(StrEnum):
+    """`conversations:read` is what shows words of customers; nothing but `admin` includes it."""
+
     classify = "classify"
     playground = "playground"  # what no gate has examined too, where the tenant does not forbid it
+    schemas_read = "schemas:read"
     schemas_write = "schemas:write"
+    datasets_read = "datasets:read"
     datasets_write = "datasets:write"
+    labels_write = "labels:write"
+    conversations_read = "conversations:read"
+    runs_read = "runs:read"
     runs_write = "runs:write"
+    tenant_read = "tenant:read"
     admin = "admin"
 
 
+_INCLUDED = {
+    Scope.playground: frozenset({Scope.classify}),
+    Scope.schemas_write: frozenset({Scope.schemas_read}),
+    Scope.datasets_write: frozenset({Scope.datasets_read, Scope.labels_write}),
+    Scope.runs_write: frozenset({Scope.runs_read}),
+    Scope.admin: frozenset(Scope),
+}
+
+
+class Role(StrEnum):
+    """What people and programs do, as a set of scopes."""
+
+    client = "client"
+    reviewer = "reviewer"
+    editor = "editor"
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return _OF_ROLES[self]
+
+
+_REVIEWER = frozenset({Scope.schemas_read, Scope.datasets_read, Scope.conversations_read, Scope.labels_write})
+_OF_ROLES = {
+    Role.client: frozenset({Scope.classify}),
+    Role.reviewer: _REVIEWER,
+    Role.editor: _REVIEWER
+    | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.playground},
+}
+
+
 class Principal(NamedTuple):
-    """tenant_id: None for a platform admin, who names the tenant in each request (`X-Tenant`)."""
+    """tenant_id: None for a platform admin, who names the tenant in each request (`X-Tenant`).
+
+    expires_at: when its key ends; None: it does not.
+    """
 
     key_id: UUID
     tenant_id: UUID | None
     scopes: frozenset[Scope]
+    expires_at: datetime | None = None
 
     def may(self, needed: frozenset[Scope]) -> bool:
-        """An admin can make itself a key with any scope, so it has them all."""
-        return Scope.admin in self.scopes or needed <= self.scopes
+        return needed <= self.scopes.union(*(_INCLUDED.get(scope, ()) for scope in self.scopes))
 
     @property
     def is_platform_admin(self) -> bool:

@@ -1,4 +1,5 @@
-"""Keys of one owner: a tenant, or (tenant_id None) the platform. Only `find` does not know yet whose key it is."""
+"""Keys of one owner: a tenant, or (tenant_id None) the platform. Only `find` does not know yet whose key it is, and
+keys that made one another may be of two owners."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +14,15 @@ from app.infra.tables.tenants import Tenant
 
 async def find(session: AsyncSession, prefix: str) -> ApiKey | None:
     return await session.scalar(select(ApiKey).where(ApiKey.prefix == prefix))
+
+
+async def any_owners(session: AsyncSession, key_id: UUID) -> ApiKey | None:
+    """None also where the session may not see it."""
+    return await session.scalar(select(ApiKey).where(ApiKey.id == key_id))
+
+
+async def children(session: AsyncSession, key_id: UUID) -> list[ApiKey]:
+    return list(await session.scalars(select(ApiKey).where(ApiKey.parent_id == key_id)))
 
 
 async def note_use(session: AsyncSession, key_id: UUID, at: datetime, unless_after: datetime) -> None:

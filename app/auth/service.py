@@ -11,7 +11,7 @@ from app.audit import service as audit
 from app.audit.service import Act
 from app.auth import keys, repository
 from app.auth.principal import Principal, Scope
-from app.errors import Conflict, InvalidRequest, Problem, Unauthorized, existing
+from app.errors import Conflict, Forbidden, InvalidRequest, Problem, Unauthorized, existing
 from app.infra.db.base import utc_now
 from app.infra.tables.auth import ApiKey
 
@@ -25,6 +25,16 @@ class TooManyKeys(Conflict):
     """Two live keys have this name already; revoke one of them first."""
 
     code = "too_many_keys"
+
+
+class RefusedKey(Unauthorized):
+    """A key that came and is not, or no longer, one of ours. tenant_id, prefix: of a key that is known."""
+
+    def __init__(self, message: str, reason: str, row: ApiKey | None = None):
+        super().__init__(message)
+        self.reason = reason
+        self.tenant_id = None if row is None else row.tenant_id
+        self.prefix = None if row is None else row.prefix
 
 
 class KeyOrder(NamedTuple):
@@ -41,20 +51,48 @@ class MadeKey(NamedTuple):
 
 
 async def verify(session: AsyncSession, text: str) -> ApiKey:
-    """Raises: Unauthorized. Why is said only to one who holds the right key."""
+    """Raises: RefusedKey. Why is said only to one who holds the right key."""
     prefix = keys.prefix_of(text)
     row = None if prefix is None else await repository.find(session, prefix)
     if not keys.matches(text, row.digest if row is not None else _NO_DIGEST) or row is None:
-        raise Unauthorized("this is not a valid API key")
-    if row.revoked_at is not None:
-        raise Unauthorized(f"this API key was revoked at {row.revoked_at.isoformat(timespec='seconds')}")
-    if row.expires_at is not None and row.expires_at <= utc_now():
-        raise Unauthorized(f"this API key expired at {row.expires_at.isoformat(timespec='seconds')}")
+        raise RefusedKey("this is not a valid API key", "unknown")
+    await _check_line(session, row)
     return row
 
 
+async def check_standing(session: AsyncSession, key_id: UUID) -> None:
+    """Of a key that was verified before. Raises: Unauthorized."""
+    row = await repository.any_owners(session, key_id)
+    if row is None:
+        raise Unauthorized("this API key is gone")
+    await _check_line(session, row)
+
+
+async def _check_line(session: AsyncSession, row: ApiKey) -> None:
+    """A key ends with the one that made it, whatever its own row says."""
+    if row.revoked_at is not None:
+        at = row.revoked_at.isoformat(timespec="seconds")
+        raise RefusedKey(f"this API key was revoked at {at}", "revoked", row)
+    if row.expires_at is not None and row.expires_at <= utc_now():
+        at = row.expires_at.isoformat(timespec="seconds")
+        raise RefusedKey(f"this API key expired at {at}", "expired", row)
+    maker_id = row.parent_id
+    while maker_id is not None:
+        maker = await repository.any_owners(session, maker_id)
+        if maker is None or not is_live(maker):
+            raise RefusedKey("the API key that made this one has ended, and this one with it", "revoked", row)
+        maker_id = maker.parent_id
+
+
+def check_expiry(caller: Principal) -> None:
+    """Raises: Unauthorized."""
+    if caller.expires_at is not None and caller.expires_at <= utc_now():
+        raise Unauthorized(f"this API key expired at {caller.expires_at.isoformat(timespec='seconds')}")
+
+
 def principal_of(row: ApiKey) -> Principal:
-    return Principal(row.id, row.tenant_id, frozenset(Scope(scope) for scope in row.scopes))
+    scopes = frozenset(Scope(scope) for scope in row.scopes)
+    return Principal(row.id, row.tenant_id, scopes, row.expires_at)
 
 
 def use_is_to_be_noted(row: ApiKey) -> bool:
@@ -67,9 +105,13 @@ async def note_use(session: AsyncSession, row: ApiKey) -> None:
 
 
 async def create(
-    session: AsyncSession, actor_key_id: UUID | None, tenant_id: UUID | None, order: KeyOrder
+    session: AsyncSession, maker: Principal | None, tenant_id: UUID | None, order: KeyOrder
 ) -> MadeKey:
-    """Raises: InvalidRequest, TooManyKeys."""
+    """maker: None where the installation itself makes it. A key ends no later than its maker, and with it.
+
+    Raises: InvalidRequest, TooManyKeys.
+    """
+    expires_at = _end(maker, order.expires_at)
     _check(tenant_id, order)
     await repository.lock_owner(session, tenant_id)
     live = [row for row in await repository.all_of(session, tenant_id, order.name) if is_live(row)]
@@ -78,17 +120,29 @@ async def create(
     made = keys.generate()
     row = ApiKey(
         tenant_id=tenant_id,
+        parent_id=None if maker is None else maker.key_id,
         name=order.name,
         prefix=made.prefix,
         digest=made.digest,
         scopes=sorted({scope.value for scope in order.scopes}),
-        expires_at=order.expires_at,
+        expires_at=expires_at,
     )
     session.add(row)
     await session.flush()
     detail = {"name": order.name, "scopes": row.scopes, "prefix": made.prefix}
-    audit.record(session, actor_key_id, tenant_id, Act("api_key.created", f"api_key:{row.id}", detail))
+    audit.record(session, row.parent_id, tenant_id, Act("api_key.created", f"api_key:{row.id}", detail))
     return MadeKey(row, made.text)
+
+
+def _end(maker: Principal | None, asked: datetime | None) -> datetime | None:
+    """Left out, it is the maker's own. Raises: InvalidRequest."""
+    latest = None if maker is None else maker.expires_at
+    if latest is None or asked is None:
+        return asked or latest
+    if asked > latest:
+        reason = f"must not be after {latest.isoformat(timespec='seconds')}, when the key that makes it ends"
+        raise InvalidRequest(f"body.expires_at: {reason}", problems=[Problem("body.expires_at", reason)])
+    return asked
 
 
 def _check(tenant_id: UUID | None, order: KeyOrder) -> None:
@@ -110,11 +164,38 @@ async def get(session: AsyncSession, tenant_id: UUID | None, key_id: UUID) -> Ap
 
 
 async def revoke(
-    session: AsyncSession, actor_key_id: UUID | None, tenant_id: UUID | None, key_id: UUID
+    session: AsyncSession,
+    actor_key_id: UUID | None,
+    tenant_id: UUID | None,
+    key_id: UUID,
+    *,
+    keep_children: bool = False,
 ) -> ApiKey:
-    """A key that is revoked already stays as it is. Raises: NotFound."""
+    """With the keys that it made, and theirs. keep_children: they pass to the one that had made it instead.
+
+    A key that is revoked already stays as it is. Raises: Forbidden, NotFound.
+    """
     row = await get(session, tenant_id, key_id)
-    if row.revoked_at is None:
-        row.revoked_at = utc_now()
-        audit.record(session, actor_key_id, tenant_id, Act("api_key.revoked", f"api_key:{row.id}"))
+    if keep_children:
+        await _keep_children(session, actor_key_id, row)
+    ending = [row]
+    while ending:
+        one = ending.pop()
+        ending += await repository.children(session, one.id)
+        if one.revoked_at is None:
+            one.revoked_at = utc_now()
+            audit.record(session, actor_key_id, one.tenant_id, Act("api_key.revoked", f"api_key:{one.id}"))
     return row
+
+
+async def _keep_children(session: AsyncSession, actor_key_id: UUID | None, row: ApiKey) -> None:
+    """Whoever holds a stolen key cannot make what they made with it outlive it. Raises: Forbidden."""
+    asks = actor_key_id
+    while asks is not None:
+        if asks == row.id:
+            raise Forbidden("a key cannot keep what was made with it; ask whoever made the key")
+        maker = await repository.any_owners(session, asks)
+        asks = None if maker is None else maker.parent_id
+    for child in await repository.children(session, row.id):
+        child.parent_id = row.parent_id
+    await session.flush()

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from app.auth.standing import Standing
 from app.classify.refusals import ClientGone
 from app.errors import ServingAway
 
@@ -13,21 +14,24 @@ T = TypeVar("T")
 
 
 async def while_wanted(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled (and with it the model's) where the client hangs up.
+    """The result of `work`, which is cancelled (and with it the model's) where the client hangs up or its key ends.
 
-    request: whose body has been read. Raises: ClientGone.
+    request: whose body has been read. Raises: ClientGone, Unauthorized.
     """
+    standing: Standing = request.state.standing
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(request))
+    ends = [asyncio.ensure_future(end) for end in (_hung_up(request), standing.lost())]
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("the client went away before it was answered")
-        return task.result()
+        await asyncio.wait({task, *ends}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        if ends[1].done():
+            ends[1].result()
+        raise ClientGone("the client went away before it was answered")
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        for one in (task, *ends):
+            one.cancel()
+        await asyncio.gather(task, *ends, return_exceptions=True)
 
 
 async def _hung_up(request: Request) -> None:

@@ -2,10 +2,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from app.auth.route import keyed_router
 from app.classify import service
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
@@ -20,23 +21,39 @@ from app.classify.payloads import (
     ReasoningOut,
     SchemaChoiceIn,
 )
-from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed, UngatedNotAllowed
+from app.classify.refusals import (
+    ConversationTooLong,
+    ModelNotServed,
+    ModeNotGated,
+    NothingDeployed,
+    UngatedNotAllowed,
+)
 from app.classify.service import Answered, ClassifyContext, ServingContext
-from app.errors import AppError, Forbidden, NotFound, ServingAway, TooManyRequests, Unavailable
+from app.errors import (
+    AppError,
+    Forbidden,
+    NotFound,
+    ServingAway,
+    ShareExceeded,
+    TooManyRequests,
+    Unavailable,
+)
 from app.http.problems import document, request_id_of, responses
 from app.schemas.service import SchemaNotReady
 from evaluation.contract.record import Conversation
 from evaluation.inference import event_stream
 
-router = APIRouter(prefix="/v1/classify", tags=["classify"])
+router = keyed_router("/v1/classify", tags=["classify"])
 _ERRORS = responses(
     Forbidden,
     NotFound,
     NothingDeployed,
     UngatedNotAllowed,
+    ModelNotServed,
     ModeNotGated,
     SchemaNotReady,
     TooManyRequests,
+    ShareExceeded,
     ConversationTooLong,
     ServingAway,
 )
@@ -74,7 +91,7 @@ async def batch(body: BatchIn, request: Request, asker: Client) -> BatchOut:
     asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
     answering = service.answer_all(serving_context, classify_context, asked)
     results = await while_wanted(request, answering)
-    away = [result for result in results if isinstance(result, Unavailable)]
+    away = [result for result in results if isinstance(result, Unavailable | ShareExceeded)]
     if len(away) == len(results):
         raise away[0]
     made = [
@@ -109,7 +126,7 @@ async def _classify_context(
 ) -> ClassifyContext:
     await serving_context.limits.take(asker.scope, conversations)
     return await service.classify_context(
-        serving_context, asker, body.chosen(), request.state.trace, body.mode
+        serving_context, asker, await body.chosen(), request.state.trace, body.mode, explain=body.explain
     )
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.errors import InputError, ServingError
+from app.gates.placement import misfit
+from app.infra.tables.runs import ModelVersion
 from app.infra.tables.schemas import SchemaVersion
 from app.schemas import service as schemas
 from app.serving.base import codes_for, context_of, find_base, token_counter
@@ -64,6 +66,13 @@ class LabelCodes:
         if self._context is None:
             self._context = await asyncio.to_thread(lambda: context_of(self._folder(), self._settings))
         return self._context
+
+    def misfit(self, model: ModelVersion) -> str | None:
+        """Why it must not answer on the base that is served; None where it may. Raises: ServingError."""
+        try:
+            return misfit(self._settings, model)
+        except InputError as error:
+            raise ServingError(str(error), error.details) from None
 
     def _read_codes(self, schema: CategorySchema) -> Codes:
         try:

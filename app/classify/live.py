@@ -1,5 +1,6 @@
 """What a schema, or categories that nobody has stored, are answered with now, and whether they may be."""
 
+import asyncio
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
@@ -11,21 +12,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.classify import repository
 from app.classify.label_codes import CodedSchema, LabelCodes
-from app.classify.refusals import NothingDeployed, UngatedNotAllowed
-from app.classify.ttl_cache import TtlCache
+from app.classify.refusals import ModelNotServed, NothingDeployed, UngatedNotAllowed
 from app.deployments import service as deployments
 from app.deployments.service import Live
 from app.errors import existing
-from app.gates.confidence import NOT_FITTED, Fitted
+from app.gates.confidence import NOT_FITTED, Fitted, auto_of
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.schemas import Schema, SchemaVersion
 from app.infra.tables.tenants import Fallback, Tenant, Ungated
+from app.infra.ttl_cache import TtlCache
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.schema import CategorySchema
 
 _NO_GATE: Final[Mapping[Mode, Fitted]] = MappingProxyType(dict.fromkeys(Mode, NOT_FITTED))
@@ -68,11 +69,12 @@ class UngatedBase(NamedTuple):
 
 
 class Serving(NamedTuple):
-    """degraded: it answers in the place of what is deployed."""
+    """default: how it answers unless asked otherwise. degraded: it answers in the place of what is deployed."""
 
     live: Live | UngatedBase
     page: CodedSchema
     abstain_below: float | None
+    default: ModeChoice
     degraded: bool = False
 
     @property
@@ -81,8 +83,10 @@ class Serving(NamedTuple):
             return AnswerGate.none
         return AnswerGate.provisional if self.live.provisional else AnswerGate.passed
 
-    def may_answer(self, mode: Mode | None) -> bool:
-        return mode is None or mode in self.live.calibrations
+    def may_answer(self, mode: ModeChoice | None) -> bool:
+        if mode is ModeChoice.auto:
+            return auto_of(self.live.calibrations) is not None
+        return mode is None or Mode(mode) in self.live.calibrations
 
 
 class Asker(NamedTuple):
@@ -129,7 +133,7 @@ class LiveServings:
         """What is live, and then, as far as the tenant wants, what may answer in its place; or the base as it stands,
         where that is asked for or nothing is live.
 
-        Raises: NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
+        Raises: ModelNotServed, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
         """
         asked = _Asked(asker, choice)
         return await self._known.of(asked, partial(self._look, asked))
@@ -142,7 +146,7 @@ class LiveServings:
         tenant = await self._tenants.of(asker.scope, partial(self._tenant, asker.scope))
         if not _may_be_ungated(tenant, asker):
             raise _not_allowed(tenant)
-        return (await self._ungated(tenant, schema, UngatedBase(None, None, tenant.mode)),)
+        return (await self._ungated(tenant, schema, UngatedBase(None, None, _ungated_mode(tenant))),)
 
     async def _look(self, asked: _Asked) -> tuple[Serving, ...]:
         scope, version = asked.asker.scope, asked.choice.version
@@ -158,16 +162,27 @@ class LiveServings:
                 _check(tenant, asked, deployed=live is not None)
                 written = await _written(session, scope, row, version)
         if written is not None:
-            base = UngatedBase(schema_id, written.version, tenant.mode)
+            base = UngatedBase(schema_id, written.version, _ungated_mode(tenant))
             return (await self._ungated(tenant, written.content, base),)
-        pages = [await self._label_codes.page(one.version) for one in found]
+        fit = [one for one in found if await self._misfit(one.live) is None]
+        if not fit:
+            raise ModelNotServed(
+                f"the schema has a live deployment that must not answer: {await self._misfit(found[0].live)}"
+            )
+        pages = [await self._label_codes.page(one.version) for one in fit]
         return tuple(
-            Serving(one.live, page, tenant.abstain_below, degraded=number > 0)
-            for number, (one, page) in enumerate(zip(found, pages, strict=True))
+            Serving(one.live, page, tenant.abstain_below, _default(tenant, one.live), one is not found[0])
+            for one, page in zip(fit, pages, strict=True)
         )
 
+    async def _misfit(self, live: Live | UngatedBase) -> str | None:
+        if isinstance(live, UngatedBase):
+            return None
+        return await asyncio.to_thread(self._label_codes.misfit, live.model)
+
     async def _ungated(self, tenant: Tenant, schema: CategorySchema, base: UngatedBase) -> Serving:
-        return Serving(base, await self._label_codes.coded(schema), tenant.abstain_below)
+        page = await self._label_codes.coded(schema)
+        return Serving(base, page, tenant.abstain_below, ModeChoice(base.mode))
 
     async def _tenant(self, scope: TenantScope) -> Tenant:
         async with transaction(self._database, scope, read_only=True) as session:
@@ -202,8 +217,20 @@ async def _written(
         return _Written(schemas.content_of(row), row)
     current = None if version is Draft.draft else await schemas.current(session, scope, schema.id)
     if current is None:
-        return _Written(schemas.content_of_draft(schema), None)
+        return _Written(await schemas.content_of_draft(schema), None)
     return _Written(schemas.content_of(current), current)
+
+
+def _default(tenant: Tenant, live: Live | UngatedBase) -> ModeChoice:
+    """Where the tenant wants auto, that, as soon as both modes have passed."""
+    if tenant.mode is ModeChoice.auto and auto_of(live.calibrations) is not None:
+        return ModeChoice.auto
+    return ModeChoice(live.mode)
+
+
+def _ungated_mode(tenant: Tenant) -> Mode:
+    """Without a gate nobody knows how sure is sure enough for auto."""
+    return tenant.mode.modes[-1]
 
 
 def _check(tenant: Tenant, asked: _Asked, *, deployed: bool) -> None:

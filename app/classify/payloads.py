@@ -8,12 +8,13 @@ from app.classify.service import Answered
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
 from app.schemas import service as schemas
 from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
 from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
@@ -39,6 +40,7 @@ class QuestionIn(RequestBody):
         description="A conversation in its order; it is classified as of its last customer message.",
         min_length=1,
         max_length=MAX_MESSAGES,
+        fail_fast=True,
         examples=[None, _MESSAGES],
     )
 
@@ -100,11 +102,18 @@ class SchemaChoiceIn(RequestBody):
         examples=[None],
     )
 
-    mode: Mode | None = Field(
+    mode: ModeChoice | None = Field(
         None,
         description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Of a deployment "
-        "each needs a gate of its own that has passed. Left out: the one that is deployed.",
+        "each needs a gate of its own that has passed. `auto`: fast, and reasoned only where fast is unsure; it needs "
+        "both. Left out: the one that is deployed, or the tenant's.",
         examples=["fast"],
+    )
+    explain: bool = Field(
+        False,
+        description="What is answered at once gets its reasons too, written after the decision, which they do not "
+        "change (`reasoning_order: after`).",
+        examples=[True],
     )
 
     @model_validator(mode="after")
@@ -119,7 +128,7 @@ class SchemaChoiceIn(RequestBody):
             raise ValueError("`schema_version` goes with a stored schema; `categories` have none")
         return self
 
-    def chosen(self) -> SchemaChoice | CategorySchema:
+    async def chosen(self) -> SchemaChoice | CategorySchema:
         """Raises: SchemaNotReady."""
         if self.categories is None:
             named = self.schema_id or self.schema_name
@@ -127,11 +136,13 @@ class SchemaChoiceIn(RequestBody):
             return SchemaChoice(named, self.schema_version)
         written = [one.model_dump() | {"name": one.name or one.key} for one in self.categories]
         draft = {"categories": written, "none_of_these": self.none_of_these, "question": self.question}
-        return schemas.ready(draft, "request")
+        return await schemas.ready(draft, "request")
 
 
 class ClassifyIn(SchemaChoiceIn, QuestionIn):
     """One conversation, and the schema to answer by."""
+
+    MAX_BYTES = MAX_BODY_BYTES
 
 
 class BatchItemIn(QuestionIn):
@@ -141,6 +152,8 @@ class BatchItemIn(QuestionIn):
 
 
 class BatchIn(SchemaChoiceIn):
+    MAX_BYTES = MAX_BODY_BYTES
+
     items: list[BatchItemIn] = Field(
         description="Conversations to answer.",
         min_length=1,
@@ -216,12 +229,18 @@ class AnswerOut(ResponseBody):
     id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
     mode: Mode = Field(
-        description="How the answer was come by: `reasoned`, or `fast`, the code at once.",
+        description="How the answer was come by: `reasoned`, or `fast`, the code at once. Of `auto` it is the last one "
+        "that was asked.",
         examples=["reasoned"],
     )
     reasoning: str | None = Field(
         description="Why, in the model's words; null: none was asked for.",
         examples=['They write "charged twice", so "a charge that was made twice" decides.'],
+    )
+    reasoning_order: ReasoningOrder | None = Field(
+        description="`before`: the reasoning was written first, and the answer from it. `after`: it explains an answer "
+        "that was given already. Null: there is none.",
+        examples=["before"],
     )
     evidence: list[EvidenceOut] | None = Field(
         description="Quotes of the reasoning that are in the conversation; null: there is none."
@@ -287,6 +306,7 @@ class AnswerOut(ResponseBody):
             category=None if answered.abstained else found.category,
             mode=found.mode,
             reasoning=found.reasoning,
+            reasoning_order=found.reasoning_order,
             evidence=None
             if found.evidence is None
             else [EvidenceOut.model_validate(e) for e in found.evidence],

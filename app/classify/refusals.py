@@ -15,6 +15,12 @@ class UngatedNotAllowed(Conflict):
     code = "ungated_not_allowed"
 
 
+class ModelNotServed(Conflict):
+    """What is deployed was trained on another base than the one that is served now, and must not answer on this one."""
+
+    code = "model_not_served"
+
+
 class ModeNotGated(Conflict):
     """The deployed model has passed no gate in the mode that was asked for, under the version that is served."""
 

@@ -9,30 +9,36 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.auth.principal import Principal
 from app.classify.deadline import each_in_time, in_time
 from app.classify.label_codes import LabelCodes
 from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
 from app.classify.refusals import ConversationTooLong, ModeNotGated
-from app.classify.ttl_cache import TtlCache
 from app.errors import AppError, Problem, ServingAway
+from app.gates.confidence import auto_of
 from app.http.limits import RequestLimits
+from app.http.turns import Urgency
 from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.tracing import HEADER, RequestTrace
+from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
 from app.usage.service import Meter
 from evaluation.contract import budget
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
 from evaluation.contract.schema import CategorySchema
-from evaluation.inference.predictor import Prediction, PredictorError, Sending, VllmPredictor
+from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
 BATCH_AT_ONCE = 32
+_WHY_NOT = {
+    False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
+    True: "mode {} needs a model that has passed its gates in both modes, of which that in mode fast found how sure an "
+    "answer at once must be; ask for them, or leave mode out",
+}
 
 
 class ServingContext(NamedTuple):
@@ -44,22 +50,24 @@ class ServingContext(NamedTuple):
     replicas: Replicas
     limits: RequestLimits
     meter: Meter
-    callers: TtlCache[bytes, Principal]  # by the digest of their key
 
 
 class ClassifyContext(NamedTuple):
     """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot.
 
-    mode: None: the one that a serving answers in by default.
+    mode: None: the one that a serving answers in by default. explain: what is answered at once gets its reasons too.
     """
 
     scope: TenantScope
     servings: tuple[Serving, ...]
     trace: RequestTrace
-    mode: Mode | None = None
+    mode: ModeChoice | None = None
+    explain: bool = False
 
-    def mode_of(self, serving: Serving) -> Mode:
-        return self.mode or serving.live.mode
+    def model(self, serving: Serving) -> AskedModel:
+        mode, live = self.mode or serving.default, serving.live
+        sure = auto_of(live.calibrations) if mode is ModeChoice.auto else None
+        return AskedModel(live.adapter, serving.page.codes, mode.modes[0], sure, self.explain)
 
     def sending(self) -> Sending:
         headers = {HEADER: self.trace.traceparent()}
@@ -92,7 +100,7 @@ async def serving_context(
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, TtlCache())
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter)
     finally:
         await limits.close()
         await replicas.aclose()
@@ -103,7 +111,9 @@ async def classify_context(
     asker: Asker,
     chosen: SchemaChoice | CategorySchema,
     trace: RequestTrace,
-    mode: Mode | None = None,
+    mode: ModeChoice | None = None,
+    *,
+    explain: bool = False,
 ) -> ClassifyContext:
     """What answers by a stored schema, or by categories that came with the request.
 
@@ -115,29 +125,30 @@ async def classify_context(
     else:
         first, *instead = await at.servings.of_categories(asker, chosen)
     if not first.may_answer(mode):
-        raise ModeNotGated(
-            f"the deployed model has passed no gate in mode {mode}; ask for one, or leave mode out"
-        )
+        raise ModeNotGated(_WHY_NOT[mode is ModeChoice.auto].format(mode))
     servings = (first, *(one for one in instead if one.may_answer(mode)))
-    return ClassifyContext(asker.scope, servings, trace, mode)
+    return ClassifyContext(asker.scope, servings, trace, mode, explain)
 
 
 async def answer(
     at: ServingContext,
     classify_context: ClassifyContext,
     conversation: Conversation,
-    *,
-    patient: bool = False,
+    urgency: Urgency = Urgency.interactive,
 ) -> Answered:
-    """patient: wait where too many are being answered. Raises: ConversationTooLong, ServingAway, Unavailable."""
-    async with at.limits.place(patient=patient):
+    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
+    async with at.limits.place(classify_context.scope, urgency):
         return await in_time(_answer(at, classify_context, conversation), at.settings.answer_timeout_s)
 
 
 async def answer_all(
     at: ServingContext, classify_context: ClassifyContext, conversations: Sequence[Conversation | AppError]
 ) -> list[Answered | AppError]:
-    """In their order. What went wrong with one is its result; an error that stands for a conversation stays."""
+    """In their order. What went wrong with one is its result; an error that stands for a conversation stays.
+
+    Raises: ShareExceeded where so much of the tenant waits that nothing of these is begun.
+    """
+    at.limits.turns.check_line(classify_context.scope.tenant_id)
     places = asyncio.Semaphore(BATCH_AT_ONCE)
 
     async def one(conversation: Conversation | AppError) -> Answered | AppError:
@@ -145,7 +156,7 @@ async def answer_all(
             return conversation
         async with places:
             try:
-                return await answer(at, classify_context, conversation, patient=True)
+                return await answer(at, classify_context, conversation, Urgency.batch)
             except AppError as error:
                 return error
 
@@ -160,13 +171,14 @@ async def stream(
     The next replica is asked where one fails before its first piece, and then what may answer instead; what was shown
     is never begun anew.
     """
-    async with at.limits.place():
+    async with at.limits.place(classify_context.scope, Urgency.interactive):
         start = time.perf_counter()
         problem, begun = ServingAway("no model server can answer now"), False
+        tried: list[tuple[Serving, Replica]] = []
         for serving in (serving for serving in classify_context.servings for _ in at.replicas.all):
             try:
                 await check_length(at, serving, conversation)
-                async with aclosing(_stream(at, classify_context, serving, conversation)) as pieces:
+                async with aclosing(_stream(at, classify_context, serving, conversation, tried)) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield (
@@ -186,18 +198,18 @@ async def stream(
 
 
 async def _stream(
-    at: ServingContext, classify_context: ClassifyContext, serving: Serving, conversation: Conversation
+    at: ServingContext,
+    classify_context: ClassifyContext,
+    serving: Serving,
+    conversation: Conversation,
+    tried: list[tuple[Serving, Replica]],
 ) -> AsyncGenerator[str | Prediction, None]:
-    schema, codes = serving.page
-    name = serving.live.adapter
-    with _failures(), at.replicas.borrowed(name) as replica:
-        predictor = VllmPredictor(
-            replica.client,
-            name,
-            codes,
-            sending=classify_context.sending(),
-            mode=classify_context.mode_of(serving),
-        )
+    """tried: gets who is asked as what; nobody is asked the same twice."""
+    schema = serving.page.schema
+    without = [replica for before, replica in tried if before is serving]
+    with _failures(), at.replicas.borrowed(serving.live.adapter, without) as replica:
+        tried.append((serving, replica))
+        predictor = classify_context.model(serving).predictor(replica.client, classify_context.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -223,13 +235,12 @@ async def _answer(
     start = time.perf_counter()
     problem = ServingAway("no model server can answer now")
     for serving in classify_context.servings:
-        schema, codes = serving.page
         try:
             await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
-                    AskedModel(serving.live.adapter, codes, classify_context.mode_of(serving)),
-                    schema,
+                    classify_context.model(serving),
+                    serving.page.schema,
                     conversation,
                     classify_context.sending(),
                 )

@@ -1,6 +1,5 @@
 """How a command ends: every ending has an exit code of its own and one clear message."""
 
-import errno
 import shlex
 import signal
 import sys
@@ -11,7 +10,7 @@ from types import FrameType
 import typer
 
 from app.cli.console import ConsoleReporter
-from app.errors import AppError, NoSpace
+from app.errors import AppError
 from app.settings import Settings, load_settings
 from evaluation import terminal
 
@@ -44,12 +43,15 @@ def ending(tidy: Callable[[], None], stopped: str) -> Iterator[None]:
         tidy()
         complain(stopped)
         raise typer.Exit(STOPPED) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        from app.infra import outage  # knows the drivers of databases, which most commands do without
+
+        passing = outage.told(error)
+        if passing is None:
             raise
         tidy()
-        complain("the disk is full; free some space and run the same command again", str(error))
-        raise typer.Exit(NoSpace.exit_code) from None
+        complain(str(passing), outage.reason(error))
+        raise typer.Exit(passing.exit_code) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -15,9 +15,10 @@ from app.cli.endings import FAILED, INCOMPLETE, PASSED
 from app.cli.endings import session as _session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.reporting.report import Report, Verdict
 from evaluation.terminal import complain, json_text, say, steady
@@ -76,13 +77,16 @@ def run(
     from app.cli import estimate as estimation
     from app.cli import run as job
     from app.cli.files import read_inputs
+    from app.runs import teachers
     from app.runs.presets import plan
     from app.serving.base import find_base
 
     with _session() as (settings, progress):
+        planned = plan(preset, assign or ())
+        planned = planned.model_copy(update={"traces": teachers.resolved(planned.traces, settings)})
         inputs = read_inputs(schema, conversations, reworded or ())
         found = find_base(base or settings.base, settings.home, progress.note)
-        asked = job.FileRun(inputs, found, plan(preset, assign or ()), out or Path(), baselines, seed, mode)
+        asked = job.FileRun(inputs, found, planned, out or Path(), baselines, seed, mode)
         if out is None or estimate:
             told = job.estimated(asked)
             if as_json:
@@ -128,11 +132,15 @@ def classify(
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
     mode: Annotated[
-        Mode | None,
+        ModeChoice | None,
         typer.Option(
-            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+            help="Reasoned; fast: the code at once; or, of the product's, auto: reasoned where fast is unsure. By "
+            "default what was examined, or is deployed."
         ),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Give what is answered at once its reasons too, afterwards.")
+    ] = False,
     version: Annotated[
         str | None,
         typer.Option(
@@ -153,14 +161,20 @@ def classify(
         from app.cli.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, client.ApiQuestion(text, conversation, mode, version), stream=stream)
+            client.run(
+                call, schema, client.ApiQuestion(text, conversation, mode, version, explain), stream=stream
+            )
         return
     from app.cli import classify as classification
 
     with _session() as (settings, progress):
         if version is not None:
             raise InputError(f"--version is of a schema of the product's, and {schema} is a file")
-        question = classification.FileQuestion(Path(schema), text, conversation, mode)
+        if mode is ModeChoice.auto:
+            raise InputError("--mode auto needs what gates in both modes have found, which the product keeps")
+        question = classification.FileQuestion(
+            Path(schema), text, conversation, None if mode is None else Mode(mode), explain
+        )
         if model is None:
             name = base or settings.base
             asked = classification.read_untrained(name, question, settings, progress)
@@ -255,6 +269,20 @@ def api(
     _measured(speed, study.table, as_json)
 
 
+@bench.command()
+def neighbours(
+    as_json: AsJson = False,
+    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+) -> None:
+    """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
+    from app.studies import neighbours as study
+
+    with _session() as (settings, progress):
+        found = study.measure(rounds, requests, settings, progress)
+    _measured(found, study.table, as_json)
+
+
 @bench.command(name="training")
 def bench_training(
     as_json: AsJson = False,
@@ -282,6 +310,29 @@ def bench_gate(
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
     _measured(speed, study.table, as_json)
+
+
+@bench.command(name="modes")
+def bench_modes(
+    schema: Annotated[Path, typer.Option(help="Of one tenant, as for a run.")],
+    conversations: Annotated[Path, typer.Option(help="Labelled ones; those held out are asked.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The output directory of a run. (default: the base as it stands)")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Without --model: a base in place of the one that ships.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=20, help="Requests in each mode.")] = 600,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+) -> None:
+    """What the modes reasoned, fast and auto cost and what they are worth, on one tenant in one run."""
+    from app.studies import modes as study
+
+    with _session() as (settings, progress):
+        asked = study.ModesRequest(schema, conversations, model, base or settings.base, items, seed)
+        measured = study.measure(study.prepared(asked, settings, progress), settings, progress)
+    _measured(measured, study.table, as_json)
 
 
 @bench.command(name="vllm")
@@ -372,6 +423,7 @@ def bootstrap(
     from app.auth import bootstrap as first_key
 
     with _session() as (settings, _progress):
+        keep_files_private()
         made = first_key.run(settings, another=new)
     say(made.text)
     complain("This key is shown once and stored nowhere; keep it safe.")

@@ -1,28 +1,30 @@
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Request, Response
 
-from app.auth.dependencies import AnyTenant, Caller
-from app.datasets import conversations, repository, service
+from app.auth.dependencies import Caller
+from app.auth.route import keyed_router
+from app.datasets import conversations, placement, repository, service
 from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.conversations import ConversationDiffers, LabelDecision
-from app.datasets.dependencies import ConversationId, DatasetId, Writer
+from app.datasets.dependencies import ConversationId, ConversationReader, DatasetId, Labeller, Writer
 from app.datasets.repository import LabelledRow
 from app.datasets.service import DatasetBusy
 from app.errors import Forbidden, NotFound
 from app.http.paging import Page, Paging, Position
 from app.http.problems import responses
 from app.infra.db.session import Session
+from app.tenants.share import QuotaExceeded
 from evaluation.contract.record import Split
 
-router = APIRouter(prefix="/v1", tags=["conversations"])
+router = keyed_router("/v1", tags=["conversations"])
 
 
 @router.post(
     "/datasets/{dataset_id}/conversations",
     status_code=201,
     operation_id="append_conversation",
-    responses=responses(Forbidden, NotFound, ConversationDiffers, DatasetBusy)
+    responses=responses(Forbidden, NotFound, ConversationDiffers, DatasetBusy, QuotaExceeded)
     | {200: {"model": ConversationOut, "description": "The very same conversation was there already."}},
 )
 async def append(
@@ -31,11 +33,13 @@ async def append(
     caller: Caller,
     scope: Writer,
     session: Session,
+    request: Request,
     response: Response,
 ) -> ConversationOut:
     """Add one conversation. Its id makes the request safe to repeat: the same again is answered with 200."""
+    prepared = await placement.prepare(request.app.state.database, scope, dataset_id, body.as_record())
     done = await conversations.append(
-        session, scope, caller.key_id, dataset_id, body.as_record(), body.schema_version_id
+        session, scope, caller.key_id, dataset_id, prepared, body.schema_version_id
     )
     response.status_code = 201 if done.new else 200
     return ConversationOut.of(done.found)
@@ -48,7 +52,7 @@ async def append(
 )
 async def listed(
     dataset_id: DatasetId,
-    scope: AnyTenant,
+    scope: ConversationReader,
     session: Session,
     paging: Paging,
     split: Annotated[Split | None, Query(description="Only those of this split.", examples=["test"])] = None,
@@ -66,7 +70,9 @@ def _position(found: LabelledRow) -> Position:
 @router.get(
     "/conversations/{conversation_id}", operation_id="get_conversation", responses=responses(NotFound)
 )
-async def get(conversation_id: ConversationId, scope: AnyTenant, session: Session) -> ConversationOut:
+async def get(
+    conversation_id: ConversationId, scope: ConversationReader, session: Session
+) -> ConversationOut:
     """One conversation with its newest label."""
     return ConversationOut.of(await conversations.get(session, scope, conversation_id))
 
@@ -89,7 +95,7 @@ async def delete(
     responses=responses(Forbidden, NotFound, DatasetBusy),
 )
 async def put_label(
-    conversation_id: ConversationId, body: LabelIn, caller: Caller, scope: Writer, session: Session
+    conversation_id: ConversationId, body: LabelIn, caller: Caller, scope: Labeller, session: Session
 ) -> ConversationOut:
     """Say which category it is. The newest label counts, and older ones stay on record."""
     decision = LabelDecision(body.category_key, body.schema_version_id, body.source, body.criterion)

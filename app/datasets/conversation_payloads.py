@@ -5,6 +5,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.datasets.conversations import Deleted
 from app.datasets.repository import LabelledRow
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import RequestBody, ResponseBody
 from app.infra.tables.datasets import Label, LabelSource
 from evaluation.contract import record
@@ -30,6 +31,8 @@ class MessageIn(RequestBody):
 
 
 class ConversationIn(RequestBody):
+    MAX_BYTES = MAX_BODY_BYTES
+
     id: str = Field(
         description="The sender's own id; the same conversation may be sent again under it.",
         min_length=1,
@@ -40,6 +43,7 @@ class ConversationIn(RequestBody):
         description="In their order, one of the customer's with text among them.",
         min_length=1,
         max_length=MAX_MESSAGES,
+        fail_fast=True,
         examples=[_MESSAGES],
     )
     category: str | None = Field(

@@ -1,6 +1,5 @@
 """Conversations and labels one by one, after or instead of a file."""
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,6 +10,8 @@ from app.audit import service as audit
 from app.audit.service import Act
 from app.datasets import counts, placement, repository, service
 from app.datasets.counts import Cell
+from app.datasets.fingerprint import stored_signature
+from app.datasets.placement import Prepared
 from app.datasets.repository import LabelledRow
 from app.datasets.service import DatasetBusy
 from app.errors import Conflict, InvalidRequest, Problem, existing
@@ -25,13 +26,13 @@ from app.infra.tables.datasets import (
     LabelSource,
 )
 from app.infra.tables.schemas import SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.tenants import service as tenants
+from app.tenants import share
 from evaluation.contract import record
 from evaluation.contract.record import unknown_label
 from evaluation.contract.schema import CategorySchema, conditions
-from evaluation.formats.redaction import redacted
 
 
 class ConversationDiffers(Conflict):
@@ -70,21 +71,23 @@ async def append(
     scope: TenantScope,
     actor_key_id: UUID,
     dataset_id: UUID,
-    given: record.Conversation,
+    prepared: Prepared,
     schema_version_id: UUID | None = None,
 ) -> Appended:
-    """schema_version_id: of the category; by default the newest.
+    """prepared: before the session's transaction, so that nobody waits for what it computes. schema_version_id: of the
+    category; by default the newest.
 
-    Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound.
+    Raises: ConversationDiffers, DatasetBusy, InvalidRequest, NotFound, QuotaExceeded.
     """
+    given = prepared.given
     dataset = await _open(session, scope, dataset_id)
-    if (await tenants.get(session, scope)).redact:
-        given = _without_personal_data(given)
     there = await repository.conversation_named(session, scope, dataset_id, given.id)
     if there is not None:
         return await _same(session, scope, there, given)
     version_id = await _check_category(session, scope, dataset, given, schema_version_id)
-    row = await _insert(session, scope, dataset, given)
+    size = share.size_of(messages_of(given))
+    await share.hold_more(session, scope, HeldKind.conversations, dataset_id, size)
+    row = await _insert(session, scope, dataset, prepared)
     label = None
     if given.labelled:
         decided = LabelDecision(given.category, version_id, LabelSource.import_, given.criterion)
@@ -111,6 +114,7 @@ async def delete(
     first = await repository.first_label(session, scope, row.id)
     models = await repository.models_made_with(session, scope, row, first)
     dataset.counts = counts.from_stored(dataset.counts).changed(gone=[_cell(found)]).stored
+    await share.hold_more(session, scope, HeldKind.conversations, dataset.id, -share.size_of(row.messages))
     await session.delete(row)
     await session.flush()
     detail = {"dataset_id": str(dataset.id), "model_versions": [str(model) for model in models]}
@@ -227,22 +231,23 @@ def _invalid(where: str, message: str) -> InvalidRequest:
 
 
 async def _insert(
-    session: AsyncSession, scope: TenantScope, dataset: Dataset, given: record.Conversation
+    session: AsyncSession, scope: TenantScope, dataset: Dataset, prepared: Prepared
 ) -> ConversationRow:
-    placed = await placement.place(session, scope, dataset, given)
+    placed = await placement.place(session, scope, dataset, prepared)
     row = ConversationRow(
         tenant_id=scope.tenant_id,
         dataset_id=dataset.id,
-        external_id=given.id,
-        messages=messages_of(given),
-        text_sha256=placed.text_sha256,
+        external_id=prepared.given.id,
+        messages=messages_of(prepared.given),
+        text_sha256=prepared.text_sha256,
+        signature=stored_signature(prepared.signature),
         group_id=placed.group_id,
         split=placed.split,
     )
     session.add(row)
     await session.flush()
     whose = {"dataset_id": dataset.id, "conversation_id": row.id}
-    bands = [whose | {"band": band} for band in placed.bands]
+    bands = [whose | {"band": band} for band in prepared.bands]
     await repository.insert_rows(session, scope, ConversationBand, bands)
     return row
 
@@ -272,11 +277,6 @@ async def _label(
     session.add(label)
     await session.flush()
     return label
-
-
-def _without_personal_data(given: record.Conversation) -> record.Conversation:
-    messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
-    return given.model_copy(update={"messages": messages})
 
 
 def messages_of(given: record.Conversation) -> list[dict[str, Any]]:

@@ -20,5 +20,9 @@ ConversationId = Annotated[
         examples=["c8b1b3e4-0f0d-4e6a-8a52-6f2f9b7d1e33"],
     ),
 ]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.datasets_read))]
+ConversationReader = Annotated[TenantScope, Depends(tenant_scope(Scope.conversations_read))]
 Writer = Annotated[TenantScope, Depends(tenant_scope(Scope.datasets_write))]
+# Whoever labels a conversation is shown it.
+Labeller = Annotated[TenantScope, Depends(tenant_scope(Scope.conversations_read, Scope.labels_write))]
 OnceForWriter = Annotated[Once, Depends(once(Scope.datasets_write))]

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Query, Request, Response
+from fastapi import BackgroundTasks, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.auth.dependencies import AnyTenant, Caller
+from app.auth.dependencies import Caller
+from app.auth.route import keyed_router
 from app.datasets import media, partial, ranges, repository, service, uploads
-from app.datasets.dependencies import DatasetId, OnceForWriter, Writer
+from app.datasets.dependencies import ConversationReader, DatasetId, OnceForWriter, Reader, Writer
 from app.datasets.media import UnsupportedMedia
 from app.datasets.partial import BLOCK_BYTES, UploadInProgress
 from app.datasets.payloads import DatasetIn, DatasetOut, UploadOut
@@ -17,21 +18,30 @@ from app.datasets.refusals import (
     DatasetHasContent,
     FileTooLarge,
     NothingToTake,
-    QuotaExceeded,
     UploadStalled,
     WrongOffset,
 )
 from app.datasets.service import DatasetBusy, DatasetInUse
 from app.datasets.uploads import Received, UploadLocation
-from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, Unavailable
-from app.http.middleware import lift_body_cap
+from app.errors import (
+    Forbidden,
+    IdempotencyKeyReused,
+    NoSpace,
+    NotFound,
+    RequestInFlight,
+    ShareExceeded,
+    Unavailable,
+)
+from app.http.bodies import lift_body_cap
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
 from app.infra.storage import Storage
 from app.infra.tables.datasets import DatasetState
+from app.tenants import share
+from app.tenants.share import QuotaExceeded
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = keyed_router("/v1/datasets", tags=["datasets"])
 ContentRange = Annotated[
     str | None,
     Header(
@@ -109,7 +119,7 @@ async def create(
 
 @router.get("", operation_id="list_datasets", responses=responses(NotFound))
 async def listed(
-    scope: AnyTenant,
+    scope: Reader,
     session: Session,
     paging: Paging,
     schema_id: Annotated[
@@ -122,7 +132,7 @@ async def listed(
 
 
 @router.get("/{dataset_id}", operation_id="get_dataset", responses=responses(NotFound))
-async def get(dataset_id: DatasetId, scope: AnyTenant, session: Session) -> DatasetOut:
+async def get(dataset_id: DatasetId, scope: Reader, session: Session) -> DatasetOut:
     """One dataset: how far it is, and what is in it."""
     row = await service.get(session, scope, dataset_id)
     return DatasetOut.of(row, await service.validation(session, scope, row), whole=True)
@@ -162,6 +172,7 @@ async def delete(
         DatasetHasContent,
         UploadInProgress,
         WrongOffset,
+        ShareExceeded,
         QuotaExceeded,
         FileTooLarge,
         UnsupportedMedia,
@@ -192,7 +203,15 @@ async def put_content(
     kind = None if piece.start is None else media.media_of(*told)
     state = request.app.state
     lift_body_cap(request)
-    place = UploadLocation(state.database, state.storage, _folder(request), scope, caller.key_id, sent.check)
+    place = UploadLocation(
+        state.database,
+        state.storage,
+        _folder(request),
+        scope,
+        caller.key_id,
+        share.files(state.settings),
+        sent.check,
+    )
     received = await uploads.receive(place, dataset_id, piece, kind, request.stream())
     _tell(received, response)
     return UploadOut.of(received)
@@ -202,10 +221,13 @@ async def put_content(
     "/{dataset_id}/content",
     status_code=202,
     operation_id="take_dataset_content",
-    responses=responses(Forbidden, NotFound, DatasetBusy, NothingToTake),
+    responses=responses(Forbidden, NotFound, DatasetBusy, NothingToTake, ShareExceeded),
 )
-async def take_content(dataset_id: DatasetId, caller: Caller, scope: Writer, session: Session) -> DatasetOut:
+async def take_content(
+    dataset_id: DatasetId, caller: Caller, scope: Writer, session: Session, request: Request
+) -> DatasetOut:
     """Take the rows of the file that was sent with `?check=true`, without sending it again."""
+    await share.check_open(session, scope, share.files(request.app.state.settings))
     row = await service.take(session, scope, caller.key_id, dataset_id)
     return DatasetOut.of(row, await service.validation(session, scope, row), whole=True)
 
@@ -217,7 +239,7 @@ async def take_content(dataset_id: DatasetId, caller: Caller, scope: Writer, ses
     responses=responses(NotFound) | {204: {"headers": _OFFSET}},
 )
 async def head_content(
-    dataset_id: DatasetId, scope: AnyTenant, session: Session, request: Request, response: Response
+    dataset_id: DatasetId, scope: Reader, session: Session, request: Request, response: Response
 ) -> None:
     """How far the file is: `Upload-Offset`."""
     _tell(await uploads.state_of(session, scope, _folder(request), dataset_id), response)
@@ -229,7 +251,7 @@ async def head_content(
     responses=responses(NotFound) | {200: {"headers": _OFFSET}},
 )
 async def upload(
-    dataset_id: DatasetId, scope: AnyTenant, session: Session, request: Request, response: Response
+    dataset_id: DatasetId, scope: Reader, session: Session, request: Request, response: Response
 ) -> UploadOut:
     """How far the file is, for those who would rather read JSON."""
     received = await uploads.state_of(session, scope, _folder(request), dataset_id)
@@ -244,7 +266,7 @@ async def upload(
     responses=responses(NotFound, DatasetBusy) | _REJECTS,
 )
 async def rejects(
-    dataset_id: DatasetId, scope: AnyTenant, session: Session, request: Request
+    dataset_id: DatasetId, scope: ConversationReader, session: Session, request: Request
 ) -> StreamingResponse:
     """Which lines of the file hold no usable conversation, and why. Empty where every line was good."""
     row = await service.get(session, scope, dataset_id)

@@ -31,6 +31,15 @@ class Fingerprint(NamedTuple):
     signature: Signature
 
 
+def stored_signature(signature: Signature) -> bytes:
+    """As a database keeps it, the same on every machine."""
+    return signature.astype("<u4").tobytes()
+
+
+def read_signature(stored: bytes) -> Signature:
+    return np.frombuffer(stored, "<u4").astype(np.uint32)
+
+
 def fingerprint(conversation: Conversation) -> Fingerprint:
     text = normalised(conversation)
     return Fingerprint(hashlib.sha256(text.encode()).hexdigest(), _signature(text))

@@ -3,51 +3,108 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import counts, repository
 from app.datasets.counts import Arrivals
-from app.datasets.fingerprint import Fingerprint, bands, fingerprint
+from app.datasets.fingerprint import (
+    Fingerprint,
+    Signature,
+    bands,
+    fingerprint,
+    read_signature,
+    stored_signature,
+)
 from app.datasets.grouping import NEAR, similarity
+from app.datasets.repository import Alike
+from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
-from app.infra.tables.datasets import ConversationRow, Dataset
+from app.infra.db.session import transaction
+from app.infra.tables.datasets import Dataset
+from app.tenants import service as tenants
 from evaluation.contract import record
 from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
 from evaluation.contract.splits import split_of
+from evaluation.formats.redaction import redacted
 
 MAX_ALIKE = 200  # conversations compared with the new one: those that share most bands with it
+_SIGNED_AT_ONCE = 20  # a megabyte each
 
 
 class Placed(NamedTuple):
-    text_sha256: str
-    bands: list[int]
     group_id: str
     split: Split
 
 
-async def place(
-    session: AsyncSession, scope: TenantScope, dataset: Dataset, given: record.Conversation
-) -> Placed:
+class Prepared(NamedTuple):
+    """A conversation as it is to be stored, with what it is compared by: what takes long, before anything is locked."""
+
+    given: record.Conversation
+    text_sha256: str
+    signature: Signature
+    bands: list[int]
+
+
+async def prepare(
+    database: Database, scope: TenantScope, dataset_id: UUID, given: record.Conversation
+) -> Prepared:
+    """Raises: NotFound."""
+    async with transaction(database, scope, read_only=True) as session:
+        redact = (await tenants.get(session, scope)).redact
+    prepared = await asyncio.to_thread(_prepared, given, redact)
+    await _sign_older(database, scope, dataset_id, prepared.bands)
+    return prepared
+
+
+def _prepared(given: record.Conversation, redact: bool) -> Prepared:
+    if redact:
+        messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
+        given = given.model_copy(update={"messages": messages})
+    printed = fingerprint(given)
+    return Prepared(given, printed.text_sha256, printed.signature, stored_bands(printed))
+
+
+async def _sign_older(database: Database, scope: TenantScope, dataset_id: UUID, numbers: list[int]) -> None:
+    """Rows of before signatures were kept have theirs made once, when they are first compared with."""
+    async with transaction(database, scope, read_only=True) as session:
+        found = await repository.alike(session, scope, dataset_id, numbers, MAX_ALIKE)
+    unsigned = [row.id for row in found if row.signature is None]
+    for start in range(0, len(unsigned), _SIGNED_AT_ONCE):
+        some = unsigned[start : start + _SIGNED_AT_ONCE]
+        async with transaction(database, scope, read_only=True) as session:
+            texts = await repository.messages_of(session, scope, some)
+        signatures = await asyncio.to_thread(_signatures, texts)
+        async with transaction(database, scope) as session:
+            await repository.sign(session, scope, signatures)
+
+
+def _signatures(texts: Mapping[UUID, list[dict[str, Any]]]) -> dict[UUID, bytes]:
+    records = {
+        key: record.Conversation.model_validate({"id": "stored", "messages": messages})
+        for key, messages in texts.items()
+    }
+    return {key: stored_signature(fingerprint(one).signature) for key, one in records.items()}
+
+
+async def place(session: AsyncSession, scope: TenantScope, dataset: Dataset, prepared: Prepared) -> Placed:
     """dataset: locked. Groups that hang together through the new one become one, in their most held-out split."""
-    printed = await asyncio.to_thread(fingerprint, given)
-    numbers = stored_bands(printed)
-    near = await _near(session, scope, dataset.id, printed, numbers)
-    names = {row.group_id for row in near} | {printed.text_sha256}
+    asked = prepared.given.split
+    near = await _near(session, scope, dataset.id, prepared)
+    names = {row.group_id for row in near} | {prepared.text_sha256}
     groups = await repository.splits_of_groups(session, scope, dataset.id, names)
-    name = min(groups, default=printed.text_sha256)
-    wanted = [*groups.values(), *([given.split] if given.split is not None else [])]
+    name = min(groups, default=prepared.text_sha256)
+    wanted = [*groups.values(), *([asked] if asked is not None else [])]
     split = most_held_out(wanted) if wanted else split_of(name)
     moved = await _bring_together(session, scope, dataset, groups, name, split)
-    moved += given.split not in (None, split)
-    exact = any(row.text_sha256 == printed.text_sha256 for row in near)
+    moved += asked not in (None, split)
+    exact = any(row.text_sha256 == prepared.text_sha256 for row in near)
     arrivals = Arrivals(exact=int(exact), near=len(groups) - int(exact), moved=moved)
     dataset.counts = counts.from_stored(dataset.counts).changed(arrivals=arrivals).stored
-    return Placed(printed.text_sha256, numbers, name, split)
+    return Placed(name, split)
 
 
 def stored_bands(printed: Fingerprint) -> list[int]:
@@ -55,19 +112,17 @@ def stored_bands(printed: Fingerprint) -> list[int]:
 
 
 async def _near(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, printed: Fingerprint, numbers: list[int]
-) -> list[ConversationRow]:
-    rows = await repository.alike(session, scope, dataset_id, numbers, MAX_ALIKE)
-    return await asyncio.to_thread(_as_near, printed, rows) if rows else []
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, prepared: Prepared
+) -> list[Alike]:
+    """One without a signature, which an older version of this program stored meanwhile, is near if it is equal."""
+    rows = await repository.alike(session, scope, dataset_id, prepared.bands, MAX_ALIKE)
+    return [row for row in rows if _is_near(row, prepared)]
 
 
-def _as_near(printed: Fingerprint, rows: list[ConversationRow]) -> list[ConversationRow]:
-    there = np.stack([fingerprint(as_record(row)).signature for row in rows])
-    return [row for row, like in zip(rows, similarity(printed.signature, there), strict=True) if like >= NEAR]
-
-
-def as_record(row: ConversationRow) -> record.Conversation:
-    return record.Conversation.model_validate({"id": row.external_id, "messages": row.messages})
+def _is_near(row: Alike, prepared: Prepared) -> bool:
+    if row.signature is None:
+        return row.text_sha256 == prepared.text_sha256
+    return bool(similarity(prepared.signature, read_signature(row.signature)[None])[0] >= NEAR)
 
 
 async def _bring_together(

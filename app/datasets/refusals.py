@@ -19,12 +19,6 @@ class WrongOffset(Conflict):
         super().__init__(message, headers={"Upload-Offset": str(offset)})
 
 
-class QuotaExceeded(Conflict):
-    """The tenant's uploads would exceed its quota; delete datasets that are no longer needed."""
-
-    code = "upload_quota_exceeded"
-
-
 class FileTooLarge(TooLarge):
     """The file is larger than a dataset's may be; make several datasets of it, or pack it with gzip."""
 
@@ -32,13 +26,13 @@ class FileTooLarge(TooLarge):
 
 
 class UploadStalled(Refused):
-    """Nothing arrived for a minute. What had arrived is kept: go on from `Upload-Offset`."""
+    """Nothing, or next to nothing, arrived for a minute. What had arrived is kept: go on from `Upload-Offset`."""
 
     code = "upload_stalled"
     status = 408
 
     def __init__(self, offset: int):
-        message = f"nothing arrived for too long; the first {offset} bytes are kept, go on from there"
+        message = f"too little arrived for too long; the first {offset} bytes are kept, go on from there"
         super().__init__(message, headers={"Upload-Offset": str(offset)})
 
 

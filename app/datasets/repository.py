@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -14,7 +14,7 @@ from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
-from app.infra.tables.tenants import Tenant
+from evaluation.contract.overlap import HELD_OUT
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -25,6 +25,15 @@ class LabelledRow(NamedTuple):
 
     conversation: ConversationRow
     label: Label | None
+
+
+class Alike(NamedTuple):
+    """Of a conversation that may nearly repeat another. signature: None where the row is older than signatures."""
+
+    id: UUID
+    text_sha256: str
+    group_id: str
+    signature: bytes | None
 
 
 class Sealed(NamedTuple):
@@ -77,23 +86,6 @@ async def delete_uploads(session: AsyncSession, scope: TenantScope, dataset_id: 
     await session.execute(
         delete(UploadRow).where(UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id)
     )
-
-
-async def lock_tenant(session: AsyncSession, scope: TenantScope) -> Tenant:
-    """So that two uploads cannot both take what is left of the quota."""
-    return (await session.scalars(select(Tenant).where(Tenant.id == scope.tenant_id).with_for_update())).one()
-
-
-async def bytes_kept(session: AsyncSession, scope: TenantScope, but_for: UUID) -> int:
-    """Of all uploads but those of one dataset; one that has said how long it will be counts as that long already."""
-    reserved = case(
-        (UploadRow.total_bytes > UploadRow.received_bytes, UploadRow.total_bytes),
-        else_=UploadRow.received_bytes,
-    )
-    query = select(func.coalesce(func.sum(reserved), 0)).where(
-        UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id != but_for
-    )
-    return int(await session.scalar(query) or 0)
 
 
 async def conversation(
@@ -157,6 +149,36 @@ async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UU
         yield Sealed(*row)
 
 
+class HeldOut(NamedTuple):
+    """What its newest label says, where it has one."""
+
+    conversation: ConversationRow
+    labelled: bool
+    category: str | None
+    criterion: str | None
+
+
+async def held_out(session: AsyncSession, scope: TenantScope, dataset_id: UUID, most: int) -> list[HeldOut]:
+    """Labelled ones first, and then always the same ones."""
+    labelled = _of_newest(scope, Label.id).is_not(None)
+    query = (
+        select(
+            ConversationRow,
+            labelled,
+            _of_newest(scope, Label.category_key),
+            _of_newest(scope, Label.criterion),
+        )
+        .where(
+            ConversationRow.tenant_id == scope.tenant_id,
+            ConversationRow.dataset_id == dataset_id,
+            ConversationRow.split.in_(HELD_OUT),
+        )
+        .order_by(labelled.desc(), ConversationRow.text_sha256, ConversationRow.id)
+        .limit(most)
+    )
+    return [HeldOut(row, bool(has), *label) for row, has, *label in await session.execute(query)]
+
+
 async def cells(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, groups: Sequence[str] | None = None
 ) -> dict[Cell, int]:
@@ -200,8 +222,8 @@ async def insert_rows(
 
 async def alike(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, bands: Iterable[int], limit: int
-) -> list[ConversationRow]:
-    """Conversations that share a band at least, those that share most of them first."""
+) -> list[Alike]:
+    """Conversations that share a band at least, those that share most of them first, without their texts."""
     shared = func.count()
     found = (
         select(ConversationBand.conversation_id, shared.label("shared"))
@@ -215,8 +237,37 @@ async def alike(
         .limit(limit)
         .subquery()
     )
-    query = _conversations(scope).join(found, found.c.conversation_id == ConversationRow.id)
-    return list(await session.scalars(query.order_by(found.c.shared.desc(), ConversationRow.id)))
+    query = (
+        select(
+            ConversationRow.id,
+            ConversationRow.text_sha256,
+            ConversationRow.group_id,
+            ConversationRow.signature,
+        )
+        .where(ConversationRow.tenant_id == scope.tenant_id)
+        .join(found, found.c.conversation_id == ConversationRow.id)
+        .order_by(found.c.shared.desc(), ConversationRow.id)
+    )
+    return [Alike(*row) for row in await session.execute(query)]
+
+
+async def messages_of(
+    session: AsyncSession, scope: TenantScope, conversation_ids: Sequence[UUID]
+) -> dict[UUID, list[dict[str, Any]]]:
+    query = select(ConversationRow.id, ConversationRow.messages)
+    query = query.where(
+        ConversationRow.tenant_id == scope.tenant_id, ConversationRow.id.in_(conversation_ids)
+    )
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def sign(session: AsyncSession, scope: TenantScope, signatures: Mapping[UUID, bytes]) -> None:
+    for conversation_id, signature in signatures.items():
+        statement = update(ConversationRow).where(ConversationRow.tenant_id == scope.tenant_id)
+        await session.execute(
+            statement.where(ConversationRow.id == conversation_id).values(signature=signature),
+            execution_options={"synchronize_session": False},
+        )
 
 
 async def splits_of_groups(

@@ -18,8 +18,10 @@ from app.datasets import findings, repository, service
 from app.datasets.conversations import messages_of
 from app.datasets.counts import Arrivals, Cell, Counts
 from app.datasets.findings import Findings, SeenConversation, SplitPlan
+from app.datasets.fingerprint import stored_signature
 from app.datasets.placement import stored_bands
 from app.datasets.service import Definitions
+from app.errors import AppError
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
@@ -40,6 +42,12 @@ _REPORT_EVERY = 100
 
 class Stopped(Exception):
     """The job is to end now."""
+
+
+class FileNotSeen(AppError):
+    """The file was stored by the API, and the worker looks elsewhere."""
+
+    code = "file_not_seen"
 
 
 class RowProblem(NamedTuple):
@@ -83,7 +91,13 @@ class DatasetReading(NamedTuple):
 
 async def validate(context: JobContext) -> JobOutcome:
     work = await _begin(context)
-    await context.in_thread(context.storage.get_file, work.key, work.file)
+    try:
+        await context.in_thread(context.storage.get_file, work.key, work.file)
+    except FileNotFoundError:
+        raise FileNotSeen(
+            "the worker does not find the uploaded file in its storage: the API and every worker need the same "
+            "STEERWISE_STORAGE_URL, and a folder must be one that all of them see"
+        ) from None
     reading = await context.in_thread(_read, context, work)
     rejects_key = await context.in_thread(_keep_rejects, context, work, reading)
     if reading.problem is not None:
@@ -210,6 +224,7 @@ def _rows(work: DatasetWork, reading: DatasetReading) -> Iterator[_Row]:
                 "external_id": given.id,
                 "messages": messages_of(given),
                 "text_sha256": good.printed.text_sha256,
+                "signature": stored_signature(good.printed.signature),
                 "group_id": plan.groups[number],
                 "split": plan.splits[number],
                 "created_at": began + timedelta(microseconds=number),
@@ -267,6 +282,10 @@ async def _gave_up(session: AsyncSession, job: Job) -> None:
         return
     code = (job.error or {}).get("code", "cancelled")
     message = "the file could not be checked, and not because of what is in it; upload it again"
+    if code == FileNotSeen.code:  # sent again, it would not be seen either
+        message = (
+            f"{(job.error or {})['message']}. Once whoever runs this has mended that, upload the file again"
+        )
     dataset.state, dataset.problem = DatasetState.failed, RowProblem(code, message)._asdict()
 
 

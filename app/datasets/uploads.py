@@ -20,18 +20,23 @@ from app.datasets.media import Media, UnsupportedMedia
 from app.datasets.partial import Partial
 from app.datasets.ranges import Piece
 from app.datasets.receiver import Bounds, Receiver
-from app.datasets.refusals import DatasetHasContent, FileTooLarge, QuotaExceeded, UploadStalled, WrongOffset
-from app.errors import AppError, Conflict, InvalidRequest, Problem, Refused, Unavailable
+from app.datasets.refusals import DatasetHasContent, FileTooLarge, UploadStalled, WrongOffset
+from app.errors import AppError, Conflict, InvalidRequest, NoSpace, Problem, Refused
 from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.storage import Storage
+from app.infra.outage import reason
+from app.infra.storage import Storage, StorageAway
 from app.infra.tables.datasets import Dataset, DatasetState, UploadRow
 from app.infra.tables.jobs import JobKind
+from app.infra.tables.tenants import HeldKind
 from app.jobs import service as jobs
+from app.tenants import share
+from app.tenants.share import Open, QuotaExceeded
 from evaluation.formats.gunzip import MAX_FILE_BYTES
 
+_AHEAD_BYTES = 16 << 20
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)
 log = structlog.get_logger()
 
@@ -39,7 +44,8 @@ log = structlog.get_logger()
 class UploadLocation(NamedTuple):
     """Where an upload goes, for whom, and what for. folder: of files that are not whole yet.
 
-    check_only: no row is to be taken yet; the request that completes the file decides.
+    waiting: how many files of the tenant may wait to be read. check_only: no row is to be taken yet; the request that
+    completes the file decides.
     """
 
     database: Database
@@ -47,6 +53,7 @@ class UploadLocation(NamedTuple):
     folder: Path
     scope: TenantScope
     actor_key_id: UUID
+    waiting: Open
     check_only: bool = False
 
 
@@ -61,13 +68,14 @@ class Received(NamedTuple):
 
 
 class _Reserved(NamedTuple):
-    """old_keys: in the storage, of an earlier file that this one takes the place of."""
+    """old_keys: in the storage, of an earlier file that this one takes the place of. held_bytes: of the quota."""
 
     upload_id: UUID
     offset: int
     total_bytes: int | None
     free_bytes: int
     old_keys: list[str]
+    held_bytes: int
 
 
 async def state_of(session: AsyncSession, scope: TenantScope, folder: Path, dataset_id: UUID) -> Received:
@@ -105,7 +113,7 @@ async def receive(
             reserved = await _reserve(session, place.scope, dataset_id, piece, media, file)
         await asyncio.to_thread(_forget, place.storage, reserved.old_keys)
         await asyncio.to_thread(file.begin, reserved.offset)
-        receiver = Receiver(file, _bounds(reserved, piece))
+        receiver = Receiver(file, _bounds(reserved, piece), _Ahead(place, dataset_id, reserved))
         try:
             await receiver.take(blocks)
             return await _settle(place, dataset_id, piece, receiver, reserved)
@@ -132,9 +140,9 @@ async def _reserve(
     offset = file.received_bytes if going_on else 0
     if piece.start != 0 and (not going_on or piece.start not in (None, offset)):
         raise WrongOffset(offset)
-    free_bytes = await _free_bytes(session, scope, dataset_id)
+    free_bytes = await share.free_bytes(session, scope, HeldKind.upload, dataset_id)
     if max(piece.total_bytes or 0, piece.end or 0) > free_bytes:
-        raise _over_quota(free_bytes)
+        raise share.over_quota(free_bytes)
     old_keys: list[str] = []
     if piece.start == 0:
         assert media is not None
@@ -145,7 +153,9 @@ async def _reserve(
     assert upload is not None  # whoever does not begin goes on with one
     _check_same(upload, piece, media)
     upload.total_bytes = upload.total_bytes or piece.total_bytes
-    return _Reserved(upload.id, offset, upload.total_bytes, free_bytes, old_keys)
+    size = max(offset, upload.total_bytes or 0, piece.end or 0)
+    await share.hold(session, scope, HeldKind.upload, dataset_id, size)
+    return _Reserved(upload.id, offset, upload.total_bytes, free_bytes, old_keys, size)
 
 
 async def _begin(session: AsyncSession, scope: TenantScope, dataset: Dataset, media: Media) -> UploadRow:
@@ -163,16 +173,31 @@ async def _begin(session: AsyncSession, scope: TenantScope, dataset: Dataset, me
     return upload
 
 
-async def _free_bytes(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> int:
-    tenant = await repository.lock_tenant(session, scope)
-    kept = await repository.bytes_kept(session, scope, but_for=dataset_id)
-    return max(0, tenant.upload_quota_bytes - kept)
+class _Ahead:
+    """Takes of the quota before it is written to: of a file whose length nobody has said, a piece after another, so
+    that several of those at once cannot together become longer than the quota.
+    """
+
+    def __init__(self, place: UploadLocation, dataset_id: UUID, reserved: _Reserved):
+        self._place, self._dataset_id = place, dataset_id
+        self._held_bytes = reserved.held_bytes
+
+    async def __call__(self, length: int) -> None:
+        """Raises: QuotaExceeded."""
+        if length <= self._held_bytes:
+            return
+        place = self._place
+        async with transaction(place.database, place.scope) as session:
+            free = await share.free_bytes(session, place.scope, HeldKind.upload, self._dataset_id)
+            wanted = max(length, min(length + _AHEAD_BYTES, free))
+            await share.hold(session, place.scope, HeldKind.upload, self._dataset_id, wanted)
+        self._held_bytes = wanted
 
 
 def _bounds(reserved: _Reserved, piece: Piece) -> Bounds:
     said = piece.end if piece.end is not None else reserved.total_bytes
     if reserved.free_bytes < MAX_FILE_BYTES:
-        return Bounds(said, reserved.free_bytes, _over_quota(reserved.free_bytes))
+        return Bounds(said, reserved.free_bytes, share.over_quota(reserved.free_bytes))
     return Bounds(said, MAX_FILE_BYTES, _too_large())
 
 
@@ -187,6 +212,7 @@ async def _settle(
         dataset = await service.get(session, place.scope, dataset_id, lock=True)
         upload = await _same_upload(session, place.scope, dataset, reserved.upload_id)
         upload.received_bytes = received
+        await share.hold(session, place.scope, HeldKind.upload, dataset_id, max(received, total or 0))
     if receiver.stalled:
         raise UploadStalled(received)
     return Received(received, total, False, None, dataset.state)
@@ -210,8 +236,8 @@ async def _complete(place: UploadLocation, dataset_id: UUID, file: Partial, uplo
         async with transaction(place.database, place.scope) as session:
             dataset = await service.get(session, place.scope, dataset_id, lock=True)
             upload = await _same_upload(session, place.scope, dataset, upload_id)
-            if file.received_bytes > (free_bytes := await _free_bytes(session, place.scope, dataset_id)):
-                raise _over_quota(free_bytes)  # it had not said how long it would be, and others were faster
+            await share.check_open(session, place.scope, place.waiting)
+            await share.hold(session, place.scope, HeldKind.upload, dataset_id, file.received_bytes)
             upload.received_bytes = upload.total_bytes = file.received_bytes
             upload.key, upload.sha256, upload.completed_at = key, file.sha256, utc_now()
             upload.check_only = place.check_only
@@ -232,21 +258,16 @@ def _forget(storage: Storage, keys: list[str]) -> None:
     for key in keys:
         try:
             storage.delete(key)
-        except OSError as error:
-            log.warning("old_file_not_removed", key=key, error=repr(error))
+        except AppError as error:
+            log.warning("old_file_not_removed", key=key, error=reason(error))
 
 
 async def _store(storage: Storage, file: Partial, key: str) -> None:
     try:
         await asyncio.to_thread(storage.put_file, file.path, key)
-    except AppError:
-        raise
-    except Exception as error:  # noqa: BLE001 (of the network, in the words of whichever client speaks to the store)
-        log.warning("storage_away", error=repr(error))
+    except (NoSpace, StorageAway) as error:
         finish = f"Content-Range: bytes */{file.received_bytes}"
-        raise Unavailable(
-            f"the file has arrived but cannot be stored now; finish later with {finish}"
-        ) from None
+        raise type(error)(f"the file has arrived, but {error}; finish later with {finish}") from error
 
 
 async def _same_upload(
@@ -271,12 +292,6 @@ def _check_size(piece: Piece) -> None:
 def _too_large() -> FileTooLarge:
     return FileTooLarge(
         f"a dataset's file may have {MAX_FILE_BYTES >> 20} MiB; pack it with gzip, or make several"
-    )
-
-
-def _over_quota(free_bytes: int) -> QuotaExceeded:
-    return QuotaExceeded(
-        f"the tenant has {free_bytes} bytes of its upload quota left; delete what is not needed"
     )
 
 

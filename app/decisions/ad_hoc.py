@@ -14,7 +14,7 @@ from app.classify.service import Answered, ClassifyContext
 from app.decisions import standing
 from app.decisions.question import Kind, Option, Question
 from app.decisions.reading import Asking, Decided, behind, read, shares_of, together, tokens, too_long
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.schema import MAX_CATEGORIES, Category, CategorySchema
 from evaluation.contract.text import folded
 
@@ -106,8 +106,9 @@ async def _groups(asking: Asking, shown: _Shown, order: Sequence[int]) -> tuple[
 
 async def _context(asking: Asking, shown: _Shown, numbers: Sequence[int]) -> ClassifyContext:
     """Raises: ConversationTooLong."""
-    at, caller, call, _ = asking
-    context = await standing.ad_hoc(at, caller, shown.schema(numbers), call.mode or Mode.fast)
+    at, call = asking.at, asking.call
+    schema, mode = shown.schema(numbers), call.mode or ModeChoice.fast
+    context = await standing.ad_hoc(at, asking.caller, schema, mode)
     await classify.check_length(at, context.servings[0], call.state)
     return context
 

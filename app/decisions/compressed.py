@@ -8,10 +8,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.auth.route import KeyedRoute
 from app.decisions.question import invalid
 from app.decisions.refusals import UnknownEncoding
 from app.errors import TooLarge
-from app.http.middleware import MAX_BODY_BYTES
+from app.http.bodies import MAX_BODY_BYTES, BoundedRequest
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdDecompressor, ZstdError
@@ -19,7 +20,7 @@ else:
     from backports.zstd import ZstdDecompressor, ZstdError
 
 
-class MaybeCompressed(APIRoute):
+class _Unpacking(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
@@ -29,7 +30,11 @@ class MaybeCompressed(APIRoute):
         return handled
 
 
-class _Unpacked(Request):
+class MaybeCompressedRoute(KeyedRoute, _Unpacking):
+    """Who has no key is refused before anything is unpacked."""
+
+
+class _Unpacked(BoundedRequest):
     content: bytes
 
     async def body(self) -> bytes:

@@ -6,7 +6,7 @@ from app.classify.live import Asker
 from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed, UngatedNotAllowed
 from app.classify.service import ServingContext
 from app.decisions import error_shapes, repository, service
-from app.decisions.compressed import MaybeCompressed
+from app.decisions.compressed import MaybeCompressedRoute
 from app.decisions.decisions_payloads import DecisionsIn, DecisionsOut
 from app.decisions.models_payloads import ModelsOut
 from app.decisions.question import Call
@@ -14,17 +14,16 @@ from app.decisions.reading import Decided
 from app.decisions.refusals import ModelNotFound, UnknownEncoding
 from app.decisions.standing import Caller
 from app.decisions.systemone_payloads import SystemOneIn, SystemOneOut
-from app.errors import Forbidden, NotFound, ServingAway, TooManyRequests
+from app.errors import NotFound, ServingAway, ShareExceeded, TooManyRequests
 from app.http.problems import ErrorShape, request_id_of, responses
 from app.infra.db.session import Session
 from app.schemas.service import SchemaNotReady
 
-router = APIRouter(tags=["decisions"], route_class=MaybeCompressed)
+router = APIRouter(tags=["decisions"], route_class=MaybeCompressedRoute)
 
 
 def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
     return responses(
-        Forbidden,
         ModelNotFound,
         NothingDeployed,
         UngatedNotAllowed,
@@ -32,6 +31,7 @@ def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
         SchemaNotReady,
         UnknownEncoding,
         TooManyRequests,
+        ShareExceeded,
         ConversationTooLong,
         ServingAway,
         shape=shape,
@@ -62,7 +62,7 @@ async def decisions(body: DecisionsIn, request: Request, asker: Client) -> Decis
 @router.get(
     error_shapes.MODELS_PATH,
     operation_id="list_decision_models",
-    responses=responses(Forbidden, NotFound, shape=error_shapes.DECISIONS),
+    responses=responses(NotFound, shape=error_shapes.DECISIONS),
 )
 async def models(asker: Client, session: Session) -> ModelsOut:
     """What a call to either wire may name as its model: `steerwise`, and the tenant's published schemas."""

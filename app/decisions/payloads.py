@@ -7,12 +7,15 @@ from pydantic import Field
 from app.classify.live import AnswerGate
 from app.decisions.question import MAX_ORDERS, MAX_READS
 from app.decisions.reading import Behind
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import RequestBody, ResponseBody
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 
 
 class AskingIn(RequestBody):
     """How to answer. Clients of the wires send these as additional fields of the body."""
+
+    MAX_BYTES = MAX_BODY_BYTES
 
     model: str = Field(
         description="`steerwise` for questions that come with their options, or the name of a schema: a choice without "
@@ -21,10 +24,10 @@ class AskingIn(RequestBody):
         max_length=200,
         examples=["steerwise"],
     )
-    mode: Mode | None = Field(
+    mode: ModeChoice | None = Field(
         None,
         description="`fast`: the answer is read at once; `reasoned`: reasoning is written first. Left out: `fast`, and "
-        "for a schema's own question the mode that is deployed.",
+        "for a schema's own question the mode that is deployed. `auto` is for those alone.",
         examples=["fast"],
     )
     orders: int = Field(

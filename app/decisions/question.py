@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import JsonValue, ValidationError
 
 from app.errors import InvalidRequest, Problem
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import (
     MAX_MESSAGES,
     Conversation,
@@ -62,7 +62,7 @@ class Call(NamedTuple):
     model: str
     state: Conversation
     questions: tuple[Question, ...]
-    mode: Mode | None
+    mode: ModeChoice | None
     orders: int
 
 

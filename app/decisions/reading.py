@@ -13,6 +13,7 @@ from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.decisions.question import Call, Option, Question
 from app.decisions.standing import Caller
 from app.errors import AppError, Problem, ServingAway
+from app.http.turns import Urgency
 from evaluation.contract.mode import Mode
 
 T = TypeVar("T")
@@ -81,13 +82,14 @@ class Asking(NamedTuple):
     caller: Caller
     call: Call
     places: asyncio.Semaphore
+    urgency: Urgency
 
 
 async def read(asking: Asking, context: ClassifyContext, question: Question) -> Answered:
-    """Raises: ConversationTooLong, ServingAway."""
+    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
     async with asking.places:
         try:
-            return await classify.answer(asking.at, context, asking.call.state, patient=True)
+            return await classify.answer(asking.at, context, asking.call.state, asking.urgency)
         except ConversationTooLong as error:
             raise too_long(question, error) from None
 

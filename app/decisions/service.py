@@ -9,6 +9,7 @@ from app.decisions import ad_hoc, reading, standing
 from app.decisions.question import MAX_READS, Call, Kind, Option, Question, invalid
 from app.decisions.reading import Asking, Decided
 from app.decisions.standing import Caller
+from app.http.turns import Urgency
 from evaluation.contract.schema import NONE_WORD, CategorySchema
 
 _NAMED: Final = 5  # in a sentence about options
@@ -18,7 +19,7 @@ async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided
     """One for each question, in their order. What goes wrong with one goes wrong with the call.
 
     Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
-        ServingAway, TooManyRequests, UngatedNotAllowed.
+        ServingAway, ShareExceeded, TooManyRequests, UngatedNotAllowed, Unavailable.
     """
     reads = len(call.questions) * call.orders
     if reads > MAX_READS:
@@ -29,7 +30,10 @@ async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided
     of_schema = await standing.of_model(at, caller, call.model, call.mode)
     for question in call.questions:
         _check(question, None if of_schema is None else of_schema.servings[0].page.schema)
-    asking = Asking(at, caller, call, asyncio.Semaphore(BATCH_AT_ONCE))
+    urgency = Urgency.interactive if reads == 1 else Urgency.batch
+    if urgency is Urgency.batch:
+        at.limits.turns.check_line(caller.asker.scope.tenant_id)
+    asking = Asking(at, caller, call, asyncio.Semaphore(BATCH_AT_ONCE), urgency)
     return await reading.together(
         [
             _by_schema(asking, of_schema, question)

@@ -8,7 +8,7 @@ from app.classify.service import ClassifyContext, ServingContext
 from app.decisions.refusals import ModelNotFound
 from app.errors import NotFound
 from app.infra.tracing import RequestTrace
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.schema import CategorySchema
 
 AD_HOC: Final = "steerwise"  # the model of questions that are no schema's
@@ -21,7 +21,7 @@ class Caller(NamedTuple):
 
 
 async def of_model(
-    at: ServingContext, caller: Caller, model: str, mode: Mode | None
+    at: ServingContext, caller: Caller, model: str, mode: ModeChoice | None
 ) -> ClassifyContext | None:
     """None: the questions are ad hoc. The base answers fast where nothing else is said.
 
@@ -38,9 +38,11 @@ async def of_model(
             "name of a schema answers that schema's own question; GET /v1/models lists them"
         ) from None
     ungated = context.servings[0].gate is AnswerGate.none
-    return context._replace(mode=mode or Mode.fast) if ungated else context
+    return context._replace(mode=mode or ModeChoice.fast) if ungated else context
 
 
-async def ad_hoc(at: ServingContext, caller: Caller, schema: CategorySchema, mode: Mode) -> ClassifyContext:
+async def ad_hoc(
+    at: ServingContext, caller: Caller, schema: CategorySchema, mode: ModeChoice
+) -> ClassifyContext:
     """Raises: ServingError, UngatedNotAllowed."""
     return await classify.classify_context(at, caller.asker, schema, caller.trace, mode)

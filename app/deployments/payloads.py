@@ -9,12 +9,14 @@ from app.http.payload import RequestBody, ResponseBody
 from app.infra.tables.deployments import DeploymentState, EditState
 from app.infra.tables.gates import GateState
 from app.infra.tables.jobs import Job, JobState
+from app.runs.presets import Preset
 from evaluation.contract.mode import Mode
 from evaluation.reporting.report import Verdict
 
 DEPLOYMENT_ID = "d41b7f5c-2a68-4e93-b0c7-91f3a6e85d27"
 GATE_ID = "9b2f6d1e-3c47-4f0a-8d55-7e1c2a9b4f60"
 SCHEMA_ID = "3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"
+_DATASET = "5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"
 _MODEL = "6e0e5c8f-3f8c-4f6a-9f52-1a2b3c4d5e6f"
 _BEFORE = "2c9e8f14-6d3b-4b7a-a5e1-0f4d7c2b9a83"
 _TIME = "2026-01-02T10:45:00Z"
@@ -24,6 +26,14 @@ class DeploymentIn(RequestBody):
     gate_id: UUID = Field(
         description="A gate that has passed: its model and schema version are deployed.", examples=[GATE_ID]
     )
+
+
+class RetrainOut(ResponseBody):
+    """A run that would bring the deployment back: send it to `POST /v1/runs`."""
+
+    schema_id: UUID = Field(description="The schema to train for.", examples=[SCHEMA_ID])
+    dataset_id: UUID = Field(description="The dataset that the model learned from.", examples=[_DATASET])
+    preset: Preset | None = Field(description="How much work it was.", examples=["standard"])
 
 
 class DeploymentOut(ResponseBody):
@@ -48,8 +58,13 @@ class DeploymentOut(ResponseBody):
     activated_at: datetime | None = Field(description="Since when it is or was live.", examples=[_TIME])
     retired_at: datetime | None = Field(description="When another took its place.", examples=[None])
     problem: str | None = Field(
-        description="Why it failed, or what it waits for; null otherwise.",
+        description="Why it failed, what it waits for, or why nothing answers for it although it is live; null "
+        "otherwise.",
         examples=["a model server does not answer"],
+    )
+    retrain: RetrainOut | None = Field(
+        description="What is proposed where it is live and must not answer, such as after a change of the base; null "
+        "otherwise."
     )
 
     @classmethod
@@ -69,7 +84,14 @@ class DeploymentOut(ResponseBody):
             activated_at=row.activated_at,
             retired_at=row.retired_at,
             problem=(job.error or {}).get("message") if waits and job is not None else row.problem,
+            retrain=_retrain(found) if row.state is DeploymentState.live and row.problem else None,
         )
+
+
+def _retrain(found: FoundDeployment) -> RetrainOut:
+    run = found.run
+    preset = None if run.preset is None else Preset(run.preset)
+    return RetrainOut(schema_id=found.row.schema_id, dataset_id=run.dataset_id, preset=preset)
 
 
 class EditOut(ResponseBody):
@@ -118,7 +140,9 @@ class ServingOut(ResponseBody):
         return cls(
             schema_id=schema_id,
             deployment=DeploymentOut.of(
-                FoundDeployment(state.serving.row, state.serving.version.number, state.serving.mode)
+                FoundDeployment(
+                    state.serving.row, state.serving.version.number, state.serving.mode, state.serving.run
+                )
             ),
             schema_version=state.served.version.number,
             provisional=state.served.provisional,

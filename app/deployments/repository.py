@@ -11,7 +11,7 @@ from app.http.paging import PageRequest
 from app.infra.db.scope import TenantScope
 from app.infra.tables.deployments import Deployment, DeploymentState, EditState, ServedEdit
 from app.infra.tables.gates import GateResult
-from app.infra.tables.runs import ModelVersion
+from app.infra.tables.runs import ModelVersion, Run
 from app.infra.tables.schemas import Republication, SchemaVersion
 from app.infra.tables.tenants import Fallback, ServeEdits, Tenant
 from app.schemas.repository import is_current
@@ -24,20 +24,33 @@ _FRESH = {"populate_existing": True}
 
 
 class FoundDeployment(NamedTuple):
-    """schema_version: the number of the version in the deployment's pair. mode: of the gate that allows it."""
+    """schema_version: the number of the version in the deployment's pair. mode: of the gate that allows it. run: which
+    made its model.
+    """
 
     row: Deployment
     schema_version: int
     mode: Mode
+    run: Run
 
 
 class ServedPair(NamedTuple):
-    """What is, or was, live. version: of its pair, whatever edits came later. mode: of the gate that allows it."""
+    """What is, or was, live. version: of its pair, whatever edits came later. mode: of the gate that allows it. run:
+    which made the model.
+    """
 
     row: Deployment
     model: ModelVersion
     version: SchemaVersion
     mode: Mode
+    run: Run
+
+
+class LiveModel(NamedTuple):
+    """Of any tenant."""
+
+    row: Deployment
+    model: ModelVersion
 
 
 class Edited(NamedTuple):
@@ -105,6 +118,15 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     query = _servings(scope).join(current, Deployment.id == _before(current))
     row = (await session.execute(query.where(current.id == deployment_id))).one_or_none()
     return None if row is None else ServedPair(*row)
+
+
+async def models_held(session: AsyncSession, scope: TenantScope) -> set[UUID]:
+    """That are live, or on their way."""
+    states = (DeploymentState.live, *OPEN)
+    query = select(Deployment.model_version_id).where(
+        Deployment.tenant_id == scope.tenant_id, Deployment.state.in_(states)
+    )
+    return set(await session.scalars(query))
 
 
 # -------------------------------------------------------------------------------------------------------------- edits
@@ -178,6 +200,20 @@ async def wanted_models(session: AsyncSession, states: Sequence[DeploymentState]
     deployed = select(Deployment.model_version_id).where(Deployment.state.in_(states))
     query = select(ModelVersion).where(ModelVersion.id.in_(deployed))
     return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
+
+
+async def live_models(session: AsyncSession) -> list[LiveModel]:
+    query = select(Deployment, ModelVersion).join(
+        ModelVersion, ModelVersion.id == Deployment.model_version_id
+    )
+    rows = await session.execute(query.where(Deployment.state == DeploymentState.live))
+    return [LiveModel(*row) for row in rows]
+
+
+async def not_served(session: AsyncSession) -> int:
+    """Live deployments that nothing answers for, of all tenants."""
+    live = (Deployment.state == DeploymentState.live, Deployment.problem.is_not(None))
+    return await session.scalar(select(func.count()).select_from(Deployment).where(*live)) or 0
 
 
 async def models_to_fall_back_on(session: AsyncSession) -> list[ModelVersion]:
@@ -287,18 +323,21 @@ def _before(current: type[Deployment]) -> ScalarSelect[UUID]:
     return newest.correlate(current).scalar_subquery()
 
 
-def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion, Mode]:
+def _servings(scope: TenantScope) -> Select[Deployment, ModelVersion, SchemaVersion, Mode, Run]:
     return (
-        select(Deployment, ModelVersion, SchemaVersion, GateResult.mode)
+        select(Deployment, ModelVersion, SchemaVersion, GateResult.mode, Run)
         .join(GateResult, GateResult.id == Deployment.gate_result_id)
         .join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
+        .join(Run, Run.id == ModelVersion.run_id)
         .join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
         .where(Deployment.tenant_id == scope.tenant_id)
     )
 
 
-def _found(scope: TenantScope) -> Select[Deployment, int, Mode]:
-    query = select(Deployment, SchemaVersion.number, GateResult.mode)
+def _found(scope: TenantScope) -> Select[Deployment, int, Mode, Run]:
+    query = select(Deployment, SchemaVersion.number, GateResult.mode, Run)
     query = query.join(GateResult, GateResult.id == Deployment.gate_result_id)
+    query = query.join(ModelVersion, ModelVersion.id == Deployment.model_version_id)
+    query = query.join(Run, Run.id == ModelVersion.run_id)
     query = query.join(SchemaVersion, SchemaVersion.id == Deployment.schema_version_id)
     return query.where(Deployment.tenant_id == scope.tenant_id)

@@ -11,7 +11,7 @@ from app.audit.service import Act
 from app.deployments import editing, repository
 from app.deployments.editing import ServedVersion
 from app.deployments.repository import OPEN, FoundDeployment, ServedPair
-from app.errors import Conflict, existing
+from app.errors import Conflict, ShareExceeded, existing
 from app.gates import service as gates
 from app.gates.confidence import NOT_FITTED, Fitted
 from app.infra.db.base import utc_now
@@ -19,10 +19,12 @@ from app.infra.db.scope import TenantScope
 from app.infra.tables.deployments import Deployment, DeploymentState
 from app.infra.tables.gates import GateResult
 from app.infra.tables.jobs import Job, JobKind
+from app.infra.tables.runs import ModelVersion
 from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.tenants import repository as tenant_repository
 from evaluation.contract.mode import Mode
 from evaluation.reporting.report import Verdict
 
@@ -50,12 +52,16 @@ class Live(NamedTuple):
 
     deployment_id: UUID
     schema_id: UUID
-    model_version_id: UUID
+    model: ModelVersion
     adapter: str
     version: SchemaVersion
     provisional: bool
     mode: Mode
     calibrations: Mapping[Mode, Fitted]
+
+    @property
+    def model_version_id(self) -> UUID:
+        return self.model.id
 
 
 class State(NamedTuple):
@@ -79,7 +85,7 @@ async def live(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Li
     return Live(
         serving.row.id,
         schema_id,
-        model.id,
+        model,
         model.adapter_sha256,
         served.version,
         served.provisional,
@@ -93,11 +99,11 @@ async def before(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
     found = await repository.before(session, scope, deployment_id)
     if found is None:
         return None
-    row, model, version, mode = found
+    row, model, version, mode, _ = found
     own = gates.calibration(await gates.result(session, scope, row.gate_result_id))
     passed = await gates.passed(session, scope, model.id, version.id)
     fitted = passed | {mode: own}
-    return Live(row.id, row.schema_id, model.id, model.adapter_sha256, version, False, mode, fitted)
+    return Live(row.id, row.schema_id, model, model.adapter_sha256, version, False, mode, fitted)
 
 
 async def state(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> State | None:
@@ -122,11 +128,13 @@ async def job_of(session: AsyncSession, scope: TenantScope, deployment_id: UUID)
 
 
 async def create(
-    session: AsyncSession, scope: TenantScope, actor_key_id: UUID | None, gate_id: UUID
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID | None, gate_id: UUID, most_models: int
 ) -> Deployment:
     """Of the pair that the gate has passed; one that is on its way already is returned.
 
-    Raises: GateNotPassed, NotFound.
+    most_models: that the tenant may have on the model servers; what it replaces does not count.
+
+    Raises: GateNotPassed, NotFound, ShareExceeded.
     """
     gate = await gates.result(session, scope, gate_id)
     if gate.verdict is not Verdict.passed:
@@ -140,6 +148,7 @@ async def create(
     under_way = await repository.open_of_gate(session, scope, gate.id)
     if under_way is not None:
         return under_way
+    await _check_share(session, scope, version.schema_id, gate.model_version_id, most_models)
     row = Deployment(
         tenant_id=scope.tenant_id,
         schema_id=version.schema_id,
@@ -158,17 +167,34 @@ async def create(
 
 
 async def roll_back(
-    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, deployment_id: UUID
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, deployment_id: UUID, most_models: int
 ) -> Deployment:
     """A new deployment of what answered before this one, with the edit that was served then, if one was.
 
-    Raises: NothingBefore, NotFound.
+    Raises: NothingBefore, NotFound, ShareExceeded.
     """
     row = (await get(session, scope, deployment_id)).row
     if row.replaces_id is None:
         raise NothingBefore("the deployment replaced none")
     before = (await get(session, scope, row.replaces_id)).row
-    return await create(session, scope, actor_key_id, await editing.last_gate(session, scope, before))
+    gate_id = await editing.last_gate(session, scope, before)
+    return await create(session, scope, actor_key_id, gate_id, most_models)
+
+
+async def _check_share(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, model_id: UUID, most_models: int
+) -> None:
+    """Raises: ShareExceeded."""
+    await tenant_repository.lock(session, scope)
+    replaced = await repository.live(session, scope, schema_id)
+    held = await repository.models_held(session, scope)
+    held -= set() if replaced is None else {replaced.model_version_id}
+    if len(held | {model_id}) > most_models:
+        raise ShareExceeded(
+            f"the tenant has {most_models} models on the model servers or on their way there, and more are not taken; "
+            "deploy in the place of one of them",
+            retry_after_s=60,
+        )
 
 
 # -------------------------------------------------------------------------------------------------------- for the job
@@ -201,6 +227,18 @@ async def activate(session: AsyncSession, scope: TenantScope, deployment_id: UUI
     row.state, row.activated_at = DeploymentState.live, utc_now()
     await session.flush()
     _record(session, None, row, "deployment.live")
+
+
+async def note_problem(
+    session: AsyncSession, scope: TenantScope, deployment_id: UUID, problem: str | None
+) -> None:
+    """Why nothing answers for what is live, or that it does again; None for the latter."""
+    row = await repository.get(session, scope, deployment_id, lock=True)
+    if row is None or row.state is not DeploymentState.live or row.problem == problem:
+        return
+    row.problem = problem
+    await session.flush()
+    _record(session, None, row, "deployment.served_again" if problem is None else "deployment.not_served")
 
 
 async def give_up(session: AsyncSession, job: Job) -> None:

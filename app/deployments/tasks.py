@@ -1,19 +1,22 @@
 """The job that puts a deployment live, and the sweeps that keep what is live true: adapters loaded, edits decided."""
 
 import asyncio
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 import structlog
 
 from app.deployments import editing, repository, service
-from app.deployments.repository import Whose
-from app.errors import AppError, InputError, ServingAway
+from app.deployments.repository import LiveModel, Whose
+from app.errors import AppError, ServingAway, ServingLost
 from app.gates import repository as gate_repository
 from app.gates import service as gates
-from app.gates.placement import place, served_base
+from app.gates.placement import misfit, place, served_base
 from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.deployments import DeploymentState
@@ -26,7 +29,7 @@ from app.jobs.sweeping import each
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.serving.base import codes_for
-from app.serving.replica import Replica
+from app.serving.replica import Replica, is_broken
 from app.serving.replicas import ONCE_MORE, opened
 from app.settings import Settings
 from evaluation.contract.mode import Mode
@@ -37,6 +40,7 @@ from evaluation.inference.predictor import Codes, PredictorError, VllmPredictor
 CANARY = conversation_from_text("Hello, I have a question about my order.")
 AT_ONCE = 50
 RECONCILE_EVERY_S = 5.0
+DYING_S = 1.0
 SPARE = 3  # places that are kept for a gate, which compares up to three stages
 _SHA256_LENGTH = 64
 log = structlog.get_logger()
@@ -101,16 +105,25 @@ def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
 
 
 async def _try_canary(replica: Replica, name: str, codes: Codes, work: DeploymentWork) -> None:
-    """Raises: CanaryFailed, ServingAway."""
+    """Raises: CanaryFailed, ServingAway, ServingLost."""
     predictor = VllmPredictor(replica.client, name, codes, sending=ONCE_MORE, mode=work.mode)
     try:
         prediction = await predictor.predict(work.schema, CANARY)
     except PredictorError as error:
-        if replica.is_to_blame(error, name):
+        broken = is_broken(error)
+        if error.status is None or (broken and not await _stays_well(replica)):
+            raise ServingLost("the model server ended under the canary") from error
+        if replica.is_to_blame(error, name) and not broken:
             raise ServingAway("a model server did not answer the canary") from error
         raise CanaryFailed(f"a model server refused the canary: {error}") from error
     if prediction.failure is not None:
         raise CanaryFailed(f"the canary's answer has no valid code ({prediction.failure.value})")
+
+
+async def _stays_well(replica: Replica) -> bool:
+    """An engine that is dying answers for a moment more."""
+    await asyncio.sleep(DYING_S)
+    return await replica.healthy()
 
 
 # -------------------------------------------------------------------------------------------------- edits of schemas
@@ -155,10 +168,20 @@ async def reconcile(database: Database, settings: Settings) -> None:
         before = await repository.models_to_fall_back_on(session)
         coming = await repository.wanted_models(session, repository.OPEN)
         judged = await gate_repository.models_in_the_balance(session)
-    models = [*live, *(model for model in before if model not in live)]
+    models = in_turns([*live, *(model for model in before if model not in live)])
     wanted = Wanted(models, frozenset(_names([*models, *coming, *judged])))
     async with opened(settings) as replicas:
         await each("adapters", replicas.all, partial(_mend, settings, wanted))
+
+
+def in_turns(models: list[ModelVersion]) -> list[ModelVersion]:
+    """One of each tenant, then a second of each: where there are fewer places than models, no tenant has them all."""
+    seen = Counter[UUID]()
+    turns = []
+    for model in models:
+        turns.append(seen[model.tenant_id])
+        seen[model.tenant_id] += 1
+    return [model for _, model in sorted(zip(turns, models, strict=True), key=lambda pair: pair[0])]
 
 
 def _names(models: list[ModelVersion]) -> list[str]:
@@ -185,16 +208,38 @@ async def _make_room(replica: Replica, there: list[str], wanted: Wanted, most: i
 
 async def _put_back(settings: Settings, storage: Storage, replica: Replica, model: ModelVersion) -> None:
     """Never on another base than the one that it was judged on: its adapter would load, and answer something else."""
-    try:
-        await asyncio.to_thread(served_base, settings, model)
-    except InputError as error:
-        log.error("model_not_served", model_version=str(model.id), reason=str(error))
-        return
+    if await asyncio.to_thread(misfit, settings, model) is not None:
+        return  # which is told of by `check_fit`
     folder = await asyncio.to_thread(_place, storage, settings, model)
     await replica.load(folder, model.adapter_sha256)
     log.info("adapter_loaded", adapter=model.adapter_sha256, replica=replica.url)
 
 
+# ------------------------------------------------------------------------------------------ what no longer fits here
+
+
+async def check_fit(database: Database, settings: Settings) -> None:
+    """Each live deployment says whether its model may answer on the base that is served now."""
+    async with transaction(database, read_only=True) as session:
+        live = await repository.live_models(session)
+    await each("fit", live, partial(_check_one, database, settings))
+
+
+async def _check_one(database: Database, settings: Settings, live: LiveModel) -> None:
+    problem = await asyncio.to_thread(misfit, settings, live.model)
+    if problem == live.row.problem:
+        return
+    scope = TenantScope(live.row.tenant_id)
+    async with transaction(database, scope) as session:
+        await service.note_problem(session, scope, live.row.id, problem)
+    told = {"deployment": str(live.row.id), "model_version": str(live.model.id)}
+    if problem is None:
+        log.info("deployment_served_again", **told)
+    else:
+        log.error("deployment_not_served", **told, reason=problem)
+
+
 register(JobKind.deploy, deploy, service.give_up)
+register_sweep("fit", check_fit, RECONCILE_EVERY_S)
 register_sweep("edits", sweep_edits)
 register_sweep("adapters", reconcile, RECONCILE_EVERY_S)

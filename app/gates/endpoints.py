@@ -2,13 +2,14 @@ import asyncio
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.auth.dependencies import AnyTenant, Caller, tenant_scope
+from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
-from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight
+from app.auth.route import keyed_router
+from app.errors import Forbidden, IdempotencyKeyReused, NotFound, RequestInFlight, ShareExceeded
 from app.gates import repository, service
 from app.gates.payloads import GATE_ID, MODEL_ID, GateIn, GateOut
 from app.gates.repository import FINAL
@@ -21,8 +22,11 @@ from app.infra.db.session import Session
 from app.infra.storage import Storage
 from app.infra.tables.gates import GateState
 
-router = APIRouter(prefix="/v1/gates", tags=["gates"])
+router = keyed_router("/v1/gates", tags=["gates"])
 GateId = Annotated[UUID, Path(description="Id of a gate.", examples=[GATE_ID])]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read))]
+# A report quotes conversations.
+ReportReader = Annotated[TenantScope, Depends(tenant_scope(Scope.conversations_read, Scope.runs_read))]
 Runner = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_write))]
 OnceForRunner = Annotated[Once, Depends(once(Scope.runs_write))]
 _KNOWN: dict[int | str, dict[str, Any]] = {
@@ -52,26 +56,33 @@ _PAGE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The report as a page that needs nothing else.", "content": {"text/html": {}}}
 }
 # The page holds its own style and drawings. What a tenant wrote is escaped in it, and could not run if it were not.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 
 
 @router.post(
     "",
     status_code=202,
     operation_id="create_gate",
-    responses=responses(Forbidden, NotFound, RequestInFlight, IdempotencyKeyReused) | _KNOWN,
+    responses=responses(Forbidden, NotFound, ShareExceeded, RequestInFlight, IdempotencyKeyReused) | _KNOWN,
 )
 async def create(
     body: GateIn,
     caller: Caller,
     scope: Runner,
     session: Session,
+    request: Request,
     response: Response,
     request_once: OnceForRunner,
 ) -> GateOut:
     """Measure a model under a version of its schema. A gate that is under way is returned, as is a final verdict."""
     row = await service.request_by_number(
-        session, scope, caller.key_id, body.model_version_id, body.schema_version, body.mode
+        session,
+        scope,
+        caller.key_id,
+        body.model_version_id,
+        body.schema_version,
+        body.mode,
+        request.app.state.settings,
     )
     response.status_code = 200 if row.state is GateState.done and row.verdict in FINAL else 202
     return await request_once.keep(session, response.status_code, await _shown(session, scope, row.id))
@@ -79,7 +90,7 @@ async def create(
 
 @router.get("", operation_id="list_gates", responses=responses(NotFound))
 async def listed(
-    scope: AnyTenant,
+    scope: Reader,
     session: Session,
     paging: Paging,
     model_version_id: Annotated[
@@ -92,7 +103,7 @@ async def listed(
 
 
 @router.get("/{gate_id}", operation_id="get_gate", responses=responses(NotFound))
-async def get(gate_id: GateId, scope: AnyTenant, session: Session) -> GateOut:
+async def get(gate_id: GateId, scope: Reader, session: Session) -> GateOut:
     """One gate: its verdict and the reasons, or how far it is."""
     return await _shown(session, scope, gate_id)
 
@@ -103,7 +114,7 @@ async def get(gate_id: GateId, scope: AnyTenant, session: Session) -> GateOut:
     response_class=Response,
     responses=responses(NotFound, GateNotMeasured) | _REPORT,
 )
-async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> Response:
+async def report(gate_id: GateId, scope: ReportReader, session: Session, request: Request) -> Response:
     """The whole report as JSON."""
     content = await _stored(request, await service.report_key(session, scope, gate_id))
     return Response(content, media_type="application/json")
@@ -115,11 +126,10 @@ async def report(gate_id: GateId, scope: AnyTenant, session: Session, request: R
     response_class=HTMLResponse,
     responses=responses(NotFound, GateNotMeasured) | _PAGE,
 )
-async def page(gate_id: GateId, scope: AnyTenant, session: Session, request: Request) -> HTMLResponse:
+async def page(gate_id: GateId, scope: ReportReader, session: Session, request: Request) -> HTMLResponse:
     """The same report for people."""
     key = service.page_key(await service.report_key(session, scope, gate_id))
-    headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
-    return HTMLResponse(await _stored(request, key), headers=headers)
+    return HTMLResponse(await _stored(request, key), headers={"Content-Security-Policy": _POLICY})
 
 
 async def _shown(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> GateOut:

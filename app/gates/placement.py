@@ -17,15 +17,25 @@ def served_base(settings: Settings, model: ModelVersion) -> ModelBase:
     Raises: InputError where the model was trained on another, or for longer answers than are read here.
     """
     base = find_base(settings.base, settings.home)
+    problem = _misfit(base, model)
+    if problem is not None:
+        raise InputError(problem)
+    return base
+
+
+def misfit(settings: Settings, model: ModelVersion) -> str | None:
+    """Why the model must not answer here, whatever gate it has passed; None where it may. Raises: InputError."""
+    return _misfit(find_base(settings.base, settings.home), model)
+
+
+def _misfit(base: ModelBase, model: ModelVersion) -> str | None:
     if digest(base) != model.base_sha256:
-        raise InputError(
+        return (
             f"the model was trained on another base than {base.name} as it is served now; train it again, or set "
             "STEERWISE_BASE to the base that it was trained on"
         )
     problem = budget.misfit(model.answer_tokens)
-    if problem is not None:
-        raise InputError(f"the model cannot be served here: {problem}")
-    return base
+    return None if problem is None else f"the model cannot be served here: {problem}"
 
 
 def place(storage: Storage, settings: Settings, key: str, sha256: str) -> Path:

@@ -4,11 +4,9 @@ The tenant's bucket is kept in Redis, so that several API processes share it; wi
 own, which is generous but never closed.
 """
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 import structlog
@@ -17,7 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from app.errors import TooManyRequests, Unavailable
+from app.errors import TooManyRequests
+from app.http.turns import Turns, Urgency
 from app.infra.db.scope import TenantScope
 from app.settings import Settings
 
@@ -25,6 +24,7 @@ log = structlog.get_logger()
 _TIMEOUT_S = 0.25  # Redis is beside us, or it is away
 _AWAY_S = 2.0  # before it is asked again
 _MANY_BUCKETS = 10_000
+TURN_S = 1.0  # as long somebody who waits for one answer waits for a turn
 
 # Seconds to wait, as text: 0 where the tokens were taken. The clock is the server's own.
 _TAKE = """
@@ -45,7 +45,8 @@ return tostring(wait)
 class RequestLimits:
     def __init__(self, settings: Settings):
         self.rate_per_s, self.burst = settings.tenant_rate_per_s, settings.tenant_burst
-        self._places = asyncio.Semaphore(settings.max_in_flight)
+        self.turns = Turns(settings.max_in_flight, settings.tenant_in_flight)
+        self._batch_wait_s = settings.answer_timeout_s
         self._own = OwnBuckets(self.rate_per_s, self.burst)
         self._redis = None if settings.redis_url is None else _connect(settings.redis_url)
         self._take = None if self._redis is None else self._redis.register_script(_TAKE)
@@ -63,13 +64,10 @@ class RequestLimits:
                 retry_after_s=math.ceil(wait_s),
             )
 
-    @asynccontextmanager
-    async def place(self, *, patient: bool = False) -> AsyncIterator[None]:
-        """Among the conversations under way. patient: wait for one. Raises: Unavailable where there is none."""
-        if self._places.locked() and not patient:
-            raise Unavailable("too many conversations are being answered already", retry_after_s=1)
-        async with self._places:
-            yield
+    def place(self, scope: TenantScope, urgency: Urgency) -> AbstractAsyncContextManager[None]:
+        """Among the conversations under way. Entering it raises: ShareExceeded, Unavailable."""
+        wait_s = TURN_S if urgency is Urgency.interactive else self._batch_wait_s
+        return self.turns.place(scope.tenant_id, urgency, wait_s)
 
     async def close(self) -> None:
         if self._redis is not None:

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, the line about it in the log, the cap on its body, and the last resort."""
+"""What surrounds every request: its id, the line about it in the log, its answer's headers, and the last resort."""
 
 import re
 import time
@@ -6,14 +6,11 @@ import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import AppError, TooLarge
-from app.http.problems import render
+from app.http.problems import render, unexpected
 from app.infra import metrics, tracing
 
-MAX_BODY_BYTES = 1 << 20
 HEADER = "X-Request-ID"
 _GIVEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ID = re.compile(r"[0-9a-fA-F-]{1,36}")  # what else stands in a path was not checked yet, and may be anything
@@ -22,7 +19,7 @@ log = structlog.get_logger()
 
 
 class RequestContext:
-    """Outermost of ours, so that the answer to an unexpected error has the id and the line too."""
+    """Around what answers, so that the answer to an unexpected error has the id and the line too."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
@@ -41,11 +38,11 @@ class RequestContext:
         start = time.perf_counter()
         try:
             await self.app(scope, receive, answer.send)
-        except Exception:
-            log.exception("unexpected_error")
+        except Exception as error:
+            known = unexpected(error)
             if answer.status is not None:
                 raise  # half an answer is out; the server must cut the connection
-            await render(AppError("unexpected"), scope)(scope, receive, answer.send)
+            await render(known, scope)(scope, receive, answer.send)
         finally:
             _log_line(scope, answer.status, time.perf_counter() - start)
             structlog.contextvars.clear_contextvars()
@@ -82,38 +79,3 @@ def _log_line(scope: Scope, status: int | None, passed_s: float) -> None:
         duration_s=round(passed_s, 4),
         ids={name: value for name, value in scope.get("path_params", {}).items() if _ID.fullmatch(value)},
     )
-
-
-class BodyCap:
-    """Refuses a body above the cap while it comes in, whatever its headers say."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        cap = scope["steerwise.body"] = _Cap(receive)
-        await self.app(scope, cap.receive, send)
-
-
-class _Cap:
-    def __init__(self, receive: Receive):
-        self._receive = receive
-        self.max_bytes: int | None = MAX_BODY_BYTES
-        self._seen = 0
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._seen += len(message.get("body", b""))
-            if self.max_bytes is not None and self._seen > self.max_bytes:
-                raise TooLarge(f"the body is larger than {self.max_bytes} bytes")
-        return message
-
-
-def lift_body_cap(request: Request, max_bytes: int | None = None) -> None:
-    """For an endpoint that streams its body and counts for itself; before it reads the first block."""
-    cap: _Cap = request.scope["steerwise.body"]
-    cap.max_bytes = max_bytes

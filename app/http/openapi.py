@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from app.auth.dependencies import bearer
+from app.auth.route import KeyedRoute
 from app.http.problems import ProblemDocument
 
 DESCRIPTION = """
@@ -29,6 +31,9 @@ def install(app: FastAPI, *error_bodies: type[BaseModel]) -> None:
                 described = body.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(described.pop("$defs", {}))
                 schemas[described["title"]] = described
+            for route in app.routes:
+                if isinstance(route, KeyedRoute) and route.access is not None:
+                    _declare(document["paths"][route.path_format], route)
         return document
 
     app.openapi = with_problems  # type: ignore[method-assign]  # FastAPI's own way to extend the document
@@ -42,3 +47,11 @@ def _take_out_fastapis_own(document: dict[str, Any], schemas: dict[str, Any]) ->
                 del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+
+
+def _declare(path: dict[str, Any], route: KeyedRoute) -> None:
+    """The scopes that it needs, which OpenAPI 3.1 lets any kind of security name."""
+    assert route.access is not None
+    scopes = sorted(scope.value for scope in route.access.scopes)
+    for method in route.methods:
+        path[method.lower()]["security"] = [{bearer.scheme_name: scopes}]

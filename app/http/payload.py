@@ -1,12 +1,11 @@
 """What every body that comes in or goes out has in common."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
-from app.errors import Problem
-from evaluation.contract.strict_json import unusable
+from app.http.bodies import SMALL_BODY_BYTES
 
 Name = Annotated[
     str,
@@ -14,26 +13,30 @@ Name = Annotated[
 ]
 
 
-class RequestBody(BaseModel):
-    """A body that comes in: no unknown fields, and nothing that a database column cannot hold."""
+MAX_UNKNOWN = 10  # fields that nobody reads and that are each told of
 
+
+class RequestBody(BaseModel):
+    """A body that comes in, or a part of one: no unknown fields. What it holds was looked through as it was read.
+
+    MAX_BYTES: how long a body may be that is one of these.
+    """
+
+    MAX_BYTES: ClassVar[int] = SMALL_BODY_BYTES
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _storable(cls, raw: Any) -> Any:
-        problem = next(unstorable(raw), None)
-        if problem is not None:
-            raise ValueError(f"{problem.where or 'the body'} {problem.message}")
-        return raw
+    def _few_unknown(cls, raw: Any) -> Any:
+        """Pydantic would make a problem of each, a megabyte of them."""
+        if not isinstance(raw, dict) or len(raw) <= len(cls.model_fields) + MAX_UNKNOWN:
+            return raw
+        names = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = islice((name for name in raw if name not in names), MAX_UNKNOWN)
+        return {name: raw[name] for name in (*(names & raw.keys()), *unknown)}
 
 
 class ResponseBody(BaseModel):
     """A body that goes out. Every field is sent, so that a reader can tell null from missing."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
-
-
-def unstorable(value: Any) -> Iterator[Problem]:
-    """Parts of a parsed JSON value that PostgreSQL's JSON or text refuses, or that would exhaust the stack."""
-    return (Problem(*found) for found in unusable(value))

@@ -12,13 +12,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from app.errors import (
     AppError,
+    BodyTooSlow,
+    Forbidden,
     InputError,
     InvalidRequest,
     MethodNotAllowed,
@@ -28,12 +28,14 @@ from app.errors import (
     Unauthorized,
     Unavailable,
 )
+from app.infra import outage
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA_REF = "#/components/schemas/Problem"
 MAX_PROBLEMS = 200
 _SOME_REQUEST = "5f0c1f6f6d7e4b8a9c0d1e2f3a4b5c6d"
 _OURS = "something went wrong on our side; it was logged under this request id"
+_outages = outage.OutageLog()
 log = structlog.get_logger()
 
 
@@ -80,7 +82,7 @@ def document(error: AppError, request_id: str) -> ProblemDocument:
     if isinstance(error, InputError) and not found:
         found = tuple(Problem("", line) for line in error.details)
     entries = [ProblemEntry(where=p.where, message=p.message) for p in found[:MAX_PROBLEMS]]
-    told = error.status < 500 or isinstance(error, Unavailable)
+    told = error.status < 500 or outage.passes(error)
     return _document(type(error), str(error) if told else _OURS, request_id, entries or None)
 
 
@@ -120,7 +122,8 @@ def _request_id(scope: Scope) -> str:
 
 def responses(*errors: type[AppError], shape: ErrorShape = PROBLEM) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of an endpoint behind a key: these errors and those that every such endpoint has."""
-    return public_responses(*errors, InvalidRequest, TooLarge, Unauthorized, Unavailable, shape=shape)
+    every = (BodyTooSlow, Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable)
+    return public_responses(*errors, *every, shape=shape)
 
 
 def public_responses(*errors: type[AppError], shape: ErrorShape = PROBLEM) -> dict[int | str, dict[str, Any]]:
@@ -157,26 +160,30 @@ def install(app: FastAPI, shapes: Mapping[str, ErrorShape] = MappingProxyType({}
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    for kind in (OperationalError, InterfaceError, PoolTimeout, ConnectionError):
-        app.add_exception_handler(kind, _unreachable)
 
 
-async def _unreachable(request: Request, error: Exception) -> JSONResponse:
-    """The database is down, locked, full, or has no connection left; it may be well again in a moment."""
-    log.error("unreachable", exc_info=error)
-    return render(Unavailable("something that this needs cannot be reached; try again"), request.scope)
+def unexpected(error: Exception) -> AppError:
+    """What is answered where no code of ours raised an error of ours. An outage is no mistake, and says so."""
+    known = outage.told(error)
+    if known is None:
+        log.exception("unexpected_error")
+        return AppError("unexpected")
+    _outages.note(known, error)
+    return known
 
 
 async def _app_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)
-    if error.status >= 500:
+    if outage.passes(error):
+        _outages.note(error, error)
+    elif error.status >= 500:
         log.error("request_failed", code=error.code, error=str(error), details=error.details)
     return render(error, request.scope)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = [_of_field(found) for found in error.errors()]
+    problems = [_of_field(found) for found in error.errors()[:MAX_PROBLEMS]]
     message = "; ".join(f"{p.where}: {p.message}" for p in problems[:3])
     return render(InvalidRequest(message, problems=problems), request.scope)
 

@@ -4,6 +4,7 @@ import os
 import secrets
 
 from app.errors import InputError
+from app.infra.private import private_home
 from app.settings import Settings
 
 _FILE = "secret"
@@ -13,9 +14,9 @@ def signing_secret(settings: Settings) -> bytes:
     """From the settings, where several API processes must agree; else made once and kept in `home`."""
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
+    private_home(settings.home)
     path = settings.home / _FILE
     try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         staged = settings.home / f".{_FILE}-{secrets.token_hex(6)}"
         with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
             file.write(secrets.token_hex(32))

@@ -1,6 +1,6 @@
 """What Prometheus may read, in base units. No tenant is a label: there may be thousands of them."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -32,11 +32,27 @@ MODEL_FAILURES = Counter(
     "steerwise_model_failures", "Conversations that no model server answered.", registry=REGISTRY
 )
 
+LEASES_LOST = Counter(
+    "steerwise_job_leases_lost",
+    "Running jobs whose worker fell silent, by kind.",
+    ("kind",),
+    registry=REGISTRY,
+)
+DISPATCH_ROUNDS = Counter("steerwise_dispatch_rounds", "Of the dispatcher, done.", registry=REGISTRY)
+DISPATCH_INTERRUPTED = Counter(
+    "steerwise_dispatch_interruptions", "Steps that did not come to their end.", ("step",), registry=REGISTRY
+)
+
 
 def request_ended(method: str, route: str | None, status: int | None, passed_s: float) -> None:
     """route: None where no endpoint was found; a caller's own words never become a label."""
     known = method if method in _METHODS else "other"
     _REQUESTS.labels(known, route or "none", status or "none").observe(passed_s)
+
+
+def expose(host: str, port: int) -> None:
+    """From a thread, for processes that answer nobody else."""
+    start_http_server(port, addr=host, registry=REGISTRY)
 
 
 def exposed() -> bytes:

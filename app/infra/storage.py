@@ -5,68 +5,129 @@ object only when all of it has arrived. Every call waits for the disk or the net
 through `asyncio.to_thread`.
 """
 
-import errno
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from app.errors import InputError, NoSpace
+from app.errors import AppError, InputError, NoSpace, Unavailable
+from app.infra import outage
 from evaluation.atomic_files import whole
+from training.protocol import Fault
 
 MAX_KEY_LENGTH = 500
 # Ids, digests and our own file names; no part begins with a dot, so none is `..` and none is hidden.
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199})*")
 _TEMPORARY = ".part-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class BadKey(ValueError):
     """A key that was not made from ids: a mistake of ours, or somebody's attempt to leave the storage."""
 
 
+class StorageAway(Unavailable):
+    """The storage does not answer, or does not let us in; `Retry-After` says when to come back."""
+
+    exit_code = 2
+    code = "storage_away"
+
+
 class Storage(NamedTuple):
-    """root: of every key, as the file system calls it. Made by `open_storage`."""
+    """root: of every key, as the file system calls it. Made by `open_storage`.
+
+    An error is never an answer: what cannot be said is StorageAway, and not that nothing is there.
+    """
 
     files: Any  # fsspec.AbstractFileSystem, which has no types
     root: str
 
     def put_file(self, local: Path, key: str) -> None:
-        """What was there is replaced, at once and as a whole. Raises: BadKey, NoSpace, OSError."""
+        """What was there is replaced, at once and as a whole. Raises: BadKey, NoSpace, StorageAway."""
         place = self._place(key)
-        if isinstance(self.files, LocalFileSystem):
-            _write_whole(local, Path(place))
-        else:
+        with self._telling():
+            if isinstance(self.files, LocalFileSystem):
+                _write_whole(local, Path(place))
+                return
             self.files.put_file(str(local), place)
+            if self.files.info(place)["size"] != local.stat().st_size:
+                raise StorageAway("the storage has lost a file that it had accepted; try again")
 
     def get_file(self, key: str, local: Path) -> None:
-        """local: made whole or not at all. Raises: BadKey, FileNotFoundError, NoSpace, OSError."""
-        local.parent.mkdir(parents=True, exist_ok=True)
+        """local: made whole or not at all. Raises: BadKey, FileNotFoundError, NoSpace, StorageAway."""
+        place = self._place(key)
         temporary = _beside(local)
         try:
-            self.files.get_file(self._place(key), str(temporary))
-            temporary.replace(local)
-        except OSError as error:
-            raise _as_ours(error) from None
+            with self._telling():
+                local.parent.mkdir(parents=True, exist_ok=True)
+                self.files.get_file(place, str(temporary))
+                temporary.replace(local)
         finally:
             temporary.unlink(missing_ok=True)
 
     def open_read(self, key: str) -> BinaryIO:
-        """Raises: BadKey, FileNotFoundError."""
-        return cast(BinaryIO, self.files.open(self._place(key), "rb"))
+        """Raises: BadKey, FileNotFoundError, StorageAway."""
+        place = self._place(key)
+        with self._telling():
+            return cast(BinaryIO, self.files.open(place, "rb"))
 
     def exists(self, key: str) -> bool:
-        return bool(self.files.isfile(self._place(key)))
+        """Raises: BadKey, StorageAway where it cannot be said."""
+        place = self._place(key)
+        try:
+            with self._telling():
+                return bool(self.files.info(place)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
     def delete(self, key: str) -> None:
-        """Harmless where there is nothing."""
-        place = self._place(key)
-        if self.files.isfile(place):
-            self.files.rm_file(place)
+        """Harmless where there is nothing. Raises: BadKey, StorageAway: it is still there."""
+        if not self.exists(key):
+            return
+        try:
+            with self._telling():
+                self.files.rm_file(self._place(key))
+        except FileNotFoundError:
+            return  # somebody else was faster
+
+    def check(self) -> None:
+        """Raises: StorageAway where it cannot be used, which says why; for whoever runs it, not for callers."""
+        try:
+            with self._telling():
+                local = isinstance(self.files, LocalFileSystem)
+                self.files.info(self.root if local else self.root.partition("/")[0])  # a prefix is no thing
+        except (FileNotFoundError, StorageAway) as error:
+            raise StorageAway(f"{self.root} cannot be used: {outage.reason(error)}") from error
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (AppError, BadKey):
+            raise
+        except Exception as error:  # each client has errors of its own
+            if outage.fault_of(error) is Fault.full:
+                raise NoSpace("the storage is full; the same goes on when there is room") from error
+            if isinstance(error, FileNotFoundError | NotADirectoryError) and not self._lost(error):
+                raise FileNotFoundError(*error.args) from error
+            raise StorageAway("the storage does not answer now; try again") from error
+
+    def _lost(self, error: BaseException) -> bool:
+        """All of it, bucket or folder, and not the one file."""
+        if isinstance(self.files, LocalFileSystem):
+            return not Path(self.root).is_dir()
+        found: BaseException | None = error
+        while found is not None:
+            response = getattr(found, "response", None)
+            if isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchBucket":
+                return True
+            found = found.__cause__ or found.__context__
+        return False
 
     def _place(self, key: str) -> str:
         if not _KEY.fullmatch(key) or len(key) > MAX_KEY_LENGTH:
@@ -81,7 +142,7 @@ def open_storage(url: str) -> Storage:
     """url: a folder, which is made if need be, or s3://bucket/prefix.
 
     Credentials and the endpoint of S3 are read from where its clients look: AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, … Raises: InputError.
+    AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3, … Raises: InputError, StorageAway.
     """
     protocol, _, bucket = url.rpartition("://")
     if protocol == "s3":
@@ -94,7 +155,7 @@ def open_storage(url: str) -> Storage:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the storage {root} cannot be made: {error.strerror}") from None
+        raise StorageAway(f"the storage {root} cannot be used: {error.strerror}") from error
     return Storage(LocalFileSystem(), str(root))
 
 
@@ -107,17 +168,10 @@ def _s3() -> Any:
 
 
 def _write_whole(local: Path, place: Path) -> None:
-    try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with local.open("rb") as source, whole(place, temporary=_beside(place)) as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-    except OSError as error:
-        raise _as_ours(error) from None
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with local.open("rb") as source, whole(place, temporary=_beside(place)) as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-
-
-def _as_ours(error: OSError) -> Exception:
-    return NoSpace(f"the storage is full: {error.strerror}") if error.errno in _FULL else error

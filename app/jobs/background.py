@@ -2,8 +2,9 @@
 
 from importlib import import_module
 
-# Each calls app.jobs.handlers.register as it is imported.
+# Each calls app.jobs.handlers.register, or register_sweep, as it is imported.
 MODULES: tuple[str, ...] = (
+    "app.audit.tasks",
     "app.datasets.tasks",
     "app.runs.tasks",
     "app.gates.tasks",

@@ -14,9 +14,10 @@ from uuid import UUID
 import structlog
 
 from app.errors import Unavailable
+from app.infra import metrics, outage
 from app.infra.db.engine import Database
-from app.infra.db.outage import is_away
 from app.infra.db.session import transaction
+from app.infra.db.version import check_version
 from app.infra.tables.jobs import JobKind
 from app.jobs import repository, service
 from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
@@ -28,8 +29,10 @@ EVERY_S = 1.0
 AT_ONCE = 200
 
 
-class BrokerAway(Exception):
+class BrokerAway(Unavailable):
     """Redis took nothing, and said so at once."""
+
+    code = "broker_away"
 
 
 class Notifier(NamedTuple):
@@ -65,15 +68,22 @@ class Dispatcher:
 
     async def round(self) -> None:
         """One step is not kept from its turn by the trouble of another."""
+        if not await self._try("database version", self._check_version()):
+            return
         await self._try("leases", self._expire())
         await self._try("messages", self._publish())
+        metrics.DISPATCH_ROUNDS.inc()
 
-    async def _try(self, step: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _check_version(self) -> None:
+        """It may have been migrated since this process started."""
+        await check_version(self.database)
+
+    async def _try(self, step: str, work: Coroutine[Any, Any, None]) -> bool:
         try:
             await work
         except Exception as error:  # whatever it is, the rows are still there in a second
             if step not in self._away:
-                expected = isinstance(error, BrokerAway | Unavailable) or is_away(error)
+                expected = outage.passes(error)
                 log.warning(
                     "dispatch_interrupted",
                     step=step,
@@ -81,10 +91,12 @@ class Dispatcher:
                     exc_info=None if expected else error,
                 )
             self._away.add(step)
-        else:
-            if step in self._away:
-                log.info("dispatch_resumed", step=step)
-            self._away.discard(step)
+            metrics.DISPATCH_INTERRUPTED.labels(step).inc()
+            return False
+        if step in self._away:
+            log.info("dispatch_resumed", step=step)
+        self._away.discard(step)
+        return True
 
     async def _expire(self) -> None:
         async with transaction(self.database, read_only=True) as session:
@@ -98,13 +110,14 @@ class Dispatcher:
             async with transaction(self.database, ticket.scope) as session:
                 job = await service.expire(session, ticket)
         except Exception as error:
-            if is_away(error):
+            if outage.passes(error):
                 raise
             if ticket not in self._stuck:
                 log.exception("job_not_requeued", job_id=str(ticket.job_id))
             self._stuck.add(ticket)
         else:
             if job is not None:
+                metrics.LEASES_LOST.labels(job.kind.value).inc()
                 log.warning("job_lease_expired", job_id=str(job.id), losses=job.losses, state=job.state.value)
 
     async def _publish(self) -> None:

@@ -57,14 +57,19 @@ class Released(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """Something that the task needs is away. However long that lasts, it uses up no attempt."""
+    """Something that the task needs is away, or a disk is full. However long that lasts, it uses up no attempt."""
 
     error: JobError
     wait_s: float
 
 
 class Lost(NamedTuple):
-    """The lease has expired, or the database went away under the handler: no fault of the task."""
+    """The lease has expired, or what answered the task ended under it: no fault of the task's, if it is not always so.
+
+    error: what is said where it happens too often; None: that its worker was lost.
+    """
+
+    error: JobError | None = None
 
 
 End: TypeAlias = Succeeded | Failed | Cancelled | Released | Postponed | Lost

@@ -30,6 +30,11 @@ QUEUE_OF = {
     JobKind.deploy: Queue.cpu,
 }
 
+
+def kinds_in(queue: Queue) -> tuple[JobKind, ...]:
+    return tuple(kind for kind, own in QUEUE_OF.items() if own is queue)
+
+
 HANDLERS: dict[JobKind, Handler] = {}
 
 SweepWork: TypeAlias = Callable[[Database, Settings], Coroutine[Any, Any, None]]

@@ -16,8 +16,8 @@ from typing import Any
 
 import structlog
 
+from app.infra import outage
 from app.infra.db.engine import Database, open_database
-from app.infra.db.outage import is_away
 from app.infra.db.session import transaction
 from app.jobs import service
 from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket, storable
@@ -122,7 +122,9 @@ class Heartbeat:
     def _missed(self, error: Exception) -> None:
         """By our own clock, as the database's cannot be asked: it counts from before the lease was written."""
         if not self._away:
-            log.warning("heartbeat_missed", error=repr(error), exc_info=None if is_away(error) else error)
+            log.warning(
+                "heartbeat_missed", error=repr(error), exc_info=None if outage.passes(error) else error
+            )
         self._away = True
         if time.monotonic() > self._beaten_at + self.settings.job_lease_s:
             self._end(Stop.lost)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.infra.db.clock import now
+from app.infra.db.clock import now, seconds_since
 from app.infra.db.scope import TenantScope
 from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
 from app.jobs.lease import Event, Ticket
@@ -98,6 +98,35 @@ def events_of_job(job_id: UUID) -> ColumnElement[bool]:
     return JobEvent.job_id == job_id
 
 
+async def kind_of(session: AsyncSession, job_id: UUID) -> JobKind | None:
+    return await session.scalar(select(Job.kind).where(Job.id == job_id))
+
+
+async def whose_turn(session: AsyncSession, job_id: UUID, kinds: Sequence[JobKind]) -> UUID | None:
+    """Of the jobs of these kinds that may begin: one of the tenant that has the fewest under way, and of those the one
+    that has waited longest since one of its own began. Of that tenant's `job_id` if it is one, else its oldest.
+    """
+    other = aliased(Job)
+    own = (other.tenant_id == Job.tenant_id, other.kind.in_(kinds))
+    running = select(func.count()).where(*own, other.state == JobState.running).correlate(Job)
+    last_began = select(func.max(other.started_at)).where(*own).correlate(Job).scalar_subquery()
+    query = (
+        select(Job.id)
+        .where(Job.kind.in_(kinds), _waiting())
+        .order_by(
+            running.scalar_subquery(),
+            last_began.is_not(None),
+            last_began,
+            Job.tenant_id,
+            Job.id != job_id,
+            Job.available_at,
+            Job.id,
+        )
+        .limit(1)
+    )
+    return await session.scalar(query)
+
+
 async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float) -> Job | None:
     """None where somebody else was faster, or the job is not to be run (now)."""
     values = {
@@ -151,11 +180,43 @@ async def lock_open_of_run(
     return list(await session.scalars(query, execution_options={"populate_existing": True}))
 
 
+async def lock_ended_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Those that did not succeed, in the order of the run, as above."""
+    ended = (JobState.failed, JobState.cancelled)
+    query = select(Job).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id, Job.state.in_(ended))
+    query = query.order_by(Job.seq, Job.id).with_for_update()
+    return list(await session.scalars(query, execution_options={"populate_existing": True}))
+
+
 async def write(session: AsyncSession, job: Job, values: dict[str, Any]) -> Job:
     """To a row that this transaction has locked."""
     statement = update(Job).where(Job.tenant_id == job.tenant_id, Job.id == job.id, Job.epoch == job.epoch)
     rows = await session.scalars(statement.values(values).returning(Job), execution_options=_FRESH)
     return rows.one()
+
+
+async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind]) -> int:
+    """Things of these kinds that have not ended; the jobs of a run work on one."""
+    query = select(func.count(Job.subject_id.distinct())).where(
+        Job.tenant_id == scope.tenant_id, Job.kind.in_(kinds), Job.state.in_(OPEN)
+    )
+    return await session.scalar(query) or 0
+
+
+async def worked_s(
+    session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind], within_s: float
+) -> float:
+    """Of jobs that were begun last within that time, those under way included."""
+    under_way = case((Job.state == JobState.running, seconds_since(Job.started_at.expression)), else_=0.0)
+    query = select(func.coalesce(func.sum(Job.worked_s + under_way), 0.0)).where(
+        Job.tenant_id == scope.tenant_id, Job.kind.in_(kinds), Job.started_at > now(-within_s)
+    )
+    return float(await session.scalar(query) or 0.0)
+
+
+def worked_now() -> ColumnElement[float]:
+    """What `worked_s` is when the claim that runs ends now."""
+    return Job.worked_s + func.coalesce(seconds_since(Job.started_at.expression), 0.0)
 
 
 async def expired(session: AsyncSession, limit: int) -> list[Ticket]:

@@ -13,27 +13,29 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from app.errors import AppError, Unavailable
+from app.errors import AppError, ServingLost
+from app.infra import outage
 from app.infra.db.engine import Database, open_database
-from app.infra.db.outage import is_away
 from app.infra.db.session import transaction
+from app.infra.db.version import DatabaseMisfit, check_version
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.jobs import Job
 from app.jobs import service
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
-from app.jobs.handlers import HANDLERS
+from app.jobs.handlers import HANDLERS, QUEUE_OF, kinds_in
 from app.jobs.heartbeat import Heartbeat, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
 from app.settings import Settings
+from training.protocol import Fault
 
 log = structlog.get_logger()
 INTERNAL = JobError("internal", "something went wrong on our side; the log of the worker says what")
 _RETRY_S = 1.0
-_POSTPONED_S = 15.0
+_AWAY_S = 15.0  # before what waits for something looks again
+_FULL_S = 60.0  # nobody makes room at once
 
 
 class NoHandler(AppError):
@@ -43,7 +45,7 @@ class NoHandler(AppError):
 
 
 def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] = lambda: False) -> None:
-    """Does nothing where the job is not to be run (now), or by somebody else.
+    """This job, or another of its queue whose turn it is first. Does nothing where none of them is to be run now.
 
     shutting_down: asked about once a second; once true, the job is handed back.
     """
@@ -55,8 +57,15 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
     database = open_database(settings.database_url)
     claimed_at = time.monotonic()
     try:
+        try:
+            await check_version(database)  # it may have been migrated since this worker started
+        except DatabaseMisfit as error:
+            log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
+            return
         async with transaction(database) as session:
-            job = await service.claim(session, job_id, _owner(), settings.job_lease_s)
+            kind = await service.kind_of(session, job_id)
+            beside = () if kind is None else kinds_in(QUEUE_OF[kind])
+            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, beside)
         if job is None:
             log.info("job_not_claimed", job_id=str(job_id))
             return
@@ -159,22 +168,24 @@ def _end_of_stopped(stop: Stop | None) -> End | None:
 
 
 def _failure(error: BaseException) -> Failed | Lost | Postponed:
-    """What the input is to blame for stays so however often it is tried; what the database is, is nobody's attempt,
-    and neither is waiting for something else that is away.
+    """What the input is to blame for stays so however often it is tried; waiting for what is away, or for room on a
+    disk, is nobody's attempt.
     """
-    if isinstance(error, SQLAlchemyError | ConnectionError) and is_away(error):
-        log.warning("job_interrupted", error=repr(error))
-        return Lost()
+    if isinstance(error, ServingLost):
+        log.warning("job_interrupted", error=str(error))
+        return Lost(JobError(error.code, str(error)))
+    waits = outage.told(error)
+    if waits is not None:
+        log.warning("job_postponed", code=waits.code, error=f"{type(error).__name__}: {outage.reason(error)}")
+        wait_s = _FULL_S if waits.fault is Fault.full else _AWAY_S
+        return Postponed(JobError(waits.code, str(waits), waits.details), wait_s)
     if not isinstance(error, AppError):
         log.error("job_failed", exc_info=error)
         return Failed(INTERNAL)
-    if isinstance(error, Unavailable):
-        log.warning("job_postponed", code=error.code, error=str(error))
-        return Postponed(JobError(error.code, str(error)), _POSTPONED_S)
     log.warning("job_failed", code=error.code, error=str(error), details=error.details)
     problems = [f"{problem.where}: {problem.message}" for problem in error.problems]
     told = JobError(error.code, str(error), (*error.details, *problems))
-    return Failed(told, final=error.status < 500)
+    return Failed(told, final=error.fault is Fault.theirs)
 
 
 async def _keep_log(storage: Storage, ticket: Ticket, path: Path) -> None:
@@ -199,7 +210,7 @@ async def _report(database: Database, heartbeat: Heartbeat, end: End | None) -> 
         except LeaseLost:
             break
         except Exception as error:
-            if is_away(error) and time.monotonic() < give_up_at:
+            if outage.passes(error) and time.monotonic() < give_up_at:
                 log.warning("job_end_not_written", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
             elif isinstance(end, Succeeded):  # what the handler had made could not be written

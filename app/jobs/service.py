@@ -90,12 +90,36 @@ async def newest_events(
     return {row.job_id: row for row in rows}
 
 
+async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind]) -> int:
+    """Things that jobs of these kinds work on, or will, such as runs."""
+    return await repository.count_open(session, scope, kinds)
+
+
+async def worked_s(
+    session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind], within_s: float
+) -> float:
+    """How long workers were, and are, busy with the tenant's jobs that began within that time."""
+    return await repository.worked_s(session, scope, kinds, within_s)
+
+
 # -------------------------------------------------------------------------------------------------- for the workers
 
 
-async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float) -> Job | None:
-    """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant."""
-    job = await repository.claim(session, job_id, owner, lease_s)
+async def kind_of(session: AsyncSession, job_id: UUID) -> JobKind | None:
+    """Of any tenant's."""
+    return await repository.kind_of(session, job_id)
+
+
+async def claim(
+    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, beside: Sequence[JobKind] = ()
+) -> Job | None:
+    """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant.
+
+    beside: kinds of the jobs that wait in the same queue. There are as many messages as jobs, so one of them says only
+    that somebody may begin, and not who: of all that wait there, it is the job of the tenant whose turn it is.
+    """
+    chosen = await repository.whose_turn(session, job_id, beside) if beside else job_id
+    job = None if chosen is None else await repository.claim(session, chosen, owner, lease_s)
     if job is not None:
         started: Event = {"event": "started", "attempt": job.attempt, "epoch": job.epoch}
         await repository.add_events(session, TenantScope(job.tenant_id), job, [started])
@@ -119,8 +143,11 @@ async def hold(session: AsyncSession, ticket: Ticket) -> Job:
 
 
 async def save_checkpoint(session: AsyncSession, ticket: Ticket, uri: str) -> None:
-    """Where the next attempt can go on. Raises: LeaseLost."""
-    _present(await repository.hold(session, ticket, {"checkpoint_uri": uri}))
+    """Where the next attempt can go on. Raises: LeaseLost.
+
+    Workers that were lost before it are forgotten: a job of days that gets on is not one that takes its workers down.
+    """
+    _present(await repository.hold(session, ticket, {"checkpoint_uri": uri, "losses": 0}))
 
 
 async def note_inputs(session: AsyncSession, ticket: Ticket, inputs_hash: str) -> None:
@@ -176,6 +203,25 @@ async def _request_cancel(session: AsyncSession, job: Job) -> Job:
     return job
 
 
+async def requeue_of_run(session: AsyncSession, scope: TenantScope, jobs: Sequence[Job]) -> None:
+    """What failed, and what was cancelled by that, once more, with all their attempts. What it had kept is there: a
+    checkpoint, and the results of the jobs before.
+
+    jobs: locked by this transaction, in the order of their run.
+    """
+    fresh: dict[str, Any] = {"attempt": 0, "losses": 0, "error": None, "progress": None}
+    fresh |= {"finished_at": None, "published_at": None, "cancel_requested_at": None, "available_at": now()}
+    for number, job in enumerate(jobs):
+        state = JobState.blocked if number else JobState.queued
+        again = await repository.write(session, job, {"state": state} | fresh)
+        await repository.add_events(session, scope, again, [{"event": state.value, "retried": True}])
+
+
+async def lock_ended_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Those that did not succeed. Call before locking rows of other tables."""
+    return await repository.lock_ended_of_run(session, scope, run_id)
+
+
 # ------------------------------------------------------------------------------------------------ for the dispatcher
 
 
@@ -192,6 +238,7 @@ async def _settle(session: AsyncSession, job: Job, end: End) -> Job:
     change = change_of(job, end)
     ended = change.state not in repository.OPEN
     stamps: dict[str, Any] = {"finished_at": now()} if ended else {"published_at": None}
+    stamps |= {"worked_s": repository.worked_now()} if job.state is JobState.running else {}
     values = {"state": change.state, "owner": None, "lease_until": None} | stamps | change.values
     job = await repository.write(session, job, values)
     await repository.add_events(session, TenantScope(job.tenant_id), job, [change.event])

@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import Unavailable
-from app.infra.db.outage import is_away
+from app.errors import AppError
+from app.infra import outage
 
 Item = TypeVar("Item")
 log = structlog.get_logger()
@@ -15,15 +14,16 @@ log = structlog.get_logger()
 
 async def each(what: str, items: Iterable[Item], work: Callable[[Item], Awaitable[None]]) -> None:
     """Raises: what says that the database is away, at once; that something else is, when all have had their turn."""
-    waiting: Unavailable | None = None
+    waiting: AppError | None = None
     for item in items:
         try:
             await work(item)
-        except Unavailable as error:
-            waiting = error
         except Exception as error:
-            if isinstance(error, SQLAlchemyError | ConnectionError) and is_away(error):
+            if not outage.passes(error):
+                log.exception("sweep_item_failed", sweep=what, item=repr(item))
+            elif isinstance(error, AppError):
+                waiting = error
+            else:
                 raise
-            log.exception("sweep_item_failed", sweep=what, item=repr(item))
     if waiting is not None:
         raise waiting

@@ -30,7 +30,7 @@ def change_of(job: Job, end: End) -> Change:
         case Failed():
             return _failed(job, end)
         case Lost():
-            return _lost(job)
+            return _lost(job, end)
         case Released():
             values = {"attempt": job.attempt - 1, "available_at": now()}
             return Change(JobState.queued, values, {"event": "released"})
@@ -64,14 +64,14 @@ def _postponed(job: Job, end: Postponed) -> Change:
     return Change(JobState.queued, error | again, {"event": "postponed", "wait_s": end.wait_s} | error)
 
 
-def _lost(job: Job) -> Change:
+def _lost(job: Job, end: Lost) -> Change:
     """The attempt is not counted: it was not the task that failed."""
     losses = job.losses + 1
     counts = {"losses": losses, "attempt": job.attempt - 1}
     event: Event = {"losses": losses, "epoch": job.epoch}
     if losses >= MAX_LOSSES:
-        error = {"error": JobError(WORKER_LOST, f"its worker was lost {losses} times").stored}
+        error = {"error": (end.error or JobError(WORKER_LOST, f"its worker was lost {losses} times")).stored}
         return Change(JobState.failed, counts | error, {"event": "failed"} | error | event)
     wait_s = backoff_s(losses)
-    again = {"available_at": now(wait_s)}
+    again = {"available_at": now(wait_s)} | ({} if end.error is None else {"error": end.error.stored})
     return Change(JobState.queued, counts | again, {"event": "lost", "wait_s": wait_s} | event)

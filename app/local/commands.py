@@ -11,6 +11,7 @@ from rich.markup import escape
 from app.cli.endings import session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.infra.private import keep_files_private, private_home
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def serve(
     from app.local import product
 
     with session() as (settings, _progress):
-        product.run(product.plan(_changed(settings, home, host, port), _tell, with_vllm=not no_vllm), _tell)
+        keep_files_private()
+        here = _changed(settings, home, host, port)
+        private_home(here.home)  # before a base is built in it
+        product.run(product.plan(here, _tell, with_vllm=not no_vllm), _tell)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -55,33 +59,71 @@ def migrate(
 ) -> None:
     """Bring the database of STEERWISE_DATABASE_URL to the version that this code expects. Safe to repeat."""
     from app.infra.db import migrate
-    from app.infra.db.outage import said_plainly
+    from app.infra.outage import said_plainly
 
     with session() as (settings, _progress):
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_files_private()
+        private_home(settings.home)
         with said_plainly():
             migrate.upgrade(settings.database_url, app_role=app_role)
     _tell("database", "up to date")
 
 
 @commands.command(rich_help_panel=PANEL)
+def backup(
+    out: Annotated[Path, typer.Option(help="A folder that is not there yet.")],
+    files: Annotated[
+        bool, typer.Option("--files/--no-files", help="Copy the files too, or only name and measure them.")
+    ] = True,
+) -> None:
+    """Write all that the installation knows into a folder: rows, and the files that they name. It may run meanwhile."""
+    import asyncio
+    from functools import partial
+
+    from app.infra.outage import said_plainly
+    from app.operations import backup as backups
+
+    with session() as (settings, _progress), said_plainly():
+        try:
+            asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
+        finally:
+            backups.discard(out)
+    _tell("backup", f"whole, in {out}")
+
+
+@commands.command(rich_help_panel=PANEL)
+def restore(
+    source: Annotated[Path, typer.Argument(help="A folder that `steerwise backup` has made.")],
+) -> None:
+    """Fill an empty installation from a backup: a migrated database without a tenant, and a storage.
+
+    On SQLite the database is made. Start the other processes afterwards."""
+    import asyncio
+    from functools import partial
+
+    from app.infra.db import migrate
+    from app.infra.db.engine import parse_url
+    from app.infra.outage import said_plainly
+    from app.operations import backup as backups
+
+    with session() as (settings, _progress), said_plainly():
+        backups.read(source)
+        if parse_url(settings.database_url).get_backend_name() == "sqlite":
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            migrate.upgrade(settings.database_url)
+        asyncio.run(backups.restore(settings, source, partial(_tell, "restore")))
+    _tell("restore", "whole")
+
+
+@commands.command(rich_help_panel=PANEL)
 def api(host: Host = None, port: Port = None) -> None:
     """The API alone. It needs a database that is migrated."""
-    import uvicorn
-
-    from app.local.recipes import API_STOP_TIMEOUT_S
+    from app.http import server
 
     with session() as (given, _progress):
+        keep_files_private()
         settings = _changed(given, None, host, port)
-    uvicorn.run(
-        "app.main:from_environment",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # app.infra.logging writes all lines, in one form
-        server_header=False,
-        timeout_graceful_shutdown=API_STOP_TIMEOUT_S - 5,
-    )
+    server.run(settings)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -100,6 +142,8 @@ def worker(
     from app.worker import run_worker
 
     with session() as (settings, _progress):
+        keep_files_private()
+        private_home(settings.home)
         if ready_file is not None:
             ready_file.unlink(missing_ok=True)
             signals.worker_ready.connect(lambda **_: ready_file.touch(), weak=False)
@@ -117,6 +161,7 @@ def dispatcher() -> None:
     from app.worker import run_dispatcher
 
     with session() as (settings, _progress):
+        keep_files_private()
         run_dispatcher(settings)
 
 

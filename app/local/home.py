@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.errors import InputError, OutputBusy
 from app.infra import locks
+from app.infra.private import private_home
 
 _LOCK = "serve.lock"
 _LEFT_OVER_S = 30  # children of one that was killed end by themselves, and take about so long
@@ -25,8 +26,8 @@ def locked(home: Path) -> Iterator[int]:
 
     Raises: HomeBusy, InputError.
     """
+    private_home(home)
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InputError(f"the folder {home} (STEERWISE_HOME) cannot be used: {error.strerror}") from None

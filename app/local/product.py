@@ -12,7 +12,7 @@ from app.auth import bootstrap
 from app.auth.bootstrap import AlreadyBootstrapped
 from app.errors import InputError
 from app.infra.db import migrate
-from app.infra.db.outage import said_plainly
+from app.infra.outage import said_plainly
 from app.infra.storage import open_storage
 from app.jobs.handlers import Queue
 from app.local import home, recipes
@@ -23,6 +23,8 @@ from app.local.watch import signals, watch
 from app.serving.base import find_base, tried
 from app.serving.vllm import endpoint_in
 from app.settings import Settings
+
+_HERE = ("127.0.0.1", "::1", "localhost")
 
 
 class PortTaken(InputError):
@@ -72,6 +74,8 @@ def run(planned: LocalPlan, tell: Tell) -> None:
         asked = stack.enter_context(signals())
         lock = stack.enter_context(home.locked(settings.home))
         sockets = stack.enter_context(home.socket_folder(settings.home, settings.socket_dir))
+        if settings.host not in _HERE:
+            tell("network", "plain HTTP for whoever reaches this machine; put a proxy with TLS in front")
         tell("home", f"{settings.home} (logs: {settings.home / 'logs'})")
         _prepare(settings, tell)
         ground = LocalSetup(settings, recipes.environment(settings), lock, sockets)

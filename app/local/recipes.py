@@ -14,6 +14,7 @@ from typing import NamedTuple
 import httpx
 
 import app
+from app.http.server import STOP_TIMEOUT_S
 from app.infra.processes import spawn
 from app.jobs.handlers import Queue
 from app.local.home import log_file
@@ -24,7 +25,6 @@ from app.serving.vllm import VllmEndpoint
 from app.settings import Settings
 
 START_TIMEOUT_S = 300  # of a Python process, on a machine that is busy with something else
-API_STOP_TIMEOUT_S = 15  # requests that have begun are answered first
 _REDIS_STOP_TIMEOUT_S = 10
 _HAND_BACK_S = 15  # for a job's row, when its training has been stopped
 _PROBE_TIMEOUT_S = 2
@@ -100,7 +100,7 @@ def serving(ground: LocalSetup, model: Path, endpoint: VllmEndpoint) -> PartReci
 
 def api(ground: LocalSetup) -> PartRecipe:
     health = partial(_answers, VllmEndpoint(url_here(ground.settings)), "/readyz")
-    return _ours(ground, "api", ["api"], health, API_STOP_TIMEOUT_S)
+    return _ours(ground, "api", ["api"], health, STOP_TIMEOUT_S)
 
 
 def worker(ground: LocalSetup, queue: Queue) -> PartRecipe:

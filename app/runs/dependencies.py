@@ -29,5 +29,6 @@ LastEventId = Annotated[
         examples=["1042"],
     ),
 ]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read))]
 Writer = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_write))]
 OnceForWriter = Annotated[Once, Depends(once(Scope.runs_write))]

@@ -1,20 +1,25 @@
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 
-from app.auth.dependencies import AnyTenant, Caller
+from app.auth.dependencies import Caller
+from app.auth.route import keyed_router
 from app.datasets.service import DatasetBusy
-from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight
+from app.errors import Forbidden, IdempotencyKeyReused, NoSpace, NotFound, RequestInFlight, ShareExceeded
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
 from app.runs import logs, repository, service, stream
-from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, RunId, StageName, Writer
+from app.runs.budgets import TeacherBudgetSpent
+from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, Reader, RunId, StageName, Writer
 from app.runs.payloads import RunIn, RunOut
 from app.runs.requests import BaseNotServed, DatasetNotEnough
+from app.runs.service import RunNotFailed
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = keyed_router("/v1/runs", tags=["runs"])
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events. `id` is the event's, `event` its kind (queued, started, metric, progress, "
@@ -49,6 +54,8 @@ _LOG: dict[int | str, dict[str, Any]] = {
         IdempotencyKeyReused,
         BaseNotServed,
         DatasetNotEnough,
+        ShareExceeded,
+        TeacherBudgetSpent,
         NoSpace,
     ),
 )
@@ -66,15 +73,13 @@ async def create(
     """
     state = request.app.state
     order = body.order(state.settings)
-    run = await service.create(session, state.storage, scope, caller.key_id, order)
+    run = await service.create(session, state.storage, scope, caller.key_id, order, state.settings)
     made = RunOut.of(await service.view(session, scope, run.id))
     return await request_once.keep(session, 202, made)
 
 
 @router.get("", operation_id="list_runs", responses=responses(NotFound))
-async def listed(
-    scope: AnyTenant, session: Session, paging: Paging, schema_id: OfSchema = None
-) -> Page[RunOut]:
+async def listed(scope: Reader, session: Session, paging: Paging, schema_id: OfSchema = None) -> Page[RunOut]:
     """The tenant's runs."""
     rows = await repository.listed(session, scope, paging, schema_id)
     views = await service.views(session, scope, rows)
@@ -82,7 +87,7 @@ async def listed(
 
 
 @router.get("/{run_id}", operation_id="get_run", responses=responses(NotFound))
-async def get(run_id: RunId, scope: AnyTenant, session: Session) -> RunOut:
+async def get(run_id: RunId, scope: Reader, session: Session) -> RunOut:
     """One run: its stages, how far they are, and what they measured."""
     return RunOut.of(await service.view(session, scope, run_id))
 
@@ -96,20 +101,40 @@ async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session)
     return RunOut.of(await service.view(session, scope, run_id))
 
 
+@router.post(
+    "/{run_id}/retry",
+    status_code=202,
+    operation_id="retry_run",
+    responses=responses(Forbidden, NotFound, RunNotFailed),
+)
+async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
+    """Go on from the stage that failed, and there from its checkpoint. What the stages before it made is kept."""
+    await service.retry(session, scope, caller.key_id, run_id)
+    return RunOut.of(await service.view(session, scope, run_id))
+
+
 @router.get(
     "/{run_id}/events",
     operation_id="stream_run_events",
     response_class=StreamingResponse,
-    responses=responses(NotFound) | _EVENTS,
+    responses=responses(NotFound, ShareExceeded) | _EVENTS,
 )
 async def events(
-    run_id: RunId, scope: AnyTenant, session: Session, request: Request, last_event_id: LastEventId = None
+    run_id: RunId, scope: Reader, session: Session, request: Request, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
     await service.get(session, scope, run_id)  # this session ends before the stream begins
-    told = stream.events(request.app.state.database, scope, run_id, int(last_event_id or 0))
+    told = stream.events(request.app.state.run_feeds, scope, run_id, int(last_event_id or 0))
+    first = await anext(told)  # where the tenant has too many open, that is still a status
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_from(first, told), media_type="text/event-stream", headers=headers)
+
+
+async def _from(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
 
 
 @router.get(
@@ -119,7 +144,7 @@ async def events(
     responses=responses(NotFound) | _LOG,
 )
 async def log(
-    run_id: RunId, kind: StageName, scope: AnyTenant, session: Session, request: Request
+    run_id: RunId, kind: StageName, scope: Reader, session: Session, request: Request
 ) -> StreamingResponse:
     """What a stage printed. While it runs, up to about ten seconds ago."""
     job = await service.job_of_stage(session, scope, run_id, kind)

@@ -7,19 +7,22 @@ from typing import Any
 
 from app.errors import AppError, StageProcessFailed
 from app.runs.supervisor import Result
-from training.protocol import may_be_retried
+from training.protocol import Fault, fault_of_code
 
 # An absolute path that begins a word or a quotation; what follows a letter (`train/test`) or a colon (a URL) is none.
 _PATH = re.compile(r"(?<![\w/:.~-])~?/(?:[^\s/'\"()<>,;:]+/)*([^\s/'\"()<>,;:]+)/?")
 
 
 class RunStageFailed(AppError):
-    """As it is stored with the job and the run. final: trying again cannot help."""
+    """As it is stored with the job and the run."""
 
-    def __init__(self, code: str, message: str, details: Sequence[str] = (), *, final: bool):
+    def __init__(self, code: str, message: str, details: Sequence[str] = (), *, fault: Fault):
         super().__init__(message, details)
-        self.code = code
-        self.status = 422 if final else 500  # which is what app.jobs.runner goes by
+        self.code, self._fault = code, fault
+
+    @property
+    def fault(self) -> Fault:
+        return self._fault
 
 
 def told(error: AppError, result: Result | None, known: Sequence[Path]) -> RunStageFailed:
@@ -27,14 +30,14 @@ def told(error: AppError, result: Result | None, known: Sequence[Path]) -> RunSt
     if isinstance(error, StageProcessFailed) and result is not None and result.code is not None:
         code, message = result.code, result.message or result.code
         details: tuple[str, ...] = ()
-        final = not may_be_retried(result.code)
+        fault = fault_of_code(result.code)
     else:
         problems = [f"{p.where}: {p.message}" for p in error.problems]
         code, message = error.code, str(error)
         details = (*error.details, *problems)
-        final = error.status < 500
+        fault = error.fault
     lines = [without_paths(line, *known) for line in details]
-    return RunStageFailed(code, without_paths(message, *known), lines, final=final)
+    return RunStageFailed(code, without_paths(message, *known), lines, fault=fault)
 
 
 def without_paths(text: str, *known: Path) -> str:

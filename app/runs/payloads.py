@@ -55,6 +55,8 @@ Stages = Annotated[
 
 
 class RunIn(RequestBody):
+    MAX_BYTES = 64 << 10
+
     schema_id: UUID = Field(description="The schema to train for.", examples=[_SCHEMA])
     schema_version: int | None = Field(
         None,
@@ -137,6 +139,11 @@ class StageOut(ResponseBody):
     eta_s: float | None = Field(description="Seconds from now, while it runs.", examples=[41.5])
     started_at: datetime | None = Field(description="When its last start was.", examples=[_TIME])
     finished_at: datetime | None = Field(description="When it ended.", examples=[None])
+    heard_at: datetime | None = Field(
+        description="While it runs: when its worker gave its last sign of life. One that stays silent loses it.",
+        examples=[_TIME],
+    )
+    silent_s: float | None = Field(description="While it runs: how long ago that was.", examples=[3.2])
     metrics: dict[str, Any] | None = Field(
         description="While it runs the newest, afterwards those of its end; null: none.", examples=[_METRICS]
     )
@@ -145,6 +152,7 @@ class StageOut(ResponseBody):
     @classmethod
     def of(cls, job: Job, newest: JobEvent | None, now: datetime) -> "StageOut":
         at = job.progress or {}
+        heard_at = (job.heartbeat_at or job.started_at) if job.state is JobState.running else None
         return cls(
             kind=job.kind.value,
             state=job.state,
@@ -155,6 +163,8 @@ class StageOut(ResponseBody):
             eta_s=_eta_s(job, newest, now),
             started_at=job.started_at,
             finished_at=job.finished_at,
+            heard_at=heard_at,
+            silent_s=None if heard_at is None else round(max(0.0, (now - heard_at).total_seconds()), 1),
             metrics=_metrics(newest),
             error=None if job.error is None else FailureOut(**_three(job.error)),
         )

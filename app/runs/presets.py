@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
+from evaluation.contract.seeds import MAX_SEED
 from training.config import Distill, Rl, Sft, Traces
 
 _WHOLE_MODEL = (
@@ -33,9 +34,9 @@ class Benchmark(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_items: int = Field(
-        default=600, ge=20, description="answers asked of each stage, over all perturbations"
+        default=600, ge=20, le=100_000, description="answers asked of each stage, over all perturbations"
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
 
 
 class Plan(BaseModel):

@@ -4,6 +4,7 @@ import time
 from typing import Any, NamedTuple, Protocol
 
 from app.jobs.lease import Event
+from app.runs.budgets import Costs
 
 EVERY_S = 1.0  # how often metrics are kept: a row each
 _NOT_METRICS = frozenset({"at", "stage", "event", "step", "total_steps", "message"})
@@ -25,13 +26,15 @@ class _Mark(NamedTuple):
 class StageReporter:
     """max_seconds: after which the stage ends by itself. Called from one thread."""
 
-    def __init__(self, to: Listener, kind: str, max_seconds: float | None):
-        self._to, self._kind, self._max_seconds = to, kind, max_seconds
+    def __init__(self, to: Listener, kind: str, max_seconds: float | None, costs: Costs | None = None):
+        self._to, self._kind, self._max_seconds, self._costs = to, kind, max_seconds, costs
         self._first: _Mark | None = None
         self._kept_at = float("-inf")
         self._pending: Event | None = None
 
     def __call__(self, event: dict[str, Any]) -> None:
+        if self._costs is not None:
+            self._costs.heard(event)
         if event.get("event") not in ("progress", "metric"):
             return  # that it started and how it ended is said by the job itself
         step, total = event.get("step") or 0, event.get("total_steps")

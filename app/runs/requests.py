@@ -6,14 +6,14 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.errors import InvalidRequest, Problem
+from app.runs import teachers
 from app.runs.presets import Plan, Preset, makes_a_whole_model, plan
 from app.settings import Settings
-from training.config import Distill, EndpointTeacher, Rl, Sft, Teacher, Traces
+from training.config import Distill, Rl, Sft, Traces
 
 AnyStage: TypeAlias = Traces | Sft | Distill | Rl
 # Files of this machine or of another tenant, and what whoever runs it decides.
 _NOT_ASKED_FOR = {"teacher_model", "prompts", "text", "files", "sampler", "sampler_memory"}
-TEACHER_KEYS = "STEERWISE_TEACHER_"  # how the name of a variable with a teacher's key begins
 
 
 class BaseNotServed(InvalidRequest):
@@ -49,6 +49,11 @@ def planned(preset: Preset, stages: Sequence[AnyStage]) -> Plan:
     return plan(preset).model_copy(update={stage.kind: stage for stage in stages})
 
 
+def within(stage: AnyStage, most_s: float) -> AnyStage:
+    """The stage as it is run: it ends by itself, also where nobody said when."""
+    return stage.model_copy(update={"max_seconds": min(stage.max_seconds or most_s, most_s)})
+
+
 def check(order: RunRequest, settings: Settings) -> None:
     """Raises: BaseNotServed, InvalidRequest."""
     if order.base != settings.base:
@@ -63,10 +68,12 @@ def check(order: RunRequest, settings: Settings) -> None:
 def _problems(stage: AnyStage, settings: Settings) -> Iterator[Problem]:
     where = f"stage {stage.kind}"
     if isinstance(stage, Traces):
-        for number, teacher in enumerate(stage.teachers):
-            yield from _teacher_problems(f"{where}, teachers[{number}]", teacher, settings)
+        yield from teachers.problems(stage, settings, where)
     elif makes_a_whole_model(stage):
         yield Problem(f"{where}, tuning", "is `full`, and what serves here takes adapters; choose `lora`")
+    if stage.max_seconds is not None and stage.max_seconds > settings.stage_max_s:
+        most = settings.stage_max_s
+        yield Problem(f"{where}, max_seconds", f"is {stage.max_seconds:g}; a stage may take {most:g} here")
     for name in sorted(_NOT_ASKED_FOR & type(stage).model_fields.keys()):
         if getattr(stage, name) != type(stage).model_fields[name].default:
             yield Problem(f"{where}, {name}", "cannot be chosen here; leave it out")
@@ -74,15 +81,3 @@ def _problems(stage: AnyStage, settings: Settings) -> Iterator[Problem]:
     if isinstance(stage, Sft) and stage.lora.rank > settings.vllm_max_lora_rank:
         most = settings.vllm_max_lora_rank
         yield Problem(f"{where}, lora.rank", f"is {stage.lora.rank}; what serves here takes {most} at most")
-
-
-def _teacher_problems(where: str, teacher: Teacher, settings: Settings) -> Iterator[Problem]:
-    """Workers would send a tenant's conversations, and keys from their environment, wherever a request says."""
-    if not isinstance(teacher, EndpointTeacher):
-        if teacher.model is not None:
-            yield Problem(f"{where}.model", "cannot be chosen here; leave it out to learn from the base")
-        return
-    if teacher.base_url not in settings.teacher_urls:
-        yield Problem(f"{where}.base_url", "is none of the servers that this installation allows as teachers")
-    if teacher.api_key_env is not None and not teacher.api_key_env.startswith(TEACHER_KEYS):
-        yield Problem(f"{where}.api_key_env", f"must be a variable whose name begins with {TEACHER_KEYS}")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit import service as audit
 from app.audit.service import Act
 from app.datasets import service as datasets
-from app.errors import InvalidRequest, NotFound, Problem, existing
+from app.errors import Conflict, InvalidRequest, NotFound, Problem, existing
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
@@ -18,14 +18,22 @@ from app.infra.tables.jobs import Job, JobEvent, JobState
 from app.infra.tables.runs import ModelVersion, Run, RunState
 from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
-from app.runs import failure, repository
+from app.runs import budgets, failure, repository
 from app.runs.artifacts import StageResult
 from app.runs.kinds import ENDED, STAGES
 from app.runs.repository import Model, OfVersion
 from app.runs.requests import DatasetNotEnough, RunRequest
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
+from app.settings import Settings
+from app.tenants import share
 from evaluation.contract.budget import ANSWER_TOKENS
+
+
+class RunNotFailed(Conflict):
+    """Only a run that failed can be retried; one that succeeded, or was cancelled, is begun as another."""
+
+    code = "run_not_failed"
 
 
 class View(NamedTuple):
@@ -38,12 +46,20 @@ class View(NamedTuple):
 
 
 async def create(
-    session: AsyncSession, storage: Storage, scope: TenantScope, actor_key_id: UUID, order: RunRequest
+    session: AsyncSession,
+    storage: Storage,
+    scope: TenantScope,
+    actor_key_id: UUID,
+    order: RunRequest,
+    settings: Settings,
 ) -> Run:
     """With the dataset frozen, and a job for each stage of which the first may begin.
 
-    Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound.
+    Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound, ShareExceeded, TeacherBudgetSpent.
     """
+    await share.check_open(session, scope, share.runs(settings))
+    await share.check_gpu(session, scope, settings)
+    await budgets.check(session, scope, order.plan.traces, settings)
     version = await _version(session, scope, order)
     missing = await datasets.shortfall(session, scope, order.dataset_id, version)
     if missing:
@@ -135,6 +151,23 @@ async def request_cancel(session: AsyncSession, scope: TenantScope, actor_key_id
         return
     await jobs.request_cancel_of_run(session, scope, run_id)
     audit.record(session, actor_key_id, scope.tenant_id, Act("run.cancelled", f"run:{run_id}"))
+
+
+async def retry(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, run_id: UUID) -> None:
+    """From the stage that failed: those before it stay as they are. Raises: NotFound, RunNotFailed."""
+    await get(session, scope, run_id)
+    again = await jobs.lock_ended_of_run(session, scope, run_id)
+    run = await get(session, scope, run_id, lock=True)
+    if run.state is not RunState.failed:
+        raise RunNotFailed(
+            f"the run is {run.state.value}; only one that failed can go on from where it failed"
+        )
+    await jobs.requeue_of_run(session, scope, again)
+    run.state = RunState.queued if again[0].seq == 1 else RunState.running
+    run.error, run.finished_at = None, None
+    await session.flush()
+    act = Act("run.retried", f"run:{run_id}", {"stage": again[0].kind.value})
+    audit.record(session, actor_key_id, scope.tenant_id, act)
 
 
 # -------------------------------------------------------------------------------------------------- for the workers

@@ -34,7 +34,10 @@ class SnapshotFile(NamedTuple):
 
 
 class StageWork(NamedTuple):
-    """number: the stage's place in the run, from 1. earlier: what the stages before it have made, by kind."""
+    """number: the stage's place in the run, from 1. earlier: what the stages before it have made, by kind.
+
+    spent_usd: by earlier attempts, with each teacher of the installation.
+    """
 
     run_id: UUID
     scope: TenantScope
@@ -46,6 +49,7 @@ class StageWork(NamedTuple):
     earlier: Mapping[str, StageResult]
     base: ModelBase
     base_sha256: str
+    spent_usd: Mapping[str, float] = {}
 
     @property
     def kind(self) -> str:

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -13,11 +15,14 @@ from pydantic import ValidationError
 import app
 from app.errors import AppError, NoSpace, StageProcessFailed
 from app.infra.processes import how_it_ended, log_tail, spawn, stop
+from app.runs import teachers
 from app.settings import Settings
-from training.config import StageManifest
+from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.protocol import EVENTS, LOG, RESULT
 
 _POLL_S = 0.2
+_NO_ROOM_BYTES = 1 << 20
+_FULL = "stage {}: the disk is full; once there is room, the same goes on where it stopped"
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -56,16 +61,19 @@ def run_stage(
 
     Raises: StageFailed, NoSpace, StageStopped; the child's whole group has ended when this returns or raises.
     """
-    processes = settings.training_processes if _learns(manifest) else 1
-    return supervise(command(manifest, processes), out, settings, on_event, stopped, keep)
+    stage = _stage(manifest)
+    learns = stage is not None and stage.kind != "traces"
+    argv = command(manifest, settings.training_processes if learns else 1)
+    secrets = teachers.keys(stage, settings) if isinstance(stage, Traces) else {}
+    return supervise(argv, out, settings, on_event, stopped, keep, secrets)
 
 
-def _learns(manifest: Path) -> bool:
-    """False of one that cannot be read: the stage's own process says why."""
+def _stage(manifest: Path) -> Traces | Sft | Distill | Rl | None:
+    """None of one that cannot be read: the stage's own process says why."""
     try:
-        return StageManifest.model_validate_json(manifest.read_bytes()).stage.kind != "traces"
+        return StageManifest.model_validate_json(manifest.read_bytes()).stage
     except (OSError, ValidationError):
-        return False
+        return None
 
 
 def command(manifest: Path, processes: int) -> list[str]:
@@ -93,10 +101,12 @@ def supervise(
     on_event: OnEvent,
     stopped: Stopped = lambda: False,
     keep: Sequence[int] = (),
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Result:
+    """secrets: that its environment has beside what every stage needs."""
     (out / RESULT).unlink(missing_ok=True)
     events = EventReader(out / EVENTS)
-    child = spawn(argv, out / LOG, environment(), keep)
+    child = spawn(argv, out / LOG, environment() | dict(secrets), keep)
     try:
         while child.poll() is None:
             events.pass_on(on_event)
@@ -146,12 +156,18 @@ def environment() -> dict[str, str]:
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     quiet = {"TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1", "WANDB_DISABLED": "true"}
-    return (
-        dict(os.environ) | offline | quiet | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-    )
+    return _without_ours() | offline | quiet | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def _without_ours() -> dict[str, str]:
+    """What this process was told of the installation, its database and its secrets, is nothing that a stage needs."""
+    ours = {f"STEERWISE_{name.upper()}" for name in Settings.model_fields}
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def _judged(result: Result | None, returncode: int, out: Path) -> Result:
+    if result is None and shutil.disk_usage(out).free < _NO_ROOM_BYTES:
+        raise NoSpace(_FULL.format(out.name))  # it could not even say so
     if result is None:
         ending = how_it_ended(returncode)
         raise StageProcessFailed(
@@ -160,7 +176,7 @@ def _judged(result: Result | None, returncode: int, out: Path) -> Result:
     if result.succeeded and returncode == 0:
         return result
     if result.code == "disk_full":
-        raise NoSpace(f"stage {out.name}: the disk is full; free some space and run the same command again")
+        raise NoSpace(_FULL.format(out.name))
     reason = result.message or result.code or how_it_ended(returncode)
     raise StageProcessFailed(
         f"stage {out.name} failed ({result.code or 'no code'}): {reason}", [f"its log: {out / LOG}"]

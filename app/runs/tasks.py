@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,16 +13,30 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import AppError, Unavailable
+from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import Job
+from app.infra.tables.runs import Run, RunState
 from app.jobs import service as jobs
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.jobs.lease import LeaseLost
-from app.runs import checkpoints, failure, folders, logs, repository, service, stage
+from app.runs import (
+    budgets,
+    checkpoints,
+    failure,
+    folders,
+    logs,
+    repository,
+    requests,
+    service,
+    stage,
+    teachers,
+)
 from app.runs.artifacts import StageResult
+from app.runs.budgets import Costs
 from app.runs.kinds import ENDED, STAGES
 from app.runs.presets import Plan
 from app.runs.reporting import StageReporter
@@ -29,9 +44,11 @@ from app.runs.stage import PreparedStage, SnapshotFile, StageWork, Workspace
 from app.runs.supervisor import read_result, run_stage
 from app.schemas import service as schemas
 from app.serving.base import digest, find_base
+from training.config import Traces
 from training.protocol import LOG
 
 log = structlog.get_logger()
+KEPT_FOR_RETRY = timedelta(days=7)
 MIRROR_S = 10.0  # how often log and checkpoint are looked at
 
 
@@ -89,20 +106,25 @@ async def _begin(context: JobContext) -> StageWork:
     assert run_id is not None
     async with context.transaction() as session:
         begun = await service.begin_stage(session, context.scope, run_id, context.job.seq)
+        [asked] = [one for one in Plan.model_validate(begun.run.settings).stages if one.kind == kind]
+        if isinstance(asked, Traces):
+            granted = await budgets.grant(session, context.scope, run_id, asked, context.settings)
+            asked = teachers.resolved(asked, context.settings, granted)
+        before = await repository.spent(session, context.scope, run_id)
     run = begun.run
     base = await context.in_thread(find_base, run.base)
-    [settings] = [one for one in Plan.model_validate(run.settings).stages if one.kind == kind]
     return StageWork(
         run_id=run_id,
         scope=context.scope,
         number=context.job.seq,
-        stage=settings,
+        stage=requests.within(asked, context.settings.stage_max_s),
         seed=run.seed,
         schema=schemas.content_of(begun.version),
         snapshot=SnapshotFile(run.snapshot_key, run.snapshot_sha256),
         earlier=begun.earlier,
         base=base,
         base_sha256=await context.in_thread(digest, base),
+        spent_usd=before,
     )
 
 
@@ -126,11 +148,12 @@ async def _earlier_result(task: _Task, prepared: PreparedStage) -> StageResult |
 async def _run(task: _Task, prepared: PreparedStage, lock: int) -> None:
     """lock: the descriptor of the folder's lock, which the child holds as long as it lives."""
     context, printed = task.context, prepared.out / LOG
-    reporter = StageReporter(context, task.work.kind, task.work.stage.max_seconds)
+    costs = Costs(task.work.spent_usd)
+    reporter = StageReporter(context, task.work.kind, task.work.stage.max_seconds, costs)
     offset = printed.stat().st_size if printed.is_file() else 0
     copy_log = partial(logs.copy, printed, offset, context.log, task.known)
     try:
-        async with _mirrored(task, prepared, copy_log):
+        async with _mirrored(task, prepared, copy_log, costs):
             await context.in_thread(
                 run_stage,
                 prepared.path,
@@ -142,15 +165,16 @@ async def _run(task: _Task, prepared: PreparedStage, lock: int) -> None:
             )
     finally:
         reporter.close()
+        await _keep_costs(task, costs)
         with suppress(OSError):  # no log decides about its job
             copy_log()
 
 
 @asynccontextmanager
 async def _mirrored(
-    task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool]
+    task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool], costs: Costs
 ) -> AsyncIterator[None]:
-    mirroring = asyncio.create_task(_mirror(task, prepared, copy_log))
+    mirroring = asyncio.create_task(_mirror(task, prepared, copy_log, costs))
     try:
         yield
     finally:
@@ -158,7 +182,7 @@ async def _mirrored(
         await asyncio.wait([mirroring])
 
 
-async def _mirror(task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool]) -> None:
+async def _mirror(task: _Task, prepared: PreparedStage, copy_log: Callable[[], bool], costs: Costs) -> None:
     """Log and checkpoints into the storage while the stage runs. No trouble with that is a reason to stop it."""
     kept = task.context.job.checkpoint_uri
     while True:
@@ -166,11 +190,19 @@ async def _mirror(task: _Task, prepared: PreparedStage, copy_log: Callable[[], b
         try:
             if await task.context.in_thread(copy_log):
                 await task.context.in_thread(_put_log, task.context)
+            await _keep_costs(task, costs)
             kept = await _keep_checkpoint(task, prepared, kept)
         except LeaseLost:
             return
         except Exception as error:  # noqa: BLE001 (storage and database have errors of their own)
             log.warning("stage_not_mirrored", error=repr(error))
+
+
+async def _keep_costs(task: _Task, costs: Costs) -> None:
+    """Also of an attempt that has lost its job: the money is gone all the same."""
+    if costs.usd:
+        async with transaction(task.context.database, task.context.scope) as session:
+            await repository.set_spent(session, task.context.scope, task.work.run_id, dict(costs.usd))
 
 
 def _put_log(context: JobContext) -> None:
@@ -210,15 +242,21 @@ async def _ended_badly(session: AsyncSession, job: Job) -> None:
 
 
 async def _forget_ended(context: JobContext) -> None:
-    """Folders of runs that have ended, and their checkpoints in the storage: nobody will go on from those."""
+    """Folders of runs that have ended, and their checkpoints in the storage. A run that failed keeps them for a while:
+    somebody may let it go on."""
     present = await context.in_thread(folders.present, context.settings)
     async with transaction(context.database, read_only=True) as session:
-        ended = await repository.in_states(session, present, ENDED)
+        ended = [run for run in await repository.in_states(session, present, ENDED) if not _may_go_on(run)]
         kept = await repository.checkpoints(session, [run.id for run in ended])
     for key in kept:
         await context.in_thread(context.storage.delete, key)
     for run in ended:
         await context.in_thread(folders.remove, context.settings, run.id)
+
+
+def _may_go_on(run: Run) -> bool:
+    failed_at = run.finished_at if run.state is RunState.failed else None
+    return failed_at is not None and utc_now() - failed_at < KEPT_FOR_RETRY
 
 
 for kind in STAGES:

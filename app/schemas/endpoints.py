@@ -1,10 +1,11 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import Depends, Path, Query, Response
 
-from app.auth.dependencies import AnyTenant, Caller, tenant_scope
+from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
+from app.auth.route import keyed_router
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
@@ -33,12 +34,14 @@ from app.schemas.payloads import (
     VersionOut,
 )
 from app.schemas.service import SchemaNotReady
+from app.tenants.share import QuotaExceeded
 
-router = APIRouter(prefix="/v1/schemas", tags=["schemas"])
+router = keyed_router("/v1/schemas", tags=["schemas"])
 SchemaId = Annotated[
     UUID, Path(description="Id of a schema.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"])
 ]
 Number = Annotated[int, Path(description="Number of a version.", examples=[2], ge=1, le=MAX_NUMBER)]
+Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.schemas_read))]
 Editor = Annotated[TenantScope, Depends(tenant_scope(Scope.schemas_write))]
 OnceForEditor = Annotated[Once, Depends(once(Scope.schemas_write))]
 _TAGGED: dict[int | str, dict[str, Any]] = {
@@ -50,7 +53,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
     "",
     status_code=201,
     operation_id="create_schema",
-    responses=responses(Forbidden, NotFound, NameTaken, RequestInFlight, IdempotencyKeyReused),
+    responses=responses(Forbidden, NotFound, NameTaken, QuotaExceeded, RequestInFlight, IdempotencyKeyReused),
 )
 async def create(
     body: SchemaIn, caller: Caller, scope: Editor, session: Session, request_once: OnceForEditor
@@ -61,7 +64,7 @@ async def create(
 
 
 @router.get("", operation_id="list_schemas", responses=responses(NotFound))
-async def listed(scope: AnyTenant, session: Session, paging: Paging) -> Page[SchemaOut]:
+async def listed(scope: Reader, session: Session, paging: Paging) -> Page[SchemaOut]:
     """The tenant's schemas."""
     rows = await repository.listed(session, scope, paging)
     ids = [row.id for row in rows]
@@ -71,7 +74,7 @@ async def listed(scope: AnyTenant, session: Session, paging: Paging) -> Page[Sch
 
 
 @router.get("/{schema_id}", operation_id="get_schema", responses=responses(NotFound))
-async def get(schema_id: SchemaId, scope: AnyTenant, session: Session) -> SchemaOut:
+async def get(schema_id: SchemaId, scope: Reader, session: Session) -> SchemaOut:
     """One schema; its categories are in its draft and its versions."""
     row = await service.get(session, scope, schema_id)
     latest = await repository.latest_numbers(session, scope, [row.id])
@@ -80,15 +83,15 @@ async def get(schema_id: SchemaId, scope: AnyTenant, session: Session) -> Schema
 
 
 @router.get("/{schema_id}/draft", operation_id="get_schema_draft", responses=responses(NotFound) | _TAGGED)
-async def get_draft(schema_id: SchemaId, scope: AnyTenant, session: Session, response: Response) -> DraftOut:
+async def get_draft(schema_id: SchemaId, scope: Reader, session: Session, response: Response) -> DraftOut:
     """The draft, its ETag, and what is to be mended before it can be published."""
-    return _draft(await service.get(session, scope, schema_id), response)
+    return await _draft(await service.get(session, scope, schema_id), response)
 
 
 @router.put(
     "/{schema_id}/draft",
     operation_id="put_schema_draft",
-    responses=responses(Forbidden, NotFound, Stale, IfMatchMissing) | _TAGGED,
+    responses=responses(Forbidden, NotFound, QuotaExceeded, Stale, IfMatchMissing) | _TAGGED,
 )
 async def put_draft(
     schema_id: SchemaId,
@@ -99,14 +102,14 @@ async def put_draft(
     response: Response,
 ) -> DraftOut:
     """Replace the draft. It may be incomplete: it is stored as it is given, and the answer lists what is missing."""
-    return _draft(await service.write_draft(session, scope, schema_id, if_match, body.root), response)
+    return await _draft(await service.write_draft(session, scope, schema_id, if_match, body.root), response)
 
 
 @router.post(
     "/{schema_id}/publish",
     operation_id="publish_schema",
     status_code=201,
-    responses=responses(Forbidden, NotFound, SchemaNotReady, Stale)
+    responses=responses(Forbidden, NotFound, QuotaExceeded, SchemaNotReady, Stale)
     | {200: {"model": VersionOut, "description": "A version with this content was there already."}},
 )
 async def publish(
@@ -128,9 +131,7 @@ async def publish(
 
 
 @router.get("/{schema_id}/versions", operation_id="list_schema_versions", responses=responses(NotFound))
-async def versions(
-    schema_id: SchemaId, scope: AnyTenant, session: Session, paging: Paging
-) -> Page[VersionOut]:
+async def versions(schema_id: SchemaId, scope: Reader, session: Session, paging: Paging) -> Page[VersionOut]:
     """The published versions."""
     await service.get(session, scope, schema_id)
     rows = await repository.versions(session, scope, schema_id, paging)
@@ -140,7 +141,7 @@ async def versions(
 @router.get(
     "/{schema_id}/versions/{number}", operation_id="get_schema_version", responses=responses(NotFound)
 )
-async def version(schema_id: SchemaId, number: Number, scope: AnyTenant, session: Session) -> VersionOut:
+async def version(schema_id: SchemaId, number: Number, scope: Reader, session: Session) -> VersionOut:
     """One published version."""
     return VersionOut.of(await service.version(session, scope, schema_id, number))
 
@@ -154,7 +155,7 @@ async def difference(
     to_version: Annotated[
         int, Query(alias="to", description="The newer version.", examples=[2], ge=1, le=MAX_NUMBER)
     ],
-    scope: AnyTenant,
+    scope: Reader,
     session: Session,
 ) -> DiffOut:
     """What changed from one version to another, as data and as text."""
@@ -166,7 +167,7 @@ async def difference(
 @router.post(
     "/{schema_id}/restore",
     operation_id="restore_schema_version",
-    responses=responses(Forbidden, NotFound, Stale, IfMatchMissing) | _TAGGED,
+    responses=responses(Forbidden, NotFound, QuotaExceeded, Stale, IfMatchMissing) | _TAGGED,
 )
 async def restore(
     schema_id: SchemaId,
@@ -177,9 +178,9 @@ async def restore(
     response: Response,
 ) -> DraftOut:
     """Make the content of an old version the draft. Nothing is published by it."""
-    return _draft(await service.restore(session, scope, schema_id, if_match, body.number), response)
+    return await _draft(await service.restore(session, scope, schema_id, if_match, body.number), response)
 
 
-def _draft(row: Schema, response: Response) -> DraftOut:
+async def _draft(row: Schema, response: Response) -> DraftOut:
     response.headers["ETag"] = etag(row.draft_revision)
-    return DraftOut.of(row)
+    return DraftOut.of(row, await service.problems_of(row))

@@ -1,13 +1,15 @@
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, JsonValue, RootModel, model_validator
+from pydantic import ConfigDict, Field, JsonValue, RootModel
 
-from app.http.payload import Name, RequestBody, ResponseBody, unstorable
+from app.errors import Problem
+from app.http.bodies import MAX_BODY_BYTES
+from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemEntry
 from app.infra.tables.schemas import Schema, SchemaVersion
-from app.schemas import diff, drafts
+from app.schemas import diff
 from app.schemas.diff import Difference
 
 _ID = "3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"
@@ -27,17 +29,13 @@ class DraftIn(RootModel[dict[str, Any]]):
     """A category schema, complete or not: `none_of_these` (yes or no) and `categories`, each with key, name,
     definition, includes and excludes. It is stored as it is given."""
 
+    MAX_BYTES: ClassVar[int] = MAX_BODY_BYTES
     model_config = ConfigDict(json_schema_extra={"examples": [cast(JsonValue, _CONTENT)]})
-
-    @model_validator(mode="after")
-    def _storable(self) -> "DraftIn":
-        problem = next(unstorable(self.root), None)
-        if problem is not None:
-            raise ValueError(f"{problem.where or 'the draft'} {problem.message}")
-        return self
 
 
 class SchemaIn(RequestBody):
+    MAX_BYTES = MAX_BODY_BYTES
+
     name: Name = Field(description=_NAME, examples=["order questions"])
     draft: DraftIn = Field(
         DraftIn({"categories": []}), description="The first draft, complete or not.", examples=[_CONTENT]
@@ -84,13 +82,12 @@ class DraftOut(ResponseBody):
     updated_at: datetime = Field(description="When it last changed.", examples=["2026-01-02T10:30:00Z"])
 
     @classmethod
-    def of(cls, row: Schema) -> "DraftOut":
-        found = drafts.check(row.draft, row.name).problems
+    def of(cls, row: Schema, problems: list[Problem]) -> "DraftOut":
         return cls(
             schema_id=row.id,
             content=row.draft,
             revision=row.draft_revision,
-            problems=[ProblemEntry(where=p.where, message=p.message) for p in found],
+            problems=[ProblemEntry(where=p.where, message=p.message) for p in problems],
             updated_at=row.updated_at,
         )
 

@@ -1,5 +1,6 @@
 """A draft is edited freely; a published version never changes again."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -9,12 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service as audit
 from app.audit.service import Act
-from app.errors import InvalidRequest, NameTaken, NotFound, existing
+from app.errors import InvalidRequest, NameTaken, NotFound, Problem, existing
 from app.http.preconditions import IfMatch
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
+from app.infra.tables.tenants import HeldKind
 from app.schemas import drafts, repository
+from app.schemas.drafts import Checked
+from app.tenants import share
 from evaluation.contract.schema import CategorySchema
 
 
@@ -34,13 +38,15 @@ class Published(NamedTuple):
 async def create(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, name: str, draft: dict[str, Any]
 ) -> Schema:
-    """Raises: NameTaken."""
-    row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_revision=1)
+    """Raises: NameTaken, QuotaExceeded."""
+    found = _kept(await _check(draft, name))
+    row = Schema(tenant_id=scope.tenant_id, name=name, draft=draft, draft_problems=found, draft_revision=1)
     session.add(row)
     try:
         await session.flush()
     except IntegrityError:
         raise NameTaken(f"another schema is named {name!r}") from None
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
     audit.record(
         session, actor_key_id, scope.tenant_id, Act("schema.created", f"schema:{row.id}", {"name": name})
     )
@@ -71,34 +77,56 @@ def content_of(row: SchemaVersion) -> CategorySchema:
     return CategorySchema.model_validate(row.content)
 
 
-def content_of_draft(row: Schema) -> CategorySchema:
+async def content_of_draft(row: Schema) -> CategorySchema:
     """As publishing would freeze it. Raises: SchemaNotReady."""
-    return ready(row.draft, row.name)
+    return await ready(row.draft, row.name)
 
 
-def ready(draft: dict[str, Any], name: str) -> CategorySchema:
+async def ready(draft: dict[str, Any], name: str) -> CategorySchema:
     """Raises: SchemaNotReady."""
-    schema, problems = drafts.check(draft, name)
+    schema, problems = await _check(draft, name)
     if schema is None:
-        raise SchemaNotReady("the draft cannot be used yet; see `problems`", problems=problems)
+        raise SchemaNotReady("the categories cannot be used yet; see `problems`", problems=problems)
     return schema
 
 
 async def write_draft(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, draft: dict[str, Any]
 ) -> Schema:
-    """Stored as it is given; what is wrong with it is said by `drafts.check`. Raises: NotFound, Stale."""
+    """Stored as it is given, with what is wrong with it: nobody looks for that again.
+
+    Raises: NotFound, QuotaExceeded, Stale.
+    """
+    found = await _check(draft, "schema")  # before the row is locked; no problem depends on its name
     row = await get(session, scope, schema_id, lock=True)
     if_match.check(row.draft_revision)
-    row.draft, row.draft_revision, row.updated_at = draft, row.draft_revision + 1, utc_now()
+    await share.hold(session, scope, HeldKind.draft, row.id, share.size_of(draft))
+    row.draft, row.draft_problems = draft, _kept(found)
+    row.draft_revision, row.updated_at = row.draft_revision + 1, utc_now()
     await session.flush()
     return row
+
+
+async def problems_of(row: Schema) -> list[Problem]:
+    """Of its draft."""
+    if row.draft_problems is None:
+        return (await _check(row.draft, row.name)).problems
+    return [Problem(**problem) for problem in row.draft_problems]
+
+
+async def _check(draft: dict[str, Any], name: str) -> Checked:
+    """In a thread, since it takes as long as the draft."""
+    return await asyncio.to_thread(drafts.check, draft, name)
+
+
+def _kept(found: Checked) -> list[dict[str, Any]]:
+    return [problem._asdict() for problem in found.problems]
 
 
 async def restore(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, if_match: IfMatch, number: int
 ) -> Schema:
-    """The content of a version becomes the draft; nothing is published. Raises: NotFound, Stale."""
+    """The content of a version becomes the draft; nothing is published. Raises: NotFound, QuotaExceeded, Stale."""
     old = await version(session, scope, schema_id, number)
     return await write_draft(session, scope, schema_id, if_match, old.content)
 
@@ -112,12 +140,12 @@ async def publish(
 ) -> Published:
     """Freeze the draft as the next version. Content that some version has makes that version the current one again.
 
-    Raises: NotFound, SchemaNotReady, Stale.
+    Raises: NotFound, QuotaExceeded, SchemaNotReady, Stale.
     """
     row = await get(session, scope, schema_id, lock=True)
     if if_match is not None:
         if_match.check(row.draft_revision)
-    schema = content_of_draft(row)
+    schema = await content_of_draft(row)
     published = await _publish(session, scope, actor_key_id, row, schema)
     detail = {"number": published.version.number, "sha256": schema.sha256, "new": published.new}
     audit.record(session, actor_key_id, scope.tenant_id, Act("schema.published", f"schema:{row.id}", detail))
@@ -148,6 +176,7 @@ async def _publish(
         published_at=at,
         published_by=actor_key_id,
     )
+    await share.hold_more(session, scope, HeldKind.versions, row.id, share.size_of(made.content))
     session.add(made)
     await session.flush()
     return Published(made, new=True)

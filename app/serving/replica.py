@@ -1,4 +1,8 @@
-"""One vLLM that somebody else started: asked what it has, given adapters, and let alone for a while where it fails."""
+"""One vLLM that somebody else started: asked what it has, given adapters, and let alone for a while where it fails.
+
+Whether it is well is told by the outcomes of what it is asked: one that does not answer, or answers several times in a
+row that something went wrong there, is asked less and less often, by one request at a time, until one succeeds.
+"""
 
 import time
 from pathlib import Path
@@ -14,8 +18,11 @@ from evaluation.inference.http import RETRIED_STATUS
 from evaluation.inference.predictor import PredictorError
 
 ALONE_S = 1.0  # so long nobody is sent where nobody was answered
+MAX_ALONE_S = 5.0  # however often
+SICK_AFTER = 3  # answers in a row that something went wrong there: one may be the question's fault
 _CONTROL_TIMEOUT_S = 15
 _LOAD_TIMEOUT_S = 120
+_BROKEN = 500
 
 
 class Replica:
@@ -27,6 +34,9 @@ class Replica:
         self.busy = 0
         self._settings = settings
         self._away_until = 0.0
+        self._sick_until = 0.0
+        self._unanswered = 0  # in a row, as are the next
+        self._broken = 0
         self._lacks_until: dict[str, float] = {}
 
     @property
@@ -88,25 +98,57 @@ class Replica:
             raise ServingAway("a model server does not answer") from error
         if response.status_code in RETRIED_STATUS:
             raise ServingAway("a model server is overloaded")
+        if response.status_code >= _BROKEN:
+            raise ServingAway(f"a model server answered {response.status_code}: it is not well")
         return response
 
     # ------------------------------------------------------------------------------------------- whom to send there
 
     def leave_alone(self) -> None:
-        self._away_until = time.monotonic() + ALONE_S
+        self._away_until = max(self._away_until, time.monotonic() + ALONE_S)
+
+    def answered(self) -> None:
+        self._unanswered = self._broken = 0
+        self._away_until = self._sick_until = 0.0
+
+    @property
+    def sick(self) -> bool:
+        """It answers, but not what it was asked for; another one is better, if there is one."""
+        tried_now = self._broken >= SICK_AFTER and self.busy > 0
+        return tried_now or time.monotonic() < self._sick_until
 
     def may_have(self, name: str) -> bool:
         """Nothing says that it would not answer for this model now."""
         now = time.monotonic()
-        return now >= self._away_until and now >= self._lacks_until.get(name, 0.0)
+        tried_now = self._unanswered > 0 and self.busy > 0
+        return not tried_now and now >= self._away_until and now >= self._lacks_until.get(name, 0.0)
 
     def is_to_blame(self, error: PredictorError, name: str) -> bool:
         """Whether another replica may do better, or this one a little later. Remembered for a moment."""
         match error.status:
             case None:
-                self.leave_alone()
+                self._unanswered += 1
+                self._away_until = time.monotonic() + _alone_s(self._unanswered)
             case 404:
                 self._lacks_until[name] = time.monotonic() + ALONE_S
-            case status:
-                return status in RETRIED_STATUS
+            case status if status in RETRIED_STATUS:
+                pass
+            case status if status >= _BROKEN:
+                self._broken += 1
+                if self._broken >= SICK_AFTER:
+                    self._sick_until = time.monotonic() + _alone_s(self._broken - SICK_AFTER + 1)
+            case _:
+                self.answered()
+                return False
         return True
+
+
+def is_broken(error: BaseException | None) -> bool:
+    """The server says that something went wrong there, which the question may have caused, or may not."""
+    if not isinstance(error, PredictorError):
+        return False
+    return error.status is not None and error.status >= _BROKEN and error.status not in RETRIED_STATUS
+
+
+def _alone_s(times: int) -> float:
+    return float(min(ALONE_S * 2 ** min(times - 1, 10), MAX_ALONE_S))

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
-from app.errors import ServingAway, ServingError
-from app.serving.replica import ALONE_S, Replica
+from app.errors import ServingAway, ServingError, ServingLost
+from app.serving.replica import ALONE_S, Replica, is_broken
 from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.auto import AutoPredictor, Sure
+from evaluation.inference.explaining import ExplainingPredictor
 from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
 
@@ -26,16 +28,31 @@ T = TypeVar("T")
 
 # A kept connection may just have been closed; a server that wants more time is left for another one.
 ONCE_MORE = Sending(Retries(attempts=2, backoff_s=0.05, longest_s=0.05))
+BROKEN_TRIES = 2  # a question that breaks one replica is asked of one other, and not of all of them
 _WATCH_EVERY_S = 2.0
 _MISSES = 3
 
 
 class AskedModel(NamedTuple):
-    """Which model is asked, and how. adapter: its name at the server."""
+    """Which model is asked, and how. adapter: its name at the server.
+
+    mode: the first one, where `sure` says in which cases its answer may stand; else the only one. explain: what is
+    answered at once gets its reasons too.
+    """
 
     adapter: str
     codes: Codes
     mode: Mode = Mode.reasoned
+    sure: Sure | None = None
+    explain: bool = False
+
+    def predictor(self, client: httpx.AsyncClient, sending: Sending) -> VllmPredictor | AutoPredictor:
+        model = client, self.adapter, self.codes
+        plain = VllmPredictor(*model, sending=sending, mode=self.mode)
+        explaining = ExplainingPredictor(*model, sending=sending, mode=self.mode) if self.explain else None
+        if self.sure is None:
+            return explaining or plain
+        return AutoPredictor(plain, VllmPredictor(*model, sending=sending), self.sure, explaining)
 
 
 class Replicas:
@@ -58,18 +75,18 @@ class Replicas:
         sending: Sending = ONCE_MORE,
     ) -> Prediction:
         """The next replica is asked where one fails. Raises: PredictorError, ServingAway."""
-        problem = ServingAway("no model server can answer now")
+        problem, broken = ServingAway("no model server can answer now"), 0
         tried: list[Replica] = []
         for _ in self.all:
             try:
                 with self.borrowed(asked.adapter, tried) as replica:
                     tried.append(replica)
-                    predictor = VllmPredictor(
-                        replica.client, asked.adapter, asked.codes, sending=sending, mode=asked.mode
-                    )
-                    return await predictor.predict(schema, conversation)
+                    return await asked.predictor(replica.client, sending).predict(schema, conversation)
             except ServingAway as error:
                 problem = error
+                broken += is_broken(error.__cause__)
+            if broken == BROKEN_TRIES:
+                break
         raise problem
 
     @contextmanager
@@ -79,6 +96,7 @@ class Replicas:
         replica.busy += 1
         try:
             yield replica
+            replica.answered()
         except httpx.TransportError as error:
             replica.leave_alone()
             raise ServingAway("a model server went away", _retry_after_s()) from error
@@ -92,11 +110,14 @@ class Replicas:
             replica.busy -= 1
 
     def _choose(self, name: str, without: Sequence[Replica]) -> Replica:
-        """Of equally busy ones always the same for an adapter, whose prompts it then has in its cache."""
+        """Of equally busy ones always the same for an adapter, whose prompts it then has in its cache.
+
+        One that is sick is asked where no other is left: what it could not answer may have been the question's fault.
+        """
         fit = [replica for replica in self.all if replica.may_have(name) and replica not in without]
         if not fit:
             raise ServingAway("no model server can answer for this model now", _retry_after_s())
-        return min(fit, key=lambda replica: (replica.busy, _rank(replica, name)))
+        return min(fit, key=lambda replica: (replica.sick, replica.busy, _rank(replica, name)))
 
     # ------------------------------------------------------------------------------------------------ adapters
 
@@ -146,7 +167,7 @@ async def opened(settings: Settings) -> AsyncIterator[Replicas]:
 
 
 async def while_serving(replica: Replica, names: Sequence[str], work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; ServingError soon after the replica went away or lost one of the adapters under it.
+    """The result of `work`; ServingLost soon after the replica went away or lost one of the adapters under it.
 
     Otherwise every question left would fail, and look as if there was nothing to measure.
     """
@@ -156,7 +177,7 @@ async def while_serving(replica: Replica, names: Sequence[str], work: Coroutine[
         while not (await asyncio.wait({task}, timeout=_WATCH_EVERY_S))[0]:
             misses = 0 if await _serves(replica, names) else misses + 1
             if misses >= _MISSES:
-                raise ServingError("the model server went away, or was started again, while it was asked")
+                raise ServingLost("the model server went away, or was started again, while it was asked")
         return task.result()
     finally:
         if not task.done():

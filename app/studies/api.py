@@ -128,7 +128,7 @@ def measure(rounds: int, settings: Settings, progress: Progress) -> ApiSpeed:
                 settings=here.model_copy(update={"vllm_urls": (vllm.endpoint.url,), "redis_url": redis.url})
             )
             installed = asyncio.run(_prepare(place))
-            with _api(place.settings):
+            with api_running(place.settings, TENANT_RATE_PER_S=str(_MANY), TENANT_BURST=str(_MANY)):
                 work = _compare(place, vllm.endpoint, installed, rounds, progress)
                 return asyncio.run(while_alive(vllm, work))
 
@@ -236,7 +236,7 @@ def _speed(laps: dict[int, list[tuple[ApiLap, ApiLap]]]) -> ApiSpeed:
     through = [lap for pairs in laps.values() for lap, _ in pairs]
     return ApiSpeed(
         throughput_ratio={name: statistics.geometric_mean(ratios[name]) for name in names},
-        throughput_ratio_95={name: _interval(ratios[name]) for name in names},
+        throughput_ratio_95={name: interval(ratios[name]) for name in names},
         p50_ms=alone.p50,
         p95_ms=alone.p95,
         api_requests_per_s={name: rate(0, n) for name, n in names.items()},
@@ -251,7 +251,8 @@ def _speed(laps: dict[int, list[tuple[ApiLap, ApiLap]]]) -> ApiSpeed:
     )
 
 
-def _interval(ratios: Sequence[float]) -> tuple[float, float]:
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """95 % of their geometric mean, by Student's t on their logarithms."""
     logs = [math.log(ratio) for ratio in ratios]
     reach = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     middle = statistics.fmean(logs)
@@ -259,16 +260,15 @@ def _interval(ratios: Sequence[float]) -> tuple[float, float]:
 
 
 @contextmanager
-def _api(settings: Settings) -> Iterator[None]:
-    """As a process of its own, ready to answer."""
+def api_running(settings: Settings, **others: str) -> Iterator[None]:
+    """As a process of its own, ready to answer. others: further settings, by their names in the environment."""
     changed = {
         "DATABASE_URL": settings.database_url,
         "STORAGE_URL": settings.storage_url,
         "REDIS_URL": str(settings.redis_url),
         "VLLM_URLS": json.dumps(settings.vllm_urls),
         "BASE": settings.base,
-        "TENANT_RATE_PER_S": str(_MANY),
-        "TENANT_BURST": str(_MANY),
+        **others,
     }
     environment = recipes.environment(settings) | {f"STEERWISE_{k}": v for k, v in changed.items()}
     log = settings.home / "api.log"

@@ -65,10 +65,11 @@ def write_adapter(base: ModelBase, rank: int, store: Path) -> Adapter:
 
 
 async def install(
-    database: Database, base: ModelBase, adapter: Adapter, schema: CategorySchema
+    database: Database, base: ModelBase, adapter: Adapter, schema: CategorySchema, name: str = _NAME
 ) -> Installation:
+    """name: of the tenant."""
     async with transaction(database) as session:
-        tenant = Tenant(name=_NAME)
+        tenant = Tenant(name=name)
         session.add(tenant)
         await session.flush()
         key = await auth.create(session, None, tenant.id, KeyOrder(_NAME, [Scope.classify]))

@@ -1,10 +1,12 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import Depends, Path
 
+from app.auth.access import needs
 from app.auth.dependencies import OwnSight, PlatformAdmin
-from app.auth.principal import Principal, Scope
+from app.auth.principal import Scope
+from app.auth.route import keyed_router
 from app.errors import Forbidden, NameTaken, NotFound
 from app.http.paging import Page, Paging
 from app.http.problems import responses
@@ -13,7 +15,7 @@ from app.infra.db.session import Session
 from app.tenants import repository, service
 from app.tenants.payloads import TenantIn, TenantOut, TenantPatch
 
-router = APIRouter(prefix="/v1/tenants", tags=["tenants"])
+router = keyed_router("/v1/tenants", tags=["tenants"])
 
 
 async def _named_in_path(
@@ -26,12 +28,6 @@ async def _named_in_path(
     if caller.tenant_id not in (None, tenant_id):
         raise NotFound("there is no such tenant")
     return TenantScope(tenant_id)
-
-
-async def _admin(caller: OwnSight) -> Principal:
-    if not caller.may(frozenset({Scope.admin})):
-        raise Forbidden(f"this needs a key with the scope {Scope.admin}")
-    return caller
 
 
 InPath = Annotated[TenantScope, Depends(_named_in_path)]
@@ -49,15 +45,23 @@ async def listed(_caller: PlatformAdmin, session: Session, paging: Paging) -> Pa
     return paging.page(await repository.listed(session, paging), TenantOut.of)
 
 
-@router.get("/{tenant_id}", operation_id="get_tenant", responses=responses(NotFound))
+@router.get(
+    "/{tenant_id}",
+    operation_id="get_tenant",
+    responses=responses(Forbidden, NotFound),
+    dependencies=[Depends(needs(Scope.tenant_read))],
+)
 async def get(scope: InPath, session: Session) -> TenantOut:
     """One tenant: the key's own, or any for an admin of the platform."""
     return TenantOut.of(await service.get(session, scope))
 
 
-@router.patch("/{tenant_id}", operation_id="change_tenant", responses=responses(Forbidden, NotFound))
-async def change(
-    body: TenantPatch, scope: InPath, caller: Annotated[Principal, Depends(_admin)], session: Session
-) -> TenantOut:
+@router.patch(
+    "/{tenant_id}",
+    operation_id="change_tenant",
+    responses=responses(Forbidden, NotFound),
+    dependencies=[Depends(needs(Scope.admin))],
+)
+async def change(body: TenantPatch, scope: InPath, caller: OwnSight, session: Session) -> TenantOut:
     """Change settings; what is left out stays as it is."""
     return TenantOut.of(await service.change(session, scope, caller, body.changes()))

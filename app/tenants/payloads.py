@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant, Ungated
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 
 _MAX_QUOTA_BYTES = 1 << 50
 _EDITS = (
@@ -25,8 +25,9 @@ _UNGATED = (
     "deployment; `off`, nobody."
 )
 _MODE = (
-    "How a model is measured, and so served, unless a request for a gate says otherwise: `reasoned`, or `fast`, the "
-    "code at once."
+    "How a model is measured, and so served, unless a request says otherwise: `reasoned`; `fast`, the code at once; or "
+    "`auto`, measured in both, and served at once where that is sure enough (in the mode of its own gate until both "
+    "have passed)."
 )
 _REDACT = (
     "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
@@ -40,7 +41,7 @@ class TenantIn(RequestBody):
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
     ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["playground"])
-    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
@@ -54,7 +55,7 @@ class TenantPatch(RequestBody):
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
     ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["api"])
-    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     upload_quota_bytes: int = Field(
@@ -81,7 +82,7 @@ class TenantOut(ResponseBody):
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
     ungated: Ungated = Field(description=_UNGATED, examples=["playground"])
-    mode: Mode = Field(description=_MODE, examples=["reasoned"])
+    mode: ModeChoice = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])

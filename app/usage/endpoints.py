@@ -1,18 +1,21 @@
 from datetime import date, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Depends, Query, Request
 
-from app.auth.dependencies import AnyTenant
+from app.auth.dependencies import tenant_scope
+from app.auth.principal import Scope
+from app.auth.route import keyed_router
 from app.errors import InvalidRequest, NotFound, Problem
 from app.http.problems import responses
 from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
 from app.infra.db.session import Session
 from app.usage import repository
 from app.usage.payloads import UsageOut
 from app.usage.service import Meter
 
-router = APIRouter(prefix="/v1", tags=["usage"])
+router = keyed_router("/v1", tags=["usage"])
 MAX_DAYS = 366
 DEFAULT_DAYS = 30
 
@@ -20,7 +23,7 @@ DEFAULT_DAYS = 30
 @router.get("/usage", operation_id="get_usage", responses=responses(NotFound))
 async def usage(
     request: Request,
-    scope: AnyTenant,
+    scope: Annotated[TenantScope, Depends(tenant_scope(Scope.tenant_read))],
     session: Session,
     first: Annotated[
         date | None,

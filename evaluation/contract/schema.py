@@ -15,6 +15,7 @@ NONE_WORD = "(none)"  # none of these, in formats that have no null; no category
 MAX_CATEGORIES = 100
 MAX_KEY_CHARS = 128
 MAX_CONDITION_CHARS = 2000
+MAX_PROBLEMS = 200  # that are told of; a hostile schema has as many as it has characters
 _PLAIN = {  # Pydantic's own words are for programmers
     "missing": "is missing",
     "string_too_short": "is empty; write one sentence",
@@ -147,15 +148,16 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
             raw = strict_json.parse(strict_json.decoded(raw) if isinstance(raw, bytes) else raw)
         except NotJson as error:
             raise SchemaError([f"the schema cannot be read: {error}"]) from None
-    for found in strict_json.unusable(raw):
-        raise SchemaError([f"{found.where or 'the schema'} {found.message}"])
+    for lost in strict_json.unusable(raw):
+        raise SchemaError([f"{lost.where or 'the schema'} {lost.message}"])
     if not isinstance(raw, Mapping):
         raise SchemaError(["the schema must be a JSON object with a list `categories`"])
     try:
         return CategorySchema.model_validate(raw)
     except ValidationError as error:
         # Where a category is wrong, Pydantic adds that the list came out too short.
-        problems = [p for p in error.errors() if not (p["type"] == "too_short" and raw["categories"])]
+        found = error.errors(include_url=False, include_input=False)
+        problems = [p for p in found if not (p["type"] == "too_short" and raw["categories"])][:MAX_PROBLEMS]
         raise SchemaError([text for problem in problems for text in _sentences(raw, dict(problem))]) from None
 
 

@@ -2,16 +2,29 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 import httpx
 
 from evaluation.contract.mode import Mode
+from evaluation.contract.record import conversation_from_text
+from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference import runner
 from evaluation.inference.completions import PredictorError
 from evaluation.inference.decision_wires import Wire, WirePredictor
 from evaluation.inference.runner import Measured, Question, Questions
 from evaluation.inference.stage_client import ClientSettings, ServedStage
 from evaluation.metrics.divergence import Divergence
+
+_PROBE: Final = Question(
+    CategorySchema(
+        categories=(
+            Category(key="yes", name="yes", definition="It is a greeting."),
+            Category(key="no", name="no", definition="It is something else."),
+        )
+    ),
+    conversation_from_text("hello"),
+)
 
 
 class DecisionStageClient:
@@ -25,11 +38,11 @@ class DecisionStageClient:
     def stages(self) -> Sequence[ServedStage]:
         return tuple(self._served.values())
 
-    async def check(self, question: Question) -> None:
+    async def check(self) -> None:
         """Whether the server speaks the wire and has the models, before all is asked. Raises: PredictorError."""
         for one in self.stages:
             try:
-                await WirePredictor(self._client, one.model, self._wire).predict(*question)
+                await WirePredictor(self._client, one.model, self._wire).predict(*_PROBE)
             except PredictorError as error:
                 if error.status is not None and 400 <= error.status < 500:
                     raise PredictorError(

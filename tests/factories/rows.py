@@ -1,5 +1,7 @@
 """Rows that lead to a deployment, for tests that begin somewhere in the middle."""
 
+from datetime import date
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -20,10 +22,12 @@ from app.infra.tables.datasets import (
 from app.infra.tables.deployments import Deployment, ServedEdit
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
-from app.infra.tables.records import AuditEvent, IdempotencyKey, UsageDay
-from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.processes import Process, ProcessKind
+from app.infra.tables.records import AuditEvent, AuditLink, IdempotencyKey, UsageDay
+from app.infra.tables.runs import ModelVersion, Run, TeacherSpending
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
-from app.infra.tables.tenants import Tenant
+from app.infra.tables.tenants import HeldBytes, HeldKind, Tenant
+from app.serving.base import STARTER, digest, find_base
 from evaluation.contract.record import Split
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.reporting.report import Verdict
@@ -122,11 +126,17 @@ def model_of(run: Run) -> ModelVersion:
         tenant_id=run.tenant_id,
         run_id=run.id,
         schema_version_id=run.schema_version_id,
-        base_sha256=sha256(),
+        base_sha256=_base_sha256(),
         adapter_sha256=sha256(),
         adapter_key="adapters/one",
         stages=[],
     )
+
+
+@cache
+def _base_sha256() -> str:
+    """Of the base that is served in tests: a model of another answers nothing."""
+    return digest(find_base(STARTER))
 
 
 def gate_of(model: ModelVersion, version: SchemaVersion, verdict: Verdict | None) -> GateResult:
@@ -169,6 +179,7 @@ def all_that_follows(told: Story) -> list[Base]:
     job = Job(id=uuid4(), kind=JobKind.sft, subject_id=told.run.id, run_id=told.run.id, **own)
     deployment = deployment_of(told)
     edited = version_of(told.schema, 2)
+    event = AuditEvent(id=uuid4(), action="deployment.create", subject=f"deployment:{deployment.id}", **own)
     return [
         job,
         JobEvent(job_id=job.id, run_id=told.run.id, event={"step": 1}, **own),
@@ -180,8 +191,14 @@ def all_that_follows(told: Story) -> list[Base]:
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
         UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
+        HeldBytes(kind=HeldKind.upload, holder=told.dataset.id, size_bytes=7, **own),
+        TeacherSpending(run_id=told.run.id, teacher="large", month=date(2026, 1, 1), granted_usd=5.0, **own),
+        Process(kind=ProcessKind.worker, host="here", about={}, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
-        AuditEvent(action="deployment.create", subject=f"deployment:{deployment.id}", **own),
+        event,
+        AuditLink(
+            id=event.id, chain=str(told.tenant.id), number=1, previous_sha256="0" * 64, sha256=sha256(), **own
+        ),
     ]
 
 

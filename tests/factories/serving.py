@@ -26,7 +26,7 @@ async def put_live(database: Database, told: Trained, version_id: UUID | None = 
     """The pair of the model and its own, or another, version of the schema."""
     gate_id = await passed_gate(database, told, version_id)
     async with transaction(database, told.scope) as session:
-        row = await service.create(session, told.scope, None, gate_id)
+        row = await service.create(session, told.scope, None, gate_id, 8)
     await activate(database, told.scope, row.id)
     return row.id
 

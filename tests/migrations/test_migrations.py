@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
 LATER_TABLES = {
     "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
-    "schema_republications",
+    "schema_republications", "teacher_spending", "held_bytes", "audit_links",
 }  # fmt: skip
+MADE_AGAIN = {"held_bytes": 1}  # from what is kept
 LOCK_WAIT_S = 5
 LATER = """
 import sqlalchemy as sa
@@ -177,7 +178,7 @@ def test_a_filled_database_goes_down_step_by_step_and_up_again(url: str) -> None
     kept = {name: count for name, count in before.items() if name not in LATER_TABLES}
     assert rows(url) == kept
     migrate.upgrade(url)
-    assert rows(url) == before | dict.fromkeys(LATER_TABLES, 0)
+    assert rows(url) == before | dict.fromkeys(LATER_TABLES, 0) | MADE_AGAIN
     migrate.downgrade(url)
     assert tables(url) == set()
     migrate.upgrade(url)
@@ -213,20 +214,6 @@ def test_two_processes_may_migrate_at_once(url: str) -> None:
     complaints = [child.communicate()[1].decode() for child in both]
     assert [child.returncode for child in both] == [0, 0], complaints
     migrate.check(url)
-
-
-def test_a_database_says_whether_it_is_current(url: str) -> None:
-    async def current() -> bool:
-        database = open_database(url)
-        try:
-            return await migrate.is_current(database)
-        finally:
-            await database.engine.dispose()
-
-    migrate.upgrade(url, revision=FIRST)
-    assert not asyncio.run(current())
-    migrate.upgrade(url)
-    assert asyncio.run(current())
 
 
 def test_a_version_that_changes_a_table_of_sqlite_keeps_the_rows_that_refer_to_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,12 +10,34 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 _LIST = '<?xml version="1.0"?><ListBucketResult><KeyCount>{count}</KeyCount>{found}</ListBucketResult>'
+_ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>as the test wants</Message></Error>'
 _NO_KEY = '<?xml version="1.0"?><Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>'
 
 
-def fake_s3(objects: dict[str, bytes]) -> FastAPI:
+class Trouble:
+    """What every request is answered with, where the store is not well. losing: what is put there is not kept."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.code = "InternalError"
+        self.losing = False
+
+
+def fake_s3(objects: dict[str, bytes], trouble: Trouble | None = None) -> FastAPI:
     """objects: `bucket/key` to content, the fake's whole memory."""
     api = FastAPI()
+    trouble = trouble or Trouble()
+
+    @api.middleware("http")
+    async def unwell(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if trouble.status is None:
+            return await call_next(request)
+        body = "" if request.method == "HEAD" else _ERROR.format(code=trouble.code)
+        return Response(body, trouble.status, media_type="application/xml")
+
+    @api.head("/{bucket}")
+    def known(bucket: str) -> None:
+        """Every bucket is there."""
 
     @api.get("/{bucket}")
     def find(bucket: str, prefix: str = "") -> Response:
@@ -41,7 +63,7 @@ def fake_s3(objects: dict[str, bytes]) -> FastAPI:
 
     @api.put("/{place:path}")
     async def write(place: str, request: Request) -> Response:
-        objects[place] = await request.body()
+        objects[place] = b"" if trouble.losing else await request.body()
         return Response(headers={"ETag": '"1"'})
 
     @api.delete("/{place:path}", status_code=204)

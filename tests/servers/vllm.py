@@ -29,10 +29,14 @@ class FakeVllm:
         self.models = dict(models)
         self.adapters: dict[str, str] = {}
         self.asked: list[str] = []
+        self.breaking: set[str] = set()  # models whose every answer is 500
+        self.killing: set[str] = set()  # those that take the engine with them
+        self.seen: list[str] = []  # paths of every request, answered or not
         self.refusing: str | None = None
         self.status: int | None = None  # of every answer, where the server is not well
 
     def respond(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        self.seen.append(path)
         if self.status is not None:
             return self.status, {"error": "not now"}
         match path:
@@ -57,6 +61,10 @@ class FakeVllm:
         if name not in (BASE_NAME, *self.adapters):
             return 404, {"error": f"The model {name} does not exist."}
         self.asked.append(name)
+        if name in self.killing:
+            self.status = 500
+        if name in self.killing | self.breaking:
+            return 500, {"error": "EngineCore encountered an issue."}
         model = self.models.get(name, self.models[BASE_NAME])
         return FakeServer(model, knows_token_ids=False).respond(body)
 

@@ -9,7 +9,7 @@ from app.runs import kinds
 from app.runs.presets import Preset, plan
 from training import protocol
 from training.config import StageManifest
-from training.protocol import GOES_ON_FROM, READ_TRACES, STAGES, FailureCode, may_be_retried
+from training.protocol import GOES_ON_FROM, READ_TRACES, STAGES, FailureCode, Fault, fault_of_code
 
 
 def test_the_order_of_stages_is_the_one_that_presets_and_runs_have() -> None:
@@ -20,9 +20,10 @@ def test_the_order_of_stages_is_the_one_that_presets_and_runs_have() -> None:
     assert tuple(stage.model_fields["kind"].default for stage in known) == STAGES
 
 
-def test_every_failure_code_says_whether_it_may_be_retried() -> None:
-    assert {type(code.retried) for code in FailureCode} == {bool}
-    assert [code for code in FailureCode if may_be_retried(code.value) is not code.retried] == []
+def test_every_failure_code_says_whose_fault_it_is() -> None:
+    assert {code.fault for code in FailureCode} == set(Fault)
+    assert [code for code in FailureCode if fault_of_code(code.value) is not code.fault] == []
+    assert fault_of_code("of_a_later_version") is Fault.ours
 
 
 def test_a_failure_code_that_does_not_say_so_cannot_even_be_imported() -> None:

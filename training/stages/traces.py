@@ -34,7 +34,7 @@ from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed, write_jsonl
-from training.config import EndpointTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
+from training.config import EndpointTeacher, NamedTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
 from training.data.examples import (
     LEFT_OUT,
     NO_CATEGORY,
@@ -51,7 +51,7 @@ from training.engine.deadline import Deadline
 from training.engine.model import code_pool, load_tokenizer, load_writer, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
 from training.generation.rollouts import Sampling, Watched, sample
-from training.protocol import TRACES, FailureCode
+from training.protocol import COSTS, TRACES, FailureCode
 from training.settings import Precision
 from training.teachers import experts
 from training.teachers.endpoint import TeacherEndpoint, TeacherRequest
@@ -150,7 +150,7 @@ def run(manifest: StageManifest, stage: Traces, events: EventWriter) -> Finished
     for number, teacher in enumerate(stage.teachers):
         asked = board.open(stage.ask == "all")
         name = f"{number + 1}:{_name(teacher)}" if len(stage.teachers) > 1 else _name(teacher)
-        told = _Told(events, f"teacher {name}" if len(stage.teachers) > 1 else "", len(asked))
+        told = _Told(events, f"teacher {name}" if len(stage.teachers) > 1 else "", len(asked), account)
         batches = _written(manifest, stage, teacher, asked, board, account, Watched(deadline, told.say))
         while not deadline.passed and (batch := next(batches, None)) is not None:
             for written in batch:
@@ -176,8 +176,8 @@ class _Drawing:
 class _Told:
     """Says how far a teacher is: after each batch, and within it."""
 
-    def __init__(self, events: EventWriter, teacher: str, total: int):
-        self._events, self._teacher, self._total = events, teacher, total
+    def __init__(self, events: EventWriter, teacher: str, total: int, account: Account):
+        self._events, self._teacher, self._total, self._account = events, teacher, total, account
         self._done = self._kept = 0
 
     def add(self, done: int, kept: int) -> None:
@@ -190,8 +190,13 @@ class _Told:
             step=self._done,
             total_steps=self._total,
             message=", ".join(filter(None, [self._teacher, message])),
-            metrics={"kept": self._kept},
+            metrics={"kept": self._kept} | _costs(self._account),
         )
+
+
+def _costs(account: Account) -> dict[str, float]:
+    """Of each endpoint so far; nothing where nobody was paid."""
+    return {f"{COSTS}{name}": round(usd, 9) for name, usd in account.usd_by_teacher.items()}
 
 
 def _bring(stage: Traces, labelled: list[Conversation], drawing: _Drawing, board: Board) -> None:
@@ -265,7 +270,8 @@ def _finish(manifest: StageManifest, board: Board, account: Account, deadline: D
         "left_out": len(left_out),
         "for_review": len(board.review),
     }
-    return Finished(len(tried), None if counts["uncounted"] else counts["tokens"], metrics | votes)
+    metrics |= _costs(account) | votes
+    return Finished(len(tried), None if counts["uncounted"] else counts["tokens"], metrics)
 
 
 def _votes(manifest: StageManifest, board: Board) -> dict[str, Any]:
@@ -337,6 +343,8 @@ def _written(
         case EndpointTeacher():
             endpoint = TeacherEndpoint(teacher, account, PaidAnswers(manifest.answers))
             return _from_endpoint(stage, teacher, endpoint, examples, board.failed, watched.deadline)
+        case NamedTeacher():
+            raise AssertionError("a manifest has none")
     assert_never(teacher)
 
 
@@ -391,6 +399,8 @@ def _from_endpoint(
 
 
 def _name(teacher: Teacher) -> str:
+    if isinstance(teacher, NamedTeacher):
+        return teacher.name
     if isinstance(teacher, EndpointTeacher):
-        return f"endpoint:{teacher.model}"
+        return teacher.name or f"endpoint:{teacher.model}"
     return f"{'self' if teacher.model is None else teacher.model}:{teacher.hint.value}"

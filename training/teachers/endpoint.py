@@ -73,6 +73,7 @@ class TeacherEndpoint:
         self._retries = Retries(teacher.attempts, 0.5, 60.0, RETRIED_STATUS | _ALSO_RETRIED)
         self._system_role = True  # until the server refuses one
         self._next_s = 0.0  # by the monotonic clock: when the next request may be sent
+        self._refused = 0  # requests that the server calls wrong, and would again
 
     def answers(
         self, prompts: list[list[ChatMessage]], asked: TeacherRequest, deadline: Deadline = NEVER
@@ -107,9 +108,10 @@ class TeacherEndpoint:
 
             flat = await asyncio.gather(*(one(m, n) for m in prompts for n in range(asked.samples)))
         if flat and all(reply is None for reply in flat):
+            refused = self._refused >= len(flat)
             raise StageFailed(
-                FailureCode.teacher_unavailable,
-                f"none of {len(flat)} requests to {teacher.base_url} was answered; check that it runs and serves "
+                FailureCode.teacher_refused if refused else FailureCode.teacher_unavailable,
+                f"none of {len(flat)} requests to {teacher.called} was answered; check that it runs and serves "
                 f"{teacher.model}",
             )
         size = asked.samples
@@ -128,7 +130,7 @@ class TeacherEndpoint:
         found = self._answers.find(question)
         if found is not None:
             return _Came(found, cached=True)
-        if self._account.empty:
+        if self._account.is_empty_for(self._teacher):
             return _Unpaid()
         reply = await self._ask(client, body)
         if reply is None:
@@ -151,11 +153,15 @@ class TeacherEndpoint:
             return None
         if response.status_code in (401, 403, 404):
             raise StageFailed(
-                FailureCode.teacher_unavailable,
-                f"{teacher.base_url} refused the request with {response.status_code}; check base_url, model and "
+                FailureCode.teacher_refused,
+                f"{teacher.called} refused the request with {response.status_code}; check base_url, model and "
                 f"the key in {teacher.api_key_env or 'api_key_env (not set)'}",
             )
-        return _read(response) if response.is_success else None
+        if response.is_success:
+            return _read(response)
+        if response.status_code not in RETRIED_STATUS | _ALSO_RETRIED:
+            self._refused += 1
+        return None
 
     async def _post(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
         """A server that turns out to refuse a system message is sent none from then on."""
@@ -207,7 +213,7 @@ def _headers(teacher: EndpointTeacher) -> dict[str, str]:
     key = os.environ.get(teacher.api_key_env)
     if not key:
         raise StageFailed(
-            FailureCode.teacher_unavailable,
+            FailureCode.teacher_refused,
             f"the environment variable {teacher.api_key_env} is empty; put the teacher's key into it",
         )
     return {"Authorization": f"Bearer {key}"}

@@ -28,27 +28,36 @@ class Reply(NamedTuple):
 
 
 class Account:
-    """What a stage's teachers have cost. limit_usd: None for none."""
+    """What a stage's teachers have cost. limit_usd: of all of them; None for none."""
 
     def __init__(self, limit_usd: float | None = None):
-        self.limit_usd, self.spent_usd = limit_usd, 0.0
+        self.limit_usd = limit_usd
+        self.usd_by_teacher: dict[str, float] = {}
 
     @property
-    def empty(self) -> bool:
-        return self.limit_usd is not None and self.spent_usd >= self.limit_usd
+    def spent_usd(self) -> float:
+        return sum(self.usd_by_teacher.values())
+
+    def is_empty_for(self, teacher: EndpointTeacher) -> bool:
+        limits = (
+            (self.limit_usd, self.spent_usd),
+            (teacher.max_usd, self.usd_by_teacher.get(teacher.called, 0.0)),
+        )
+        return any(limit is not None and spent >= limit for limit, spent in limits)
 
     def pay(self, teacher: EndpointTeacher, reply: Reply) -> None:
         """Raises: StageFailed where there is a limit that cannot be kept, because nobody counts."""
         if reply.prompt_tokens is None or reply.completion_tokens is None:
-            if self.limit_usd is not None:
+            if self.limit_usd is not None or teacher.max_usd is not None:
                 raise StageFailed(
-                    FailureCode.teacher_unavailable,
-                    f"{teacher.base_url} does not say how many tokens it used, so max_usd cannot be kept; leave it out "
+                    FailureCode.teacher_refused,
+                    f"{teacher.called} does not say how many tokens it used, so max_usd cannot be kept; leave it out "
                     "and limit conversations instead (limit, samples)",
                 )
             return
-        self.spent_usd += reply.prompt_tokens * teacher.prompt_usd_per_million / 1e6
-        self.spent_usd += reply.completion_tokens * teacher.completion_usd_per_million / 1e6
+        usd = reply.prompt_tokens * teacher.prompt_usd_per_million / 1e6
+        usd += reply.completion_tokens * teacher.completion_usd_per_million / 1e6
+        self.usd_by_teacher[teacher.called] = self.usd_by_teacher.get(teacher.called, 0.0) + usd
 
 
 class PaidAnswers:

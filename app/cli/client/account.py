@@ -1,20 +1,36 @@
 """`login`, `whoami`, `tenants`, `keys`, `usage`, `audit`: who may do what, who did what, and how much."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.client import profile
 from app.cli.client.api import Api, Json, identity
-from app.cli.client.call import PANEL, ApiKey, Call, Profile, Tenant, Url, asks, calling
+from app.cli.client.call import (
+    PANEL,
+    ApiKey,
+    AsJson,
+    Call,
+    Profile,
+    Tenant,
+    Url,
+    asks,
+    asks_platform,
+    calling,
+    unless_more_is_asked,
+)
 from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
+from app.cli.endings import FAILED, PASSED, session
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
+from evaluation.terminal import json_text, say
 
 top = typer.Typer()
 tenants = typer.Typer(no_args_is_help=True, help="Tenants; for admins of the platform.")
+trail = typer.Typer()
 keys = typer.Typer(no_args_is_help=True, help="API keys of a tenant, or (without --tenant) of the platform.")
 
 _KEYS = "/v1/api-keys"
@@ -27,7 +43,7 @@ ServeEdits = Annotated[
     ),
 ]
 AnswerMode = Annotated[
-    Mode | None,
+    ModeChoice | None,
     typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
@@ -109,7 +125,8 @@ def usage(
     call.answer(found, lambda: table(rows, {name.replace("_", " "): name for name in columns}))
 
 
-@top.command(rich_help_panel=PANEL)
+@trail.callback(invoke_without_command=True, rich_help_panel=PANEL)
+@unless_more_is_asked
 @asks
 def audit(
     call: Call,
@@ -129,8 +146,25 @@ def audit(
     listed(call, "/v1/audit", columns, limit, everything, action=action, subject=subject)
 
 
+@trail.command()
+def verify(
+    against: Annotated[
+        Path | None,
+        typer.Option(help="What `--json` wrote at an earlier check: so it shows if the end was cut off."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """On the server: whether the audit trail fits together, chain by chain. Exit 0 it does, 3 it does not."""
+    from app.cli import trail as checking
+
+    with session() as (settings, _progress):
+        found = checking.verify(settings, against)
+    say(*([json_text(checking.as_json(found), indent=2)] if as_json else checking.lines(found)))
+    raise typer.Exit(FAILED if found.problems else PASSED)
+
+
 @tenants.command("list")
-@asks
+@asks_platform
 def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None:
     """All tenants, the newest first."""
     columns: Columns = {
@@ -143,7 +177,7 @@ def list_tenants(call: Call, limit: Limit = 50, everything: All = False) -> None
 
 
 @tenants.command("create")
-@asks
+@asks_platform
 def create_tenant(
     call: Call,
     name: str,
@@ -161,7 +195,7 @@ def create_tenant(
 
 
 @tenants.command("show")
-@asks
+@asks_platform
 def show_tenant(
     call: Call, tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")]
 ) -> None:
@@ -170,7 +204,7 @@ def show_tenant(
 
 
 @tenants.command("change")
-@asks
+@asks_platform
 def change_tenant(
     call: Call,
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
@@ -219,23 +253,44 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, playground, schemas:write, datasets:write, runs:write or admin; repeatable. None: it "
-            "may read."
+            help="classify, playground (includes classify), tenant:read, conversations:read, labels:write, "
+            "schemas:read, schemas:write, and likewise for datasets and runs (to write includes to read), or admin; "
+            "repeatable."
+        ),
+    ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            help="The scopes of one, beside --scope: client classifies, reviewer reads conversations and labels them, "
+            "editor owns schemas, datasets and runs.",
+            metavar="client|reviewer|editor",
         ),
     ] = None,
     days: Annotated[int | None, typer.Option(help="It expires after so many.", min=1)] = None,
 ) -> None:
-    """Make a key. It is shown this once."""
+    """Make a key. It is shown this once. It ends no later than the key that it was made with, and with it."""
     expires_at = None if days is None else (datetime.now(UTC) + timedelta(days=days)).isoformat()
-    made = call.api.post(_KEYS, {"name": name, "scopes": scope or [], "expires_at": expires_at})
+    body = {"name": name, "scopes": scope or [], "role": role, "expires_at": expires_at}
+    made = call.api.post(_KEYS, body)
     call.answer(made, lambda: made["key"])
 
 
 @keys.command("revoke")
 @asks
-def revoke_key(call: Call, key_id: Annotated[str, typer.Argument(parser=identity)]) -> None:
-    """From now on the key is refused."""
-    gone = call.api.post(f"{_KEYS}/{key_id}/revoke")
+def revoke_key(
+    call: Call,
+    key_id: Annotated[str, typer.Argument(parser=identity)],
+    keep_children: Annotated[
+        bool,
+        typer.Option(
+            "--keep-children",
+            help="Keys that were made with it stay. Neither it nor one of them can ask for that.",
+        ),
+    ] = False,
+) -> None:
+    """From now on the key is refused, and all that were made with it."""
+    kept = "?keep_children=true" if keep_children else ""
+    gone = call.api.post(f"{_KEYS}/{key_id}/revoke{kept}")
     call.answer(gone, lambda: f"{gone['name']} (sw_{gone['prefix']}_…) is revoked")
 
 
@@ -243,7 +298,7 @@ def _settings(
     serve_edits: str | None,
     fallback: str | None,
     ungated: str | None,
-    mode: Mode | None,
+    mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, Concatenate, NamedTuple, ParamSpec
 
 import typer
@@ -80,24 +80,50 @@ class Call(NamedTuple):
 
 def asks(function: Callable[Concatenate[Call, P], None]) -> Callable[P, None]:
     """A command whose first parameter is the call; the options that make one are added to its own."""
+    return _asking(function)
 
+
+def asks_platform(function: Callable[Concatenate[Call, P], None]) -> Callable[P, None]:
+    """Likewise, of the platform itself: which tenant others are set to does not matter, nor whether it exists."""
+    return _asking(function, of_platform=True)
+
+
+def _asking(
+    function: Callable[Concatenate[Call, P], None], *, of_platform: bool = False
+) -> Callable[P, None]:
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
         given: dict[str, Any] = dict(kwargs)
         as_json = bool(given.pop("as_json"))
         where = {name: given.pop(name) for name in ("url", "api_key", "tenant", "profile")}
-        with calling(where, as_json) as call:
+        with calling(where, as_json, of_platform=of_platform) as call:
             function(call, *args, **given)
 
     return _with_options(command, function)
 
 
+def unless_more_is_asked(command: Callable[P, None]) -> Callable[..., None]:
+    """For the callback of a group that is a command by itself too."""
+
+    def callback(context: typer.Context, *args: P.args, **kwargs: P.kwargs) -> None:
+        if context.invoked_subcommand is None:
+            command(*args, **kwargs)
+
+    told = inspect.signature(command)
+    first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    callback.__name__, callback.__doc__ = command.__name__, command.__doc__
+    vars(callback)["__signature__"] = told.replace(parameters=[first, *told.parameters.values()])
+    return callback
+
+
 @contextmanager
-def calling(where: Mapping[str, str | None], as_json: bool) -> Iterator[Call]:
+def calling(where: Mapping[str, str | None], as_json: bool, *, of_platform: bool = False) -> Iterator[Call]:
     """where: url, api_key, tenant and profile as the options give them. Errors end the process as they should."""
     with (
         ending(lambda: None, stopped="stopped; what the API has accepted goes on there"),
-        Api(profile.find(**where)) as api,
+        ExitStack() as stack,
     ):
+        target = profile.find(**where)
+        api = stack.enter_context(Api(target._replace(tenant=None) if of_platform else target))
         yield Call(api, as_json, console())
 
 

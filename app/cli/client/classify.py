@@ -15,7 +15,7 @@ from app.cli.client.call import Call
 from app.cli.client.refusal import ApiAway, ApiRefused
 from app.cli.files import read_file
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
 from evaluation.contract.text import blank
 from evaluation.terminal import complain
@@ -32,16 +32,18 @@ class ApiQuestion(NamedTuple):
 
     text: str | None
     file: Path | None
-    mode: Mode | None = None
+    mode: ModeChoice | None = None
     version: str | None = None
+    explain: bool = False
 
 
 def run(call: Call, schema: str, asked: ApiQuestion, *, stream: bool) -> None:
     """schema: id or name. Raises: ApiAway, ApiRefused, InputError."""
-    text, file, mode, version = asked
+    text, file = asked.text, asked.file
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
-    chosen = _choice(schema, version) | ({} if mode is None else {"mode": mode.value})
+    chosen = _choice(schema, asked.version) | ({"explain": True} if asked.explain else {})
+    chosen |= {} if asked.mode is None else {"mode": asked.mode.value}
     question: Json = {**chosen, "text": text}
     if file is not None:
         given = read_file(file, None)
@@ -138,8 +140,9 @@ def _result(result: Json) -> Iterator[str]:
 
 def lines(answer: Json) -> list[str]:
     sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
-    lines = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
-    lines.append(f"answer:    {_named(answer)}{sure}")
+    why = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
+    given = [f"answer:    {_named(answer)}{sure}"]
+    lines = [*given, *why] if answer["reasoning_order"] == "after" else [*why, *given]
     if answer["decided_by"] is not None:
         lines.append(f"decided:   {answer['decided_by']['kind']}: {answer['decided_by']['text']}")
     notes = [name for name in ("provisional", "degraded", "forced_read") if answer[name]]

@@ -10,6 +10,7 @@ commands.add_typer(account.top)
 for name, group in (
     ("tenants", account.tenants),
     ("keys", account.keys),
+    ("audit", account.trail),
     ("schemas", schemas.schemas),
     ("datasets", datasets.datasets),
     ("conversations", conversations.conversations),

@@ -16,6 +16,7 @@ from app.cli.client.events import END
 from app.cli.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.cli.client.refusal import ApiAway
 from app.cli.client.table import Columns, at, details, measures, steps, table, when
+from app.cli.console import duration
 from app.cli.files import read_json
 from app.errors import AppError, InputError
 from app.runs.presets import Preset
@@ -124,6 +125,21 @@ def cancel_run(call: Call, run: Identity) -> None:
     call.answer(found, lambda: _shown(found))
 
 
+@runs.command("retry")
+@asks
+def retry_run(
+    call: Call,
+    run: Identity,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
+) -> None:
+    """Let a run that failed go on from the stage that failed."""
+    found = call.api.post(f"{_PATH}/{run}/retry")
+    if watch:
+        _watch(call, run)
+    else:
+        call.answer(found, lambda: _shown(found))
+
+
 @models.command("list")
 @asks
 def list_models(call: Call, schema: OfSchema = None, limit: Limit = 50, everything: All = False) -> None:
@@ -227,9 +243,16 @@ def _shown(found: Json) -> Any:
         "state": "state",
         "attempt": "attempt",
         "progress": steps,
+        "last sign of life": _heard,
         "measured": lambda row: measures(row["metrics"]),
     }
     return Group(about, table(found["stages"], columns))
+
+
+def _heard(stage: Json) -> str | None:
+    """Of the worker, while the stage runs."""
+    silent_s = stage["silent_s"]
+    return None if silent_s is None else f"{duration(silent_s)} ago"
 
 
 def _model(found: Json) -> Any:

@@ -34,3 +34,25 @@ def _sqlite(element: _Now, compiler: Any, **options: Any) -> str:
     """In the same text as a stored time, so that they compare as text."""
     seconds = compiler.process(element.clauses, **options)
     return f"(strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+f seconds', {seconds})))"
+
+
+class _Since(FunctionElement[float]):
+    """Takes one argument, a time."""
+
+    type = Float()
+    inherit_cache = True
+
+
+def seconds_since(at: ColumnElement[Any]) -> ColumnElement[float]:
+    """From `at` to now, by the same clock; NULL where `at` is."""
+    return _Since(at)
+
+
+@compiles(_Since, "postgresql")
+def _since_postgresql(element: _Since, compiler: Any, **options: Any) -> str:
+    return f"EXTRACT(EPOCH FROM clock_timestamp() - {compiler.process(element.clauses, **options)})::float8"
+
+
+@compiles(_Since, "sqlite")
+def _since_sqlite(element: _Since, compiler: Any, **options: Any) -> str:
+    return f"((julianday('now') - julianday({compiler.process(element.clauses, **options)})) * 86400.0)"

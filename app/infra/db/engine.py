@@ -4,6 +4,7 @@ import json
 from functools import partial
 from typing import Any, NamedTuple
 
+import asyncpg
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -37,7 +38,17 @@ def make_engine(url: str) -> AsyncEngine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
-    return create_async_engine(parsed, pool_pre_ping=True, json_serializer=_to_json)
+    return create_async_engine(
+        parsed, pool_pre_ping=True, json_serializer=_to_json, connect_args={"async_creator_fn": _connect}
+    )
+
+
+async def _connect(*args: Any, **options: Any) -> Any:
+    """A server that nobody reaches is an error of the database's, and not of any socket that we use."""
+    try:
+        return await asyncpg.connect(*args, **options)
+    except OSError as error:
+        raise asyncpg.exceptions.ConnectionFailureError(str(error)) from error
 
 
 def parse_url(url: str) -> URL:

@@ -3,8 +3,8 @@
 from sqlalchemy import text
 
 from app.errors import AppError
+from app.infra import outage
 from app.infra.db.engine import Database
-from app.infra.db.outage import is_away
 
 _QUESTION = text("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user")
 
@@ -33,5 +33,5 @@ async def check_at_start(database: Database) -> None:
     try:
         await check_isolation(database)
     except Exception as error:
-        if not is_away(error):
+        if not outage.passes(error):
             raise

@@ -5,10 +5,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-
-from app.infra.db.engine import Database
 
 
 def upgrade(url: str, *, app_role: str | None = None, revision: str = "head") -> None:
@@ -30,23 +26,16 @@ def check(url: str) -> None:
     command.check(configuration(url))
 
 
-async def is_current(database: Database) -> bool:
-    """Whether `upgrade` would find nothing to do."""
-    async with database.engine.connect() as connection:
-        found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_heads())
-    return set(found) == set(ScriptDirectory(str(_folder())).get_heads())
-
-
 def configuration(url: str, app_role: str | None = None) -> Config:
     """For Alembic's own commands."""
     config = Config()
-    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["url"] = url
     config.attributes["app_role"] = app_role
     return config
 
 
-def _folder() -> Path:
+def migrations_folder() -> Path:
     package = importlib.util.find_spec("migrations")
     assert package is not None and package.submodule_search_locations
     return Path(package.submodule_search_locations[0])

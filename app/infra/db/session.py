@@ -39,6 +39,8 @@ async def session_of(request: Request) -> AsyncIterator[AsyncSession]:
     async with database.sessions(bind=engine) as session, session.begin():
         session.info["sight"] = _sight_of(request)
         yield session
+        # What every operation leaves behind, in its own transaction; not where the endpoint raised.
+        await request.app.state.before_commit(request, session)
 
 
 def show_tenant(request: Request, scope: TenantScope) -> None:

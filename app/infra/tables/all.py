@@ -1,7 +1,18 @@
 """Every table, for whoever needs them all: migrations, and the foreign keys that name tables of other files."""
 
 from app.infra.db.base import Base
-from app.infra.tables import auth, datasets, deployments, gates, jobs, records, runs, schemas, tenants
+from app.infra.tables import (
+    auth,
+    datasets,
+    deployments,
+    gates,
+    jobs,
+    processes,
+    records,
+    runs,
+    schemas,
+    tenants,
+)
 
-MODULES = (auth, datasets, deployments, gates, jobs, records, runs, schemas, tenants)
+MODULES = (auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
 METADATA = Base.metadata

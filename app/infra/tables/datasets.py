@@ -75,7 +75,10 @@ class UploadRow(TenantOwned, Base):
 
 
 class ConversationRow(TenantOwned, Base):
-    """text_sha256: of the normalised text. group_id: shared by near duplicates, which never straddle a split."""
+    """text_sha256: of the normalised text. group_id: shared by near duplicates, which never straddle a split.
+
+    signature: what a new conversation is compared with; NULL: the row is older than this column.
+    """
 
     __tablename__ = "conversations"
     __table_args__ = (
@@ -92,6 +95,7 @@ class ConversationRow(TenantOwned, Base):
     external_id: Mapped[str] = mapped_column(String(256))
     messages: Mapped[list[dict[str, Any]]]
     text_sha256: Mapped[Sha256]
+    signature: Mapped[bytes | None] = mapped_column(deferred=True)
     group_id: Mapped[str] = mapped_column(String(SHA256_LENGTH))
     split: Mapped[Split] = mapped_column(choice(Split))
     created_at: Mapped[CreatedAt]

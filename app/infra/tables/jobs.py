@@ -33,6 +33,7 @@ class Job(TenantOwned, Base):
 
     epoch: counts claims; whoever writes names the epoch of its own claim. attempt: counts starts that the task itself
     can be blamed for; losses: those that ended because a worker was lost. subject_id: what `kind` works on.
+    worked_s: of all claims that have ended, together.
     """
 
     __tablename__ = "jobs"
@@ -41,6 +42,7 @@ class Job(TenantOwned, Base):
         within_tenant("runs", "run_id"),
         Index(None, "run_id", "seq"),
         Index(None, "subject_id"),
+        Index(None, "tenant_id", "kind", "started_at"),
         Index(
             "ix_jobs_open",
             "available_at",
@@ -66,6 +68,7 @@ class Job(TenantOwned, Base):
     heartbeat_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    worked_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
     available_at: Mapped[datetime] = mapped_column(default=utc_now)
     published_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

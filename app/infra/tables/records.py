@@ -1,13 +1,14 @@
 """What is kept about requests: answers to repeat, use to bill, and who did what."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, ForeignKeyConstraint, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import Base, CreatedAt, Id, Sha256, TenantOrPlatformOwned, TenantOwned
+from app.infra.db.clock import now
 
 
 class IdempotencyKey(TenantOwned, Base):
@@ -42,14 +43,40 @@ class UsageDay(TenantOwned, Base):
 
 
 class AuditEvent(TenantOrPlatformOwned, Base):
-    """Append-only, by a trigger too. subject: `kind:id` of what was acted upon."""
+    """Append-only, by a trigger too. subject: `kind:id` of what was acted upon. at: by the database's clock."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (UniqueConstraint("tenant_id", "id"), Index(None, "tenant_id", "at", "id"))
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        Index(None, "tenant_id", "at", "id"),
+        Index(None, "at"),
+    )
 
     id: Mapped[Id]
     actor_key_id: Mapped[UUID | None]
     action: Mapped[str] = mapped_column(String(100))
     subject: Mapped[str] = mapped_column(String(200))
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    at: Mapped[CreatedAt]
+    at: Mapped[datetime] = mapped_column(default=now())
+
+
+class AuditLink(TenantOrPlatformOwned, Base):
+    """Append-only. id: of the event that it links to the one before it in the chain of its tenant, or the platform's.
+
+    sha256: over the event and previous_sha256, so that nothing before it can be changed and still fit.
+    """
+
+    __tablename__ = "audit_links"
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "id"),
+        UniqueConstraint("chain", "number"),
+        ForeignKeyConstraint(["id"], ["audit_events.id"]),
+        Index(None, "linked_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    chain: Mapped[str] = mapped_column(String(36))
+    number: Mapped[int] = mapped_column(BigInteger)
+    previous_sha256: Mapped[Sha256]
+    sha256: Mapped[Sha256]
+    linked_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,4 +1,4 @@
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -75,3 +75,19 @@ class ModelVersion(TenantOwned, Base):
     stages: Mapped[list[dict[str, Any]]]
     answer_tokens: Mapped[int | None]
     created_at: Mapped[CreatedAt]
+
+
+class TeacherSpending(TenantOwned, Base):
+    """What a run has spent with one of the installation's teachers, in US dollars, and may spend in all.
+
+    month: its first day, in UTC, of the budget that it counts against.
+    """
+
+    __tablename__ = "teacher_spending"
+    __table_args__ = (within_tenant("runs", "run_id"), Index(None, "tenant_id", "month"))
+
+    run_id: Mapped[UUID] = mapped_column(primary_key=True)
+    teacher: Mapped[str] = mapped_column(String(50), primary_key=True)
+    month: Mapped[date]
+    granted_usd: Mapped[float]
+    spent_usd: Mapped[float] = mapped_column(default=0.0)

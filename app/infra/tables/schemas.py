@@ -9,12 +9,15 @@ from app.infra.db.base import Base, CreatedAt, Id, Sha256, TenantOwned, utc_now,
 
 
 class Schema(TenantOwned, Base):
+    """draft_problems: what is wrong with the draft, found as it was written; NULL: it is older than this column."""
+
     __tablename__ = "schemas"
     __table_args__ = (UniqueConstraint("tenant_id", "id"), UniqueConstraint("tenant_id", "name"))
 
     id: Mapped[Id]
     name: Mapped[str] = mapped_column(String(200))
     draft: Mapped[dict[str, Any]]
+    draft_problems: Mapped[list[dict[str, Any]] | None]
     draft_revision: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)

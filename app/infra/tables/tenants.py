@@ -1,10 +1,11 @@
 from enum import StrEnum
+from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, String, false
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.infra.db.base import Base, CreatedAt, Id, choice
-from evaluation.contract.mode import Mode
+from app.infra.db.base import Base, CreatedAt, Id, TenantOwned, choice
+from evaluation.contract.mode import ModeChoice
 
 DEFAULT_QUOTA_BYTES = 10 << 30
 
@@ -46,8 +47,31 @@ class Tenant(Base):
     ungated: Mapped[Ungated] = mapped_column(
         choice(Ungated), default=Ungated.playground, server_default="playground"
     )
-    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
+    mode: Mapped[ModeChoice] = mapped_column(
+        choice(ModeChoice, "mode"), default=ModeChoice.reasoned, server_default="reasoned"
+    )
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
     created_at: Mapped[CreatedAt]
+
+
+class HeldKind(StrEnum):
+    """What has bytes. upload: a dataset's file, or as much of it as was announced; conversations: a dataset's, that
+    came one by one; draft, versions: a schema's."""
+
+    upload = "upload"
+    conversations = "conversations"
+    draft = "draft"
+    versions = "versions"
+
+
+class HeldBytes(TenantOwned, Base):
+    """holder: id of the dataset or schema. Their sum is what the tenant's quota is compared with."""
+
+    __tablename__ = "held_bytes"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    kind: Mapped[HeldKind] = mapped_column(choice(HeldKind), primary_key=True)
+    holder: Mapped[UUID] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)

@@ -146,3 +146,65 @@ async def test_a_list_of_keys_comes_in_pages_newest_first(client: httpx.AsyncCli
         assert (await client.get("/v1/api-keys", params={"limit": limit})).status_code == 422
     refused = await client.get("/v1/schemas", params={"cursor": first["next_cursor"]})
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_cursor")
+
+
+async def test_a_key_ends_no_later_than_the_one_that_made_it(
+    client: httpx.AsyncClient, callers: Callers, scope: TenantScope
+) -> None:
+    end = utc_now() + timedelta(seconds=60)
+    short = await callers.with_key(
+        (await made(client, "short", scopes=["admin"], expires_at=end.isoformat()))["key"]
+    )
+    child = await made(short, "child")
+    assert child["expires_at"] == end.isoformat().replace("+00:00", "Z")
+    later = {"name": "longer", "scopes": ["admin"], "expires_at": (end + timedelta(seconds=1)).isoformat()}
+    refused = await short.post("/v1/api-keys", json=later)
+    assert (refused.status_code, refused.json()["problems"][0]["where"]) == (422, "body.expires_at")
+    assert "when the key that makes it ends" in refused.json()["detail"]
+
+
+async def test_a_key_ends_with_the_one_that_made_it_and_so_on(
+    client: httpx.AsyncClient, callers: Callers
+) -> None:
+    stolen = await made(client, "stolen", scopes=["admin"])
+    child = await made(await callers.with_key(stolen["key"]), "child", scopes=["admin"])
+    grandchild = await made(await callers.with_key(child["key"]), "grandchild")
+    assert (child["parent_id"], grandchild["parent_id"]) == (stolen["id"], child["id"])
+    assert await status(callers, grandchild["key"]) == 200
+    await client.post(f"/v1/api-keys/{stolen['id']}/revoke")
+    assert [await status(callers, key["key"]) for key in (stolen, child, grandchild)] == [401, 401, 401]
+    listed = {key["id"]: key for key in (await client.get("/v1/api-keys")).json()["items"]}
+    assert all(listed[key["id"]]["revoked_at"] is not None for key in (stolen, child, grandchild))
+
+
+async def test_a_tenants_key_ends_with_the_platforms_that_made_it(
+    platform: httpx.AsyncClient, callers: Callers, scope: TenantScope
+) -> None:
+    lent = await made(platform, "lent", scopes=["admin"])
+    header = {"X-Tenant": str(scope.tenant_id)}
+    borrower = await callers.with_key(lent["key"])
+    made_there = await borrower.post(
+        "/v1/api-keys", json={"name": "there", "scopes": ["admin"]}, headers=header
+    )
+    child = made_there.json()
+    assert await status(callers, child["key"]) == 200
+    await platform.post(f"/v1/api-keys/{lent['id']}/revoke")
+    assert await status(callers, child["key"]) == 401
+
+
+async def test_children_may_be_kept_by_whoever_was_not_made_with_the_key(
+    client: httpx.AsyncClient, callers: Callers
+) -> None:
+    """Else a key could not be replaced; and whoever stole it could keep what they made with it."""
+    old = await made(client, "old", scopes=["admin"])
+    thief = await callers.with_key(old["key"])
+    child = await made(thief, "child", scopes=["admin"])
+    keep = {"keep_children": True}
+    for own in (thief, await callers.with_key(child["key"])):
+        refused = await own.post(f"/v1/api-keys/{old['id']}/revoke", params=keep)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert (await client.post(f"/v1/api-keys/{old['id']}/revoke", params=keep)).status_code == 200
+    assert [await status(callers, key["key"]) for key in (old, child)] == [401, 200]
+    actor = (await client.get("/v1/me")).json()["key"]["id"]
+    [kept] = [key for key in (await client.get("/v1/api-keys")).json()["items"] if key["id"] == child["id"]]
+    assert kept["parent_id"] == actor

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
-from app.classify.ttl_cache import KEPT_S
 from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
 from app.infra.tables.auth import ApiKey
+from app.infra.ttl_cache import KEPT_S
 from tests.app.classify.serving_contexts import SAID, Live, asked, model_server, plug_in, publish, set_tenant
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer, Reply, says
@@ -192,7 +192,7 @@ async def test_a_key_that_is_no_key_is_refused(live: Live, callers: Callers, ser
 async def test_an_edit_that_is_served_at_once_is_followed_within_a_second(
     live: Live, callers: Callers, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.classify.ttl_cache.KEPT_S", 0.05)
+    monkeypatch.setattr("app.infra.ttl_cache.KEPT_S", 0.05)
     assert (await asked(live)).json()["schema_version"] == 1
     await set_tenant(callers, live, serve_edits="at_once")
     swapped = [
@@ -209,7 +209,7 @@ async def test_an_edit_that_is_served_at_once_is_followed_within_a_second(
 async def test_an_edit_that_waits_for_its_gate_changes_no_answer(
     live: Live, callers: Callers, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.classify.ttl_cache.KEPT_S", 0.0)
+    monkeypatch.setattr("app.infra.ttl_cache.KEPT_S", 0.0)
     await publish(callers.database, live.told, none_of_these=False)
     answer = (await asked(live)).json()
     assert (answer["schema_version"], answer["provisional"]) == (1, False)

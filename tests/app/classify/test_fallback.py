@@ -169,3 +169,32 @@ async def test_what_only_the_fallback_finds_too_long_is_no_fault_of_the_caller(
     assert refused.status_code == 503 and "Retry-After" in refused.headers
     streamed = await live.client.post("/v1/classify/stream", json=live.question())
     assert streamed.status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/classify/stream"])
+async def test_a_model_of_another_base_answers_nobody_whatever_gate_it_has_passed(
+    path: str, callers: Callers, live: Live
+) -> None:
+    server = FakeServer(answers, codes=CODES)
+    await plug_in(callers, server)
+    await change_base(callers, live, live.told.model.id)
+    refused = await live.client.post(path, json=live.question())
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_not_served")
+    assert "train it again" in refused.json()["detail"]
+    assert server.bodies == []
+
+
+async def test_where_the_base_was_changed_the_base_answers_for_a_tenant_that_wants_it(
+    callers: Callers, live: Live
+) -> None:
+    await plug_in(callers, FakeServer(answers, codes=CODES))
+    await change_base(callers, live, live.told.model.id)
+    await set_tenant(callers, live, fallback=Fallback.base)
+    answer = (await asked(live)).json()
+    assert (answer["category"], answer["degraded"], answer["model_version"]) == ("delivery", True, None)
+
+
+async def change_base(callers: Callers, live: Live, model_id: UUID) -> None:
+    """As if the installation had got another since the model was trained."""
+    async with transaction(callers.database, live.told.scope) as session:
+        (await session.get_one(ModelVersion, model_id)).base_sha256 = "0" * 64

@@ -13,6 +13,8 @@ import pytest
 import uvicorn
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.http import limits
+from app.http.turns import Turns
 from app.infra.db.engine import open_database
 from app.main import create_app
 from app.serving.replica import Replica
@@ -140,7 +142,7 @@ async def test_where_the_client_hangs_up_the_model_stops_too(live: Live, callers
             assert [message["status"] for message in sent if "status" in message] == [499]
     assert (door.inside, door.left) == (2, 2)
     assert server.bodies == []  # it was cancelled before it had an answer
-    assert not callers.api.state.serving_context.limits._places.locked()
+    assert callers.api.state.serving_context.limits.turns.taken == 0
     assert callers.api.state.serving_context.replicas.all[0].busy == 0
 
 
@@ -158,19 +160,23 @@ async def test_a_model_server_that_never_answers_is_not_waited_for_for_ever(
     assert door.left == door.inside == 2
 
 
-async def test_more_than_we_can_answer_at_once_is_refused_and_not_queued(
-    settings: Settings, live: Live, callers: Callers
+async def test_more_than_we_can_answer_at_once_waits_a_moment_for_its_turn_and_is_refused(
+    live: Live, callers: Callers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving_context = callers.api.state.serving_context
-    serving_context.limits._places = asyncio.Semaphore(1)
+    serving_context.limits.turns = Turns(1, 1)
+    monkeypatch.setattr(limits, "TURN_S", 0.05)
     door = Door()
     await plug_in(callers, model_server(before=door))
     first = asyncio.create_task(live.client.post("/v1/classify", json=live.question()))
     await door.all_inside.wait()
     second = await live.client.post("/v1/classify", json=live.question())
+    stranger = await deployed(callers)
+    other = await stranger.client.post("/v1/classify", json=stranger.question())
     door.opened.set()
-    assert (second.status_code, second.json()["code"]) == (503, "unavailable")
-    assert second.headers["retry-after"] == "1"
+    assert (second.status_code, second.json()["code"]) == (429, "share_exceeded")
+    assert (other.status_code, other.json()["code"]) == (503, "unavailable")
+    assert second.headers["retry-after"] == other.headers["retry-after"] == "1"
     assert (await first).status_code == 200
 
 

@@ -96,7 +96,8 @@ async def product(
 ) -> AsyncIterator[Product]:
     settings = Settings(home=tmp_path / "home", database_url=database_url)
     async with transaction(database, scope) as session:
-        key = await auth.create(session, None, scope.tenant_id, KeyOrder("editor", [Scope.datasets_write]))
+        order = KeyOrder("editor", [Scope.datasets_write, Scope.conversations_read])
+        key = await auth.create(session, None, scope.tenant_id, order)
         schema = await schemas.create(session, scope, key.row.id, "orders", DRAFT)
         published = await schemas.publish(session, scope, key.row.id, schema.id)
     async with transaction(database, other_scope) as session:

@@ -50,13 +50,14 @@ async def test_nothing_of_a_dataset_is_there_for_another_tenant(product: Product
     assert not list((product.settings.home / "uploads").iterdir())
 
 
-async def test_writing_needs_the_scope_and_reading_does_not(product: Product) -> None:
+async def test_reading_needs_its_scope_and_writing_another(product: Product) -> None:
     async with transaction(product.database, product.scope) as session:
-        order = KeyOrder("classifier", [Scope.classify])
+        order = KeyOrder("watcher", [Scope.datasets_read])
         key = await auth.create(session, None, product.scope.tenant_id, order)
     dataset_id = await product.filled(*ROWS)
     async with client_of(product.api, key.text) as client:
         assert (await client.get(f"/v1/datasets/{dataset_id}")).status_code == 200
+        assert (await client.get(f"/v1/datasets/{dataset_id}/conversations")).status_code == 403
         assert (await client.delete(f"/v1/datasets/{dataset_id}")).status_code == 403
         sent = await client.put(f"/v1/datasets/{dataset_id}/content", content=b"x", headers=JSONL)
         assert sent.status_code == 403

@@ -5,12 +5,14 @@ import gzip
 import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from app.datasets import receiver
+from app.datasets import partial, receiver
+from app.errors import InputError
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import JobKind
 from app.jobs import service as jobs
@@ -154,6 +156,22 @@ async def test_a_sender_that_falls_silent_is_let_go_and_loses_nothing(
     status, answer = await put_raw(product, dataset_id, [body(CONTENT[:10_000])], {"content-length": "20000"})
     assert (status, b"upload_stalled" in answer) == (408, True)
     assert await offset(product, dataset_id) == (10_000, "?0")
+
+
+async def test_a_sender_that_dribbles_is_let_go_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiver, "IDLE_TIMEOUT_S", 0.2)
+
+    async def dribbled() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    with partial.opened(tmp_path / "a.part") as file:
+        file.begin(0)
+        receiving = receiver.Receiver(file, receiver.Bounds(None, 1 << 30, InputError("too long")))
+        async with asyncio.timeout(10):
+            await receiving.take(dribbled())
+        assert receiving.stalled and file.received_bytes > 0
 
 
 async def test_a_file_that_was_whole_when_its_server_died_is_finished_without_sending_it_again(

@@ -154,7 +154,7 @@ async def test_where_the_tenant_lets_nobody_be_answered_ungated_ad_hoc_questions
     assert (refused.status_code, refused.json()["code"]) == (409, "ungated_not_allowed")
     own = body | {"model": live.told.schema.name, "questions": {"q": {"type": "choice"}}}
     assert (await clients.plain.post("/v1/systemone", json=own)).status_code == 200
-    plays = await callers.of(live.told.scope, Scope.playground)
+    plays = await callers.of(live.told.scope, Scope.classify, Scope.playground)
     assert (await plays.post("/v1/systemone", json=body)).status_code == 200
 
 
@@ -201,7 +201,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing asked": ({"questions": {"q": {"type": "noul"}}}, "asks nothing"),
     "no questions": ({"questions": {}}, "at least 1 item"),
     "a state of 1 MB": ({"state": "word " * 200_000}, "1000000 characters"),
-    "ten thousand questions": ({"questions": {f"q{n}": NOUL for n in range(10_000)}}, "there are 10000"),
+    "ten thousand questions": ({"questions": {f"q{n}": NOUL for n in range(10_000)}}, "50000 values"),
     "too many reads": ({"questions": {f"q{n}": NOUL for n in range(32)}, "orders": 32}, "1024 reads"),
     "an option without a name": ({"questions": {"q": {"type": "choice", "criteria": {" ": "x"}}}}, "be seen"),
     "a long description": (

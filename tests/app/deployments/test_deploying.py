@@ -19,6 +19,7 @@ from app.infra.db.session import transaction
 from app.infra.tables.deployments import Deployment
 from app.infra.tables.jobs import JobKind, JobState
 from app.jobs import repository as job_repository
+from app.jobs.transition import MAX_LOSSES
 from app.settings import Settings
 from evaluation.reporting.report import Verdict
 from tests.callers import Callers
@@ -163,6 +164,40 @@ async def test_a_model_that_gives_no_valid_code_does_not_become_live(
     shown = await read(client, second)
     assert shown["state"] == "failed" and "no valid code" in (shown["problem"] or "")
     assert (await read(client, first))["state"] == "live"
+
+
+@on_sqlite
+async def test_an_engine_that_dies_under_the_canary_costs_no_attempt_and_is_not_killed_for_ever(
+    client: httpx.AsyncClient, database: Database, worker: Worker, told: Trained, vllm: FakeVllm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("app.deployments.tasks.DYING_S", 0.01)
+    vllm.killing.add(told.model.adapter_sha256)
+    identity = await deployed(client, worker, told.scope, await gated(database, told))
+    job = await worker.job(told.scope, JobKind.deploy, UUID(identity))
+    assert (job.state, job.attempt, job.losses) == (JobState.queued, 0, 1)
+    assert "ended under the canary" in ((await read(client, identity))["problem"] or "")
+    for losses in range(2, MAX_LOSSES + 1):
+        vllm.status = None
+        async with transaction(database) as session:
+            await job_repository.write(session, job, {"available_at": now()})
+        job = await worker.work(told.scope, JobKind.deploy, UUID(identity))
+        assert job.losses == losses
+    assert job.state is JobState.failed
+    assert (await read(client, identity))["state"] == "failed"
+
+
+@on_sqlite
+async def test_a_model_that_breaks_a_healthy_engine_uses_up_its_attempts(
+    client: httpx.AsyncClient, database: Database, worker: Worker, told: Trained, vllm: FakeVllm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("app.deployments.tasks.DYING_S", 0.01)
+    vllm.breaking.add(told.model.adapter_sha256)
+    identity = await deployed(client, worker, told.scope, await gated(database, told))
+    await exhausted(database, worker, told, identity)
+    shown = await read(client, identity)
+    assert shown["state"] == "failed" and "refused the canary" in (shown["problem"] or "")
 
 
 async def exhausted(database: Database, worker: Worker, told: Trained, deployment_id: str) -> None:

@@ -1,18 +1,24 @@
 """A model server that was started again gets the adapters of what is live back, and old ones make room."""
 
-import pytest
+import shutil
+from pathlib import Path
 
-from app.deployments import service, tasks
-from app.errors import ServingAway
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from app.deployments import repository, service, tasks
+from app.errors import ServingAway, ShareExceeded
 from app.gates import service as gates
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.runs import ModelVersion
 from app.infra.tables.tenants import Fallback, Tenant
+from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from tests.factories import trained as factory
-from tests.factories.serving import activate, put_live
+from tests.factories.serving import activate, passed_gate, put_live
 from tests.factories.trained import trained
 from tests.servers.vllm import FakeVllm
 
@@ -63,7 +69,7 @@ async def test_who_went_back_does_not_fall_back_on_what_they_went_back_from(
     async with transaction(database, scope) as session:
         live = await service.live(session, scope, told.schema_id)
         assert live is not None
-        row = await service.roll_back(session, scope, None, live.deployment_id)
+        row = await service.roll_back(session, scope, None, live.deployment_id, 8)
     await activate(database, scope, row.id)
     await tasks.reconcile(database, settings)
     assert list(vllm.adapters) == [told.model.adapter_sha256]
@@ -114,6 +120,33 @@ async def test_a_model_of_another_base_is_not_put_back_on_this_one(
     assert list(vllm.adapters) == [theirs.model.adapter_sha256]
 
 
+async def test_a_deployment_whose_base_was_changed_says_so_and_proposes_the_retrain(
+    client: httpx.AsyncClient, database: Database, settings: Settings, scope: TenantScope, tmp_path: Path
+) -> None:
+    told = await trained(database, settings, scope)
+    identity = await put_live(database, told)
+    await tasks.check_fit(database, settings)
+    before = (await client.get(f"/v1/deployments/{identity}")).json()
+    assert (before["state"], before["problem"], before["retrain"]) == ("live", None, None)
+    shutil.copytree(find_base(STARTER).folder, tmp_path / "another")
+    (tmp_path / "another" / "generation_config.json").write_text('{"of": "another base"}')
+    changed = settings.model_copy(update={"base": str(tmp_path / "another")})
+    with capture_logs() as lines:
+        for _ in range(3):
+            await tasks.check_fit(database, changed)
+    assert [line["event"] for line in lines] == ["deployment_not_served"]
+    shown = (await client.get(f"/v1/deployments/{identity}")).json()
+    assert shown["state"] == "live" and "another base" in shown["problem"]
+    asked_for = {"schema_id": str(told.schema_id), "dataset_id": str(told.dataset_id), "preset": "smoke"}
+    assert shown["retrain"] == asked_for
+    serving = (await client.get(f"/v1/schemas/{told.schema_id}/serving")).json()
+    assert serving["deployment"]["retrain"] == asked_for
+    done = [event["action"] for event in (await client.get("/v1/audit")).json()["items"]]
+    assert done.count("deployment.not_served") == 1
+    await tasks.check_fit(database, settings)
+    assert (await client.get(f"/v1/deployments/{identity}")).json() == before
+
+
 async def test_a_model_server_that_is_away_is_told_of_and_nothing_else_happens(
     database: Database, settings: Settings, vllm: FakeVllm
 ) -> None:
@@ -121,3 +154,28 @@ async def test_a_model_server_that_is_away_is_told_of_and_nothing_else_happens(
     with pytest.raises(ServingAway):
         await tasks.reconcile(database, settings)
     await tasks.reconcile(database, settings.model_copy(update={"vllm_urls": ()}))
+
+
+async def test_where_there_are_fewer_places_than_models_each_tenant_gets_one_first(
+    database: Database, settings: Settings, scope: TenantScope, other_scope: TenantScope
+) -> None:
+    mine = [ModelVersion(tenant_id=scope.tenant_id) for _ in range(3)]
+    theirs = [ModelVersion(tenant_id=other_scope.tenant_id) for _ in range(2)]
+    assert tasks.in_turns([*mine, *theirs]) == [mine[0], theirs[0], mine[1], theirs[1], mine[2]]
+
+
+async def test_a_tenant_has_so_many_models_on_the_servers_and_what_it_replaces_does_not_count(
+    database: Database, settings: Settings, scope: TenantScope
+) -> None:
+    told = await trained(database, settings, scope)
+    await put_live(database, told)
+    later = told._replace(model=await factory.retrained(database, settings, told, number=2))
+    gate_id = await passed_gate(database, later)
+    with pytest.raises(ShareExceeded) as refused:
+        async with transaction(database, scope) as session:
+            await service.create(session, scope, None, gate_id, 0)
+    assert int(refused.value.headers["Retry-After"]) > 0
+    async with transaction(database, scope) as session:
+        await service.create(session, scope, None, gate_id, 1)
+    async with transaction(database, scope, read_only=True) as session:
+        assert await repository.models_held(session, scope) == {told.model.id, later.model.id}

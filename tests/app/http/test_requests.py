@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 
 from app.errors import AppError, InputError, ServingError, TooManyRequests, Unavailable
 from app.http import problems
-from app.http.middleware import MAX_BODY_BYTES, BodyCap, RequestContext, lift_body_cap
+from app.http.bodies import MAX_BODY_BYTES, BodyCap, lift_body_cap
+from app.http.middleware import RequestContext
 
 pytestmark = pytest.mark.anyio
 

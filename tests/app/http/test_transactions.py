@@ -1,11 +1,16 @@
 """One transaction a request, and it is over before the client hears anything."""
 
+from typing import Annotated
+
 import httpx
 import pytest
+from fastapi import Depends
 from sqlalchemy import Connection, event, select
 from starlette.types import Message, Receive, Scope, Send
 
-from app.auth.dependencies import AnyTenant
+from app.auth.access import no_key
+from app.auth.dependencies import tenant_scope
+from app.auth.principal import Scope as KeyScope
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import Session, transaction
@@ -75,7 +80,9 @@ async def test_what_an_endpoint_did_before_it_failed_is_undone(
 
 async def test_a_get_cannot_write(client: httpx.AsyncClient, callers: Callers, scope: TenantScope) -> None:
     @callers.api.get("/careless")
-    async def careless(tenant: AnyTenant, session: Session) -> None:
+    async def careless(
+        tenant: Annotated[TenantScope, Depends(tenant_scope(KeyScope.schemas_read))], session: Session
+    ) -> None:
         session.add(Schema(tenant_id=tenant.tenant_id, name="from a GET", draft={}))
 
     assert (await client.get("/careless")).status_code >= 500
@@ -83,7 +90,7 @@ async def test_a_get_cannot_write(client: httpx.AsyncClient, callers: Callers, s
 
 
 async def test_a_session_that_was_shown_nothing_sees_nothing(callers: Callers, scope: TenantScope) -> None:
-    @callers.api.get("/forgetful")
+    @callers.api.get("/forgetful", dependencies=[Depends(no_key)])
     async def forgetful(session: Session) -> list[str]:
         return list(await session.scalars(select(Schema.name)))
 

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,8 +10,8 @@ import pytest
 from s3fs import S3FileSystem
 
 from app.errors import InputError, NoSpace
-from app.infra.storage import BadKey, Storage, open_storage
-from tests.servers.s3 import fake_s3, serving
+from app.infra.storage import BadKey, Storage, StorageAway, open_storage
+from tests.servers.s3 import Trouble, fake_s3, serving
 
 KEY = f"{uuid4()}/datasets/{uuid4()}/upload"
 OUTSIDE = [
@@ -44,13 +44,23 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     objects: dict[str, bytes] = {}
     with serving(fake_s3(objects)) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        S3FileSystem.clear_instance_cache()  # the server of the test before had another address
+        _name_s3(monkeypatch, url)
         yield open_storage("s3://bucket/prefix")
         assert all(place.startswith("bucket/prefix/") for place in objects)
+
+
+@pytest.fixture
+def trouble() -> Trouble:
+    return Trouble()
+
+
+@pytest.fixture
+def s3(trouble: Trouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """The real client, and a store that can be unwell."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with serving(fake_s3({}, trouble)) as url:
+        _name_s3(monkeypatch, url)
+        yield open_storage("s3://bucket/prefix")
 
 
 @pytest.fixture
@@ -58,6 +68,98 @@ def local(tmp_path: Path) -> Path:
     path = tmp_path / "local"
     path.write_bytes(b"content " * 1000)
     return path
+
+
+def _name_s3(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    S3FileSystem.clear_instance_cache()  # the server of the test before had another address
+
+
+CALLS: dict[str, Callable[[Storage, Path], object]] = {
+    "put": lambda storage, path: storage.put_file(path, KEY),
+    "get": lambda storage, path: storage.get_file(KEY, path.with_name("copy")),
+    "open": lambda storage, _: storage.open_read(KEY),
+    "exists": lambda storage, _: storage.exists(KEY),
+    "delete": lambda storage, _: storage.delete(KEY),
+    "check": lambda storage, _: storage.check(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    ("status", "code"), [(500, "InternalError"), (503, "ServiceUnavailable"), (403, "AccessDenied")]
+)
+def test_no_call_turns_an_error_of_s3_into_an_answer(
+    call: Callable[[Storage, Path], object],
+    status: int,
+    code: str,
+    s3: Storage,
+    local: Path,
+    trouble: Trouble,
+) -> None:
+    s3.put_file(local, KEY)
+    assert s3.exists(KEY)
+    trouble.status, trouble.code = status, code
+    with pytest.raises(StorageAway):
+        call(s3, local)
+    trouble.status = None
+    assert s3.exists(KEY)
+
+
+def test_a_bucket_that_is_not_there_is_not_an_empty_one(s3: Storage, local: Path, trouble: Trouble) -> None:
+    trouble.status, trouble.code = 404, "NoSuchBucket"
+    for call in CALLS.values():
+        with pytest.raises(StorageAway):
+            call(s3, local)
+
+
+def test_a_store_that_nobody_listens_for_is_away(monkeypatch: pytest.MonkeyPatch, local: Path) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    _name_s3(monkeypatch, "http://127.0.0.1:1")
+    storage = open_storage("s3://bucket/prefix")
+    for name in ("put", "exists"):
+        with pytest.raises(StorageAway):
+            CALLS[name](storage, local)
+
+
+def test_a_write_that_s3_confirms_and_loses_is_noticed(s3: Storage, local: Path, trouble: Trouble) -> None:
+    trouble.losing = True
+    with pytest.raises(StorageAway, match="lost a file"):
+        s3.put_file(local, KEY)
+
+
+def test_no_call_turns_an_error_of_the_disk_into_an_answer(
+    tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    storage.put_file(local, KEY)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for name in ("stat", "lstat", "open"):
+        monkeypatch.setattr(os, name, broken)
+    found = {}
+    for name in ("put", "exists", "delete", "check"):
+        try:
+            CALLS[name](storage, local)
+        except Exception as error:  # noqa: BLE001 (while the system's calls are broken, pytest is not to be asked)
+            found[name] = type(error)
+    monkeypatch.undo()
+    assert found == dict.fromkeys(("put", "exists", "delete", "check"), StorageAway)
+    assert storage.exists(KEY)
+
+
+def test_a_folder_that_was_taken_away_is_not_an_empty_storage(tmp_path: Path, local: Path) -> None:
+    storage = open_storage(str(tmp_path / "storage"))
+    storage.put_file(local, KEY)
+    (tmp_path / "storage").rename(tmp_path / "elsewhere")  # as a mount that is gone
+    for name in ("exists", "open", "delete", "check"):
+        with pytest.raises(StorageAway):
+            CALLS[name](storage, local)
 
 
 def test_a_file_comes_back_as_it_was(storage: Storage, local: Path, tmp_path: Path) -> None:

@@ -174,6 +174,23 @@ async def test_a_job_that_takes_every_worker_down_ends_as_failed(database: Datab
     assert row.finished_at is not None
 
 
+async def test_workers_that_were_lost_before_a_checkpoint_are_forgotten(
+    database: Database, made: Made
+) -> None:
+    job = await enqueue(database, made)
+    for round_ in range(MAX_LOSSES + 2):  # a stage of days loses more than eight, one now and then
+        async with transaction(database) as session:
+            row = await service.get(session, made.scope, job.id)
+            await repository.write(session, row, {"available_at": now()})
+        claimed = await claim(database, job)
+        async with transaction(database, made.scope) as session:
+            await service.save_checkpoint(session, service.ticket_of(claimed), f"step-{round_}")
+        await let_expire(database, await read(database, job))
+        await expire_all(database)
+        lost = await read(database, job)
+        assert (lost.state, lost.losses) == (JobState.queued, 1)
+
+
 async def test_a_job_that_is_handed_back_can_be_taken_at_once(database: Database, made: Made) -> None:
     job = await claim(database, await enqueue(database, made))
     back = await finish(database, service.ticket_of(job), Released())

@@ -83,14 +83,14 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"kind": "sft", "lora": {"rank": 256}}],
         "lora.rank",
     ),
-    "a teacher that the installation does not allow": (
+    "a teacher's address, which is the installation's to say": (
         [
             {
                 "kind": "traces",
                 "teachers": [{"kind": "endpoint", "base_url": "http://10.0.0.1/v1", "model": "m"}],
             }
         ],
-        "base_url",
+        "teachers[0].kind",
     ),
     "a key out of the worker's environment": (
         [
@@ -107,7 +107,7 @@ BAD_STAGES: dict[str, tuple[list[dict[str, Any]], str]] = {
                 ],
             }
         ],
-        "teachers[1].api_key_env",
+        "teachers[1].kind",
     ),
     "a folder of the worker as a teacher": (
         [{"kind": "traces", "teachers": [{"kind": "privileged", "model": "../elsewhere"}]}],
@@ -195,9 +195,9 @@ async def test_nothing_of_a_run_is_there_for_another_tenant(shop: Shop) -> None:
     assert (await shop.jobs(run["id"]))[0].state is JobState.queued
 
 
-async def test_writing_needs_the_scope_and_reading_does_not(shop: Shop) -> None:
+async def test_reading_needs_its_scope_and_writing_another(shop: Shop) -> None:
     run = await shop.run()
-    client = await shop.callers.of(shop.scope, Scope.classify)
+    client = await shop.callers.of(shop.scope, Scope.runs_read)
     assert (await client.get(f"/v1/runs/{run['id']}")).status_code == 200
     assert (await client.post(f"/v1/runs/{run['id']}/cancel")).status_code == 403
     assert (await client.post("/v1/runs", json={})).status_code == 403

@@ -15,7 +15,7 @@ import uvicorn
 from app.auth.principal import Scope
 from app.infra.db.session import transaction
 from app.jobs import service as jobs
-from app.runs import stream
+from app.runs import feed, stream
 from tests.app.runs.conftest import Shop
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ async def server(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     config = uvicorn.Config(shop.callers.api, lifespan="off", log_config=None, timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     serving = asyncio.create_task(running.serve([listening]))
-    key = await shop.callers.key_of(shop.scope, Scope.classify)
+    key = await shop.callers.key_of(shop.scope, Scope.runs_read)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         headers = {"Authorization": f"Bearer {key}"}
@@ -70,7 +70,7 @@ async def all_of(client: httpx.AsyncClient, run_id: str, after: str | None = Non
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "POLL_S", 0.1)
+    monkeypatch.setattr(feed, "POLL_S", 0.1)
 
 
 async def test_events_come_as_they_happen_and_end_with_the_run(shop: Shop) -> None:
@@ -105,7 +105,7 @@ async def test_more_events_than_come_at_once_come_in_their_order(
     await shop.client.post(f"/v1/runs/{run['id']}/cancel")
     async with transaction(shop.database, shop.scope, read_only=True) as session:
         rows = await jobs.events_of_run(session, shop.scope, UUID(run["id"]))
-    monkeypatch.setattr(stream, "EVENTS_AT_ONCE", 3)
+    monkeypatch.setattr(feed, "EVENTS_AT_ONCE", 3)
     few = jobs.events_of_run
     monkeypatch.setattr(jobs, "events_of_run", lambda s, c, r, a: few(s, c, r, a, 3))
     async with server(shop) as client:
@@ -117,7 +117,7 @@ async def test_a_listener_that_waits_hears_that_the_stream_lives_and_holds_no_co
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT_S", 0.2)
-    monkeypatch.setattr(stream, "POLL_S", 0.5)
+    monkeypatch.setattr(feed, "POLL_S", 0.5)
     run = await shop.run()
     async with (
         server(shop) as client,
@@ -137,3 +137,45 @@ async def test_the_place_to_go_on_is_a_number(shop: Shop) -> None:
     headers = {"Last-Event-ID": "first"}
     refused = await shop.client.get(f"/v1/runs/{run['id']}/events", headers=headers)
     assert refused.status_code == 422
+
+
+async def test_many_who_listen_to_a_run_cost_the_database_what_one_does(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await shop.run()
+    looks = 0
+    look = feed.RunFeed.look
+
+    async def counted(self: feed.RunFeed, after: int) -> feed.Look:
+        nonlocal looks
+        looks += 1
+        return await look(self, after)
+
+    monkeypatch.setattr(feed.RunFeed, "look", counted)
+    monkeypatch.setattr(feed, "POLL_S", 0.3)
+    async with server(shop) as client:
+        reading = [asyncio.create_task(all_of(client, run["id"])) for _ in range(10)]
+        await asyncio.sleep(3)
+        assert 1 <= looks <= 12
+        await shop.client.post(f"/v1/runs/{run['id']}/cancel")
+        heard = await asyncio.gather(*reading)
+        assert all(events == heard[0] for events in heard) and heard[0][-1]["event"] == "end"
+    assert shop.callers.api.state.run_feeds._feeds == {}
+
+
+async def test_a_tenant_has_so_many_streams_and_the_others_have_theirs(shop: Shop) -> None:
+    run = await shop.run()
+    feeds = shop.callers.api.state.run_feeds
+    feeds._places.of_one = 2
+    async with (
+        server(shop) as client,
+        listening(client, run["id"]),
+        listening(client, run["id"]),
+        asyncio.timeout(60),
+    ):
+        refused = await client.get(f"/v1/runs/{run['id']}/events")
+        assert (refused.status_code, refused.json()["code"]) == (429, "share_exceeded")
+        assert refused.headers["retry-after"] == "1"
+    async with server(shop) as client, listening(client, run["id"]):  # what was closed counts no longer
+        pass
+    assert feeds._places._held == {}

@@ -18,7 +18,7 @@ from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import StageReporter
 from app.runs.supervisor import Result
 from tests.app.serving.test_adapters import adapter
-from training.protocol import FailureCode
+from training.protocol import FailureCode, Fault
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,21 @@ def failed(code: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("error", "result", "code", "final"),
+    ("error", "result", "code", "fault"),
     [
-        (StageProcessFailed("s"), failed("non_finite_loss"), "non_finite_loss", True),
-        (StageProcessFailed("s"), failed("out_of_memory"), "out_of_memory", False),
-        (StageProcessFailed("stage died; its log: /tmp/y/log"), None, "stage_failed", False),
-        (NoSpace("full"), failed("disk_full"), "disk_full", False),
-        (InputError("too long"), failed("cancelled"), "bad_input", True),
+        (StageProcessFailed("s"), failed("non_finite_loss"), "non_finite_loss", Fault.theirs),
+        (StageProcessFailed("s"), failed("out_of_memory"), "out_of_memory", Fault.ours),
+        (StageProcessFailed("stage died; its log: /tmp/y/log"), None, "stage_failed", Fault.ours),
+        (StageProcessFailed("s"), failed("teacher_unavailable"), "teacher_unavailable", Fault.away),
+        (NoSpace("full"), failed("disk_full"), "disk_full", Fault.full),
+        (InputError("too long"), failed("cancelled"), "bad_input", Fault.theirs),
     ],
 )
 def test_only_what_the_inputs_are_to_blame_for_is_final(
-    error: AppError, result: Result | None, code: str, final: bool
+    error: AppError, result: Result | None, code: str, fault: Fault
 ) -> None:
     made = told(error, result, ())
-    assert (made.code, made.status < 500) == (code, final)
+    assert (made.code, made.fault) == (code, fault)
     assert "/tmp" not in str(made)
 
 
@@ -225,14 +226,13 @@ def test_two_attempts_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", FailureCode)
-def test_whether_a_stage_is_tried_again_is_what_its_failure_code_says(code: FailureCode) -> None:
-    made = told(StageProcessFailed("s"), failed(code.value), ())
-    assert (made.status >= 500) is code.retried
+def test_whose_fault_a_stage_is_is_what_its_failure_code_says(code: FailureCode) -> None:
+    assert told(StageProcessFailed("s"), failed(code.value), ()).fault is code.fault
 
 
 def test_a_wrong_setting_is_not_tried_again() -> None:
-    assert told(StageProcessFailed("s"), failed("unfit_settings"), ()).status < 500
+    assert told(StageProcessFailed("s"), failed("unfit_settings"), ()).fault is Fault.theirs
 
 
 def test_a_failure_of_another_version_is_tried_again() -> None:
-    assert told(StageProcessFailed("s"), failed("unheard_of"), ()).status >= 500
+    assert told(StageProcessFailed("s"), failed("unheard_of"), ()).fault is Fault.ours

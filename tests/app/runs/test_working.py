@@ -114,6 +114,8 @@ async def test_a_running_run_is_cancelled_with_its_process(shop: Shop) -> None:
     await until_waiting(shop, run["id"], 1, "traces", 3)
     seen = await progress_of(shop, run["id"])
     assert (seen["stage"], seen["done"], seen["total"]) == ("traces", 3, 6)
+    first = (await shop.get(f"runs/{run['id']}"))["stages"][0]
+    assert first["heard_at"] >= first["started_at"] and 0 <= first["silent_s"] < 60
     asked = (await shop.client.post(f"/v1/runs/{run['id']}/cancel")).json()
     assert asked["state"] == "running"  # until its process has ended
     assert [stage["state"] for stage in asked["stages"]] == ["running", *["cancelled"] * 3]
@@ -149,6 +151,67 @@ async def test_a_stage_that_cannot_succeed_fails_its_run_with_what_to_do(shop: S
 
 
 @ON_SQLITE
+async def test_a_run_that_failed_goes_on_from_the_stage_that_failed_and_there_from_its_checkpoint(
+    shop: Shop,
+) -> None:
+    run = await shop.run()
+    assert (await shop.client.post(f"/v1/runs/{run['id']}/retry")).json()["code"] == "run_not_failed"
+    await shop.work(run["id"], "traces")
+    (shop.play / "sft.fail").write_text(json.dumps({"status": "failed", "code": "no_examples"}))
+    assert (await shop.work(run["id"], "sft")).state is JobState.failed
+    other = await shop.run(dataset_id=run["dataset_id"])  # whose worker tidies up, and leaves what may go on
+    await shop.work(other["id"], "traces")
+    (shop.play / "sft.fail").unlink()
+    assert (await shop.stranger.post(f"/v1/runs/{run['id']}/retry")).status_code == 404
+    again = await shop.client.post(f"/v1/runs/{run['id']}/retry")
+    assert again.status_code == 202, again.text
+    shown = again.json()
+    assert (shown["state"], shown["error"], shown["finished_at"]) == ("running", None, None)
+    assert [stage["state"] for stage in shown["stages"]] == ["succeeded", "queued", "blocked", "blocked"]
+    assert [stage["attempt"] for stage in shown["stages"]] == [1, 0, 0, 0]
+    assert (await shop.client.post(f"/v1/runs/{run['id']}/retry")).status_code == 409
+    for kind in STAGES[1:]:
+        assert (await shop.work(run["id"], kind)).state is JobState.succeeded
+    assert (await shop.get(f"runs/{run['id']}"))["state"] == "succeeded"
+    assert shop.starts() == ["traces 0", "sft 0", "traces 0", "sft 6", "distill 0", "rl 0"]
+
+
+@ON_SQLITE
+async def test_a_full_disk_or_a_teacher_that_is_away_costs_a_stage_no_attempt(shop: Shop) -> None:
+    run = await shop.run()
+    for code in ("disk_full", "teacher_unavailable"):
+        (shop.play / "traces.fail").write_text(
+            json.dumps({"status": "failed", "code": code, "message": "not now"})
+        )
+        for _ in range(4):
+            job = await shop.work(run["id"], "traces")
+            assert (job.state, job.attempt, job.losses) == (JobState.queued, 0, 0)
+            assert job.error is not None and job.error["code"] == code
+            await make_due(shop, job)
+    (shop.play / "traces.fail").unlink()
+    assert (await shop.work(run["id"], "traces")).state is JobState.succeeded
+
+
+@ON_SQLITE
+async def test_a_storage_that_is_away_costs_a_stage_no_attempt(shop: Shop) -> None:
+    run = await shop.run()
+    storage = Path(shop.settings.storage_url)
+    storage.rename(storage.with_name("elsewhere"))
+    storage.write_text("no folder")
+    for _ in range(4):
+        job = await shop.work(run["id"], "traces")
+        assert (job.state, job.attempt, job.losses) == (JobState.queued, 0, 0), job.error
+        await make_due(shop, job)
+    storage.unlink()
+    storage.with_name("elsewhere").rename(storage)
+    assert (await shop.work(run["id"], "traces")).state is JobState.succeeded
+
+
+async def make_due(shop: Shop, job: Job) -> None:
+    async with transaction(shop.database, shop.scope) as session:
+        await job_repository.write(session, job, {"available_at": now()})
+
+
 async def test_a_process_that_dies_is_tried_again_from_its_checkpoint_and_then_given_up(shop: Shop) -> None:
     run = await shop.run()
     (shop.play / "traces.die").touch()

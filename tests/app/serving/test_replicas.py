@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import AdapterRefused, InputError, ServingAway, ServingError, ServingFull
+from app.errors import AdapterRefused, InputError, ServingAway, ServingFull, ServingLost
 from app.serving import adapters
-from app.serving.replica import ALONE_S
+from app.serving.replica import ALONE_S, SICK_AFTER
 from app.serving.replicas import AskedModel, Replicas, opened, while_serving
 from app.serving.vllm import VllmEndpoint, endpoint_at
 from app.settings import Settings
@@ -176,6 +176,64 @@ async def test_one_that_went_away_is_let_alone_for_a_moment_and_then_asked_again
             await pool.aclose()
 
 
+async def test_a_replica_that_breaks_is_nobodys_trouble_beside_a_healthy_one(
+    replicas: Replicas, vllms: list[FakeVllm], tmp_path: Path
+) -> None:
+    folder, name = made(tmp_path)
+    await replicas.load(folder, name)
+    with replicas.borrowed(name) as favourite:
+        pass
+    broken = vllms[replicas.all.index(favourite)]
+    broken.status = 500
+    asked_before = len(broken.seen)
+    for _ in range(20):
+        assert await ask(replicas, name) == "refund"
+    assert len(broken.seen) - asked_before == SICK_AFTER  # and is then let alone
+    broken.status = None
+    await asyncio.sleep(ALONE_S * 1.1)
+    assert await ask(replicas, name) == "refund"
+    assert not favourite.sick
+
+
+async def test_a_question_that_breaks_every_replica_is_asked_of_two(
+    settings: Settings, vllms: list[FakeVllm], tmp_path: Path
+) -> None:
+    third = FakeVllm({"base": first_code})
+    with socket_path() as path, listening(third, path) as url:
+        async with opened(settings.model_copy(update={"vllm_urls": (*settings.vllm_urls, url)})) as pool:
+            folder, name = made(tmp_path)
+            await pool.load(folder, name)
+            every = [*vllms, third]
+            for vllm in every:
+                vllm.status, vllm.seen = 500, []
+            with pytest.raises(ServingAway):
+                await ask(pool, name)
+            assert sorted(len(vllm.seen) for vllm in every) == [0, 1, 1]
+            for _ in range(3 * SICK_AFTER):
+                with pytest.raises(ServingAway):
+                    await ask(pool, name)
+            for vllm in every:
+                vllm.status = None
+            assert await ask(pool, name) == "refund"  # at once: they are there, whoever they could not answer
+
+
+async def test_one_that_stays_away_is_tried_by_one_request_at_a_time(
+    settings: Settings, vllms: list[FakeVllm], tmp_path: Path
+) -> None:
+    folder, name = made(tmp_path)
+    with socket_path() as path:
+        with listening(vllms[0], path) as url:
+            pool = Replicas(settings.model_copy(update={"vllm_urls": (url,)}))
+            await pool.load(folder, name)
+        with pytest.raises(ServingAway):
+            await ask(pool, name)
+        await asyncio.sleep(ALONE_S * 1.1)
+        with pool.borrowed(name) as probing:
+            assert not probing.may_have(name)
+        assert probing.may_have(name)
+        await pool.aclose()
+
+
 async def test_a_question_that_vllm_refuses_is_nobodys_absence(
     replicas: Replicas, vllms: list[FakeVllm], tmp_path: Path
 ) -> None:
@@ -218,7 +276,7 @@ async def test_work_ends_soon_when_the_replica_under_it_lost_an_adapter(
             cancelled.set()
 
     await replica.unload(name)
-    with pytest.raises(ServingError, match="went away"):
+    with pytest.raises(ServingLost, match="went away"):
         await while_serving(replica, [name], endless())
     assert cancelled.is_set()
 

@@ -83,7 +83,7 @@ async def test_the_quota_is_the_platforms_to_change(
 
 
 async def test_a_key_without_admin_changes_nothing(callers: Callers, scope: TenantScope) -> None:
-    editor = await callers.of(scope, Scope.schemas_write)
+    editor = await callers.of(scope, Scope.schemas_write, Scope.tenant_read)
     refused = await editor.patch(f"/v1/tenants/{scope.tenant_id}", json={"abstain_below": 0.5})
     assert refused.status_code == 403
     assert (await editor.get(f"/v1/tenants/{scope.tenant_id}")).json()["abstain_below"] is None

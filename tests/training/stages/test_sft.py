@@ -21,7 +21,7 @@ from training.engine.model import Loaded, load
 from training.engine.progress import EventWriter
 from training.engine.trainer import Watch
 from training.generation.prefix.rows import IGNORED, Collator, PackedRow
-from training.protocol import CHECKPOINTS, FailureCode
+from training.protocol import CHECKPOINTS, FailureCode, Fault
 from training.stages import sft
 
 pytestmark = pytest.mark.slow  # trains
@@ -198,7 +198,7 @@ def test_a_step_that_the_deadline_finds_half_made_is_not_taken(
         with pytest.raises(TimeUp) as caught:
             sft.run(manifest, settings_of(manifest), EventWriter(tmp_path, "sft"))
         failure = failure_of(caught.value)
-        assert failure.code is FailureCode.no_time and not failure.code.retried
+        assert failure.code is FailureCode.no_time and failure.code.fault is Fault.theirs
         assert not (tmp_path / "adapter").exists()
         return
     finished = sft.run(manifest, settings_of(manifest), EventWriter(tmp_path, "sft"))

@@ -58,6 +58,22 @@ def test_nothing_is_asked_once_the_money_is_spent(server: Server) -> None:
     assert account.spent_usd == pytest.approx(75e-6)
 
 
+def test_each_teacher_has_a_limit_of_its_own_and_its_costs_are_told(server: Server) -> None:
+    server.behave = lambda number, body, headers: (200, reply("ok"))
+    prices = {"prompt_usd_per_million": 1.0, "completion_usd_per_million": 10.0}
+    short, long = (
+        teacher(server, **prices, name="short", max_usd=40e-6),
+        teacher(server, **prices, name="long"),
+    )
+    account = Account()
+    for one, answered in ((short, 2), (long, 4), (short, 0)):
+        replies = TeacherEndpoint(one, account).answers([PROMPT] * 4, TeacherRequest(1, 0.8, 32))
+        assert sum(len(found.texts) for found in replies) == answered
+    assert traces._costs(account) == {"usd.short": 50e-6, "usd.long": 100e-6}
+    nothing = teacher(server, **prices, name="none", max_usd=0.0)
+    assert TeacherEndpoint(nothing, account).answers([PROMPT], TeacherRequest(1, 0.8, 32))[0].unpaid == 1
+
+
 def test_a_limit_that_nobody_can_count_is_an_error(server: Server) -> None:
     server.behave = lambda number, body, headers: (200, {"choices": reply("ok")["choices"]})
     dear = teacher(server, completion_usd_per_million=10.0)

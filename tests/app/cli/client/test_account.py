@@ -9,7 +9,8 @@ from tests.app.cli.client.conftest import Installation, Shell
 def test_a_platform_admin_makes_a_tenant_and_its_first_key_by_name(
     platform: Shell, installation: Installation
 ) -> None:
-    made = platform.json("tenants", "create", "Blue Lake", "--serve-edits", "at_once", "--quota-mib", "8")
+    to_be = platform.within(STEERWISE_TENANT="Blue Lake")  # what is set for the commands after this one
+    made = to_be.json("tenants", "create", "Blue Lake", "--serve-edits", "at_once", "--quota-mib", "8")
     assert (made["serve_edits"], made["upload_quota_bytes"]) == ("at_once", 8 << 20)
     key = platform.run(
         "keys", "create", "router", "--scope", "classify", "--days", "30", "--tenant", "Blue Lake"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.classify.ttl_cache import TtlCache
+from app.infra.ttl_cache import TtlCache
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ async def test_one_looks_and_all_who_ask_meanwhile_have_what_it_finds() -> None:
 async def test_after_its_time_it_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     known, source = TtlCache[str, int](), Source()
     source.open.set()
-    monkeypatch.setattr("app.classify.ttl_cache.KEPT_S", 0.0)
+    monkeypatch.setattr("app.infra.ttl_cache.KEPT_S", 0.0)
     assert [await known.of("a", source.look) for _ in range(3)] == [1, 2, 3]
 
 
@@ -58,7 +58,7 @@ async def test_an_error_reaches_all_who_waited_and_is_not_remembered() -> None:
 async def test_what_was_not_asked_for_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
     known, source = TtlCache[str, int](), Source()
     source.open.set()
-    monkeypatch.setattr("app.classify.ttl_cache._MOST", 2)
+    monkeypatch.setattr("app.infra.ttl_cache._MOST", 2)
     for key in ("a", "b", "c"):
         await known.of(key, source.look)
     assert await known.of("c", source.look) == 3

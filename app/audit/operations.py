@@ -1,0 +1,92 @@
+"""What each operation of the API is called in the audit trail. The event follows from this declaration, whether or not
+the code behind the operation has something to add to it.
+
+What is read by a tenant's own key is no event; what an admin of the platform reads is one, in the trail of whose it is.
+"""
+
+from uuid import UUID
+
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import service
+from app.audit.service import Act
+from app.infra.db.engine import Database
+from app.infra.db.guard import Sight
+from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
+
+READ = "platform.read"
+ACTIONS: dict[str, str] = {
+    "create_tenant": "tenant.created",
+    "change_tenant": "tenant.changed",
+    "create_api_key": "api_key.created",
+    "revoke_api_key": "api_key.revoked",
+    "create_schema": "schema.created",
+    "put_schema_draft": "schema.draft_changed",
+    "restore_schema_version": "schema.restored",
+    "publish_schema": "schema.published",
+    "create_dataset": "dataset.created",
+    "delete_dataset": "dataset.deleted",
+    "put_dataset_content": "dataset.uploaded",
+    "take_dataset_content": "dataset.taken",
+    "append_conversation": "conversation.appended",
+    "delete_conversation": "conversation.deleted",
+    "put_conversation_label": "conversation.labelled",
+    "create_run": "run.created",
+    "cancel_run": "run.cancelled",
+    "create_gate": "gate.requested",
+    "create_deployment": "deployment.requested",
+    "roll_back_deployment": "deployment.requested",
+}
+# Answers are counted as use; a row for each would be what answering waits for.
+NOT_RECORDED = frozenset({"classify_conversation", "classify_batch", "classify_stream"})
+# Its work is done in transactions of its own, which record it.
+OWN_TRANSACTIONS = frozenset({"put_dataset_content"})
+
+
+class Undeclared(RuntimeError):
+    """The code behind an operation records something else than the operation declares: a mistake of ours."""
+
+
+async def record(request: Request, session: AsyncSession) -> None:
+    """As the last thing in an operation's transaction. Raises: Undeclared."""
+    caller = getattr(request.state, "caller", None)
+    operation = getattr(request.scope.get("route"), "operation_id", None)
+    if caller is None or operation is None:
+        return
+    if request.method in ("GET", "HEAD"):
+        if caller.is_platform_admin:
+            await _record_reading(request, operation, caller.key_id)
+        return
+    declared, noted = ACTIONS.get(operation), service.noted(session)
+    if {act.action for act in noted} - {declared}:
+        raise Undeclared(f"{operation} declares {declared} and records {noted}")
+    if declared is not None and not noted:
+        service.record(session, caller.key_id, _tenant(request), Act(declared, _subject(request)))
+
+
+async def _record_reading(request: Request, operation: str, key_id: UUID) -> None:
+    """In a transaction of its own: that of a reading operation writes nothing."""
+    tenant_id = _tenant(request)
+    database: Database = request.app.state.database
+    async with transaction(database, None if tenant_id is None else TenantScope(tenant_id)) as session:
+        detail = {"operation": operation}
+        service.record(session, key_id, tenant_id, Act(READ, _subject(request), detail))
+
+
+def _tenant(request: Request) -> UUID | None:
+    sight: Sight | None = request.scope.get("state", {}).get("sight")
+    named = request.path_params.get("tenant_id")
+    if sight is not None and sight.tenant_id is not None:
+        return sight.tenant_id
+    return None if named is None else UUID(str(named))
+
+
+def _subject(request: Request) -> str:
+    """The last thing that the path names by its id; else the path itself, which then names a kind of things."""
+    ids = [(name, value) for name, value in request.path_params.items() if name.endswith("_id")]
+    if not ids:
+        return getattr(request.scope.get("route"), "path", "")
+    name, value = ids[-1]
+    return f"{name.removesuffix('_id')}:{value}"

@@ -1,0 +1,151 @@
+"""How much of a body is read, for how long it is waited for, and how much may be in it.
+
+Parsing costs in proportion to what a stranger wrote, on the loop that answers everybody. So a body has a length that
+its operation needs, a time to come in, and a number of JSON values; what is wrong with it is looked for once, and where
+only if something is.
+"""
+
+import asyncio
+import json
+import math
+from typing import Any, ClassVar, Protocol, cast
+
+from fastapi import Request
+from fastapi._compat import ModelField
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import BodyTooSlow, InvalidRequest, Problem, TooLarge
+from evaluation.contract.strict_json import MAX_DEPTH, unusable
+
+MAX_BODY_BYTES = 1 << 20  # of any operation that does not stream its body
+SMALL_BODY_BYTES = 16 << 10  # of one that does not say how much it needs
+MAX_VALUES = 50_000  # in one body: keys and values of objects, items of lists
+BODY_TIMEOUT_S = 30.0
+
+
+class Sized(Protocol):
+    """A body's model says with MAX_BYTES how long what it describes may be."""
+
+    MAX_BYTES: ClassVar[int]
+
+
+class BodyCap:
+    """Refuses a body above the cap while it comes in, whatever its headers say, and one that does not come."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        cap = scope["steerwise.body"] = _Cap(receive)
+        await self.app(scope, cap.receive, send)
+
+
+class _Cap:
+    def __init__(self, receive: Receive):
+        self._receive = receive
+        self.max_bytes: int | None = MAX_BODY_BYTES
+        self.streamed = False
+        self._seen = 0
+        self._more = True
+        self._until: float | None = None
+
+    async def receive(self) -> Message:
+        message = await (self._in_time() if self._more and not self.streamed else self._receive())
+        if message["type"] != "http.request":
+            return message
+        self._seen += len(message.get("body", b""))
+        self._more = message.get("more_body", False)
+        if self.max_bytes is not None and self._seen > self.max_bytes:
+            raise TooLarge(f"the body is larger than {self.max_bytes} bytes")
+        return message
+
+    async def _in_time(self) -> Message:
+        if self._until is None:
+            self._until = asyncio.get_running_loop().time() + BODY_TIMEOUT_S
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow(f"the body did not come in within {BODY_TIMEOUT_S:g} s") from None
+
+
+def check_length(request: Request, max_bytes: int) -> None:
+    """By what its header says now, and as it comes in. Raises: TooLarge."""
+    _cap_of(request).max_bytes = max_bytes
+    said = request.headers.get("content-length", "")
+    if said.isascii() and said.isdigit() and int(said[:20]) > max_bytes:
+        raise TooLarge(f"the body is larger than {max_bytes} bytes")
+
+
+def lift_body_cap(request: Request, max_bytes: int | None = None) -> None:
+    """For an endpoint that streams its body and counts and times it itself; before it reads the first block."""
+    cap = _cap_of(request)
+    cap.max_bytes, cap.streamed = max_bytes, True
+
+
+def _cap_of(request: Request) -> _Cap:
+    return cast(_Cap, request.scope["steerwise.body"])
+
+
+def max_bytes_of(body: ModelField | None) -> int | None:
+    """None: the operation describes no body; it reads none, or one that it streams."""
+    if body is None:
+        return None
+    found: int = getattr(body.field_info.annotation, "MAX_BYTES", SMALL_BODY_BYTES)
+    return found
+
+
+class BoundedRequest(Request):
+    async def json(self) -> Any:
+        """Raises: InvalidRequest, json.JSONDecodeError."""
+        if not hasattr(self, "_json"):
+            self._json = json.loads(await self.body())
+            check_values(self._json)
+        return self._json
+
+
+def check_values(parsed: Any) -> None:
+    """That there are not too many, and that a database can hold them. Raises: InvalidRequest."""
+    level, seen = [parsed], 0
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                if "\x00" in value or not _is_unicode(value):
+                    raise _unusable(parsed)
+            elif isinstance(value, dict | list):
+                seen += len(value) * (2 if isinstance(value, dict) else 1)
+                if seen > MAX_VALUES:
+                    raise _invalid("", f"holds more than {MAX_VALUES} values; send it in parts")
+                inner += value
+                if isinstance(value, dict):
+                    inner += value.values()
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise _unusable(parsed)
+        if not inner:
+            return
+        level = inner
+    raise _unusable(parsed)
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unusable(parsed: Any) -> InvalidRequest:
+    found = next(unusable(parsed))
+    return _invalid(found.where, found.message)
+
+
+def _invalid(where: str, message: str) -> InvalidRequest:
+    problem = Problem(f"body.{where}".rstrip("."), message)
+    return InvalidRequest(f"{problem.where}: {problem.message}", problems=[problem])

@@ -1,0 +1,28 @@
+"""How long the event loop was held at once, in processor time: in which nobody else is answered."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Holds:
+    longest_s = 0.0
+
+
+@contextmanager
+def watched() -> Iterator[Holds]:
+    """In processor time, so that a busy machine does not count. A callback is what a loop runs at once."""
+    holds, run = Holds(), asyncio.events.Handle._run
+
+    def timed(handle: Any) -> None:
+        began = time.thread_time()
+        run(handle)
+        holds.longest_s = max(holds.longest_s, time.thread_time() - began)
+
+    asyncio.events.Handle._run = timed  # type: ignore[assignment,method-assign]
+    try:
+        yield holds
+    finally:
+        asyncio.events.Handle._run = run  # type: ignore[assignment,method-assign]

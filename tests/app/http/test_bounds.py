@@ -1,0 +1,187 @@
+"""Nothing that a stranger writes costs without end: every list, string and number of a body has its bound, and the
+worst body of each operation holds the event loop for no longer than a tenth of a second.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import Field, TypeAdapter
+
+from app.auth import service
+from app.auth.principal import Scope
+from app.auth.route import KeyedRoute
+from app.auth.service import KeyOrder
+from app.http.bodies import max_bytes_of
+from app.http.payload import RequestBody
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.tables.deployments import DeploymentState
+from app.main import create_app
+from app.runs.payloads import _STAGES
+from app.settings import Settings
+from tests.app.http import hostile
+from tests.app.http.loop_holds import watched
+from tests.factories.rows import deployment_of, ids_of, save, story
+
+pytestmark = pytest.mark.anyio
+MAX_HOLD_S = 0.1
+BOUNDED_FORMATS = {"uuid", "date-time"}
+# A draft is stored as it is given; what it may hold is bounded by its length, and checked in a thread. Stages are
+# described to clients as objects, and walked by what they are checked as.
+FREE = {"SchemaIn.draft", "DraftIn", "RunIn.stages[]"}
+
+
+class Planted(RequestBody):
+    text: str
+    many: list[int] = Field(max_length=3)
+    number: int = Field(ge=0)
+    free: dict[str, int]
+
+
+def models() -> Iterator[tuple[str, dict[str, Any]]]:
+    for model in {*_below(RequestBody)} - {Planted}:
+        yield model.__name__, model.model_json_schema()
+    yield "stages", TypeAdapter(_STAGES).json_schema()
+
+
+def _below(model: type[RequestBody]) -> Iterator[type[RequestBody]]:
+    for one in model.__subclasses__():
+        yield one
+        yield from _below(one)
+
+
+def unbounded(name: str, schema: dict[str, Any]) -> Iterator[str]:
+    """Where in a model there may be as much as somebody likes."""
+    defined = schema.get("$defs", {})
+    for below, described in defined.items():
+        yield from _unbounded(below, described)
+    yield from _unbounded(name, schema)
+
+
+def _unbounded(where: str, said: dict[str, Any]) -> Iterator[str]:
+    if where in FREE:
+        return
+    for inner in (*said.get("anyOf", ()), *said.get("oneOf", ()), *said.get("allOf", ())):
+        yield from _unbounded(where, inner)
+    if "type" in said and not _is_bounded(said):
+        yield where
+    if "items" in said:
+        yield from _unbounded(f"{where}[]", said["items"])
+    for name, inner in said.get("properties", {}).items():
+        yield from _unbounded(f"{where}.{name}", inner)
+
+
+def _is_bounded(said: dict[str, Any]) -> bool:
+    match said["type"]:
+        case "string":
+            return bool({"maxLength", "enum", "const"} & said.keys()) or said.get("format") in BOUNDED_FORMATS
+        case "integer" | "number":
+            ends = ({"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"})
+            return all(end & said.keys() for end in ends)
+        case "array":
+            return "maxItems" in said
+        case "object":
+            return "properties" in said and said.get("additionalProperties") is False
+    return True
+
+
+def test_every_list_string_and_number_of_a_body_has_its_bound() -> None:
+    found = dict(models())
+    assert len(found) > 12
+    assert sorted({place for name, schema in found.items() for place in unbounded(name, schema)}) == []
+
+
+def test_what_has_no_bound_is_seen() -> None:
+    assert set(unbounded("Planted", Planted.model_json_schema())) == {
+        "Planted.text",
+        "Planted.many[]",
+        "Planted.number",
+        "Planted.free",
+    }
+
+
+@pytest.fixture
+async def filled(sqlite: Database, sqlite_url: str, tmp_path: Any) -> AsyncIterator[tuple[FastAPI, Any]]:
+    """The API, and what a client with everything in it knows: headers and ids."""
+    told = story()
+    live = deployment_of(told, state=DeploymentState.live)
+    async with transaction(sqlite) as session:
+        await save(session, *told, live)
+        own = await service.create(session, None, told.tenant.id, KeyOrder("worst", list(Scope)))
+        other = await service.create(session, None, told.tenant.id, KeyOrder("to be revoked", []))
+    api = create_app(
+        Settings(home=tmp_path / "home", database_url=sqlite_url, storage_url=str(tmp_path / "storage")),
+        sqlite,
+    )
+    async with api.router.lifespan_context(api):
+        headers = {"Authorization": f"Bearer {own.text}", "Content-Type": "application/json", "If-Match": "*"}
+        transport = httpx.ASGITransport(api)
+        async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=headers) as client:
+            yield api, (client, ids_of(told, live, other.row.id))
+
+
+@pytest.mark.slow
+async def test_the_worst_body_of_each_operation_does_not_hold_the_loop(filled: Any) -> None:
+    api, (client, ids) = filled
+    asked, slow = 0, dict[str, float]()
+    for route in api.routes:
+        if not isinstance(route, KeyedRoute) or (most := max_bytes_of(route.body_field)) is None:
+            continue
+        [method] = route.methods
+        path = route.path_format.format(**ids)
+        for one in hostile.bodies(_usual(api, route.path_format, method), most):
+            with watched() as holds:
+                answer = await client.request(method, path, content=one.body)
+            asked += 1
+            assert answer.status_code < 500, (path, one.name, answer.text)
+            assert len(answer.content) < 100_000 or answer.is_success, (path, one.name)
+            if holds.longest_s > MAX_HOLD_S:
+                slow[f"{method} {route.path_format}: {one.name}"] = round(holds.longest_s, 3)
+    assert asked > 100
+    assert slow == {}
+
+
+async def test_a_hostile_draft_is_looked_through_once_and_not_at_every_read(filled: Any) -> None:
+    _api, (client, ids) = filled
+    draft = {"categories": [{"key": f"k{n}", "includes": [1] * 50, "excludes": [1] * 50} for n in range(100)]}
+    path = f"/v1/schemas/{ids['schema_id']}/draft"
+    with watched() as writing:
+        written = await client.put(path, json=draft)
+    assert written.status_code == 200 and len(written.json()["problems"]) == 200
+    with watched() as reading:
+        assert (await client.get(path)).json()["problems"] == written.json()["problems"]
+    assert max(writing.longest_s, reading.longest_s) < MAX_HOLD_S
+
+
+async def test_a_loop_that_is_held_is_seen() -> None:
+    def hold() -> None:
+        until = time.thread_time() + 2 * MAX_HOLD_S
+        while time.thread_time() < until:
+            pass
+
+    with watched() as holds:
+        asyncio.get_running_loop().call_soon(hold)
+        await asyncio.sleep(0.01)
+    assert holds.longest_s > MAX_HOLD_S
+
+
+def _usual(api: FastAPI, path: str, method: str) -> Any:
+    """From the document's examples: a body that the operation takes."""
+    document = api.openapi()
+    said = document["paths"][path][method.lower()]["requestBody"]["content"]["application/json"]["schema"]
+    return _example(said, document)
+
+
+def _example(said: dict[str, Any], document: dict[str, Any]) -> Any:
+    if "$ref" in said:
+        return _example(document["components"]["schemas"][said["$ref"].rpartition("/")[2]], document)
+    if said.get("examples"):
+        return next((one for one in reversed(said["examples"]) if one is not None), None)
+    if "properties" in said:
+        return {name: _example(inner, document) for name, inner in said["properties"].items()}
+    return None
