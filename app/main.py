@@ -75,13 +75,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         private_home(settings.home)
-        opened = open_database(settings.database_url) if database is None else database
+        opened = (
+            open_database(settings.database_url, settings.platform_database_url)
+            if database is None
+            else database
+        )
         api.state.settings = settings
         api.state.database = opened
         api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
-        api.state.before_commit = operations.record
+        api.state.before_commit, api.state.after_reading = operations.record, operations.record_reading
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
@@ -101,7 +105,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                     yield
         finally:
             if database is None:
-                await opened.engine.dispose()
+                await opened.close()
 
     load_handlers()
     api = FastAPI(
@@ -109,7 +113,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         version="1",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # theirs load scripts from elsewhere
+        openapi_url=None,  # see app.http.documentation; theirs also load scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
     )
     api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too

@@ -3,7 +3,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from app.auth.principal import Role, Scope
+from app.auth.principal import KeyRole, Scope
 from app.auth.service import KeyOrder, MadeKey
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.auth import ApiKey
@@ -25,7 +25,7 @@ class ApiKeyIn(RequestBody):
         examples=[["classify"]],
         max_length=len(Scope),
     )
-    role: Role | None = Field(
+    role: KeyRole | None = Field(
         None,
         description="Adds the scopes of a role: `client` classifies, `reviewer` reads conversations and labels them, "
         "`editor` owns schemas, datasets and runs.",

@@ -32,7 +32,7 @@ _INCLUDED = {
 }
 
 
-class Role(StrEnum):
+class KeyRole(StrEnum):
     """What people and programs do, as a set of scopes."""
 
     client = "client"
@@ -46,9 +46,9 @@ class Role(StrEnum):
 
 _REVIEWER = frozenset({Scope.schemas_read, Scope.datasets_read, Scope.conversations_read, Scope.labels_write})
 _OF_ROLES = {
-    Role.client: frozenset({Scope.classify}),
-    Role.reviewer: _REVIEWER,
-    Role.editor: _REVIEWER
+    KeyRole.client: frozenset({Scope.classify}),
+    KeyRole.reviewer: _REVIEWER,
+    KeyRole.editor: _REVIEWER
     | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.playground},
 }
 

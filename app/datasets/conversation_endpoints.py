@@ -59,6 +59,7 @@ async def listed(
 ) -> Page[ConversationOut]:
     """A dataset's conversations."""
     await service.get(session, scope, dataset_id)
+    paging = paging.shortened(await repository.sizes(session, scope, dataset_id, paging, split))
     rows = await repository.conversations(session, scope, dataset_id, paging, split)
     return paging.page(rows, ConversationOut.of, _position)
 

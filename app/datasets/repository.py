@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, Text, cast, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.datasets.counts import Cell
-from app.http.paging import PageRequest
+from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
@@ -102,16 +102,28 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def sizes(
+    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+) -> list[int]:
+    """Of the conversations of a page, in characters."""
+    length = func.length(cast(ConversationRow.messages, Text))
+    query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
+    return list(await session.scalars(_page(query, dataset_id, paging, split)))
+
+
 async def conversations(
     session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
 ) -> list[LabelledRow]:
-    query = _conversations(scope).where(ConversationRow.dataset_id == dataset_id)
-    if split is not None:
-        query = query.where(ConversationRow.split == split)
-    page = paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
-    rows = list(await session.scalars(page))
+    rows = list(await session.scalars(_page(_conversations(scope), dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]
+
+
+def _page(query: Q, dataset_id: UUID, paging: PageRequest, split: Split | None) -> Q:
+    query = query.where(ConversationRow.dataset_id == dataset_id)
+    if split is not None:
+        query = query.where(ConversationRow.split == split)
+    return paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
 
 
 async def newest_labels(

@@ -67,7 +67,7 @@ class Conversation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str = Field(min_length=1, max_length=256)
-    messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     category: str | None = None
     criterion: str | None = Field(None, max_length=MAX_CONDITION_CHARS)
     split: Split | None = None

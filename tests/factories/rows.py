@@ -22,7 +22,7 @@ from app.infra.tables.datasets import (
 from app.infra.tables.deployments import Deployment, ServedEdit
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
-from app.infra.tables.processes import Process, ProcessKind
+from app.infra.tables.processes import Maintenance, Process, ProcessKind
 from app.infra.tables.records import AuditEvent, AuditLink, IdempotencyKey, UsageDay
 from app.infra.tables.runs import ModelVersion, Run, TeacherSpending
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
@@ -193,6 +193,7 @@ def all_that_follows(told: Story) -> list[Base]:
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
         HeldBytes(kind=HeldKind.upload, holder=told.dataset.id, size_bytes=7, **own),
         TeacherSpending(run_id=told.run.id, teacher="large", month=date(2026, 1, 1), granted_usd=5.0, **own),
+        Maintenance(id=uuid4().int % 10**9, reason="an upgrade", **own),
         Process(kind=ProcessKind.worker, host="here", about={}, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
         event,

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli.client import account, conversations, datasets, gates, runs, schemas
+from app.cli.client import account, conversations, datasets, gates, operations, runs, schemas
 from app.cli.client.call import PANEL
 
 commands = typer.Typer()
@@ -18,6 +18,7 @@ for name, group in (
     ("models", runs.models),
     ("gates", gates.gates),
     ("deployments", gates.deployments),
+    ("maintenance", operations.maintenance),
 ):
     commands.add_typer(group, name=name, rich_help_panel=PANEL)
 commands.add_typer(gates.gates, name="gate", hidden=True)  # one is what most commands are about

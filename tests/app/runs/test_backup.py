@@ -14,7 +14,7 @@ from app.errors import InputError
 from app.infra.db import migrate
 from app.main import create_app
 from app.operations import backup
-from app.operations.backup import BackupIncomplete, Told
+from app.operations.backup import BackupIncomplete, BackupManifest
 from app.runs.artifacts import fetch_adapter
 from app.settings import Settings
 from tests.app.runs.conftest import STAGES, Shop
@@ -29,11 +29,11 @@ def silent(_line: str) -> None:
     pass
 
 
-async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> Told:
+async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> BackupManifest:
     return await backup.back_up(settings, out, silent, with_files=with_files)
 
 
-async def put_back(settings: Settings, source: Path) -> Told:
+async def put_back(settings: Settings, source: Path) -> BackupManifest:
     return await backup.restore(settings, source, silent)
 
 
@@ -101,9 +101,13 @@ async def test_a_backup_goes_from_one_postgresql_into_another_and_events_go_on_c
     first = await taken(shop.settings, tmp_path / "first")
     place = await asyncio.to_thread(postgres.create_database)
     try:
-        await asyncio.to_thread(migrate.upgrade, place.owner_url, app_role=postgres.APP)
+        roles = {"app_role": postgres.APP, "platform_role": postgres.PLATFORM}
+        await asyncio.to_thread(migrate.upgrade, place.owner_url, **roles)
         bare = Settings(
-            home=tmp_path / "bare", database_url=place.app_url, storage_url=str(tmp_path / "bare-storage")
+            home=tmp_path / "bare",
+            database_url=place.app_url,
+            platform_database_url=place.platform_url,
+            storage_url=str(tmp_path / "bare-storage"),
         )
         await put_back(bare, tmp_path / "first")
         second = await taken(bare, tmp_path / "second")

@@ -228,10 +228,22 @@ async def test_one_that_stays_away_is_tried_by_one_request_at_a_time(
         with pytest.raises(ServingAway):
             await ask(pool, name)
         await asyncio.sleep(ALONE_S * 1.1)
-        with pool.borrowed(name) as probing:
-            assert not probing.may_have(name)
-        assert probing.may_have(name)
+        with pool.borrowed(name) as tried:
+            assert not tried.may_have(name)
+        assert tried.may_have(name)  # it has answered
         await pool.aclose()
+
+
+async def test_a_long_answer_that_began_before_a_failure_keeps_nobody_away(
+    replicas: Replicas, vllms: list[FakeVllm], tmp_path: Path
+) -> None:
+    folder, name = made(tmp_path)
+    await replicas.load(folder, name)
+    with replicas.borrowed(name) as streaming:
+        assert streaming.is_to_blame(PredictorError("it did not answer another one"), name)
+        assert not streaming.may_have(name)
+        await asyncio.sleep(ALONE_S * 1.1)
+        assert streaming.may_have(name)
 
 
 async def test_a_question_that_vllm_refuses_is_nobodys_absence(
