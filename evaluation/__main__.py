@@ -6,12 +6,15 @@ Exit codes of all: 0 passed, 3 failed, 4 incomplete, 2 bad input.
 
 import argparse
 import asyncio
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
 
+from evaluation import baselines
 from evaluation.command import CommandInputError, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
@@ -21,12 +24,13 @@ from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.formats.reader import Reader
-from evaluation.gating import evaluation_run, explain, gate
+from evaluation.gating import evaluation_run, explain, gate, label_free
 from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.label_free import LabelFreeRun
 from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.inference import stage_client
 from evaluation.inference.model_client import check_continues
-from evaluation.inference.predictor import PredictorError, connect, load_codes
+from evaluation.inference.predictor import Codes, PredictorError, connect, load_codes
 from evaluation.inference.runner import RunnerError
 from evaluation.inference.stage_client import ServedStage, VllmStageClient
 from evaluation.metrics import auxiliary
@@ -40,13 +44,19 @@ from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
+T = TypeVar("T")
+
+
+class Told(NamedTuple):
+    verdict: Verdict
+    reasons: Sequence[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
     given = _parser().parse_args(arguments)
     try:
-        made: Report = given.command(given)
+        told: Told = given.command(given)
     except (
         CommandInputError,
         SchemaError,
@@ -60,14 +70,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         complain(f"error: {error}")
         return BAD_INPUT
-    assert made.gate is not None
-    say(made.gate.verdict.value)
-    for reason in made.gate.reasons:
+    say(told.verdict.value)
+    for reason in told.reasons:
         say(f"- {reason}")
-    return EXIT[made.gate.verdict]
+    return EXIT[told.verdict]
 
 
-def _run(given: argparse.Namespace) -> Report:
+def _run(given: argparse.Namespace) -> Told:
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -76,6 +85,18 @@ def _run(given: argparse.Namespace) -> Report:
         )
     conversations = _conversations(given.conversations, schema)
     held_out = _of_split(conversations, given.split)
+    if held_out and not any(c.labelled and c.category in schema.answers for c in held_out):
+        return _without_labels(
+            given,
+            LabelFreeRun(
+                schema,
+                held_out,
+                label_free.needed(policy),
+                dict(map(_rewording, given.reworded)),
+                given.seed,
+                given.max_items,
+            ),
+        )
     suite = _suite(given, schema, held_out)
     auxiliary_suites = auxiliary.build(
         suite,
@@ -85,9 +106,32 @@ def _run(given: argparse.Namespace) -> Report:
         max_items=given.max_items,
     )
     exam = EvaluationRun(
-        given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
+        given.tenant or schema.name,
+        suite,
+        policy,
+        auxiliary_suites,
+        given.threshold,
+        baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
+        given.mode,
     )
-    return _kept(asyncio.run(_examine(given, exam)), given)
+    codes = _codes(given, exam)
+    return _told(
+        _kept(asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(exam, client))), given)
+    )
+
+
+def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
+    """No report: there is nothing to judge. What could be measured is written in its place."""
+    codes = load_codes(given.tokenizer, len(run.schema.answers) + 1)
+    found = asyncio.run(_asked(given, codes, lambda client: label_free.measure(run, client)))
+    written = {"verdict": Verdict.incomplete, "label_free": found.model_dump(mode="json")}
+    given.out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Told(Verdict.incomplete, label_free.reasons(found))
+
+
+def _told(made: Report) -> Told:
+    assert made.gate is not None
+    return Told(made.gate.verdict, made.gate.reasons)
 
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
@@ -107,7 +151,11 @@ def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence
     return suite
 
 
-def _decide(given: argparse.Namespace) -> Report:
+def _decide(given: argparse.Namespace) -> Told:
+    return _told(_decided(given))
+
+
+def _decided(given: argparse.Namespace) -> Report:
     try:
         made = report.read(given.report)
     except ValueError as error:
@@ -117,10 +165,10 @@ def _decide(given: argparse.Namespace) -> Report:
     return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
 
 
-def _explain(given: argparse.Namespace) -> Report:
-    made = _decide(given)
+def _explain(given: argparse.Namespace) -> Told:
+    made = _decided(given)
     say(*explain.lines(made), end="\n\n")
-    return made
+    return _told(made)
 
 
 def _kept(made: Report, given: argparse.Namespace) -> Report:
@@ -132,20 +180,25 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
     return made
 
 
-async def _examine(given: argparse.Namespace, exam: EvaluationRun) -> Report:
-    codes = load_codes(given.tokenizer, _most_answers(exam))
+def _codes(given: argparse.Namespace, exam: EvaluationRun) -> Codes:
+    return load_codes(given.tokenizer, _most_answers(exam))
+
+
+async def _asked(
+    given: argparse.Namespace, codes: Codes, work: Callable[[VllmStageClient], Awaitable[T]]
+) -> T:
     served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
     if len({one.stage for one in served}) < len(served):
         raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
     async with connect(given.base_url, socket_path=given.socket) as client:
-        if exam.mode is Mode.fast:
+        if given.mode is Mode.fast:
             for one in served:
                 await check_continues(client, one.model)
         with _folder(given.keep) as folder:
             settings = stage_client.ClientSettings(
-                folder, _progress, given.concurrency, given.max_tokens, exam.mode
+                folder, _progress, given.concurrency, given.max_tokens, given.mode
             )
-            return await evaluation_run.evaluate(exam, VllmStageClient(client, served, codes, settings))
+            return await work(VllmStageClient(client, served, codes, settings))
 
 
 def _most_answers(exam: EvaluationRun) -> int:
@@ -195,6 +248,13 @@ def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conve
     if all(c.split is None for c in conversations):
         return list(conversations) if split is not Split.calibration else []
     return [c for c in conversations if c.split is split]
+
+
+def _learned_from(conversations: Sequence[Conversation], examined: Split) -> list[Conversation]:
+    """By a baseline: what the file itself gives to training, and never what is asked."""
+    if examined is Split.train:
+        return []
+    return [c for c in conversations if c.split is Split.train and c.labelled]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,16 +4,30 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, Text, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.datasets.attributes import AttributeFilter
 from app.datasets.counts import Cell
 from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
+from evaluation.contract.overlap import HELD_OUT
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -101,19 +115,57 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def conversations_of(
+    session: AsyncSession,
+    scope: TenantScope,
+    *,
+    customer_reference: str | None = None,
+    conversation_reference: str | None = None,
+) -> list[UUID]:
+    """In every dataset, by what their sender calls the customer or the conversation; dataset by dataset."""
+    query = select(ConversationRow.id).where(ConversationRow.tenant_id == scope.tenant_id)
+    if customer_reference is not None:
+        query = query.where(ConversationRow.customer_reference == customer_reference)
+    if conversation_reference is not None:
+        named = (ConversationRow.external_id, ConversationRow.conversation_reference)
+        query = query.where(or_(*(column == conversation_reference for column in named)))
+    return list(await session.scalars(query.order_by(ConversationRow.dataset_id, ConversationRow.id)))
+
+
+async def dataset_named(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, name: str
+) -> Dataset | None:
+    """The oldest, where several have the name."""
+    query = select(Dataset).where(
+        Dataset.tenant_id == scope.tenant_id, Dataset.schema_id == schema_id, Dataset.name == name
+    )
+    return await session.scalar(query.order_by(Dataset.created_at, Dataset.id).limit(1))
+
+
 async def sizes(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
 ) -> list[int]:
     """Of the conversations of a page, in characters."""
     length = func.length(cast(ConversationRow.messages, Text))
     query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
-    return list(await session.scalars(_page(query, dataset_id, paging, split)))
+    return list(await session.scalars(_page(beside.of(query, ConversationRow), dataset_id, paging, split)))
 
 
 async def conversations(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
 ) -> list[LabelledRow]:
-    rows = list(await session.scalars(_page(_conversations(scope), dataset_id, paging, split)))
+    query = beside.of(_conversations(scope), ConversationRow)
+    rows = list(await session.scalars(_page(query, dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]
 
@@ -158,6 +210,36 @@ async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UU
     )
     async for row in await session.stream(query):
         yield Sealed(*row)
+
+
+class HeldOut(NamedTuple):
+    """What its newest label says, where it has one."""
+
+    conversation: ConversationRow
+    labelled: bool
+    category: str | None
+    criterion: str | None
+
+
+async def held_out(session: AsyncSession, scope: TenantScope, dataset_id: UUID, most: int) -> list[HeldOut]:
+    """Labelled ones first, and then always the same ones."""
+    labelled = _of_newest(scope, Label.id).is_not(None)
+    query = (
+        select(
+            ConversationRow,
+            labelled,
+            _of_newest(scope, Label.category_key),
+            _of_newest(scope, Label.criterion),
+        )
+        .where(
+            ConversationRow.tenant_id == scope.tenant_id,
+            ConversationRow.dataset_id == dataset_id,
+            ConversationRow.split.in_(HELD_OUT),
+        )
+        .order_by(labelled.desc(), ConversationRow.text_sha256, ConversationRow.id)
+        .limit(most)
+    )
+    return [HeldOut(row, bool(has), *label) for row, has, *label in await session.execute(query)]
 
 
 async def cells(

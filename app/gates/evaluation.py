@@ -1,5 +1,6 @@
 """The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -13,8 +14,9 @@ from evaluation import baselines
 from evaluation.atomic_files import write_whole
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
-from evaluation.gating import evaluation_run
+from evaluation.gating import evaluation_run, label_free
 from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.label_free import LabelFree, LabelFreeRun
 from evaluation.gating.policy import Policy
 from evaluation.inference import stage_client
 from evaluation.inference.predictor import Codes
@@ -28,6 +30,8 @@ from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
+NOT_ASKED_FOR = "nobody asked for baselines"
+
 Show: TypeAlias = Callable[[str, int, int], None]
 
 
@@ -35,7 +39,8 @@ class GateEvaluation(NamedTuple):
     """kept: folder for single outcomes, from which a stopped examination goes on. auxiliary_suites: what is
     asked besides.
 
-    threshold: answers that are less sure than this count as none of these.
+    without_baselines: why none are measured; None where they are. threshold: answers that are less sure than this
+    count as none of these.
     """
 
     inputs: Inputs
@@ -44,7 +49,7 @@ class GateEvaluation(NamedTuple):
     policy: Policy
     codes: Codes
     kept: Path
-    with_baselines: bool
+    without_baselines: str | None
     threshold: float | None = None
     mode: Mode = Mode.reasoned
 
@@ -72,7 +77,10 @@ async def examine(
 ) -> Report:
     """served: in the order of the stages; the verdict is on the last. show: of what, answers so far, of how many."""
     train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
-    measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
+    if exam.without_baselines is None:
+        measured = await asyncio.to_thread(baselines.measure, exam.suite, train, counted)
+    else:
+        measured = baselines.none_because(exam.without_baselines)
     asked = EvaluationRun(
         exam.inputs.schema.name,
         exam.suite,
@@ -86,6 +94,24 @@ async def examine(
     async with endpoint.async_client() as client:
         how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
         return await evaluation_run.evaluate(asked, VllmStageClient(client, served, exam.codes, how))
+
+
+class LabelFreeEvaluation(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped one goes on. served: the candidate."""
+
+    run: LabelFreeRun
+    codes: Codes
+    kept: Path
+    mode: Mode
+    served: ServedStage
+
+
+async def examine_without_labels(
+    exam: LabelFreeEvaluation, endpoint: VllmEndpoint, settings: Settings, show: Show
+) -> LabelFree:
+    async with endpoint.async_client() as client:
+        how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
+        return await label_free.measure(exam.run, VllmStageClient(client, [exam.served], exam.codes, how))
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:

@@ -98,12 +98,12 @@ async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool
 async def _back_up(settings: Settings, out: Path, tell: Tell, with_files: bool) -> BackupManifest:
     (out / TABLES).mkdir()
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = await check_version(database)
         tables, named = await _write_tables(database, out)
     finally:
-        await database.engine.dispose()
+        await database.close()
     tell(f"{sum(part.rows or 0 for part in tables.values())} rows of {len(tables)} tables")
     files, missing = _write_files(storage, sorted(set(named)), out / FILES if with_files else None)
     told = BackupManifest(
@@ -214,7 +214,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
     """
     told = read(source)
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = ", ".join((await check_version(database)).found)
         if version != told.database_version:
@@ -235,7 +235,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
             await repository.link_again(session)
         tell(f"{sum(part.rows or 0 for part in told.tables.values())} rows of {len(told.tables)} tables")
     finally:
-        await database.engine.dispose()
+        await database.close()
     return told
 
 

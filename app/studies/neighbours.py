@@ -35,7 +35,7 @@ from app.studies.untrained import Installation, install, write_adapter
 from evaluation.terminal import json_text
 from training.starter.world import demo_tenant
 
-MODEL_S = 0.4  # of every answer of the model server
+MODEL_S = 1.0  # of every answer of the model server
 QUIET_AT_ONCE = 4
 BATCHES_AT_ONCE = 8
 BATCH = 64
@@ -97,7 +97,7 @@ async def _install(settings: Settings) -> list[Installation]:
             await install(database, base, adapter, told.category_schema, name) for name in ("quiet", "noisy")
         ]
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def _compare(
@@ -110,7 +110,8 @@ async def _compare(
             )
             for one in installed
         ]
-        await _ask(quiet, WARM_UP)
+        async with _noise(noisy, Counter()):  # connections open, and everything compiled that will be
+            await _ask(quiet, WARM_UP)
         pairs: list[tuple[list[float], list[float]]] = []
         failed, noise = 0, Counter[str]()
         for number in range(rounds):

@@ -10,8 +10,17 @@ from evaluation.gating.sequential import Sample
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import auxiliary
 from evaluation.metrics.auxiliary import AuxiliaryAnswers, AuxiliarySuites
-from evaluation.metrics.measures import Measure
-from evaluation.reporting.assembly import BASE, COMPARED_WITH, LIVE, Choices, Side, StageRun, assemble
+from evaluation.reporting.assembly import (
+    BASE,
+    COMPARED_WITH,
+    LIVE,
+    NO_BASELINES,
+    Baselines,
+    Choices,
+    Side,
+    StageRun,
+    assemble,
+)
 from evaluation.reporting.report import Looks, Report
 from evaluation.suites.steerability import Suite
 
@@ -29,7 +38,7 @@ class EvaluationRun(NamedTuple):
     policy: Policy
     auxiliary_suites: AuxiliarySuites | None = None
     threshold: float | None = None
-    baselines: Mapping[str, Measure] = {}
+    baselines: Baselines = NO_BASELINES
     mode: Mode = Mode.reasoned
 
 
@@ -58,7 +67,7 @@ async def _auxiliary_answers(
     calibrated = {deciding[-1]} if exam.threshold is None else {deciding[-1], LIVE}
     return {
         stage: await auxiliary.ask(
-            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated
+            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated, mode=exam.mode
         )
         for stage in deciding
     }

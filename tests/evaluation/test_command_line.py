@@ -11,6 +11,7 @@ from tokenizers import models as tokenizer_models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from evaluation.__main__ import main
+from evaluation.contract.record import Split
 from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
 from tests.evaluation import models
@@ -66,6 +67,7 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert written["report_version"] == 2
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
+    assert written["baselines"]["tfidf_accuracy"]["n"] == written["baselines"]["embeddings_accuracy"]["n"] > 0
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
@@ -160,3 +162,18 @@ def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"report_version": 1}')
     assert main(["decide", "--report", str(tmp_path / "report.json")]) == 2
     assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2
+
+
+def test_without_a_single_label_it_measures_what_needs_none_and_asks_for_labels(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [c.model_dump(mode="json", exclude={"category", "criterion"}) for c in conversations()]
+    (tmp_path / "conversations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with listening(FakeServer(models.oracle())) as address:
+        assert main(["run", *inputs, "--max-items", "240", "--base-url", address]) == 4
+    shown = capsys.readouterr().out
+    assert shown.startswith("incomplete\n- 50 more held-out conversations need a label")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["verdict"] == "incomplete" and written["label_free"]["follows"]["value"] == 1.0
+    held_out = {c.id for c in conversations() if c.split is Split.test}
+    assert {one["conversation_id"] for one in written["label_free"]["label_first"]} <= held_out

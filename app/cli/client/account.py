@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.auth.principal import Scope
 from app.cli.client import profile
 from app.cli.client.api import Api, Json, identity
 from app.cli.client.call import (
@@ -25,7 +26,7 @@ from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
 from app.cli.endings import FAILED, PASSED, session
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.terminal import json_text, say
 
 top = typer.Typer()
@@ -43,7 +44,7 @@ ServeEdits = Annotated[
     ),
 ]
 AnswerMode = Annotated[
-    Mode | None,
+    ModeChoice | None,
     typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
@@ -54,12 +55,28 @@ Fallback = Annotated[
         metavar="none|previous|base",
     ),
 ]
+Ungated = Annotated[
+    str | None,
+    typer.Option(
+        help="Who may be answered by the base as it stands (gate: none): keys with the scope playground, the API too "
+        "where nothing is deployed, or nobody.",
+        metavar="playground|api|off",
+    ),
+]
 AbstainBelow = Annotated[
     float | None, typer.Option(help="Answers with a lower confidence name no category.", min=0, max=1)
 ]
 Redact = Annotated[
     bool | None,
     typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
+]
+KeepAnswers = Annotated[
+    int | None,
+    typer.Option(
+        help="For how many days answers are kept with their conversations; 0: they are not.",
+        metavar="DAYS",
+        min=0,
+    ),
 ]
 Quota = Annotated[int | None, typer.Option(help="For uploads, in MiB.", min=0)]
 
@@ -175,13 +192,18 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
+    keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)}
+    body = {
+        "name": name,
+        **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib),
+    }
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -201,16 +223,18 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
     ] = False,
     redact: Redact = None,
+    keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, mode, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -243,8 +267,7 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, tenant:read, conversations:read, labels:write, schemas:read, schemas:write, and likewise "
-            "for datasets and runs (to write includes to read), or admin; repeatable."
+            help=f"{', '.join(Scope)}; repeatable. To write includes to read, and playground to classify."
         ),
     ] = None,
     role: Annotated[
@@ -286,20 +309,26 @@ def revoke_key(
 def _settings(
     serve_edits: str | None,
     fallback: str | None,
-    mode: Mode | None,
+    ungated: str | None,
+    mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
+    keep_answers: int | None,
     quota_mib: int | None,
 ) -> dict[str, Any]:
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if keep_answers is not None:
+        settings["keep_answers_days"] = keep_answers or None
+    return settings
 
 
 def _tenant_id(api: Api, named: str) -> str:
@@ -315,9 +344,11 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
+                "answers kept, days": tenant["keep_answers_days"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),
             }

@@ -102,9 +102,13 @@ async def test_a_backup_goes_from_one_postgresql_into_another_and_events_go_on_c
     first = await taken(shop.settings, tmp_path / "first")
     place = await asyncio.to_thread(postgres.create_database)
     try:
-        await asyncio.to_thread(migrate.upgrade, place.owner_url, app_role=postgres.APP)
+        roles = {"app_role": postgres.APP, "platform_role": postgres.PLATFORM}
+        await asyncio.to_thread(migrate.upgrade, place.owner_url, **roles)
         bare = Settings(
-            home=tmp_path / "bare", database_url=place.app_url, storage_url=str(tmp_path / "bare-storage")
+            home=tmp_path / "bare",
+            database_url=place.app_url,
+            platform_database_url=place.platform_url,
+            storage_url=str(tmp_path / "bare-storage"),
         )
         await put_back(bare, tmp_path / "first")
         second = await taken(bare, tmp_path / "second")
