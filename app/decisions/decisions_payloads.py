@@ -8,9 +8,9 @@ from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
     MAX_OPTIONS,
     MAX_QUESTIONS,
-    Call,
-    Kind,
-    Question,
+    DecisionCall,
+    DecisionQuestion,
+    QuestionKind,
     as_json,
     as_text,
     conversation,
@@ -126,7 +126,7 @@ class PredicateIn(RequestBody):
     name: str | None = Field(None, description="Given back with the answer.", examples=["urgent"])
     instructions: Content = Field(description="The statement, or a question.", examples=["Is it urgent?"])
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         return yes_or_no(where, _asked(where, self.instructions))
 
@@ -152,7 +152,7 @@ class DecisionChoiceIn(RequestBody):
         examples=[[{"value": "billing", "description": "Payments and refunds."}, {"value": "other"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         here = f"{where}.choices"
@@ -164,7 +164,7 @@ class DecisionChoiceIn(RequestBody):
             seen.add((type(one.value), one.value))
             said = as_text(f"{here}[{number}].description", one.description)
             options.append(option(f"{here}[{number}].value", one.value, said))
-        return Question(here, Kind.choice, text, tuple(options))
+        return DecisionQuestion(here, QuestionKind.choice, text, tuple(options))
 
 
 class LevelIn(RequestBody):
@@ -187,7 +187,7 @@ class DecisionScoreIn(RequestBody):
         examples=[[{"label": "Cosmetic"}, {"label": "Blocked"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         levels = []
@@ -195,7 +195,7 @@ class DecisionScoreIn(RequestBody):
             here = f"{where}.levels[{number}]"
             said = as_text(f"{here}.description", one.description)
             levels.append(option(f"{here}.label", one.label, said))
-        return Question(f"{where}.levels", Kind.score, text, tuple(levels))
+        return DecisionQuestion(f"{where}.levels", QuestionKind.score, text, tuple(levels))
 
 
 DecisionQuestionIn: TypeAlias = Annotated[
@@ -226,12 +226,12 @@ class DecisionsIn(AskingIn):
             raise ValueError(f"there are {len(questions)} questions; ask at most {MAX_QUESTIONS} in a call")
         return raw
 
-    def call(self) -> Call:
+    def call(self) -> DecisionCall:
         """Raises: InvalidRequest."""
         questions = tuple(
             one.question(f"body.questions[{number}]") for number, one in enumerate(self.questions)
         )
-        return Call(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
+        return DecisionCall(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
 
 
 def _state(where: str, given: str | list[ItemIn]) -> Conversation:
