@@ -12,6 +12,7 @@ import app.auth.endpoints
 import app.classify.endpoints
 import app.datasets.conversation_endpoints
 import app.datasets.endpoints
+import app.decisions.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
 import app.operations.endpoints
@@ -26,6 +27,7 @@ from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
+from app.decisions import error_shapes
 from app.http import documentation, openapi, problems
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
@@ -55,6 +57,7 @@ ROUTERS = (
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
     app.answers.endpoints.router,
+    app.decisions.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -125,9 +128,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
-    problems.install(api)
+    problems.install(api, error_shapes.SHAPES)
     reservation.install(api)
-    openapi.install(api)
+    openapi.install(api, *error_shapes.BODIES)
     api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)
