@@ -110,6 +110,7 @@ class SystemOneIn(AskingIn):
     questions: dict[QuestionName, SystemOneQuestionIn] = Field(
         description=f"1 to {MAX_QUESTIONS} questions, by names of the caller's own.",
         min_length=1,
+        max_length=MAX_QUESTIONS,
         examples=[{"billing": {"type": "noul", "instructions": "Is this about billing?"}}],
     )
 
