@@ -12,6 +12,7 @@ import app.auth.endpoints
 import app.classify.endpoints
 import app.datasets.conversation_endpoints
 import app.datasets.endpoints
+import app.decisions.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
 import app.operations.endpoints
@@ -26,6 +27,7 @@ from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
+from app.decisions import error_shapes
 from app.http import documentation, openapi, problems
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
@@ -55,6 +57,7 @@ ROUTERS = (
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
     app.answers.endpoints.router,
+    app.decisions.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -78,13 +81,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         private_home(settings.home)
-        opened = open_database(settings.database_url) if database is None else database
+        opened = (
+            open_database(settings.database_url, settings.platform_database_url)
+            if database is None
+            else database
+        )
         api.state.settings = settings
         api.state.database = opened
         api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
-        api.state.before_commit = operations.record
+        api.state.before_commit, api.state.after_reading = operations.record, operations.record_reading
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
@@ -105,7 +112,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                     yield
         finally:
             if database is None:
-                await opened.engine.dispose()
+                await opened.close()
 
     load_handlers()
     api = FastAPI(
@@ -113,16 +120,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         version="1",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # theirs load scripts from elsewhere
+        openapi_url=None,  # see app.http.documentation; theirs also load scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
     )
     api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
-    problems.install(api)
+    problems.install(api, error_shapes.SHAPES)
     reservation.install(api)
-    openapi.install(api)
+    openapi.install(api, *error_shapes.BODIES)
     api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)

@@ -6,14 +6,16 @@ Exit codes of all: 0 passed, 3 failed, 4 incomplete, 2 bad input.
 
 import argparse
 import asyncio
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeVar
 
 from evaluation import baselines
-from evaluation.command import CommandInputError, read_conversations, seed
+from evaluation.command import CommandInputError, api_key, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -22,14 +24,17 @@ from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.formats.reader import Reader
-from evaluation.gating import evaluation_run, explain, gate
+from evaluation.gating import evaluation_run, explain, gate, label_free
 from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.label_free import LabelFreeRun
 from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.inference import stage_client
+from evaluation.inference.decision_client import DecisionStageClient
+from evaluation.inference.decision_wires import Wire
 from evaluation.inference.model_client import check_continues
-from evaluation.inference.predictor import PredictorError, connect, load_codes
+from evaluation.inference.predictor import Codes, PredictorError, connect, load_codes
 from evaluation.inference.runner import RunnerError
-from evaluation.inference.stage_client import ServedStage, VllmStageClient
+from evaluation.inference.stage_client import ServedStage, StageClient, VllmStageClient
 from evaluation.metrics import auxiliary
 from evaluation.reporting import assembly, report
 from evaluation.reporting.page import page
@@ -41,13 +46,19 @@ from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
 BAD_INPUT = 2
+T = TypeVar("T")
+
+
+class Told(NamedTuple):
+    verdict: Verdict
+    reasons: Sequence[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
     given = _parser().parse_args(arguments)
     try:
-        made: Report = given.command(given)
+        told: Told = given.command(given)
     except (
         CommandInputError,
         SchemaError,
@@ -61,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         complain(f"error: {error}")
         return BAD_INPUT
-    assert made.gate is not None
-    say(made.gate.verdict.value)
-    for reason in made.gate.reasons:
+    say(told.verdict.value)
+    for reason in told.reasons:
         say(f"- {reason}")
-    return EXIT[made.gate.verdict]
+    return EXIT[told.verdict]
 
 
-def _run(given: argparse.Namespace) -> Report:
+def _run(given: argparse.Namespace) -> Told:
+    _check_wire(given)
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -77,6 +88,18 @@ def _run(given: argparse.Namespace) -> Report:
         )
     conversations = _conversations(given.conversations, schema)
     held_out = _of_split(conversations, given.split)
+    if held_out and not any(c.labelled and c.category in schema.answers for c in held_out):
+        return _without_labels(
+            given,
+            LabelFreeRun(
+                schema,
+                held_out,
+                label_free.needed(policy),
+                dict(map(_rewording, given.reworded)),
+                given.seed,
+                given.max_items,
+            ),
+        )
     suite = _suite(given, schema, held_out)
     auxiliary_suites = auxiliary.build(
         suite,
@@ -94,7 +117,34 @@ def _run(given: argparse.Namespace) -> Report:
         baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
         given.mode,
     )
-    return _kept(asyncio.run(_examine(given, exam)), given)
+    codes = _codes(given, _most_answers(exam))
+    return _told(
+        _kept(asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(exam, client))), given)
+    )
+
+
+def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
+    """No report: there is nothing to judge. What could be measured is written in its place."""
+    codes = _codes(given, len(run.schema.answers) + 1)
+    found = asyncio.run(_asked(given, codes, lambda client: label_free.measure(run, client)))
+    written = {"verdict": Verdict.incomplete, "label_free": found.model_dump(mode="json")}
+    given.out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Told(Verdict.incomplete, label_free.reasons(found))
+
+
+def _told(made: Report) -> Told:
+    assert made.gate is not None
+    return Told(made.gate.verdict, made.gate.reasons)
+
+
+def _check_wire(given: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if given.wire is None and given.tokenizer is None:
+        raise CommandInputError("--tokenizer: name the folder with the base model's tokenizer.json")
+    if given.wire is not None and given.mode is Mode.reasoned:
+        raise CommandInputError(f"--mode: the wire {given.wire} answers at once; leave that option out")
+    if given.mode is None:
+        given.mode = Mode.reasoned if given.wire is None else Mode.fast
 
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
@@ -114,7 +164,11 @@ def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence
     return suite
 
 
-def _decide(given: argparse.Namespace) -> Report:
+def _decide(given: argparse.Namespace) -> Told:
+    return _told(_decided(given))
+
+
+def _decided(given: argparse.Namespace) -> Report:
     try:
         made = report.read(given.report)
     except ValueError as error:
@@ -124,10 +178,10 @@ def _decide(given: argparse.Namespace) -> Report:
     return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
 
 
-def _explain(given: argparse.Namespace) -> Report:
-    made = _decide(given)
+def _explain(given: argparse.Namespace) -> Told:
+    made = _decided(given)
     say(*explain.lines(made), end="\n\n")
-    return made
+    return _told(made)
 
 
 def _kept(made: Report, given: argparse.Namespace) -> Report:
@@ -139,20 +193,31 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
     return made
 
 
-async def _examine(given: argparse.Namespace, exam: EvaluationRun) -> Report:
-    codes = load_codes(given.tokenizer, _most_answers(exam))
+def _codes(given: argparse.Namespace, answers: int) -> Codes | None:
+    """For so many answers at most. None: the server is asked for none."""
+    return None if given.wire is not None else load_codes(given.tokenizer, answers)
+
+
+async def _asked(
+    given: argparse.Namespace, codes: Codes | None, work: Callable[[StageClient], Awaitable[T]]
+) -> T:
     served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
     if len({one.stage for one in served}) < len(served):
         raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
-    async with connect(given.base_url, socket_path=given.socket) as client:
-        if exam.mode is Mode.fast:
-            for one in served:
-                await check_continues(client, one.model)
+    key = api_key(given.api_key_env)
+    async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:
             settings = stage_client.ClientSettings(
-                folder, _progress, given.concurrency, given.max_tokens, exam.mode
+                folder, _progress, given.concurrency, given.max_tokens, given.mode
             )
-            return await evaluation_run.evaluate(exam, VllmStageClient(client, served, codes, settings))
+            if codes is None:
+                decisions = DecisionStageClient(client, served, given.wire, settings)
+                await decisions.check()
+                return await work(decisions)
+            if given.mode is Mode.fast:
+                for one in served:
+                    await check_continues(client, one.model)
+            return await work(VllmStageClient(client, served, codes, settings))
 
 
 def _most_answers(exam: EvaluationRun) -> int:
@@ -223,8 +288,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--model", action="append", required=True, metavar="[STAGE=]NAME", help="repeatable, in order"
     )
+    run.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     run.add_argument(
-        "--tokenizer", type=Path, required=True, help="folder with the base model's tokenizer.json"
+        "--wire",
+        type=Wire,
+        choices=list(Wire),
+        help="ask a server of typed decisions, at /v1/systemone or /v1/decisions; default: chat completions",
+    )
+    run.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="folder with the base model's tokenizer.json; not with --wire, which needs none",
     )
     run.add_argument(
         "--suite",
@@ -254,8 +328,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         type=Mode,
         choices=list(Mode),
-        default=Mode.reasoned,
-        help="how answers are come by: with reasoning, or the code at once; default: reasoned",
+        help="how answers are come by: with reasoning, or the code at once; default: reasoned, with --wire fast",
     )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service
 from app.audit.service import Act
+from app.auth.principal import Principal
 from app.infra.db.engine import Database
 from app.infra.db.guard import Sight
 from app.infra.db.scope import TenantScope
@@ -60,14 +61,9 @@ class Undeclared(RuntimeError):
 
 
 async def record(request: Request, session: AsyncSession) -> None:
-    """As the last thing in an operation's transaction. Raises: Undeclared."""
-    caller = getattr(request.state, "caller", None)
-    operation = getattr(request.scope.get("route"), "operation_id", None)
+    """As the last thing in the transaction of an operation that writes. Raises: Undeclared."""
+    caller, operation = _who(request), _operation(request)
     if caller is None or operation is None:
-        return
-    if request.method in ("GET", "HEAD"):
-        if caller.is_platform_admin:
-            await _record_reading(request, operation, caller.key_id)
         return
     declared, noted = ACTIONS.get(operation), service.noted(session)
     actions = {act.action for act in noted}
@@ -77,13 +73,25 @@ async def record(request: Request, session: AsyncSession) -> None:
         service.record(session, caller.key_id, _tenant(request), Act(declared, _subject(request)))
 
 
-async def _record_reading(request: Request, operation: str, key_id: UUID) -> None:
-    """In a transaction of its own: that of a reading operation writes nothing."""
+async def record_reading(request: Request) -> None:
+    """After the transaction of an operation that reads, which writes nothing: in one of its own."""
+    caller, operation = _who(request), _operation(request)
+    if caller is None or operation is None or not caller.is_platform_admin:
+        return
     tenant_id = _tenant(request)
     database: Database = request.app.state.database
     async with transaction(database, None if tenant_id is None else TenantScope(tenant_id)) as session:
-        detail = {"operation": operation}
-        service.record(session, key_id, tenant_id, Act(READ, _subject(request), detail))
+        act = Act(READ, _subject(request), {"operation": operation})
+        service.record(session, caller.key_id, tenant_id, act)
+
+
+def _who(request: Request) -> Principal | None:
+    caller: Principal | None = getattr(request.state, "caller", None)
+    return caller
+
+
+def _operation(request: Request) -> str | None:
+    return getattr(request.scope.get("route"), "operation_id", None)
 
 
 def _tenant(request: Request) -> UUID | None:

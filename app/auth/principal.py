@@ -10,6 +10,7 @@ class Scope(StrEnum):
     """`conversations:read` and `answers:read` are what shows words of customers; nothing but `admin` includes them."""
 
     classify = "classify"
+    playground = "playground"  # what no gate has examined too, where the tenant does not forbid it
     schemas_read = "schemas:read"
     schemas_write = "schemas:write"
     datasets_read = "datasets:read"
@@ -24,6 +25,7 @@ class Scope(StrEnum):
 
 
 _INCLUDED = {
+    Scope.playground: frozenset({Scope.classify}),
     Scope.schemas_write: frozenset({Scope.schemas_read}),
     Scope.datasets_write: frozenset({Scope.datasets_read, Scope.labels_write}),
     Scope.runs_write: frozenset({Scope.runs_read}),
@@ -56,7 +58,7 @@ _OF_ROLES = {
     KeyRole.client: frozenset({Scope.classify}),
     KeyRole.reviewer: _REVIEWER,
     KeyRole.editor: _REVIEWER
-    | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.classify},
+    | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.playground},
 }
 
 

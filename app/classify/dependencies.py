@@ -4,8 +4,16 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from app.auth.dependencies import tenant_scope
+from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
+from app.classify.live import Asker
 from app.infra.db.scope import TenantScope
 
-Client = Annotated[TenantScope, Depends(tenant_scope(Scope.classify, remembered=True))]
+
+async def _asker(
+    caller: Caller, scope: Annotated[TenantScope, Depends(tenant_scope(Scope.classify, remembered=True))]
+) -> Asker:
+    return Asker(scope, caller.may(frozenset({Scope.playground})))
+
+
+Client = Annotated[Asker, Depends(_asker)]

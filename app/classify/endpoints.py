@@ -10,6 +10,7 @@ from app.auth.route import keyed_router
 from app.classify import service
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
+from app.classify.live import Asker
 from app.classify.payloads import (
     AnswerOut,
     BatchIn,
@@ -18,9 +19,15 @@ from app.classify.payloads import (
     BatchResultOut,
     ClassifyIn,
     ReasoningOut,
-    SchemaChoice,
+    SchemaChoiceIn,
 )
-from app.classify.refusals import ConversationTooLong, ModelNotServed, ModeNotGated, NothingDeployed
+from app.classify.refusals import (
+    ConversationTooLong,
+    ModelNotServed,
+    ModeNotGated,
+    NothingDeployed,
+    UngatedNotAllowed,
+)
 from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.errors import (
     AppError,
@@ -32,7 +39,7 @@ from app.errors import (
     Unavailable,
 )
 from app.http.problems import document, request_id_of, responses
-from app.infra.db.scope import TenantScope
+from app.schemas.service import SchemaNotReady
 from evaluation.contract.record import Conversation
 from evaluation.inference import event_stream
 
@@ -41,8 +48,10 @@ _ERRORS = responses(
     Forbidden,
     NotFound,
     NothingDeployed,
+    UngatedNotAllowed,
     ModelNotServed,
     ModeNotGated,
+    SchemaNotReady,
     TooManyRequests,
     ShareExceeded,
     ConversationTooLong,
@@ -64,20 +73,21 @@ _LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy that
 
 
 @router.post("", operation_id="classify_conversation", responses=_ERRORS)
-async def one(body: ClassifyIn, request: Request, scope: Client) -> AnswerOut:
-    """Answer one conversation with the schema's live deployment."""
+async def one(body: ClassifyIn, request: Request, asker: Client) -> AnswerOut:
+    """Answer one conversation: with the schema's live deployment, or without one with the base as it stands, which no
+    gate has examined, as far as the tenant allows."""
     serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    classify_context = await _classify_context(serving_context, request, scope, body)
+    classify_context = await _classify_context(serving_context, request, asker, body)
     answering = service.answer(serving_context, classify_context, conversation)
     return AnswerOut.of(await while_wanted(request, answering))
 
 
 @router.post("/batch", operation_id="classify_batch", responses=_ERRORS)
-async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
+async def batch(body: BatchIn, request: Request, asker: Client) -> BatchOut:
     """Answer up to 256 conversations. What goes wrong with one of them is its result, and no matter of the others."""
     serving_context = _serving_context(request)
-    classify_context = await _classify_context(serving_context, request, scope, body, len(body.items))
+    classify_context = await _classify_context(serving_context, request, asker, body, len(body.items))
     asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
     answering = service.answer_all(serving_context, classify_context, asked)
     results = await while_wanted(request, answering)
@@ -97,11 +107,11 @@ async def batch(body: BatchIn, request: Request, scope: Client) -> BatchOut:
     response_class=StreamingResponse,
     responses=_ERRORS | _STREAM,
 )
-async def stream(body: ClassifyIn, request: Request, scope: Client) -> StreamingResponse:
+async def stream(body: ClassifyIn, request: Request, asker: Client) -> StreamingResponse:
     """Answer one conversation, its reasoning as it is written. Until the first piece is there an error is a status."""
     serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    classify_context = await _classify_context(serving_context, request, scope, body)
+    classify_context = await _classify_context(serving_context, request, asker, body)
     pieces = service.stream(serving_context, classify_context, conversation)
     first = await while_wanted(request, anext(pieces))
     return StreamingResponse(_events(first, pieces, request), media_type="text/event-stream", headers=_LIVE)
@@ -110,18 +120,14 @@ async def stream(body: ClassifyIn, request: Request, scope: Client) -> Streaming
 async def _classify_context(
     serving_context: ServingContext,
     request: Request,
-    scope: TenantScope,
-    body: SchemaChoice,
+    asker: Asker,
+    body: SchemaChoiceIn,
     conversations: int = 1,
 ) -> ClassifyContext:
-    await serving_context.limits.take(scope, conversations)
-    live, *instead = await serving_context.servings.of(scope, body.chosen)
-    if not live.may_answer(body.mode):
-        raise ModeNotGated(
-            f"the deployed model has passed no gate in mode {body.mode}; ask for one, or leave mode out"
-        )
-    servings = (live, *(one for one in instead if one.may_answer(body.mode)))
-    return ClassifyContext(scope, servings, request.state.trace, body.mode)
+    await serving_context.limits.take(asker.scope, conversations)
+    return await service.classify_context(
+        serving_context, asker, await body.chosen(), request.state.trace, body.mode, explain=body.explain
+    )
 
 
 def _conversation(item: BatchItemIn, where: str) -> Conversation | AppError:

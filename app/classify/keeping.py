@@ -15,9 +15,13 @@ from evaluation.inference.predictor import Prediction
 
 def new_answer(
     answer_id: UUID, scope: TenantScope, conversation: Conversation, serving: Serving, found: Prediction
-) -> NewAnswer:
-    """found: its confidences as they are shown."""
+) -> NewAnswer | None:
+    """found: its confidences as they are shown. None where nobody has published what was asked: a draft, or
+    categories that came with the request, of which nothing is stored.
+    """
     live, abstained = serving.live, serving.abstains(found)
+    if live.version is None:
+        return None
     row: dict[str, Any] = {
         "id": answer_id,
         "tenant_id": scope.tenant_id,

@@ -32,6 +32,7 @@ class LabelCodes:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._pages: OrderedDict[UUID, CodedSchema] = OrderedDict()  # a version never changes
+        self._codes: dict[int, Codes] = {}  # by the number of categories, which alone decides them
         self._count: Callable[[list[str]], list[int]] | None = None
         self._context: int | None = None
 
@@ -39,13 +40,18 @@ class LabelCodes:
         """Raises: ServingError."""
         found = self._pages.get(version.id)
         if found is None:
-            schema = schemas.content_of(version)
-            found = CodedSchema(schema, await asyncio.to_thread(self._codes, schema))
-            self._pages[version.id] = found
+            found = self._pages[version.id] = await self.coded(schemas.content_of(version))
             if len(self._pages) > _KEPT_PAGES:
                 self._pages.popitem(last=False)
         self._pages.move_to_end(version.id)
         return found
+
+    async def coded(self, schema: CategorySchema) -> CodedSchema:
+        """Of any schema, one that is stored nowhere too. Raises: ServingError."""
+        codes = self._codes.get(len(schema.keys))
+        if codes is None:
+            codes = self._codes[len(schema.keys)] = await asyncio.to_thread(self._read_codes, schema)
+        return CodedSchema(schema, codes)
 
     async def tokens(self, text: str) -> int:
         """Without those of the chat template."""
@@ -68,7 +74,7 @@ class LabelCodes:
         except InputError as error:
             raise ServingError(str(error), error.details) from None
 
-    def _codes(self, schema: CategorySchema) -> Codes:
+    def _read_codes(self, schema: CategorySchema) -> Codes:
         try:
             return codes_for(self._folder(), schema)
         except InputError as error:  # no fault of who asks for an answer

@@ -1,8 +1,10 @@
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from app.answers.payloads import DecidedByOut, EvidenceOut, ProbabilityOut
+from app.classify.live import AnswerGate, Draft, SchemaChoice
 from app.classify.service import Answered
 from app.datasets.attributes import AttributesIn
 from app.datasets.conversation_payloads import MessageIn
@@ -11,10 +13,13 @@ from app.gates.confidence import Fitted
 from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
+from app.schemas import service as schemas
+from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import MAX_MESSAGES, Conversation, Reference, conversation_from_text
+from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
 
 MAX_BATCH = 256
 _TEXT = "I was charged twice for one order."
@@ -60,8 +65,20 @@ class QuestionIn(AttributesIn):
             raise _invalid(where, record.first_problem(error)) from None
 
 
-class SchemaChoice(RequestBody):
-    """Either `schema_id` or `schema`, and how to answer."""
+class CategoryIn(RequestBody):
+    """As in a schema."""
+
+    key: str = Field(description="What the answer says; without spaces.", examples=["refund"])
+    name: str | None = Field(None, description="For people; left out: the key.", examples=["Refund"])
+    definition: str = Field(
+        description="One sentence.", examples=["The customer wants money back for something already paid."]
+    )
+    includes: list[str] = Field([], description="Conditions that bring a request in.", examples=[[]])
+    excludes: list[str] = Field([], description="Conditions that keep one out.", examples=[[]])
+
+
+class SchemaChoiceIn(RequestBody):
+    """One of `schema_id`, `schema` and `categories`, and how to answer."""
 
     schema_id: UUID | None = Field(
         None, description="The schema to answer by.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"]
@@ -69,28 +86,68 @@ class SchemaChoice(RequestBody):
     schema_name: Name | None = Field(
         None, alias="schema", description="Its name, instead of its id.", examples=[None, "order questions"]
     )
-
-    mode: Mode | None = Field(
+    schema_version: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | Draft | None = Field(
         None,
-        description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Each needs a gate "
-        "of its own that has passed. Left out: the one that is deployed.",
+        description="Number of a published version, or `draft`. Another one than is live is answered by the base as it "
+        "stands (`gate: none`), as the tenant's `ungated` allows. Left out: what is live; where nothing is, the "
+        "version published last, and before the first the draft.",
+        examples=[None, 2, "draft"],
+    )
+    categories: list[CategoryIn] | None = Field(
+        None,
+        description="Categories of this request, instead of a schema; nothing of them is stored. The base as it stands "
+        "answers (`gate: none`), as the tenant's `ungated` allows.",
+        min_length=1,
+        max_length=MAX_CATEGORIES,
+        examples=[None],
+    )
+    none_of_these: bool = Field(
+        False, description="With `categories`: whether the answer may be none of them.", examples=[False]
+    )
+    question: str | None = Field(
+        None,
+        description="With `categories`: what is asked, in place of the category of the request.",
+        examples=[None],
+    )
+
+    mode: ModeChoice | None = Field(
+        None,
+        description="`reasoned`: the reasoning is written, then the code. `fast`: the code at once. Of a deployment "
+        "each needs a gate of its own that has passed. `auto`: fast, and reasoned only where fast is unsure; it needs "
+        "both. Left out: the one that is deployed, or the tenant's.",
         examples=["fast"],
+    )
+    explain: bool = Field(
+        False,
+        description="What is answered at once gets its reasons too, written after the decision, which they do not "
+        "change (`reasoning_order: after`).",
+        examples=[True],
     )
 
     @model_validator(mode="after")
-    def _names_one(self) -> "SchemaChoice":
-        if (self.schema_id is None) == (self.schema_name is None):
-            raise ValueError("give either `schema_id` or `schema`, the schema's name")
+    def _names_one(self) -> "SchemaChoiceIn":
+        if sum(given is not None for given in (self.schema_id, self.schema_name, self.categories)) != 1:
+            raise ValueError("give one of `schema_id`, `schema` (the schema's name) and `categories`")
+        if self.categories is None and self.model_fields_set & {"none_of_these", "question"}:
+            raise ValueError(
+                "`none_of_these` and `question` go with `categories`; a stored schema has its own"
+            )
+        if self.categories is not None and self.schema_version is not None:
+            raise ValueError("`schema_version` goes with a stored schema; `categories` have none")
         return self
 
-    @property
-    def chosen(self) -> UUID | str:
-        found = self.schema_id or self.schema_name
-        assert found is not None
-        return found
+    async def chosen(self) -> SchemaChoice | CategorySchema:
+        """Raises: SchemaNotReady."""
+        if self.categories is None:
+            named = self.schema_id or self.schema_name
+            assert named is not None
+            return SchemaChoice(named, self.schema_version)
+        written = [one.model_dump() | {"name": one.name or one.key} for one in self.categories]
+        draft = {"categories": written, "none_of_these": self.none_of_these, "question": self.question}
+        return await schemas.ready(draft, "request")
 
 
-class ClassifyIn(SchemaChoice, QuestionIn):
+class ClassifyIn(SchemaChoiceIn, QuestionIn):
     """One conversation, and the schema to answer by."""
 
     MAX_BYTES = MAX_BODY_BYTES
@@ -102,7 +159,7 @@ class BatchItemIn(QuestionIn):
     )
 
 
-class BatchIn(SchemaChoice):
+class BatchIn(SchemaChoiceIn):
     MAX_BYTES = MAX_BODY_BYTES
 
     items: list[BatchItemIn] = Field(
@@ -156,12 +213,18 @@ class AnswerOut(ResponseBody):
     id: UUID = Field(description="Of this answer.", examples=["d3b9a3a4-8a52-4a33-9a3c-2f3b7e8c9a10"])
     category: str | None = Field(description=_CATEGORY, examples=["refund"])
     mode: Mode = Field(
-        description="How the answer was come by: `reasoned`, or `fast`, the code at once.",
+        description="How the answer was come by: `reasoned`, or `fast`, the code at once. Of `auto` it is the last one "
+        "that was asked.",
         examples=["reasoned"],
     )
     reasoning: str | None = Field(
         description="Why, in the model's words; null: none was asked for.",
         examples=['They write "charged twice", so "a charge that was made twice" decides.'],
+    )
+    reasoning_order: ReasoningOrder | None = Field(
+        description="`before`: the reasoning was written first, and the answer from it. `after`: it explains an answer "
+        "that was given already. Null: there is none.",
+        examples=["before"],
     )
     evidence: list[EvidenceOut] | None = Field(
         description="Quotes of the reasoning that are in the conversation; null: there is none."
@@ -192,12 +255,22 @@ class AnswerOut(ResponseBody):
         description="The model wrote no answer by itself, so its likeliest one was read.", examples=[False]
     )
     model_version: UUID | None = Field(
-        description="Id of the model that answered; null: the base model, as the tenant's `fallback` allows.",
+        description="Id of the model that answered; null: the base as it stands, as the tenant's `ungated` or "
+        "`fallback` allows.",
         examples=["4f2d9c1b-6a7e-4d30-8c55-1b2a3c4d5e6f"],
     )
-    schema_version: int = Field(description="Number of the version answered by.", examples=[2])
-    deployment_id: UUID = Field(
-        description="What answered: the live deployment, or where degraded perhaps the one before it.",
+    schema_version: int | None = Field(
+        description="Number of the version answered by; null: a draft, or categories of the request.",
+        examples=[2],
+    )
+    gate: AnswerGate = Field(
+        description="What stands behind the answer. `passed`: the model's gate under this version. `provisional`: that "
+        "gate has not ended. `none`: the base as it stands answered, which nobody has examined.",
+        examples=["passed"],
+    )
+    deployment_id: UUID | None = Field(
+        description="What answered: the live deployment, or where degraded the one before it, or the one that the base "
+        "stood in for; null: nothing is deployed.",
         examples=["6b1e0d9a-2c3f-4b5a-9d8e-7f6a5b4c3d2e"],
     )
     provisional: bool = Field(
@@ -217,6 +290,7 @@ class AnswerOut(ResponseBody):
             category=None if answered.abstained else found.category,
             mode=found.mode,
             reasoning=found.reasoning,
+            reasoning_order=found.reasoning_order,
             evidence=None
             if found.evidence is None
             else [EvidenceOut.model_validate(e) for e in found.evidence],
@@ -229,7 +303,8 @@ class AnswerOut(ResponseBody):
             failure=found.failure,
             forced_read=found.forced_read,
             model_version=live.model_version_id,
-            schema_version=live.version.number,
+            schema_version=None if live.version is None else live.version.number,
+            gate=answered.serving.gate,
             deployment_id=live.deployment_id,
             provisional=live.provisional,
             degraded=answered.serving.degraded,

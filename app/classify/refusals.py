@@ -9,6 +9,12 @@ class NothingDeployed(Conflict):
     code = "nothing_deployed"
 
 
+class UngatedNotAllowed(Conflict):
+    """Only the base as it stands could answer, and the tenant's setting `ungated` or a live deployment forbids it."""
+
+    code = "ungated_not_allowed"
+
+
 class ModelNotServed(Conflict):
     """What is deployed was trained on another base than the one that is served now, and must not answer on this one."""
 

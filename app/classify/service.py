@@ -1,4 +1,4 @@
-"""Conversations answered by the live deployment. The database is left before the model is asked."""
+"""Conversations answered by what is live, or by the base as it stands. The database is left before a model is asked."""
 
 import asyncio
 import time
@@ -13,9 +13,10 @@ from app.answers.writer import AnswerWriter
 from app.classify.deadline import each_in_time, in_time
 from app.classify.keeping import new_answer
 from app.classify.label_codes import LabelCodes
-from app.classify.live import LiveServings, Serving
-from app.classify.refusals import ConversationTooLong
+from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
+from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.errors import AppError, Problem, ServingAway
+from app.gates.confidence import auto_of
 from app.http.limits import RequestLimits
 from app.http.turns import Urgency
 from app.infra import metrics
@@ -27,13 +28,19 @@ from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
 from app.usage.service import Meter
 from evaluation.contract import budget
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import render
-from evaluation.inference.predictor import Prediction, PredictorError, Sending, VllmPredictor
+from evaluation.contract.schema import CategorySchema
+from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
 BATCH_AT_ONCE = 32
+_WHY_NOT = {
+    False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
+    True: "mode {} needs a model that has passed its gates in both modes, of which that in mode fast found how sure an "
+    "answer at once must be; ask for them, or leave mode out",
+}
 
 
 class ServingContext(NamedTuple):
@@ -51,16 +58,19 @@ class ServingContext(NamedTuple):
 class ClassifyContext(NamedTuple):
     """For whom, as what, and in which trace a request is answered. servings: each where those before it cannot.
 
-    mode: None: the one that a serving answers in by default.
+    mode: None: the one that a serving answers in by default. explain: what is answered at once gets its reasons too.
     """
 
     scope: TenantScope
     servings: tuple[Serving, ...]
     trace: RequestTrace
-    mode: Mode | None = None
+    mode: ModeChoice | None = None
+    explain: bool = False
 
-    def mode_of(self, serving: Serving) -> Mode:
-        return self.mode or serving.live.mode
+    def model(self, serving: Serving) -> AskedModel:
+        mode, live = self.mode or serving.default, serving.live
+        sure = auto_of(live.calibrations) if mode is ModeChoice.auto else None
+        return AskedModel(live.adapter, serving.page.codes, mode.modes[0], sure, self.explain)
 
     def sending(self) -> Sending:
         headers = {HEADER: self.trace.traceparent()}
@@ -94,6 +104,30 @@ async def serving_context(
     finally:
         await limits.close()
         await replicas.aclose()
+
+
+async def classify_context(
+    at: ServingContext,
+    asker: Asker,
+    chosen: SchemaChoice | CategorySchema,
+    trace: RequestTrace,
+    mode: ModeChoice | None = None,
+    *,
+    explain: bool = False,
+) -> ClassifyContext:
+    """What answers by a stored schema, or by categories that came with the request.
+
+    mode: None: that of the deployment, or without one the tenant's.
+    Raises: ModeNotGated, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
+    """
+    if isinstance(chosen, SchemaChoice):
+        first, *instead = await at.servings.of(asker, chosen)
+    else:
+        first, *instead = await at.servings.of_categories(asker, chosen)
+    if not first.may_answer(mode):
+        raise ModeNotGated(_WHY_NOT[mode is ModeChoice.auto].format(mode))
+    servings = (first, *(one for one in instead if one.may_answer(mode)))
+    return ClassifyContext(asker.scope, servings, trace, mode, explain)
 
 
 async def answer(
@@ -171,18 +205,11 @@ async def _stream(
     tried: list[tuple[Serving, Replica]],
 ) -> AsyncGenerator[str | Prediction, None]:
     """tried: gets who is asked as what; nobody is asked the same twice."""
-    schema, codes = serving.page
-    name = serving.live.adapter
+    schema = serving.page.schema
     without = [replica for before, replica in tried if before is serving]
-    with _failures(), at.replicas.borrowed(name, without) as replica:
+    with _failures(), at.replicas.borrowed(serving.live.adapter, without) as replica:
         tried.append((serving, replica))
-        predictor = VllmPredictor(
-            replica.client,
-            name,
-            codes,
-            sending=classify_context.sending(),
-            mode=classify_context.mode_of(serving),
-        )
+        predictor = classify_context.model(serving).predictor(replica.client, classify_context.sending())
         async with aclosing(predictor.stream(schema, conversation)) as pieces:
             async for piece in each_in_time(pieces, at.settings.answer_timeout_s):
                 yield piece
@@ -208,13 +235,12 @@ async def _answer(
     start = time.perf_counter()
     problem = ServingAway("no model server can answer now")
     for serving in classify_context.servings:
-        schema, codes = serving.page
         try:
             await check_length(at, serving, conversation)
             with _failures():
                 prediction = await at.replicas.predict(
-                    AskedModel(serving.live.adapter, codes, classify_context.mode_of(serving)),
-                    schema,
+                    classify_context.model(serving),
+                    serving.page.schema,
                     conversation,
                     classify_context.sending(),
                 )
@@ -244,7 +270,9 @@ def _done(
     metrics.MODEL_SECONDS.observe(prediction.latency_s)
     metrics.TOKENS.labels("prompt").inc(prediction.prompt_tokens or 0)
     metrics.TOKENS.labels("completion").inc(prediction.completion_tokens or 0)
-    at.writer.offer(new_answer(answered.id, classify_context.scope, conversation, serving, shown))
+    kept = new_answer(answered.id, classify_context.scope, conversation, serving, shown)
+    if kept is not None:
+        at.writer.offer(kept)
     return answered
 
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from app.errors import ServingError
+from app.serving.replicas import AskedModel
 from app.serving.vllm import VllmEndpoint
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ReasoningOrder
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.inference.predictor import Codes, Prediction, PredictorError, VllmPredictor
+from evaluation.inference.model_client import DEFAULT_SENDING
+from evaluation.inference.predictor import Prediction, PredictorError
 
 
 class FileAnswer(NamedTuple):
@@ -19,14 +21,12 @@ class FileAnswer(NamedTuple):
 
 async def answer(
     endpoint: VllmEndpoint,
-    model: str,
-    codes: Codes,
+    model: AskedModel,
     schema: CategorySchema,
     conversations: Sequence[Conversation],
-    mode: Mode,
 ) -> list[FileAnswer]:
     async with endpoint.async_client() as client:
-        predictor = VllmPredictor(client, model, codes, mode=mode)
+        predictor = model.predictor(client, DEFAULT_SENDING)
         try:
             predictions = await asyncio.gather(*(predictor.predict(schema, c) for c in conversations))
         except PredictorError as error:
@@ -43,6 +43,7 @@ def answer_json(answered: FileAnswer) -> dict[str, Any]:
         "failure": prediction.failure.value if prediction.failure else None,
         "mode": prediction.mode,
         "reasoning": prediction.reasoning,
+        "reasoning_order": prediction.reasoning_order,
         "evidence": None if quotes is None else [evidence._asdict() for evidence in quotes],
         "decided_by": decided._asdict() if decided else None,
         "confidence": prediction.confidence,
@@ -55,10 +56,10 @@ def answer_json(answered: FileAnswer) -> dict[str, Any]:
 def answer_lines(answered: FileAnswer, schema: CategorySchema) -> list[str]:
     prediction = answered.prediction
     confidence = "" if prediction.confidence is None else f"  ({prediction.confidence:.0%})"
-    lines = [customer_line(answered.conversation)]
-    if prediction.reasoning is not None:
-        lines.append(f"reasoning: {prediction.reasoning or '(none)'}")
-    lines.append(f"answer:    {_named(prediction, schema)}{confidence}")
+    why = [] if prediction.reasoning is None else [f"reasoning: {prediction.reasoning or '(none)'}"]
+    given = [f"answer:    {_named(prediction, schema)}{confidence}"]
+    afterwards = prediction.reasoning_order is ReasoningOrder.after
+    lines = [customer_line(answered.conversation), *([*given, *why] if afterwards else [*why, *given])]
     if prediction.decided_by is not None:
         lines.append(f"decided:   {prediction.decided_by.kind}: {prediction.decided_by.text}")
     return lines

@@ -16,6 +16,7 @@ from app.errors import InputError, ServingError
 from app.serving import adapters, model_folder
 from app.serving.base import ModelBase, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
+from app.serving.replicas import AskedModel
 from app.serving.vllm import BASE_NAME, VllmEndpoint, serving
 from app.settings import Settings
 from evaluation.contract.mode import Mode
@@ -47,6 +48,7 @@ class ClassifyRequest(NamedTuple):
     schema: CategorySchema
     conversations: Sequence[Conversation]
     mode: Mode
+    explain: bool = False
 
     @property
     def temperature(self) -> float | None:
@@ -64,12 +66,16 @@ class ClassifyRequest(NamedTuple):
 
 
 class FileQuestion(NamedTuple):
-    """Of text and conversations one is a file or None. mode: None: the one that the model was examined in."""
+    """Of text and conversations one is a file or None. mode: None: the one that the model was examined in.
+
+    explain: what is answered at once gets its reasons too.
+    """
 
     schema: Path
     text: str | None
     conversations: Path | None
     mode: Mode | None = None
+    explain: bool = False
 
 
 def read(model: Path, question: FileQuestion) -> ClassifyRequest:
@@ -82,7 +88,8 @@ def read(model: Path, question: FileQuestion) -> ClassifyRequest:
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
     codes = codes_for(base.folder, schema)
-    return ClassifyRequest(trained, base, codes, schema, conversations, question.mode or note.mode)
+    mode = question.mode or note.mode
+    return ClassifyRequest(trained, base, codes, schema, conversations, mode, question.explain)
 
 
 def read_untrained(
@@ -92,7 +99,8 @@ def read_untrained(
     schema, conversations = _read(question)
     base = find_base(base_name, settings.home, progress.note)
     codes = codes_for(base.folder, schema)
-    return ClassifyRequest(None, base, codes, schema, conversations, question.mode or Mode.reasoned)
+    mode = question.mode or Mode.reasoned
+    return ClassifyRequest(None, base, codes, schema, conversations, mode, question.explain)
 
 
 def run(
@@ -136,9 +144,8 @@ def show(answered: Sequence[FileAnswer], asked: ClassifyRequest, console: Consol
 
 
 def _ask(endpoint: VllmEndpoint, model: str, asked: ClassifyRequest) -> list[FileAnswer]:
-    answered = asyncio.run(
-        answer(endpoint, model, asked.codes, asked.schema, asked.conversations, asked.mode)
-    )
+    how = AskedModel(model, asked.codes, asked.mode, explain=asked.explain)
+    answered = asyncio.run(answer(endpoint, how, asked.schema, asked.conversations))
     return [one._replace(prediction=applied(one.prediction, asked.temperature)) for one in answered]
 
 

@@ -18,7 +18,7 @@ from app.errors import InputError
 from app.infra.private import keep_files_private
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.reporting.report import Report, Verdict
 from evaluation.terminal import complain, json_text, say, steady
@@ -132,9 +132,21 @@ def classify(
         bool, typer.Option("--stream", help="Without --model: show the reasoning as it is written.")
     ] = False,
     mode: Annotated[
-        Mode | None,
+        ModeChoice | None,
         typer.Option(
-            help="Reasoned, or fast: the code at once. By default what was examined, or is deployed."
+            help="Reasoned; fast: the code at once; or, of the product's, auto: reasoned where fast is unsure. By "
+            "default what was examined, or is deployed."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Give what is answered at once its reasons too, afterwards.")
+    ] = False,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the product's schema: answer by this one, with the base as it stands (gate: none), if it is not "
+            "live.",
+            metavar="NUMBER|draft",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON; of many answers one a line.")] = False,
@@ -149,12 +161,20 @@ def classify(
         from app.cli.client import classify as client
 
         with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
-            client.run(call, schema, client.ApiQuestion(text, conversation, mode), stream=stream)
+            client.run(
+                call, schema, client.ApiQuestion(text, conversation, mode, version, explain), stream=stream
+            )
         return
     from app.cli import classify as classification
 
     with _session() as (settings, progress):
-        question = classification.FileQuestion(Path(schema), text, conversation, mode)
+        if version is not None:
+            raise InputError(f"--version is of a schema of the product's, and {schema} is a file")
+        if mode is ModeChoice.auto:
+            raise InputError("--mode auto needs what gates in both modes have found, which the product keeps")
+        question = classification.FileQuestion(
+            Path(schema), text, conversation, None if mode is None else Mode(mode), explain
+        )
         if model is None:
             name = base or settings.base
             asked = classification.read_untrained(name, question, settings, progress)
@@ -252,8 +272,8 @@ def api(
 @bench.command()
 def neighbours(
     as_json: AsJson = False,
-    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
-    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+    rounds: Annotated[int, typer.Option(min=2, help="Pairs of a quiet one and a noisy one.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 60,
 ) -> None:
     """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
     from app.studies import neighbours as study
@@ -290,6 +310,29 @@ def bench_gate(
     with _session() as (settings, progress):
         speed = study.measure(rounds, settings, progress)
     _measured(speed, study.table, as_json)
+
+
+@bench.command(name="modes")
+def bench_modes(
+    schema: Annotated[Path, typer.Option(help="Of one tenant, as for a run.")],
+    conversations: Annotated[Path, typer.Option(help="Labelled ones; those held out are asked.")],
+    model: Annotated[
+        Path | None, typer.Option(help="The output directory of a run. (default: the base as it stands)")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Without --model: a base in place of the one that ships.")
+    ] = None,
+    items: Annotated[int, typer.Option(min=20, help="Requests in each mode.")] = 600,
+    as_json: AsJson = False,
+    seed: Seed = 0,
+) -> None:
+    """What the modes reasoned, fast and auto cost and what they are worth, on one tenant in one run."""
+    from app.studies import modes as study
+
+    with _session() as (settings, progress):
+        asked = study.ModesRequest(schema, conversations, model, base or settings.base, items, seed)
+        measured = study.measure(study.prepared(asked, settings, progress), settings, progress)
+    _measured(measured, study.table, as_json)
 
 
 @bench.command(name="vllm")

@@ -22,11 +22,11 @@ def verify(settings: Settings, against: Path | None) -> Verified:
 
 
 async def _verify(settings: Settings, earlier: dict[str, ChainHead]) -> Verified:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         return await chain.verify(database, earlier)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def _heads(path: Path) -> dict[str, ChainHead]:

@@ -27,6 +27,7 @@ from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
+from evaluation.contract.overlap import HELD_OUT
 from evaluation.contract.record import Split
 
 ROWS_AT_ONCE = 500
@@ -209,6 +210,36 @@ async def all_labelled(session: AsyncSession, scope: TenantScope, dataset_id: UU
     )
     async for row in await session.stream(query):
         yield Sealed(*row)
+
+
+class HeldOut(NamedTuple):
+    """What its newest label says, where it has one."""
+
+    conversation: ConversationRow
+    labelled: bool
+    category: str | None
+    criterion: str | None
+
+
+async def held_out(session: AsyncSession, scope: TenantScope, dataset_id: UUID, most: int) -> list[HeldOut]:
+    """Labelled ones first, and then always the same ones."""
+    labelled = _of_newest(scope, Label.id).is_not(None)
+    query = (
+        select(
+            ConversationRow,
+            labelled,
+            _of_newest(scope, Label.category_key),
+            _of_newest(scope, Label.criterion),
+        )
+        .where(
+            ConversationRow.tenant_id == scope.tenant_id,
+            ConversationRow.dataset_id == dataset_id,
+            ConversationRow.split.in_(HELD_OUT),
+        )
+        .order_by(labelled.desc(), ConversationRow.text_sha256, ConversationRow.id)
+        .limit(most)
+    )
+    return [HeldOut(row, bool(has), *label) for row, has, *label in await session.execute(query)]
 
 
 async def cells(

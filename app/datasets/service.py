@@ -16,7 +16,7 @@ from app.audit.service import Act
 from app.datasets import counts, repository
 from app.datasets.counts import Cell
 from app.datasets.refusals import NothingToTake
-from app.datasets.repository import Sealed
+from app.datasets.repository import HeldOut, Sealed
 from app.errors import Conflict, existing
 from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
@@ -29,9 +29,11 @@ from app.schemas import drafts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.tenants import share
+from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.splits import too_few
 
+MOST_HELD_OUT = 5000  # many times what a gate asks
 BUSY = (DatasetState.uploaded, DatasetState.validating)
 
 
@@ -196,6 +198,19 @@ async def freeze(
         snapshot = writer.snapshot(scope)
         await asyncio.to_thread(storage.put_file, path, snapshot.key)
     return snapshot
+
+
+async def held_out(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> list[Conversation]:
+    """Those that are never learned from, with the labels that they have by now."""
+    rows = await repository.held_out(session, scope, dataset_id, MOST_HELD_OUT)
+    return [_conversation(one) for one in rows]
+
+
+def _conversation(held: HeldOut) -> Conversation:
+    row = held.conversation
+    said: dict[str, Any] = {"id": row.external_id, "messages": row.messages, "split": row.split}
+    label = {"category": held.category, "criterion": held.criterion} if held.labelled else {}
+    return Conversation.model_validate(said | label)
 
 
 class _Writer:

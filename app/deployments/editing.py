@@ -21,6 +21,7 @@ from app.infra.tables.schemas import SchemaVersion
 from app.infra.tables.tenants import ServeEdits
 from app.schemas import service as schemas
 from app.tenants import service as tenants
+from evaluation.contract.mode import ModeChoice
 from evaluation.reporting.report import Verdict
 
 
@@ -80,6 +81,8 @@ async def begin(session: AsyncSession, scope: TenantScope, deployment_id: UUID) 
     await close(session, scope, deployment.schema_id)
     mode = (await gates.result(session, scope, deployment.gate_result_id)).mode
     gate = await gates.request(session, scope, None, deployment.model_version_id, newest.id, mode)
+    if (await tenants.get(session, scope)).mode is ModeChoice.auto:
+        await gates.request(session, scope, None, deployment.model_version_id, newest.id)
     row = ServedEdit(
         tenant_id=scope.tenant_id,
         schema_id=deployment.schema_id,

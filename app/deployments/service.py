@@ -46,13 +46,13 @@ class NothingBefore(Conflict):
 class Live(NamedTuple):
     """adapter: the name under which vLLM knows the model. version: the one to answer with.
 
-    model: None for the base, which is no model of the tenant's. mode: in which it answers unless another is
-    asked for. calibrations: of each mode in which it may, found by the gate on model, version and mode.
+    mode: in which it answers unless another is asked for. calibrations: of each mode in which it may, found by the gate
+    on model, version and mode.
     """
 
     deployment_id: UUID
     schema_id: UUID
-    model: ModelVersion | None
+    model: ModelVersion
     adapter: str
     version: SchemaVersion
     provisional: bool
@@ -60,8 +60,8 @@ class Live(NamedTuple):
     calibrations: Mapping[Mode, Fitted]
 
     @property
-    def model_version_id(self) -> UUID | None:
-        return None if self.model is None else self.model.id
+    def model_version_id(self) -> UUID:
+        return self.model.id
 
 
 class State(NamedTuple):

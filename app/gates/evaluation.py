@@ -14,8 +14,9 @@ from evaluation import baselines
 from evaluation.atomic_files import write_whole
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
-from evaluation.gating import evaluation_run
+from evaluation.gating import evaluation_run, label_free
 from evaluation.gating.evaluation_run import EvaluationRun
+from evaluation.gating.label_free import LabelFree, LabelFreeRun
 from evaluation.gating.policy import Policy
 from evaluation.inference import stage_client
 from evaluation.inference.predictor import Codes
@@ -93,6 +94,24 @@ async def examine(
     async with endpoint.async_client() as client:
         how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
         return await evaluation_run.evaluate(asked, VllmStageClient(client, served, exam.codes, how))
+
+
+class LabelFreeEvaluation(NamedTuple):
+    """kept: folder for single outcomes, from which a stopped one goes on. served: the candidate."""
+
+    run: LabelFreeRun
+    codes: Codes
+    kept: Path
+    mode: Mode
+    served: ServedStage
+
+
+async def examine_without_labels(
+    exam: LabelFreeEvaluation, endpoint: VllmEndpoint, settings: Settings, show: Show
+) -> LabelFree:
+    async with endpoint.async_client() as client:
+        how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
+        return await label_free.measure(exam.run, VllmStageClient(client, [exam.served], exam.codes, how))
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:

@@ -1,5 +1,7 @@
-"""What a gate asks: the frozen conversations of the run, under the schema version that is to be judged."""
+"""What a gate asks: the frozen conversations of the run, and the held-out ones of its dataset with the labels that
+they have by now, under the schema version that is to be judged."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,22 +32,29 @@ class Room(NamedTuple):
 
 
 class Material(NamedTuple):
-    """left_out: sentences that say which held-out conversations are not asked, and why."""
+    """left_out: sentences that say which held-out conversations are not asked, and why.
+
+    unlabelled: those that would be asked if they had a label of the schema.
+    """
 
     inputs: Inputs
     left_out: tuple[str, ...]
+    unlabelled: tuple[Conversation, ...] = ()
 
 
-def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
+def read(
+    snapshot: Path, schema: CategorySchema, room: Room, held_out_now: Sequence[Conversation] = ()
+) -> Material:
     """A label stays where the version still has its category's key; otherwise the conversation says nothing here.
 
-    Raises: SnapshotBroken.
+    held_out_now: of the run's dataset. Raises: SnapshotBroken.
     """
     parsed = parse_jsonl(snapshot.read_bytes())
     if parsed.rejects:
         line, reason = parsed.rejects[0]
         raise SnapshotBroken(f"line {line} of the run's frozen dataset cannot be read: {reason}")
-    labelled = [c for c in parsed.conversations if c.labelled]
+    every = _grown(parsed.conversations, held_out_now)
+    labelled = [c for c in every if c.labelled]
     known = [c for c in labelled if c.category in schema.answers]
     splits, disputed = overlap.judgeable({split: [c for c in known if c.split is split] for split in Split})
     # What is trained here for comparison learns from the same conversations as the model did.
@@ -55,7 +64,20 @@ def read(snapshot: Path, schema: CategorySchema, room: Room) -> Material:
     strange = sum(c.split is Split.test for c in labelled) - sum(c.split is Split.test for c in known)
     too_long = len(held_out) - len(splits[Split.test])
     left_out = _sentences(strange, too_long, len(disputed[Split.test]))
-    return Material(Inputs(schema, splits, ()), tuple(left_out))
+    usable = {c.id for c in known}
+    bare = [c for c in every if c.split is Split.test and c.id not in usable]
+    return Material(Inputs(schema, splits, ()), tuple(left_out), tuple(_fitting(bare, schema, room)))
+
+
+def _grown(frozen: Sequence[Conversation], held_out_now: Sequence[Conversation]) -> list[Conversation]:
+    """A frozen conversation has the label that was given last. What came later is asked too, unless the model has
+    learned its words: then it need not read the definitions."""
+    learned = {c.id for c in frozen if c.split in overlap.LEARNED}
+    texts = {overlap.normalised(c) for c in frozen if c.split in overlap.LEARNED}
+    newest = {c.id: c.model_dump(include={"category", "criterion"}) for c in held_out_now if c.labelled}
+    kept = [c if c.id in learned or c.id not in newest else c.model_copy(update=newest[c.id]) for c in frozen]
+    known = {c.id for c in frozen}
+    return kept + [c for c in held_out_now if c.id not in known and overlap.normalised(c) not in texts]
 
 
 def _sentences(strange: int, too_long: int, disputed: int) -> list[str]:

@@ -29,7 +29,7 @@ class GateIn(RequestBody):
     mode: Mode | None = Field(
         None,
         description="How the model is asked: `reasoned`, or `fast`, the code at once. Another mode is another gate. "
-        "Left out: the tenant's.",
+        "Left out: the tenant's; where that is `auto`, both get one, and that of `reasoned` is returned.",
         examples=["fast"],
     )
 
@@ -61,6 +61,44 @@ class GateProgressOut(ResponseBody):
         )
 
 
+class ShareOut(ResponseBody):
+    value: float | None = Field(description="Null: nothing to measure.", examples=[0.93])
+    n: int = Field(description="Of so many answers.", examples=[120])
+    ci95: tuple[float, float] | None = Field(description="Its 95 % interval.", examples=[[0.88, 0.97]])
+
+
+class ToLabelOut(ResponseBody):
+    conversation_id: str = Field(description="As it was uploaded.", examples=["c-1041"])
+    answered: str | None = Field(
+        description="What the model answers; null: none of these.", examples=["refund"]
+    )
+    why: str = Field(description="Why it comes before others.", examples=["as it comes"])
+
+
+class LabelFreeOut(ResponseBody):
+    """What could be measured without labels. It says how answers are come by and not whether they are right, so it
+    never decides."""
+
+    n: int = Field(
+        description="Conversations that were asked, and whose answers could be read.", examples=[140]
+    )
+    follows: ShareOut = Field(
+        description="Of answers whose definition went to another category, the share that went with it."
+    )
+    stays: dict[str, ShareOut] = Field(
+        description="By kind of edit: of answers that must not move, the share that did not.", examples=[{}]
+    )
+    injection_success: ShareOut = Field(
+        description="The share of prompt injections that got the answer that they wanted."
+    )
+    unparsable: ShareOut = Field(description="The share of answers that could not be read.")
+    labelled: int = Field(description="Held-out conversations that have a label.", examples=[12])
+    missing: int = Field(description="How many more labels are needed, at least.", examples=[38])
+    label_first: list[ToLabelOut] = Field(
+        description="Conversations whose labels would decide it soonest, in this order."
+    )
+
+
 class GateOut(ResponseBody):
     id: UUID = Field(description="The gate's id.", examples=[GATE_ID])
     state: GateState = Field(
@@ -81,6 +119,10 @@ class GateOut(ResponseBody):
         examples=["reasoned"],
     )
     policy_sha256: str = Field(description="Of the policy that decided.", examples=["9f" * 32])
+    label_free: LabelFreeOut | None = Field(
+        description="What was measured without labels, and which of them to give first; null where labels are not what "
+        "the gate lacks."
+    )
     progress: GateProgressOut | None = Field(
         description="The job that measures; null in lists.", examples=[None]
     )
@@ -102,6 +144,7 @@ class GateOut(ResponseBody):
             schema_version=found.schema_version,
             mode=row.mode,
             policy_sha256=row.policy_sha256,
+            label_free=None if row.label_free is None else LabelFreeOut.model_validate(row.label_free),
             progress=None if job is None else GateProgressOut.of(job),
             created_at=row.created_at,
             finished_at=row.finished_at,

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.tenants import service as tenants
 from app.tenants import share
 from evaluation.contract.mode import Mode
+from evaluation.gating.label_free import LabelFree
 from evaluation.gating.policy import load_policy
 from evaluation.reporting.report import Verdict
 
@@ -37,13 +38,17 @@ class GateNotMeasured(Conflict):
 
 
 class GateDecision(NamedTuple):
-    """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured."""
+    """report_key: of the JSON in the storage. It and calibration are None where nothing could be measured.
+
+    label_free: what was measured without labels, where they are what an incomplete gate lacks.
+    """
 
     verdict: Verdict
     reasons: list[str]
     policy_sha256: str
     report_key: str | None
     calibration: Fitted | None = None
+    label_free: LabelFree | None = None
 
 
 async def request(
@@ -57,15 +62,28 @@ async def request(
 ) -> GateResult:
     """A verdict that is final, or a gate that is under way, is returned; otherwise a new one is queued.
 
-    mode: None: the tenant's. settings: where a tenant asks, and not we, so that its share is looked at.
+    mode: None: the tenant's. Where that is auto, both modes get a gate, and that of reasoned is returned.
+    settings: where a tenant asks, and not we, so that its share is looked at.
 
     Raises: NotFound, ShareExceeded.
     """
     model = await _model(session, scope, model_version_id, lock=True)
     version = await _version(session, scope, schema_version_id)
     await _check_schema(session, scope, model, version)
+    modes = (await tenants.get(session, scope)).mode.modes if mode is None else (mode,)
+    return [await _request(session, scope, actor_key_id, model, version, one, settings) for one in modes][-1]
+
+
+async def _request(
+    session: AsyncSession,
+    scope: TenantScope,
+    actor_key_id: UUID | None,
+    model: ModelVersion,
+    version: SchemaVersion,
+    mode: Mode,
+    settings: Settings | None,
+) -> GateResult:
     policy_sha256 = load_policy().sha256
-    mode = mode or (await tenants.get(session, scope)).mode
     for earlier in await repository.of_pair(session, scope, model.id, version.id):
         if earlier.mode is mode and (earlier.state in OPEN or is_final(earlier, policy_sha256)):
             return earlier
@@ -183,6 +201,7 @@ async def decide(session: AsyncSession, scope: TenantScope, gate_id: UUID, decis
     row.verdict, row.reasons = decision.verdict, decision.reasons
     row.policy_sha256, row.report_key = decision.policy_sha256, decision.report_key
     row.calibration = None if decision.calibration is None else decision.calibration.model_dump(mode="json")
+    row.label_free = None if decision.label_free is None else decision.label_free.model_dump(mode="json")
     await session.flush()
     detail = {"verdict": decision.verdict.value, "policy_sha256": decision.policy_sha256}
     audit.record(session, None, scope.tenant_id, Act("gate.decided", f"gate:{gate_id}", detail))

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from app.datasets import service as datasets
 from app.errors import InputError
 from app.gates import evaluation, repository, service, suites
 from app.gates import material as exam
 from app.gates.confidence import Fitted
-from app.gates.evaluation import GateEvaluation
+from app.gates.evaluation import GateEvaluation, LabelFreeEvaluation
 from app.gates.material import Material, Room
 from app.gates.placement import place, served_base
 from app.gates.repository import Pair
@@ -36,21 +37,28 @@ from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
 from app.settings import Settings
 from app.tenants import service as tenants
+from evaluation.contract.record import Conversation, Split
 from evaluation.contract.schema import CategorySchema
+from evaluation.gating import label_free
+from evaluation.gating.label_free import LabelFree, LabelFreeRun
 from evaluation.gating.policy import load_policy
 from evaluation.inference.predictor import Codes
 from evaluation.inference.stage_client import ServedStage
 from evaluation.metrics import out_of_distribution
 from evaluation.reporting.assembly import LIVE
-from evaluation.reporting.report import Report, Verdict
+from evaluation.reporting.report import Check, Report, Verdict
 
 AT_ONCE = 50
 LAST_ONLY = "candidate"
+LABEL_FREE_SHARE = 0.25  # of the benchmark's requests
 OTHER_VERSION = "the labels of the run are of another schema version"
 
 
 class GateWork(NamedTuple):
-    """threshold: below which the tenant's answers abstain. live: what answers the tenant now, if another model does."""
+    """threshold: below which the tenant's answers abstain. live: what answers the tenant now, if another model does.
+
+    held_out_now: of the run's dataset, with the labels of today.
+    """
 
     gate: GateResult
     model: ModelVersion
@@ -58,6 +66,7 @@ class GateWork(NamedTuple):
     run: Run
     schema: CategorySchema
     threshold: float | None
+    held_out_now: list[Conversation]
 
     @property
     def of_own_version(self) -> bool:
@@ -118,8 +127,10 @@ async def _begin(context: JobContext) -> GateWork:
         run = await repository.run(session, scope, model.run_id)
         live = await repository.live_model(session, scope, version.schema_id)
         threshold = (await tenants.get(session, scope)).abstain_below
+        held_out = await datasets.held_out(session, scope, run.dataset_id)
     comparable = live and live.id != model.id and live.base_sha256 == model.base_sha256
-    return GateWork(gate, model, live if comparable else None, run, schemas.content_of(version), threshold)
+    schema, live = schemas.content_of(version), live if comparable else None
+    return GateWork(gate, model, live, run, schema, threshold, held_out)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -132,7 +143,7 @@ def _prepare(context: JobContext, work: GateWork) -> PreparedGate:
     local = context.workdir / "snapshot.jsonl"
     artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
     room = Room(codes.texts, token_counter(base.folder), context_of(base.folder, context.settings))
-    material = exam.read(local, work.schema, room)
+    material = exam.read(local, work.schema, room, work.held_out_now)
     return PreparedGate(codes, material, _candidates(context, work))
 
 
@@ -167,7 +178,8 @@ async def _decide(
             suites.stored, context.storage, context.scope, material.inputs, settings, local
         )
     except InputError as error:
-        return _nothing(work, [str(error), *material.left_out])
+        found = await _without_labels(context, work, prepared, replica)
+        return _nothing(work, [str(error), *material.left_out], found)
     for one in prepared.candidates:
         await replica.load(one.folder, one.sha256)
     served = [ServedStage("base", BASE_NAME, work.model.base_sha256)]
@@ -187,26 +199,70 @@ async def _decide(
     )
     steps = Steps(context, len(served))
     examining = evaluation.examine(asked, replica.endpoint, served, context.settings, steps)
-    report = _told(
-        await while_serving(replica, [one.sha256 for one in prepared.candidates], examining), material
-    )
-    return await _stored(context, work, report)
-
-
-def _nothing(work: GateWork, reasons: Sequence[str]) -> GateDecision:
-    return GateDecision(Verdict.incomplete, list(reasons), work.gate.policy_sha256, None)
-
-
-def _told(report: Report, material: Material) -> Report:
-    """An incomplete gate says which conversations it could not use: they may be what it lacks."""
+    report = await while_serving(replica, [one.sha256 for one in prepared.candidates], examining)
     assert report.gate is not None
-    if report.gate.verdict is not Verdict.incomplete or not material.left_out:
+    found = None
+    if report.gate.verdict is Verdict.incomplete:
+        found = await _without_labels(context, work, prepared, replica, report.gate.checks)
+    return await _stored(context, work, _told(report, material, found), found)
+
+
+async def _without_labels(
+    context: JobContext,
+    work: GateWork,
+    prepared: PreparedGate,
+    replica: Replica,
+    checks: Sequence[Check] = (),
+) -> LabelFree | None:
+    """What needs no labels, and which of them are missing; None where they are not what is missing.
+
+    checks: of an incomplete gate.
+    """
+    material, settings = prepared.material, exam.benchmark_of(work.run)
+    held_out = [*material.inputs.splits[Split.test], *material.unlabelled]
+    needed = label_free.needed(load_policy(), checks)
+    if not material.unlabelled or len(material.inputs.splits[Split.test]) >= needed:
+        return None
+    last = prepared.candidates[-1]
+    await replica.load(last.folder, last.sha256)
+    run = LabelFreeRun(
+        work.schema,
+        held_out,
+        needed,
+        seed=settings.seed,
+        max_items=int(settings.max_items * LABEL_FREE_SHARE),
+    )
+    asked = LabelFreeEvaluation(
+        run,
+        prepared.codes,
+        context.workdir / "label-free",
+        work.gate.mode,
+        ServedStage(last.stage, last.sha256, last.sha256),
+    )
+    asking = evaluation.examine_without_labels(asked, replica.endpoint, context.settings, Steps(context, 1))
+    return await while_serving(replica, [last.sha256], asking)
+
+
+def _nothing(work: GateWork, reasons: Sequence[str], found: LabelFree | None = None) -> GateDecision:
+    told = [] if found is None else label_free.reasons(found)
+    return GateDecision(
+        Verdict.incomplete, [*reasons, *told], work.gate.policy_sha256, None, label_free=found
+    )
+
+
+def _told(report: Report, material: Material, found: LabelFree | None) -> Report:
+    """An incomplete gate says which conversations it could not use, and which labels it lacks."""
+    assert report.gate is not None
+    more = [*material.left_out, *([] if found is None else label_free.reasons(found))]
+    if report.gate.verdict is not Verdict.incomplete or not more:
         return report
-    reasons = [*report.gate.reasons, *material.left_out]
+    reasons = [*report.gate.reasons, *more]
     return report.model_copy(update={"gate": report.gate.model_copy(update={"reasons": reasons})})
 
 
-async def _stored(context: JobContext, work: GateWork, report: Report) -> GateDecision:
+async def _stored(
+    context: JobContext, work: GateWork, report: Report, label_free_found: LabelFree | None
+) -> GateDecision:
     """Under the epoch too: an attempt that has lost its job writes over nobody's report."""
     assert report.gate is not None
     key = f"tenants/{context.scope.tenant_id}/gates/{work.gate.id}/{context.ticket.epoch}/report.json"
@@ -215,8 +271,8 @@ async def _stored(context: JobContext, work: GateWork, report: Report) -> GateDe
     await context.in_thread(context.storage.put_file, page, service.page_key(key))
     await context.in_thread(context.storage.put_file, local, key)
     gate, found = report.gate, report.stages[-1].auxiliary
-    fitted = Fitted.of(found.calibration) if found and found.calibration else None
-    return GateDecision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted)
+    fitted = Fitted.of(found.calibration, found.auto) if found and found.calibration else None
+    return GateDecision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted, label_free_found)
 
 
 # -------------------------------------------------------------------------------------------------------- the sweep

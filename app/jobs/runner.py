@@ -54,7 +54,7 @@ def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] 
 
 
 async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool]) -> None:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     claimed_at = time.monotonic()
     try:
         try:
@@ -76,7 +76,7 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
             log.info("job_started", attempt=job.attempt)
             await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, claimed_at))
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def _owner() -> str:

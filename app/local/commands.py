@@ -52,8 +52,13 @@ def migrate(
     app_role: Annotated[
         str | None,
         typer.Option(
-            help="On PostgreSQL: the role that the other processes connect as, where it is not the one of "
-            "STEERWISE_DATABASE_URL; it is granted what they need."
+            help="On PostgreSQL: the role of the other processes' STEERWISE_DATABASE_URL; it is granted what they need."
+        ),
+    ] = None,
+    platform_role: Annotated[
+        str | None,
+        typer.Option(
+            help="On PostgreSQL: the role of their STEERWISE_PLATFORM_DATABASE_URL, which alone sees every tenant."
         ),
     ] = None,
 ) -> None:
@@ -65,7 +70,7 @@ def migrate(
         keep_files_private()
         private_home(settings.home)
         with said_plainly():
-            migrate.upgrade(settings.database_url, app_role=app_role)
+            migrate.upgrade(settings.database_url, app_role=app_role, platform_role=platform_role)
     _tell("database", "up to date")
 
 
@@ -85,10 +90,7 @@ def backup(
 
     with session() as (settings, _progress), said_plainly():
         keep_files_private()
-        try:
-            asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
-        finally:
-            backups.discard(out)
+        asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
     _tell("backup", f"whole, in {out}")
 
 

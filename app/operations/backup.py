@@ -80,17 +80,30 @@ class Named(NamedTuple):
 
 
 async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool = True) -> BackupManifest:
-    """out: a folder that is not there yet. Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace."""
-    if out.exists():
-        raise InputError(f"{out} is there already; name a folder that is to be made")
-    (out / TABLES).mkdir(parents=True, mode=0o700)
+    """out: a folder that is not there yet, and is not there after an error either, BackupIncomplete apart.
+
+    Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace.
+    """
+    try:
+        out.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        raise InputError(f"{out} is there already; name a folder that is to be made") from None
+    try:
+        return await _back_up(settings, out, tell, with_files)
+    finally:
+        if not (out / TOLD).exists():
+            shutil.rmtree(out, ignore_errors=True)
+
+
+async def _back_up(settings: Settings, out: Path, tell: Tell, with_files: bool) -> BackupManifest:
+    (out / TABLES).mkdir()
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = await check_version(database)
         tables, named = await _write_tables(database, out)
     finally:
-        await database.engine.dispose()
+        await database.close()
     tell(f"{sum(part.rows or 0 for part in tables.values())} rows of {len(tables)} tables")
     files, missing = _write_files(storage, sorted(set(named)), out / FILES if with_files else None)
     told = BackupManifest(
@@ -201,7 +214,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
     """
     told = read(source)
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = ", ".join((await check_version(database)).found)
         if version != told.database_version:
@@ -222,7 +235,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifes
             await repository.link_again(session)
         tell(f"{sum(part.rows or 0 for part in told.tables.values())} rows of {len(told.tables)} tables")
     finally:
-        await database.engine.dispose()
+        await database.close()
     return told
 
 
@@ -319,9 +332,3 @@ def _value(column: Column[Any], value: Any) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def discard(out: Path) -> None:
-    """What a backup that did not come to its end has left."""
-    if not (out / TOLD).exists():
-        shutil.rmtree(out, ignore_errors=True)

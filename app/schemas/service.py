@@ -23,7 +23,7 @@ from evaluation.contract.schema import CategorySchema
 
 
 class SchemaNotReady(InvalidRequest):
-    """The draft cannot be published yet; `problems` names category and field of everything that is missing."""
+    """The draft cannot be used yet; `problems` names category and field of everything that is missing."""
 
     code = "schema_not_ready"
 
@@ -67,8 +67,27 @@ async def version(session: AsyncSession, scope: TenantScope, schema_id: UUID, nu
     return row
 
 
+async def current(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> SchemaVersion | None:
+    """What was published last, for the first time or again."""
+    found = await repository.current(session, scope, schema_id)
+    return None if found is None else found.version
+
+
 def content_of(row: SchemaVersion) -> CategorySchema:
     return CategorySchema.model_validate(row.content)
+
+
+async def content_of_draft(row: Schema) -> CategorySchema:
+    """As publishing would freeze it. Raises: SchemaNotReady."""
+    return await ready(row.draft, row.name)
+
+
+async def ready(draft: dict[str, Any], name: str) -> CategorySchema:
+    """Raises: SchemaNotReady."""
+    schema, problems = await _check(draft, name)
+    if schema is None:
+        raise SchemaNotReady("the categories cannot be used yet; see `problems`", problems=problems)
+    return schema
 
 
 async def write_draft(
@@ -126,9 +145,7 @@ async def publish(
     row = await get(session, scope, schema_id, lock=True)
     if if_match is not None:
         if_match.check(row.draft_revision)
-    schema, problems = await _check(row.draft, row.name)
-    if schema is None:
-        raise SchemaNotReady("the draft cannot be published yet; see `problems`", problems=problems)
+    schema = await content_of_draft(row)
     published = await _publish(session, scope, actor_key_id, row, schema)
     detail = {"number": published.version.number, "sha256": schema.sha256, "new": published.new}
     audit.record(session, actor_key_id, scope.tenant_id, Act("schema.published", f"schema:{row.id}", detail))

@@ -19,6 +19,8 @@ from app.settings import Settings
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.auto import AutoPredictor, Sure
+from evaluation.inference.explaining import ExplainingPredictor
 from evaluation.inference.http import Retries
 from evaluation.inference.predictor import Codes, Prediction, PredictorError, Sending, VllmPredictor
 
@@ -32,11 +34,25 @@ _MISSES = 3
 
 
 class AskedModel(NamedTuple):
-    """Which model is asked, and how. adapter: its name at the server."""
+    """Which model is asked, and how. adapter: its name at the server.
+
+    mode: the first one, where `sure` says in which cases its answer may stand; else the only one. explain: what is
+    answered at once gets its reasons too.
+    """
 
     adapter: str
     codes: Codes
     mode: Mode = Mode.reasoned
+    sure: Sure | None = None
+    explain: bool = False
+
+    def predictor(self, client: httpx.AsyncClient, sending: Sending) -> VllmPredictor | AutoPredictor:
+        model = client, self.adapter, self.codes
+        plain = VllmPredictor(*model, sending=sending, mode=self.mode)
+        explaining = ExplainingPredictor(*model, sending=sending, mode=self.mode) if self.explain else None
+        if self.sure is None:
+            return explaining or plain
+        return AutoPredictor(plain, VllmPredictor(*model, sending=sending), self.sure, explaining)
 
 
 class Replicas:
@@ -65,10 +81,7 @@ class Replicas:
             try:
                 with self.borrowed(asked.adapter, tried) as replica:
                     tried.append(replica)
-                    predictor = VllmPredictor(
-                        replica.client, asked.adapter, asked.codes, sending=sending, mode=asked.mode
-                    )
-                    return await predictor.predict(schema, conversation)
+                    return await asked.predictor(replica.client, sending).predict(schema, conversation)
             except ServingAway as error:
                 problem = error
                 broken += is_broken(error.__cause__)

@@ -5,8 +5,8 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from app.http.payload import Name, RequestBody, ResponseBody
-from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant
-from evaluation.contract.mode import Mode
+from app.infra.tables.tenants import DEFAULT_QUOTA_BYTES, Fallback, ServeEdits, Tenant, Ungated
+from evaluation.contract.mode import ModeChoice
 
 _MAX_QUOTA_BYTES = 1 << 50
 _EDITS = (
@@ -19,9 +19,15 @@ _FALLBACK = (
     "deployment before it, under its own schema version; `base`, that one too, and at last the base model, which was "
     "never trained or judged for this tenant."
 )
+_UNGATED = (
+    "Who may be answered by the base as it stands, which no gate has examined (`gate: none`): `playground`, keys with "
+    "that scope; `api`, the scope `classify` too, for categories in the request and for schemas that have no live "
+    "deployment; `off`, nobody."
+)
 _MODE = (
-    "How a model is measured, and so served, unless a request for a gate says otherwise: `reasoned`, or `fast`, the "
-    "code at once."
+    "How a model is measured, and so served, unless a request says otherwise: `reasoned`; `fast`, the code at once; or "
+    "`auto`, measured in both, and served at once where that is sure enough (in the mode of its own gate until both "
+    "have passed)."
 )
 _REDACT = (
     "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
@@ -40,7 +46,8 @@ class TenantIn(RequestBody):
     name: Name = Field(description="What the tenant is called; unique.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["none"])
-    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["playground"])
+    mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
@@ -54,7 +61,8 @@ class TenantPatch(RequestBody):
 
     serve_edits: ServeEdits = Field(ServeEdits.after_gate, description=_EDITS, examples=["at_once"])
     fallback: Fallback = Field(Fallback.none, description=_FALLBACK, examples=["previous"])
-    mode: Mode = Field(Mode.reasoned, description=_MODE, examples=["reasoned"])
+    ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["api"])
+    mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
@@ -81,7 +89,8 @@ class TenantOut(ResponseBody):
     name: str = Field(description="What the tenant is called.", examples=["Blue Lake Outfitters"])
     serve_edits: ServeEdits = Field(description=_EDITS, examples=["after_gate"])
     fallback: Fallback = Field(description=_FALLBACK, examples=["none"])
-    mode: Mode = Field(description=_MODE, examples=["reasoned"])
+    ungated: Ungated = Field(description=_UNGATED, examples=["playground"])
+    mode: ModeChoice = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     keep_answers_days: int | None = Field(description=_KEEP, examples=[30])

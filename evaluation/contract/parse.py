@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from evaluation.contract.record import Conversation, Role
-from evaluation.contract.render import ANSWER_MARK, FAST_PREFIX, NONE_TEXT, condition_text, plain
+from evaluation.contract.render import ANSWER_MARK, FAST_PREFIX, FITS, NONE_TEXT, condition_text, plain
 from evaluation.contract.schema import CategorySchema, Condition, conditions
 
 _DECORATION = r"[ \t*_`#>~]*"
@@ -136,6 +136,14 @@ def forced_prefix(text: str) -> str:
     """What a model wrote without an answer, continued up to the place where the code must come."""
     before = _ANSWER.split(text)[0].rstrip()
     return before + ANSWER_MARK if before else FAST_PREFIX
+
+
+def explaining_prefix(reasoning: str, code: str) -> str:
+    """Up to where the condition must come that decided for this code. reasoning: for it or for another, of which what
+    it quotes of the customer is kept."""
+    head, chosen, _ = reasoning.partition(f" {FITS} ")
+    said = f"{head} " if chosen and quotes(head) else ""
+    return f'{said}{FITS} {code} "'
 
 
 def quotes(reasoning: str) -> list[str]:

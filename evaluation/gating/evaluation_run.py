@@ -67,7 +67,7 @@ async def _auxiliary_answers(
     calibrated = {deciding[-1]} if exam.threshold is None else {deciding[-1], LIVE}
     return {
         stage: await auxiliary.ask(
-            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated
+            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated, mode=exam.mode
         )
         for stage in deciding
     }

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
 
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ReasoningOrder
 from evaluation.contract.parse import (
     Answer,
     Evidence,
@@ -60,6 +60,13 @@ class Prediction(BaseModel):
     completion_tokens: int | None
     cached_tokens: int | None
     latency_s: float
+
+    @property
+    def reasoning_order(self) -> ReasoningOrder | None:
+        """None where there is no reasoning."""
+        if self.reasoning is None:
+            return None
+        return ReasoningOrder.after if self.mode is Mode.fast else ReasoningOrder.before
 
     @field_serializer("probabilities", when_used="json")
     def _as_pairs(self, value: dict[str | None, float] | None) -> list[tuple[str | None, float]] | None:
@@ -167,9 +174,7 @@ class VllmPredictor:
             probabilities=probabilities,
             label_mass=reading.label_mass if reading else None,
             forced_read=False,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            cached_tokens=completion.cached_tokens,
+            **usage([completion]),
             latency_s=time.perf_counter() - start,
         )
 
@@ -193,9 +198,7 @@ class VllmPredictor:
             probabilities=probabilities,
             label_mass=reading.label_mass if reading else None,
             forced_read=forced is not None,
-            prompt_tokens=_sum([c.prompt_tokens for c in made]),
-            completion_tokens=_sum([c.completion_tokens for c in made]),
-            cached_tokens=_sum([c.cached_tokens for c in made]),
+            **usage(made),
             latency_s=time.perf_counter() - start,
         )
 
@@ -211,9 +214,9 @@ class VllmPredictor:
         answer = parse(f"{prefix} {code}", schema, prompt.codes)
         return completion, answer if answer.failure is None else failed, reading
 
-    def _continued(self, prompt: Prompt, prefix: str) -> dict[str, Any]:
+    def _continued(self, prompt: Prompt, prefix: str, max_tokens: int = 1) -> dict[str, Any]:
         partial: ChatMessage = {"role": "assistant", "content": prefix}
-        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), 1)
+        body = self._body(prompt._replace(messages=[*prompt.messages, partial]), max_tokens)
         return body | {"add_generation_prompt": False, "continue_final_message": True}
 
     def _body(self, prompt: Prompt, max_tokens: int) -> dict[str, Any]:
@@ -244,6 +247,12 @@ def _by_answer(
         return None
     pairs = zip(schema.answers, codes, strict=True)
     return {answer: reading.probabilities[code] for answer, code in pairs if code in reading.probabilities}
+
+
+def usage(made: Sequence[Completion | Prediction]) -> dict[str, int | None]:
+    """What they took together. None where one of them was not counted."""
+    names = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    return {name: _sum([getattr(one, name) for one in made]) for name in names}
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:

@@ -35,8 +35,14 @@ class StageClient(Protocol):
         ...
 
     async def answers(
-        self, stage: str, questions: Questions, only: Sequence[int] | None = None
-    ) -> list[Measured]: ...
+        self,
+        stage: str,
+        questions: Questions,
+        only: Sequence[int] | None = None,
+        mode: Mode | None = None,
+    ) -> list[Measured]:
+        """mode: None: the one that stages are asked in."""
+        ...
 
     async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
         """None where the server cannot be asked for it."""
@@ -65,20 +71,25 @@ class VllmStageClient:
         return tuple(self._served.values())
 
     async def answers(
-        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+        self,
+        stage: str,
+        questions: Questions,
+        only: Sequence[int] | None = None,
+        mode: Mode | None = None,
     ) -> list[Measured]:
         """Raises: RunnerError."""
         one, settings = self._served[stage], self._settings
+        mode = mode or settings.mode
         predictor = VllmPredictor(
             self._client,
             one.model,
             self._codes,
             max_tokens=settings.max_tokens,
             concurrency=settings.concurrency,
-            mode=settings.mode,
+            mode=mode,
         )
         # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
-        of_mode = "" if settings.mode is Mode.reasoned else f"-{settings.mode}"
+        of_mode = "" if mode is Mode.reasoned else f"-{mode}"
         kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}{of_mode}.jsonl"
         return await runner.run(
             questions,

@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import is_right
 from evaluation.inference.runner import Measured, Question, Questions
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import (
+    auto_threshold,
     calibration,
     calibrator,
     injection,
@@ -22,6 +24,7 @@ from evaluation.metrics import (
     sample_scores,
     turns,
 )
+from evaluation.metrics.auto_threshold import AutoThreshold
 from evaluation.metrics.calibration import Calibration
 from evaluation.metrics.calibrator import Gold
 from evaluation.metrics.divergence import Divergence
@@ -77,12 +80,16 @@ class AuxiliarySuites(NamedTuple):
 
 
 class AuxiliaryAnswers(NamedTuple):
-    """A stage's answers. divergence: from the base."""
+    """A stage's answers. calibration_reasoned: the same with reasoning, of a stage that was asked for the code at once.
+
+    divergence: from the base.
+    """
 
     injection: Sequence[Measured]
     out_of_distribution: Sequence[Measured]
     turns: Sequence[Measured] = ()
     calibration: Sequence[Measured] = ()
+    calibration_reasoned: Sequence[Measured] = ()
     divergence: Divergence | None = None
 
 
@@ -96,6 +103,7 @@ class AuxiliaryMetrics(BaseModel):
     calibration: Calibration | None
     reasoning_length: ReasoningLength
     divergence: Divergence | None
+    auto: AutoThreshold | None = None  # of mode auto; where the stage was asked for the code at once
 
 
 def build(
@@ -111,23 +119,43 @@ def build(
     max_items: of the suite.
     """
     schema = suite.schema
-    unseen = [*calibration_split, *(c for c in held_out if c.id not in suite.conversations)]
-    known = sorted((c for c in unseen if c.labelled and c.category in schema.answers), key=lambda c: c.id)
-    drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
     return AuxiliarySuites(
         injection_suite.build(schema, held_out, seed=seed, max_items=int(max_items * INJECTION_SHARE)),
         turns_suite.build(schema, held_out, seed=seed, max_items=int(max_items * TURNS_SHARE)),
         out_of_distribution_suite.build(
             out_of_distribution.shipped(), seed=seed, max_items=int(max_items * OUT_OF_DISTRIBUTION_SHARE)
         ),
-        CalibrationSet(schema, tuple(drawn)),
+        calibration_set(suite, held_out, calibration_split, seed=seed, max_items=max_items),
     )
 
 
+def calibration_set(
+    suite: Suite,
+    held_out: Sequence[Conversation],
+    calibration_split: Sequence[Conversation],
+    *,
+    seed: int,
+    max_items: int,
+) -> CalibrationSet:
+    """As for `build`."""
+    unseen = [*calibration_split, *(c for c in held_out if c.id not in suite.conversations)]
+    known = sorted(
+        (c for c in unseen if c.labelled and c.category in suite.schema.answers), key=lambda c: c.id
+    )
+    drawn = random.Random(seed).sample(known, min(len(known), int(max_items * CALIBRATION_SHARE)))
+    return CalibrationSet(suite.schema, tuple(drawn))
+
+
 async def ask(
-    auxiliary_suites: AuxiliarySuites, stage_client: StageClient, stage: str, base: str | None, *, whole: bool
+    auxiliary_suites: AuxiliarySuites,
+    stage_client: StageClient,
+    stage: str,
+    base: str | None,
+    *,
+    whole: bool,
+    mode: Mode = Mode.reasoned,
 ) -> AuxiliaryAnswers:
-    """whole: all that is asked of a candidate. base: what it diverges from, if that is served."""
+    """whole: all that is asked of a candidate. base: what it diverges from, if that is served. mode: of the client."""
     injected = await stage_client.answers(stage, auxiliary_suites.injection.questions)
     others = await stage_client.answers(stage, auxiliary_suites.out_of_distribution.questions)
     if not whole:
@@ -138,6 +166,7 @@ async def ask(
         others,
         await stage_client.answers(stage, auxiliary_suites.turns.questions),
         await stage_client.answers(stage, calibrating),
+        await stage_client.answers(stage, calibrating, mode=Mode.reasoned) if mode is Mode.fast else (),
         None if base is None else await stage_client.divergence(stage, base, calibrating),
     )
 
@@ -168,6 +197,7 @@ def report(
         calibration=fitted,
         reasoning_length=reasoning_length.against_accuracy(_lengths(plain, natural)),
         divergence=found.divergence,
+        auto=_auto(auxiliary_suites.calibration, found, temperature_of(fitted)) if whole else None,
     )
 
 
@@ -191,9 +221,21 @@ def _calibration(
     plain: Mapping[int, Gold],
     natural: Sequence[Measured],
 ) -> Calibration:
-    golds = [Gold(c.id, c.category) for c in fitted.conversations]
-    made = calibrator.fit(calibrator.reads(golds, answers).each)
+    made = calibrator.fit(calibrator.reads(_golds(fitted), answers).each)
     return calibration.measure(made, calibrator.reads(plain, natural).each)
+
+
+def _auto(
+    calibration_set: CalibrationSet, found: AuxiliaryAnswers, temperature: float | None
+) -> AutoThreshold | None:
+    if not found.calibration_reasoned:
+        return None
+    golds = _golds(calibration_set)
+    return auto_threshold.fit(golds, found.calibration, found.calibration_reasoned, temperature)
+
+
+def _golds(calibration_set: CalibrationSet) -> list[Gold]:
+    return [Gold(c.id, c.category) for c in calibration_set.conversations]
 
 
 def _lengths(plain: Mapping[int, Gold], natural: Sequence[Measured]) -> list[MeasuredLength]:

@@ -3,7 +3,7 @@
 Those of before know nothing beside it, and no tenant of before keeps answers.
 
 Revision: 2026_11_29_kept_answers
-Follows: 2026_11_29_processes
+Follows: 2026_11_29_label_free
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from migrations.protection import isolate
 from migrations.tables import JSON, TEXT, TIME, index, may, must, one_of, table, within
 
 revision = "2026_11_29_kept_answers"
-down_revision = "2026_11_29_processes"
+down_revision = "2026_11_29_label_free"
 branch_labels = None
 depends_on = None
 

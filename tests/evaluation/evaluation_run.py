@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from functools import cache
 
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
 from evaluation.gating.evaluation_run import EvaluationRun, evaluate
 from evaluation.gating.policy import Policy, load_policy
@@ -55,7 +56,11 @@ class Models:
         return [ServedStage(stage, "fake", "fake") for stage in self._stages]
 
     async def answers(
-        self, stage: str, questions: Questions, only: Sequence[int] | None = None
+        self,
+        stage: str,
+        questions: Questions,
+        only: Sequence[int] | None = None,
+        mode: Mode | None = None,
     ) -> list[Measured]:
         model = self._stages[stage]
         if (model, questions.sha256) not in _KEPT:

@@ -11,12 +11,14 @@ from tokenizers import models as tokenizer_models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from evaluation.__main__ import main
+from evaluation.contract.record import Split
 from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import examined
 from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
+from tests.evaluation.wire_server import WireServer
 
 
 @pytest.fixture
@@ -68,6 +70,43 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
     assert written["baselines"]["tfidf_accuracy"]["n"] == written["baselines"]["embeddings_accuracy"]["n"] > 0
     assert "Passed" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("wire", ["systemone", "decisions"])
+def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
+    wire: str, inputs: list[str], tmp_path: Path
+) -> None:
+    at = inputs.index("--tokenizer")
+    asked = [*inputs[:at], *inputs[at + 2 :], "--wire", wire]
+    with listening(WireServer(models.oracle())) as address:
+        assert main(["run", *asked, "--base-url", address]) == 0
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["mode"] == "fast"
+    assert written["stages"][-1]["steerability"]["value"] == pytest.approx(1.0)
+    with listening(WireServer(models.habit())) as address:
+        assert main(["run", *asked, "--base-url", address]) == 3
+
+
+def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
+    inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = inputs.index("--tokenizer")
+    without = [*inputs[:at], *inputs[at + 2 :]]
+    with listening(server := WireServer(models.oracle())) as address:
+        assert main(["run", *without, "--base-url", address]) == 2
+        assert (
+            main(["run", *without, "--base-url", address, "--wire", "systemone", "--mode", "reasoned"]) == 2
+        )
+        assert server.bodies == []
+        keyed = [*without, "--base-url", address, "--wire", "decisions", "--api-key-env", "NO_SUCH_KEY"]
+        assert main(["run", *keyed]) == 2
+        assert server.bodies == []
+        unknown = [*without, "--base-url", address, "--wire", "decisions", "--model", "third=other"]
+        assert main(["run", *unknown]) == 2
+    said = capsys.readouterr().err
+    assert "--tokenizer: name the folder" in said and "the wire systemone answers at once" in said
+    assert "NO_SUCH_KEY is empty" in said
+    assert "refuses model 'other' on the wire decisions: 404" in said
 
 
 def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> None:
@@ -161,3 +200,18 @@ def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"report_version": 1}')
     assert main(["decide", "--report", str(tmp_path / "report.json")]) == 2
     assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2
+
+
+def test_without_a_single_label_it_measures_what_needs_none_and_asks_for_labels(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [c.model_dump(mode="json", exclude={"category", "criterion"}) for c in conversations()]
+    (tmp_path / "conversations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with listening(FakeServer(models.oracle())) as address:
+        assert main(["run", *inputs, "--max-items", "240", "--base-url", address]) == 4
+    shown = capsys.readouterr().out
+    assert shown.startswith("incomplete\n- 50 more held-out conversations need a label")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["verdict"] == "incomplete" and written["label_free"]["follows"]["value"] == 1.0
+    held_out = {c.id for c in conversations() if c.split is Split.test}
+    assert {one["conversation_id"] for one in written["label_free"]["label_first"]} <= held_out

@@ -144,10 +144,14 @@ def test_the_evaluation_asks_in_mode_fast_and_its_report_says_so(
     server = LikeVllm(models.oracle())
     with listening(server) as address:
         assert main(["run", *short, "--base-url", address]) in (0, 3, 4)
-    assert {body["max_tokens"] for body in server.bodies} == {1}
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["mode"] == "fast"
     stage = written["stages"][-1]
+    again = [
+        body for body in server.bodies if body["max_tokens"] > 1
+    ]  # with reasoning, for mode auto's threshold
+    assert len(again) == stage["auxiliary"]["auto"]["n"] == 30
+    assert "50 are needed" in stage["auxiliary"]["auto"]["reason"]
     assert stage["completion_tokens"]["value"] == 1
     assert (stage["reasoning_chars"]["n"], stage["evidence_rate"]["n"]) == (0, 0)
     assert "mode fast" in (tmp_path / "page.html").read_text()

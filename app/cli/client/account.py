@@ -26,7 +26,7 @@ from app.cli.client.lists import All, Limit, listed
 from app.cli.client.table import Columns, at, details, table, when
 from app.cli.endings import FAILED, PASSED, session
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.terminal import json_text, say
 
 top = typer.Typer()
@@ -44,7 +44,7 @@ ServeEdits = Annotated[
     ),
 ]
 AnswerMode = Annotated[
-    Mode | None,
+    ModeChoice | None,
     typer.Option("--mode", help="How models are measured and served unless a gate says otherwise."),
 ]
 Fallback = Annotated[
@@ -53,6 +53,14 @@ Fallback = Annotated[
         help="What answers, marked degraded, where the deployed model cannot: none, the deployment before it, or at "
         "last the base.",
         metavar="none|previous|base",
+    ),
+]
+Ungated = Annotated[
+    str | None,
+    typer.Option(
+        help="Who may be answered by the base as it stands (gate: none): keys with the scope playground, the API too "
+        "where nothing is deployed, or nobody.",
+        metavar="playground|api|off",
     ),
 ]
 AbstainBelow = Annotated[
@@ -184,6 +192,7 @@ def create_tenant(
     name: str,
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
@@ -193,7 +202,7 @@ def create_tenant(
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
     body = {
         "name": name,
-        **_settings(serve_edits, fallback, mode, redact, abstain_below, keep_answers, quota_mib),
+        **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib),
     }
     _show_tenant(call, call.api.post(_TENANTS, body))
 
@@ -214,6 +223,7 @@ def change_tenant(
     tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
     serve_edits: ServeEdits = None,
     fallback: Fallback = None,
+    ungated: Ungated = None,
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     never_abstain: Annotated[
@@ -224,7 +234,7 @@ def change_tenant(
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, mode, redact, abstain_below, keep_answers, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -256,7 +266,9 @@ def create_key(
     name: str,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(Scope)}; repeatable. To write includes to read."),
+        typer.Option(
+            help=f"{', '.join(Scope)}; repeatable. To write includes to read, and playground to classify."
+        ),
     ] = None,
     role: Annotated[
         str | None,
@@ -297,7 +309,8 @@ def revoke_key(
 def _settings(
     serve_edits: str | None,
     fallback: str | None,
-    mode: Mode | None,
+    ungated: str | None,
+    mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
     keep_answers: int | None,
@@ -306,6 +319,7 @@ def _settings(
     given = {
         "serve_edits": serve_edits,
         "fallback": fallback,
+        "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
         "abstain_below": abstain_below,
@@ -330,6 +344,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "name": tenant["name"],
                 "serve edits": tenant["serve_edits"],
                 "fallback": tenant["fallback"],
+                "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],

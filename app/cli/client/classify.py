@@ -15,11 +15,12 @@ from app.cli.client.call import Call
 from app.cli.client.refusal import ApiAway, ApiRefused
 from app.cli.files import read_file
 from app.errors import InputError
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
 from evaluation.contract.text import blank
 from evaluation.terminal import complain
 
+DRAFT = "draft"
 AT_ONCE = 64  # of the 256 that the API takes: the first answers are seen sooner
 MAX_BODY_BYTES = (
     900_000  # of the 1 MiB that the API takes, with room for what stands around the conversations
@@ -27,19 +28,22 @@ MAX_BODY_BYTES = (
 
 
 class ApiQuestion(NamedTuple):
-    """Of text and file one. mode: None: the one that is deployed."""
+    """Of text and file one. mode: None: the one that is deployed. version: a number, or `draft`; None: what is live."""
 
     text: str | None
     file: Path | None
-    mode: Mode | None = None
+    mode: ModeChoice | None = None
+    version: str | None = None
+    explain: bool = False
 
 
 def run(call: Call, schema: str, asked: ApiQuestion, *, stream: bool) -> None:
     """schema: id or name. Raises: ApiAway, ApiRefused, InputError."""
-    text, file, mode = asked
+    text, file = asked.text, asked.file
     if (text is None) == (file is None):
         raise InputError("give either --text or --conversation")
-    chosen = _choice(schema) | ({} if mode is None else {"mode": mode.value})
+    chosen = _choice(schema, asked.version) | ({"explain": True} if asked.explain else {})
+    chosen |= {} if asked.mode is None else {"mode": asked.mode.value}
     question: Json = {**chosen, "text": text}
     if file is not None:
         given = read_file(file, None)
@@ -111,11 +115,16 @@ def _streamed(call: Call, question: Json) -> None:
     raise ApiAway(call.api.target.url, ConnectionError("the answer broke off"))
 
 
-def _choice(schema: str) -> Json:
+def _choice(schema: str, version: str | None) -> Json:
     try:
-        return {"schema_id": str(UUID(schema))}
+        named = {"schema_id": str(UUID(schema))}
     except ValueError:
-        return {"schema": schema}
+        named = {"schema": schema}
+    if version is None:
+        return named
+    if version != DRAFT and not version.isdecimal():
+        raise InputError(f"--version is the number of a published version, or {DRAFT}")
+    return named | {"schema_version": version if version == DRAFT else int(version)}
 
 
 def messages(conversation: Conversation) -> list[Json]:
@@ -131,14 +140,19 @@ def _result(result: Json) -> Iterator[str]:
 
 def lines(answer: Json) -> list[str]:
     sure = "" if answer["confidence"] is None else f"  ({answer['confidence']:.0%})"
-    lines = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
-    lines.append(f"answer:    {_named(answer)}{sure}")
+    why = [] if answer["reasoning"] is None else [f"reasoning: {answer['reasoning'] or '(none)'}"]
+    given = [f"answer:    {_named(answer)}{sure}"]
+    lines = [*given, *why] if answer["reasoning_order"] == "after" else [*why, *given]
     if answer["decided_by"] is not None:
         lines.append(f"decided:   {answer['decided_by']['kind']}: {answer['decided_by']['text']}")
     notes = [name for name in ("provisional", "degraded", "forced_read") if answer[name]]
-    told = f", {', '.join(notes).replace('_', ' ')}" if notes else ""
+    notes = [name.replace("_", " ") for name in notes]
+    if answer["gate"] == "none":
+        notes.append("no gate has examined it")
+    version, model = answer["schema_version"], answer["model_version"]
+    by = "what is not published" if version is None else f"schema version {version}"
     lines.append(
-        f"by:        schema version {answer['schema_version']}, model {answer['model_version']}{told}"
+        f"by:        {', '.join([by, f'model {model}' if model else 'the base as it stands', *notes])}"
     )
     return lines
 

@@ -15,6 +15,8 @@ _ADVICE = {
     "stale": "somebody else changed it: read it again, and repeat your change on what it is now",
     "gate_not_passed": "why it did not pass: steerwise gates show GATE",
     "nothing_deployed": "deploy a model for this schema first: steerwise deployments create GATE",
+    "ungated_not_allowed": "let the base answer without a gate: steerwise tenants change TENANT --ungated api, or "
+    "make a key with --scope playground",
     "schema_not_ready": "mend the draft: steerwise schemas edit SCHEMA",
     "dataset_has_content": "make another dataset for another file: steerwise datasets create",
 }

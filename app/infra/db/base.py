@@ -75,15 +75,18 @@ class TenantOrPlatformOwned:
     tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id"))
 
 
-def choice(kind: type[StrEnum]) -> Enum:
-    """VARCHAR with a CHECK: PostgreSQL's own enum types cannot lose a value, and SQLite has none."""
+def choice(kind: type[StrEnum], name: str | None = None) -> Enum:
+    """VARCHAR with a CHECK: PostgreSQL's own enum types cannot lose a value, and SQLite has none.
+
+    name: of the rule; None: the kind's.
+    """
     return Enum(
         kind,
         native_enum=False,
         create_constraint=True,
         length=ENUM_LENGTH,
         values_callable=lambda members: [member.value for member in members],
-        name=_snake(kind.__name__),
+        name=name or _snake(kind.__name__),
     )
 
 

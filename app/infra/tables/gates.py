@@ -24,6 +24,7 @@ class GateResult(TenantOwned, Base):
     """mode: in which the model was asked, and so the one that a deployment of it serves.
 
     calibration: of the measured model's confidences (`app.gates.confidence`), where they were measured.
+    label_free: what was measured without labels (`evaluation.gating.label_free`), where they are what it lacks.
     """
 
     __tablename__ = "gate_results"
@@ -58,5 +59,6 @@ class GateResult(TenantOwned, Base):
     reasons: Mapped[list[str]] = mapped_column(default=list)
     report_key: Mapped[str | None]
     calibration: Mapped[dict[str, Any] | None]
+    label_free: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]

@@ -5,7 +5,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import Base, CreatedAt, Id, TenantOwned, choice
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import ModeChoice
 
 DEFAULT_QUOTA_BYTES = 10 << 30
 
@@ -25,6 +25,15 @@ class Fallback(StrEnum):
     base = "base"
 
 
+class Ungated(StrEnum):
+    """Who may be answered by the base as it stands, which no gate has examined: keys with the scope `playground`, the
+    API too for schemas that have no live deployment, or nobody."""
+
+    playground = "playground"
+    api = "api"
+    off = "off"
+
+
 class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
@@ -36,7 +45,12 @@ class Tenant(Base):
     name: Mapped[str] = mapped_column(String(200), unique=True)
     serve_edits: Mapped[ServeEdits] = mapped_column(choice(ServeEdits), default=ServeEdits.after_gate)
     fallback: Mapped[Fallback] = mapped_column(choice(Fallback), default=Fallback.none, server_default="none")
-    mode: Mapped[Mode] = mapped_column(choice(Mode), default=Mode.reasoned, server_default="reasoned")
+    ungated: Mapped[Ungated] = mapped_column(
+        choice(Ungated), default=Ungated.playground, server_default="playground"
+    )
+    mode: Mapped[ModeChoice] = mapped_column(
+        choice(ModeChoice, "mode"), default=ModeChoice.reasoned, server_default="reasoned"
+    )
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     keep_answers_days: Mapped[int | None]

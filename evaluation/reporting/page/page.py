@@ -43,6 +43,7 @@ def render(report: Report) -> str:
         matrix=plots.confusion(last.confusion, [_name(a) for a in last.confusion.answers]),
         flips=flips(report),
         calibration=last.auxiliary and last.auxiliary.calibration,
+        auto=last.auxiliary and last.auxiliary.auto,
         attacked=attacked,
         attack_groups=list(tables.groups(list(attacked.values()))) if attacked else [],
         turns=last.auxiliary and last.auxiliary.turns,

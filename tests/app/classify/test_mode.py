@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from app.auth.principal import Scope
@@ -10,6 +11,7 @@ from app.infra.db.session import transaction
 from app.infra.tables.deployments import DeploymentState
 from app.infra.tables.gates import GateResult
 from app.infra.tables.tenants import Fallback
+from app.infra.ttl_cache import KEPT_S
 from evaluation.contract.mode import Mode
 from evaluation.metrics.calibrator import scaled
 from evaluation.reporting.report import Verdict
@@ -107,3 +109,94 @@ async def test_a_word_that_is_no_mode_is_named(live: Live) -> None:
     refused = await asked(live, mode="quick")
     assert refused.status_code == 422
     assert "mode" in str(refused.json()["problems"])
+
+
+# ------------------------------------------------------------------------------------------------- auto, and explain
+
+SURE_ABOVE = FITTED.model_copy(
+    update={"auto_threshold": 0.5}
+)  # 0.95 of raw confidence is 0.78 at a temperature of 2
+UNSURE_ABOVE = FITTED.model_copy(update={"auto_threshold": 0.8})
+
+
+@pytest.mark.parametrize(
+    ("fitted", "mode", "requests"), [(SURE_ABOVE, "fast", 1), (UNSURE_ABOVE, "reasoned", 2)]
+)
+async def test_auto_asks_for_reasoning_where_the_calibrated_confidence_is_too_low(
+    live: Live, callers: Callers, server: FakeServer, fitted: Fitted, mode: str, requests: int
+) -> None:
+    await gated(callers, live, Verdict.passed, fitted)
+    answer = (await asked(live, mode="auto")).json()
+    assert (answer["mode"], answer["category"]) == (mode, "delivery")
+    assert len(server.bodies) == requests
+    assert answer["usage"]["prompt_tokens"] == 50 * requests
+    assert answer["reasoning_order"] == (None if mode == "fast" else "before")
+    assert answer["calibration"]["method"] == ("temperature" if mode == "fast" else "none")
+
+
+@pytest.mark.parametrize("path", ["/batch", "/stream"])
+async def test_auto_in_a_batch_and_a_stream(
+    live: Live, callers: Callers, server: FakeServer, path: str
+) -> None:
+    await gated(callers, live, Verdict.passed, UNSURE_ABOVE)
+    question = live.question() | {"mode": "auto"}
+    if path == "/batch":
+        question = {
+            "schema_id": live.schema_id,
+            "mode": "auto",
+            "items": [{"id": "1", "text": "Where is it?"}],
+        }
+    response = await live.client.post(f"/v1/classify{path}", json=question)
+    answer = events(response)[-1][1] if path == "/stream" else response.json()["results"][0]["answer"]
+    assert (answer["mode"], answer["reasoning"], len(server.bodies)) == ("reasoned", SAID, 2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fitted"), [(None, None), (Verdict.failed, SURE_ABOVE), (Verdict.passed, FITTED)]
+)
+async def test_auto_needs_both_gates_and_a_threshold(
+    live: Live, callers: Callers, server: FakeServer, verdict: Verdict | None, fitted: Fitted | None
+) -> None:
+    """Where the tenant wants it anyway, the deployed mode answers until then."""
+    if verdict is not None:
+        await gated(callers, live, verdict, fitted)
+    refused = await asked(live, mode="auto")
+    assert (refused.status_code, refused.json()["code"]) == (409, "mode_not_gated"), refused.text
+    assert "both modes" in refused.json()["detail"] and not server.bodies
+    await set_tenant(callers, live, mode="auto")
+    await anyio.sleep(KEPT_S)
+    assert (await asked(live)).json()["mode"] == "reasoned"
+
+
+async def test_auto_is_the_tenants_mode_once_both_gates_have_passed(live: Live, callers: Callers) -> None:
+    await gated(callers, live, Verdict.passed, SURE_ABOVE)
+    await set_tenant(callers, live, mode="auto")
+    assert (await asked(live)).json()["mode"] == "fast"
+    assert (await asked(live, mode="reasoned")).json()["mode"] == "reasoned"
+
+
+async def test_what_is_answered_at_once_is_explained_on_request(
+    live: Live, callers: Callers, server: FakeServer
+) -> None:
+    await gated(callers, live, Verdict.passed, SURE_ABOVE)
+    for mode in ("fast", "auto"):
+        answer = (await asked(live, mode=mode, explain=True)).json()
+        assert (answer["mode"], answer["reasoning_order"], answer["category"]) == (
+            "fast",
+            "after",
+            "delivery",
+        )
+        assert answer["reasoning"] and answer["evidence"] is not None
+    assert [body["max_tokens"] for body in server.bodies[:2]] == [1, 160]
+    plain = (await asked(live, explain=True)).json()
+    assert (plain["mode"], plain["reasoning_order"], plain["reasoning"]) == ("reasoned", "before", SAID)
+
+
+async def test_without_a_gate_nobody_knows_how_sure_is_sure_enough_for_auto(
+    live: Live, callers: Callers, server: FakeServer
+) -> None:
+    await set_tenant(callers, live, mode="auto", ungated="api")
+    body = {"categories": [{"key": "a", "definition": "The customer asks where a parcel is."}], "text": "hi"}
+    refused = await live.client.post("/v1/classify", json=body | {"mode": "auto"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "mode_not_gated")
+    assert (await live.client.post("/v1/classify", json=body)).json()["mode"] == "reasoned"

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from app.deployments import service, tasks
+from app.gates import repository as gate_repository
 from app.gates import service as gates
 from app.gates.confidence import Fitted
 from app.infra.db.engine import Database
@@ -16,6 +17,7 @@ from app.infra.tables.gates import GateState
 from app.infra.tables.schemas import SchemaVersion
 from app.infra.tables.tenants import ServeEdits, Tenant
 from app.settings import Settings
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.reporting.report import Verdict
 from tests.evaluation.shop import SCHEMA
 from tests.factories import trained as factory
@@ -297,3 +299,16 @@ async def test_what_one_tenant_edits_changes_nothing_for_another(
     assert await served(database, told) == (1, False)
     async with transaction(database, other_scope, read_only=True) as session:
         assert await service.live(session, other_scope, told.schema_id) is None
+
+
+async def test_an_edit_is_measured_in_both_modes_where_the_tenant_answers_in_mode_auto(
+    database: Database, settings: Settings, told: Trained
+) -> None:
+    await put_live(database, told)
+    async with transaction(database, told.scope) as session:
+        (await session.get_one(Tenant, told.scope.tenant_id)).mode = ModeChoice.auto
+    version = await edit(database, told)
+    await sweep(database, settings)
+    async with transaction(database, told.scope) as session:
+        found = await gate_repository.of_pair(session, told.scope, told.model.id, version.id)
+    assert sorted(gate.mode for gate in found) == [Mode.fast, Mode.reasoned]

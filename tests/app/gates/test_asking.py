@@ -15,7 +15,7 @@ from app.infra.tables.jobs import JobKind, JobState
 from app.infra.tables.tenants import Tenant
 from app.jobs import service as jobs
 from app.settings import Settings
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.reporting.report import Verdict
 from tests.callers import Callers
 from tests.factories import trained as factory
@@ -147,3 +147,16 @@ async def test_each_mode_has_a_gate_of_its_own_and_the_tenants_mode_is_the_defau
     async with transaction(database, told.scope) as session:
         (await session.get_one(Tenant, told.scope.tenant_id)).mode = Mode.fast
     assert await of_mode() == fast
+
+
+async def test_where_a_tenant_answers_in_mode_auto_a_new_model_gets_a_gate_in_each_mode(
+    database: Database, settings: Settings, client: httpx.AsyncClient, told: Trained
+) -> None:
+    async with transaction(database, told.scope) as session:
+        (await session.get_one(Tenant, told.scope.tenant_id)).mode = ModeChoice.auto
+    for _ in range(2):
+        await tasks.sweep(database, settings)
+    listed = (await client.get(f"/v1/gates?model_version_id={told.model.id}")).json()["items"]
+    assert sorted(one["mode"] for one in listed) == ["fast", "reasoned"]
+    again = (await ask(client, told)).json()
+    assert again["mode"] == "reasoned" and again["id"] in {one["id"] for one in listed}

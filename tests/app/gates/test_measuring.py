@@ -1,8 +1,9 @@
 """The gate's job: what it asks of the serving vLLM, and what becomes of the verdict."""
 
+import hashlib
 import json
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.storage import open_storage
+from app.infra.tables.datasets import ConversationRow, Label, LabelSource
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import JobKind, JobState
 from app.infra.tables.tenants import Tenant
@@ -21,12 +23,13 @@ from app.jobs import service as jobs
 from app.jobs.transition import MAX_LOSSES
 from app.settings import Settings
 from evaluation.contract.mode import Mode
-from evaluation.contract.record import Split
+from evaluation.contract.record import Conversation, Split
 from evaluation.reporting.report import Report, Verdict
 from tests.evaluation.fake_server import Asked, Reply
 from tests.evaluation.models import habit, oracle
 from tests.evaluation.shop import SCHEMA, conversations
 from tests.factories import trained as factory
+from tests.factories.rows import save
 from tests.factories.serving import put_live
 from tests.factories.trained import Trained, retrained, trained
 from tests.model_server import Worker
@@ -164,18 +167,76 @@ async def test_an_edit_is_measured_on_the_last_stage_with_the_labels_that_it_sti
 
 
 @on_sqlite
-async def test_where_no_label_is_left_the_gate_says_so(
-    database: Database, settings: Settings, scope: TenantScope, worker: Worker, client: httpx.AsyncClient
-) -> None:
-    told = await trained(database, settings, scope)
+async def test_where_no_label_is_left_the_gate_measures_what_needs_none_and_says_which_it_wants(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker,
+    client: httpx.AsyncClient,
+) -> None:  # fmt: skip
+    told = await trained(database, settings, scope, max_items=600)
+    vllm.models[told.adapters["rl"]] = oracle()
     renamed = [c.model_copy(update={"key": f"new-{c.key}"}) for c in SCHEMA.categories]
     other = SCHEMA.model_copy(update={"categories": tuple(renamed), "none_of_these": False})
     version = await factory.edited(database, told, other)
     gate = await measured(database, worker, told, await requested(database, told, version.id))
     assert gate.verdict is Verdict.incomplete and gate.report_key is None and gate.calibration is None
     assert "no held-out conversation" in gate.reasons[0] and "left out" in gate.reasons[1]
+    assert gate.reasons[2] == "50 more held-out conversations need a label, of which there are 0"
     answer = await client.get(f"/v1/gates/{gate.id}/report")
     assert (answer.status_code, answer.json()["code"]) == (409, "not_measured")
+    found = (await client.get(f"/v1/gates/{gate.id}")).json()["label_free"]
+    assert (found["labelled"], found["missing"]) == (0, 50)
+    # What fits none of the shop's categories it has to guess here, and guesses follow nothing.
+    assert found["follows"]["value"] > 0.6 and found["stays"]["shuffle"]["value"] > 0.7
+    held_out = {c.id for c in conversations() if c.split is Split.test}
+    named = [one["conversation_id"] for one in found["label_first"]]
+    assert len(named) == 50 and set(named) <= held_out
+
+
+@on_sqlite
+async def test_a_gate_grows_with_the_labels_that_its_dataset_has_by_now(
+    database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker,
+    client: httpx.AsyncClient,
+) -> None:  # fmt: skip
+    test = [c for c in conversations() if c.split is Split.test]
+    few = [c for c in conversations() if c.split is not Split.test] + test[:30]
+    told = await trained(database, settings, scope, max_items=240, frozen=few)
+    vllm.models[told.adapters["rl"]] = oracle()
+    async with transaction(database, scope) as session:
+        await save(session, *(row_of(told, c) for c in test[30:60]))
+    first = await measured(database, worker, told, await requested(database, told))
+    shown = (await client.get(f"/v1/gates/{first.id}")).json()
+    assert shown["label_free"]["labelled"] == 30 and shown["label_free"]["missing"] >= 20
+    named = [one["conversation_id"] for one in shown["label_free"]["label_first"]]
+    assert set(named) <= {c.id for c in test[30:60]}
+    async with transaction(database, scope) as session:
+        await save(session, *(label_of(told, c) for c in test[30:60]))
+    again = await measured(database, worker, told, await requested(database, told))
+    assert report_of(settings, again).stages[-1].accuracy.n == 60
+    assert (await client.get(f"/v1/gates/{again.id}")).json()["label_free"] is None
+
+
+def row_of(told: Trained, conversation: Conversation) -> ConversationRow:
+    """Of the dataset of the model's run, where it came after the run."""
+    return ConversationRow(
+        id=uuid5(NAMESPACE_OID, conversation.id),
+        tenant_id=told.scope.tenant_id,
+        dataset_id=told.dataset_id,
+        external_id=conversation.id,
+        messages=[message.model_dump(mode="json") for message in conversation.messages],
+        text_sha256=hashlib.sha256(conversation.id.encode()).hexdigest(),
+        group_id=conversation.id,
+        split=Split.test,
+    )
+
+
+def label_of(told: Trained, conversation: Conversation) -> Label:
+    return Label(
+        tenant_id=told.scope.tenant_id,
+        conversation_id=uuid5(NAMESPACE_OID, conversation.id),
+        schema_id=told.schema_id,
+        schema_version_id=told.version.id,
+        category_key=conversation.category,
+        source=LabelSource.reviewer,
+    )
 
 
 @on_sqlite

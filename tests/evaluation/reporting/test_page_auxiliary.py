@@ -3,6 +3,7 @@
 import re
 from html import unescape
 
+from evaluation.metrics.auto_threshold import AutoThreshold
 from evaluation.metrics.divergence import Divergence
 from evaluation.metrics.measures import Measure, rate
 from evaluation.metrics.turns import TurnsReport
@@ -28,6 +29,21 @@ def test_calibration_that_was_not_fitted_says_why() -> None:
     assert "<th>after</th>" not in shown
     nothing = unfitted.model_copy(update={"n": 0})
     assert "nothing to show" in section(page.render(of_companions(calibration=nothing)), "Can its confidence")
+
+
+def test_mode_autos_threshold_is_told_with_what_it_brings_or_why_there_is_none() -> None:
+    assert "Mode auto" not in section(page.render(whole()), "Can its confidence")
+    found = AutoThreshold(
+        value=0.625, reason=None, n=80, asked_again=rate(24, 80), fast=rate(60, 80), reasoned=rate(64, 80),
+        auto=rate(68, 80),
+    )  # fmt: skip
+    shown = " ".join(section(page.render(of_companions(auto=found)), "Can its confidence").split())
+    assert "not surer than 0.625" in shown and "30 of 100" in shown
+    assert "0.750 at once, 0.800 with reasoning and 0.850 so" in shown
+    none = found.model_copy(update={"value": None, "reason": "12 conversations; 50 are needed"})
+    assert "12 conversations; 50 are needed" in section(
+        page.render(of_companions(auto=none)), "Can its confidence"
+    )
 
 
 def test_injection_stands_side_by_side_for_the_candidate_and_the_base() -> None:

@@ -61,9 +61,22 @@ def test_the_reasoning_is_shown_as_it_is_written(tenant: Shell) -> None:
 def test_a_schema_without_a_model_is_refused_and_says_what_to_do(tenant: Shell, tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text('{"name": "new", "categories": []}')
     tenant.run("schemas", "create", str(tmp_path / "new.json"))
+    unready = tenant.run("classify", "--schema", "new", "--text", TEXT, code=2)
+    assert "steerwise schemas edit" in unready.stderr
+    tenant.run("tenants", "change", tenant.json("whoami")["key"]["tenant_id"], "--ungated", "off")
     for more in ((), ("--stream",)):
         refused = tenant.run("classify", "--schema", "new", "--text", TEXT, *more, code=2)
         assert "steerwise deployments create" in refused.stderr
+
+
+def test_a_draft_is_answered_by_the_base_which_says_so(tenant: Shell) -> None:
+    asked = ("classify", "--schema", "support", "--text", TEXT, "--version")
+    found = tenant.json(*asked, "draft")
+    assert (found["category"], found["gate"], found["deployment_id"]) == ("delivery", "none", None)
+    shown = tenant.run(*asked, "draft").stdout
+    assert "by:        what is not published, the base as it stands, no gate has examined it" in shown
+    assert tenant.json(*asked, "1")["gate"] == "passed"
+    assert "number of a published version" in tenant.run(*asked, "newest", code=2).stderr
 
 
 def test_either_a_text_or_a_file_is_asked_about(tenant: Shell) -> None:
