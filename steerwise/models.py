@@ -21,6 +21,7 @@ class Answer(Model):
     category: str | None = None
     mode: str
     reasoning: str | None = None
+    reasoning_order: str | None = None
     evidence: list[Evidence] | None = None
     decided_by: DecidedBy | None = None
     confidence: float | None = None
@@ -31,8 +32,9 @@ class Answer(Model):
     failure: str | None = None
     forced_read: bool
     model_version: str | None = None
-    schema_version: int
-    deployment_id: str
+    schema_version: int | None = None
+    gate: str
+    deployment_id: str | None = None
     provisional: bool
     degraded: bool
     usage: Tokens
@@ -219,6 +221,7 @@ class Gate(Model):
     schema_version: int
     mode: str
     policy_sha256: str
+    label_free: LabelFree | None = None
     progress: GateProgress | None = None
     created_at: datetime
     finished_at: datetime | None = None
@@ -261,6 +264,17 @@ class KeptAnswer(Model):
     evidence: list[Evidence] | None = None
     decided_by: DecidedBy | None = None
     feedback: Feedback | None = None
+
+
+class LabelFree(Model):
+    n: int
+    follows: Share
+    stays: dict[str, Share]
+    injection_success: Share
+    unparsable: Share
+    labelled: int
+    missing: int
+    label_first: list[ToLabel]
 
 
 class Label(Model):
@@ -356,6 +370,12 @@ class Schema(Model):
     updated_at: datetime
 
 
+class Share(Model):
+    value: float | None = None
+    n: int
+    ci95: list[Any] | None = None
+
+
 class SplitCounts(Model):
     split: str
     conversations: int
@@ -384,6 +404,12 @@ class Stage(Model):
     silent_s: float | None = None
     metrics: dict[str, Any] | None = None
     error: Failure | None = None
+
+
+class ToLabel(Model):
+    conversation_id: str
+    answered: str | None = None
+    why: str
 
 
 class Tokens(Model):
@@ -455,7 +481,12 @@ class AnswersQuery(TypedDict, total=False):
 class BatchIn(TypedDict, total=False):
     schema_id: NotRequired[str | None]
     schema: NotRequired[str | None]
+    schema_version: NotRequired[int | str | None]
+    categories: NotRequired[list[CategoryIn] | None]
+    none_of_these: NotRequired[bool]
+    question: NotRequired[str | None]
     mode: NotRequired[str | None]
+    explain: NotRequired[bool]
     items: Required[list[BatchItemIn]]
 
 
@@ -471,6 +502,14 @@ class BatchItemIn(TypedDict, total=False):
     id: Required[str]
 
 
+class CategoryIn(TypedDict, total=False):
+    key: Required[str]
+    name: NotRequired[str | None]
+    definition: Required[str]
+    includes: NotRequired[list[str]]
+    excludes: NotRequired[list[str]]
+
+
 class ClassifyIn(TypedDict, total=False):
     language: NotRequired[str | None]
     channel: NotRequired[str | None]
@@ -482,7 +521,12 @@ class ClassifyIn(TypedDict, total=False):
     conversation_reference: NotRequired[str | None]
     schema_id: NotRequired[str | None]
     schema: NotRequired[str | None]
+    schema_version: NotRequired[int | str | None]
+    categories: NotRequired[list[CategoryIn] | None]
+    none_of_these: NotRequired[bool]
+    question: NotRequired[str | None]
     mode: NotRequired[str | None]
+    explain: NotRequired[bool]
 
 
 class ConversationIn(TypedDict, total=False):
