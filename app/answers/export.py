@@ -39,12 +39,13 @@ async def exported(
     while True:
         async with transaction(database, scope, read_only=True) as session:
             paging = PageRequest(AT_ONCE, after, b"", "")
-            rows = [KeptAnswerOut.of(row) for row in await repository.listed(session, scope, wanted, paging)]
-        shown = rows[:AT_ONCE]
+            paging = paging.shortened(await repository.sizes(session, scope, wanted, paging))
+            found = await repository.listed(session, scope, wanted, paging)
+            shown = [KeptAnswerOut.of(row) for row in found[: paging.limit]]
         if shown:
             yield _csv(map(_cells, shown)) if form is ExportForm.csv else _lines(shown)
             after = Position(shown[-1].created_at, shown[-1].id)
-        if len(rows) <= AT_ONCE:
+        if len(found) <= paging.limit:
             return
 
 
