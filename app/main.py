@@ -6,11 +6,13 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
+import app.answers.endpoints
 import app.audit.endpoints
 import app.auth.endpoints
 import app.classify.endpoints
 import app.datasets.conversation_endpoints
 import app.datasets.endpoints
+import app.decisions.endpoints
 import app.deployments.endpoints
 import app.gates.endpoints
 import app.operations.endpoints
@@ -19,11 +21,13 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.answers.writer import keeping
 from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
+from app.decisions import error_shapes
 from app.http import documentation, openapi, problems
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
@@ -52,6 +56,8 @@ ROUTERS = (
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
+    app.answers.endpoints.router,
+    app.decisions.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
     app.runs.endpoints.router,
@@ -95,9 +101,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             async with (
                 metering(opened) as meter,
                 watching(opened) as api.state.refused_keys,
-                serving_context(settings, opened, meter) as api.state.serving_context,
+                keeping(opened) as writer,
+                serving_context(settings, opened, meter, writer) as api.state.serving_context,
             ):
-                api.state.meter = meter
+                api.state.meter, api.state.answer_writer = meter, writer
                 api.state.run_feeds = RunFeeds(opened, settings)
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
@@ -121,9 +128,9 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     for router in ROUTERS:
         # As they are: include_router would build each route a second time, 0.2 s in all, and adds nothing here.
         api.router.routes.extend(router.routes)
-    problems.install(api)
+    problems.install(api, error_shapes.SHAPES)
     reservation.install(api)
-    openapi.install(api)
+    openapi.install(api, *error_shapes.BODIES)
     api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
     api.add_middleware(RequestContext)

@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
-from evaluation.command import CommandInputError, read_conversations, seed
+from evaluation import baselines
+from evaluation.command import CommandInputError, api_key, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -28,10 +29,12 @@ from evaluation.gating.evaluation_run import EvaluationRun
 from evaluation.gating.label_free import LabelFreeRun
 from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.inference import stage_client
+from evaluation.inference.decision_client import DecisionStageClient
+from evaluation.inference.decision_wires import Wire
 from evaluation.inference.model_client import check_continues
 from evaluation.inference.predictor import Codes, PredictorError, connect, load_codes
 from evaluation.inference.runner import RunnerError
-from evaluation.inference.stage_client import ServedStage, VllmStageClient
+from evaluation.inference.stage_client import ServedStage, StageClient, VllmStageClient
 from evaluation.metrics import auxiliary
 from evaluation.reporting import assembly, report
 from evaluation.reporting.page import page
@@ -76,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> Told:
+    _check_wire(given)
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -105,9 +109,15 @@ def _run(given: argparse.Namespace) -> Told:
         max_items=given.max_items,
     )
     exam = EvaluationRun(
-        given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
+        given.tenant or schema.name,
+        suite,
+        policy,
+        auxiliary_suites,
+        given.threshold,
+        baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
+        given.mode,
     )
-    codes = _codes(given, exam)
+    codes = _codes(given, _most_answers(exam))
     return _told(
         _kept(asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(exam, client))), given)
     )
@@ -115,7 +125,7 @@ def _run(given: argparse.Namespace) -> Told:
 
 def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
     """No report: there is nothing to judge. What could be measured is written in its place."""
-    codes = load_codes(given.tokenizer, len(run.schema.answers) + 1)
+    codes = _codes(given, len(run.schema.answers) + 1)
     found = asyncio.run(_asked(given, codes, lambda client: label_free.measure(run, client)))
     written = {"verdict": Verdict.incomplete, "label_free": found.model_dump(mode="json")}
     given.out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -125,6 +135,16 @@ def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
 def _told(made: Report) -> Told:
     assert made.gate is not None
     return Told(made.gate.verdict, made.gate.reasons)
+
+
+def _check_wire(given: argparse.Namespace) -> None:
+    """Raises: InputError."""
+    if given.wire is None and given.tokenizer is None:
+        raise CommandInputError("--tokenizer: name the folder with the base model's tokenizer.json")
+    if given.wire is not None and given.mode is Mode.reasoned:
+        raise CommandInputError(f"--mode: the wire {given.wire} answers at once; leave that option out")
+    if given.mode is None:
+        given.mode = Mode.reasoned if given.wire is None else Mode.fast
 
 
 def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence[Conversation]) -> Suite:
@@ -173,24 +193,30 @@ def _kept(made: Report, given: argparse.Namespace) -> Report:
     return made
 
 
-def _codes(given: argparse.Namespace, exam: EvaluationRun) -> Codes:
-    return load_codes(given.tokenizer, _most_answers(exam))
+def _codes(given: argparse.Namespace, answers: int) -> Codes | None:
+    """For so many answers at most. None: the server is asked for none."""
+    return None if given.wire is not None else load_codes(given.tokenizer, answers)
 
 
 async def _asked(
-    given: argparse.Namespace, codes: Codes, work: Callable[[VllmStageClient], Awaitable[T]]
+    given: argparse.Namespace, codes: Codes | None, work: Callable[[StageClient], Awaitable[T]]
 ) -> T:
     served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
     if len({one.stage for one in served}) < len(served):
         raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
-    async with connect(given.base_url, socket_path=given.socket) as client:
-        if given.mode is Mode.fast:
-            for one in served:
-                await check_continues(client, one.model)
+    key = api_key(given.api_key_env)
+    async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:
             settings = stage_client.ClientSettings(
                 folder, _progress, given.concurrency, given.max_tokens, given.mode
             )
+            if codes is None:
+                decisions = DecisionStageClient(client, served, given.wire, settings)
+                await decisions.check()
+                return await work(decisions)
+            if given.mode is Mode.fast:
+                for one in served:
+                    await check_continues(client, one.model)
             return await work(VllmStageClient(client, served, codes, settings))
 
 
@@ -243,6 +269,13 @@ def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conve
     return [c for c in conversations if c.split is split]
 
 
+def _learned_from(conversations: Sequence[Conversation], examined: Split) -> list[Conversation]:
+    """By a baseline: what the file itself gives to training, and never what is asked."""
+    if examined is Split.train:
+        return []
+    return [c for c in conversations if c.split is Split.train and c.labelled]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -255,8 +288,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--model", action="append", required=True, metavar="[STAGE=]NAME", help="repeatable, in order"
     )
+    run.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     run.add_argument(
-        "--tokenizer", type=Path, required=True, help="folder with the base model's tokenizer.json"
+        "--wire",
+        type=Wire,
+        choices=list(Wire),
+        help="ask a server of typed decisions, at /v1/systemone or /v1/decisions; default: chat completions",
+    )
+    run.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="folder with the base model's tokenizer.json; not with --wire, which needs none",
     )
     run.add_argument(
         "--suite",
@@ -286,8 +328,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mode",
         type=Mode,
         choices=list(Mode),
-        default=Mode.reasoned,
-        help="how answers are come by: with reasoning, or the code at once; default: reasoned",
+        help="how answers are come by: with reasoning, or the code at once; default: reasoned, with --wire fast",
     )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")

@@ -34,6 +34,8 @@ ACTIONS: dict[str, str] = {
     "append_conversation": "conversation.appended",
     "delete_conversation": "conversation.deleted",
     "put_conversation_label": "conversation.labelled",
+    "give_answer_feedback": "answer.judged",
+    "forget_answers": "answers.forgotten",
     "create_run": "run.created",
     "cancel_run": "run.cancelled",
     "retry_run": "run.retried",
@@ -42,6 +44,11 @@ ACTIONS: dict[str, str] = {
     "create_gate": "gate.requested",
     "create_deployment": "deployment.requested",
     "roll_back_deployment": "deployment.requested",
+}
+# What may happen on the way, each an event of its own.
+ALSO: dict[str, frozenset[str]] = {
+    "give_answer_feedback": frozenset({"dataset.created"}),
+    "forget_answers": frozenset({"conversation.deleted"}),
 }
 # Answers are counted as use; a row for each would be what answering waits for.
 NOT_RECORDED = frozenset({"classify_conversation", "classify_batch", "classify_stream"})
@@ -59,9 +66,10 @@ async def record(request: Request, session: AsyncSession) -> None:
     if caller is None or operation is None:
         return
     declared, noted = ACTIONS.get(operation), service.noted(session)
-    if {act.action for act in noted} - {declared}:
+    actions = {act.action for act in noted}
+    if actions - {declared} - ALSO.get(operation, frozenset()):
         raise Undeclared(f"{operation} declares {declared} and records {noted}")
-    if declared is not None and not noted:
+    if declared is not None and declared not in actions:
         service.record(session, caller.key_id, _tenant(request), Act(declared, _subject(request)))
 
 

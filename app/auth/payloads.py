@@ -21,7 +21,8 @@ class ApiKeyIn(RequestBody):
     scopes: list[Scope] = Field(
         [],
         description="What it may do. `X:write` includes `X:read` (and `datasets:write` `labels:write`), `admin` all "
-        "the others; words of customers are shown with `conversations:read` alone.",
+        "the others; words of customers are shown with `conversations:read` alone, and those of kept answers with "
+        "`answers:read`.",
         examples=[["classify"]],
         max_length=len(Scope),
     )

@@ -3,8 +3,10 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from app.answers.payloads import DecidedByOut, EvidenceOut, ProbabilityOut
 from app.classify.live import AnswerGate, Draft, SchemaChoice
 from app.classify.service import Answered
+from app.datasets.attributes import AttributesIn
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
@@ -16,7 +18,7 @@ from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
 from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
-from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
+from evaluation.contract.record import MAX_MESSAGES, Conversation, Reference, conversation_from_text
 from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
 
 MAX_BATCH = 256
@@ -29,8 +31,8 @@ _PROBABILITIES: list[JsonValue] = [
 ]
 
 
-class QuestionIn(RequestBody):
-    """Either `text` or `messages`."""
+class QuestionIn(AttributesIn):
+    """Either `text` or `messages`. What is known beside them is kept with the answer, where answers are kept."""
 
     text: str | None = Field(
         None, description="One message of a customer.", max_length=100_000, examples=[_TEXT]
@@ -43,16 +45,22 @@ class QuestionIn(RequestBody):
         fail_fast=True,
         examples=[None, _MESSAGES],
     )
+    conversation_reference: Reference | None = Field(
+        None,
+        description="What the sender calls the conversation, to find and delete its answers by later.",
+        examples=["chat-20260102-17"],
+    )
 
     def conversation(self, where: str) -> Conversation:
         """where: what the caller calls this part of the body. Raises: InvalidRequest."""
         if (self.text is None) == (self.messages is None):
             raise _invalid(where, "give either `text` or `messages`")
         try:
+            beside = self.attributes() | {"conversation_reference": self.conversation_reference}
             if self.text is not None:
-                return conversation_from_text(self.text)
+                return conversation_from_text(self.text).model_copy(update=beside)
             messages = [message.model_dump() for message in self.messages or ()]
-            return Conversation.model_validate({"id": "messages", "messages": messages})
+            return Conversation.model_validate({"id": "messages", "messages": messages} | beside)
         except ValidationError as error:
             raise _invalid(where, record.first_problem(error)) from None
 
@@ -169,30 +177,6 @@ class BatchIn(SchemaChoiceIn):
                 raise ValueError(f"the item id {item.id[:60]!r} is used twice")
             seen.add(item.id)
         return self
-
-
-class EvidenceOut(ResponseBody):
-    quote: str = Field(
-        description="Words that the reasoning quotes and the customer wrote.", examples=["charged twice"]
-    )
-    message_index: int = Field(description="In which message, counted from 0.", examples=[0])
-
-
-class DecidedByOut(ResponseBody):
-    kind: str = Field(
-        description="`definition`, `include`, `exclude` or `none_of_these`.", examples=["include"]
-    )
-    key: str | None = Field(
-        description="The category that it belongs to; null: none of these.", examples=["refund"]
-    )
-    text: str = Field(
-        description="The condition as the schema has it.", examples=["a charge that was made twice"]
-    )
-
-
-class ProbabilityOut(ResponseBody):
-    category: str | None = Field(description="Key of a category; null: none of these.", examples=["refund"])
-    probability: float = Field(description="All of them add up to 1.", examples=[0.93])
 
 
 class CalibrationOut(ResponseBody):

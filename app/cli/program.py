@@ -55,7 +55,7 @@ def run(
     ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
     baselines: Annotated[
-        bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
+        bool, typer.Option(help="Also measure classifiers that cannot read definitions.")
     ] = True,
     seed: Seed = 0,
     mode: Annotated[

@@ -4,10 +4,23 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, Text, cast, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.datasets.attributes import AttributeFilter
 from app.datasets.counts import Cell
 from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
@@ -102,19 +115,57 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def conversations_of(
+    session: AsyncSession,
+    scope: TenantScope,
+    *,
+    customer_reference: str | None = None,
+    conversation_reference: str | None = None,
+) -> list[UUID]:
+    """In every dataset, by what their sender calls the customer or the conversation; dataset by dataset."""
+    query = select(ConversationRow.id).where(ConversationRow.tenant_id == scope.tenant_id)
+    if customer_reference is not None:
+        query = query.where(ConversationRow.customer_reference == customer_reference)
+    if conversation_reference is not None:
+        named = (ConversationRow.external_id, ConversationRow.conversation_reference)
+        query = query.where(or_(*(column == conversation_reference for column in named)))
+    return list(await session.scalars(query.order_by(ConversationRow.dataset_id, ConversationRow.id)))
+
+
+async def dataset_named(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, name: str
+) -> Dataset | None:
+    """The oldest, where several have the name."""
+    query = select(Dataset).where(
+        Dataset.tenant_id == scope.tenant_id, Dataset.schema_id == schema_id, Dataset.name == name
+    )
+    return await session.scalar(query.order_by(Dataset.created_at, Dataset.id).limit(1))
+
+
 async def sizes(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
 ) -> list[int]:
     """Of the conversations of a page, in characters."""
     length = func.length(cast(ConversationRow.messages, Text))
     query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
-    return list(await session.scalars(_page(query, dataset_id, paging, split)))
+    return list(await session.scalars(_page(beside.of(query, ConversationRow), dataset_id, paging, split)))
 
 
 async def conversations(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
 ) -> list[LabelledRow]:
-    rows = list(await session.scalars(_page(_conversations(scope), dataset_id, paging, split)))
+    query = beside.of(_conversations(scope), ConversationRow)
+    rows = list(await session.scalars(_page(query, dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]
 

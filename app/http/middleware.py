@@ -42,7 +42,7 @@ class RequestContext:
             known = unexpected(error)
             if answer.status is not None:
                 raise  # half an answer is out; the server must cut the connection
-            await render(known, request_id)(scope, receive, answer.send)
+            await render(known, scope)(scope, receive, answer.send)
         finally:
             _log_line(scope, answer.status, time.perf_counter() - start)
             structlog.contextvars.clear_contextvars()

@@ -1,7 +1,11 @@
-"""Errors as RFC 9457 problem documents: how one is rendered, and how an endpoint declares those that it may give."""
+"""Errors as RFC 9457 problem documents: how one is rendered, and how an endpoint declares those that it may give.
 
-from collections.abc import Mapping
-from typing import Any
+An endpoint that speaks another's wire gives its errors in the shape that the clients of that wire read.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI, Request
@@ -9,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from app.errors import (
     AppError,
@@ -60,6 +65,18 @@ class ProblemDocument(BaseModel):
     )
 
 
+class ErrorShape(NamedTuple):
+    """How errors are written at some paths. schema: of the body, in the OpenAPI document."""
+
+    media_type: str
+    schema: Mapping[str, Any]
+    body: Callable[[ProblemDocument], dict[str, Any]]
+    status: Callable[[int], int] = lambda status: status
+
+
+PROBLEM = ErrorShape(MEDIA_TYPE, {"$ref": SCHEMA_REF}, lambda found: found.model_dump(exclude_none=True))
+
+
 def document(error: AppError, request_id: str) -> ProblemDocument:
     found = error.problems
     if isinstance(error, InputError) and not found:
@@ -83,43 +100,46 @@ def _document(
     )
 
 
-def render(error: AppError, request_id: str) -> JSONResponse:
-    body = document(error, request_id).model_dump(exclude_none=True)
-    return JSONResponse(body, error.status, headers=error.headers, media_type=MEDIA_TYPE)
+def render(error: AppError, scope: Scope) -> JSONResponse:
+    """scope: of the request, whose path says which shape its client reads."""
+    shapes: Mapping[str, ErrorShape] = scope["app"].state.error_shapes
+    shape = shapes.get(scope["path"], PROBLEM)
+    body = shape.body(document(error, _request_id(scope)))
+    return JSONResponse(body, shape.status(error.status), headers=error.headers, media_type=shape.media_type)
 
 
 def request_id_of(request: Request) -> str:
-    found: str = request.scope.get("state", {}).get("request_id", "")
+    return _request_id(request.scope)
+
+
+def _request_id(scope: Scope) -> str:
+    found: str = scope.get("state", {}).get("request_id", "")
     return found
 
 
 # ------------------------------------------------------------------------------------------ what an endpoint declares
 
 
-def responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+def responses(*errors: type[AppError], shape: ErrorShape = PROBLEM) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of an endpoint behind a key: these errors and those that every such endpoint has."""
-    return public_responses(
-        *errors, BodyTooSlow, Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable
-    )
+    every = (BodyTooSlow, Forbidden, InvalidRequest, TooLarge, Unauthorized, Unavailable)
+    return public_responses(*errors, *every, shape=shape)
 
 
-def public_responses(*errors: type[AppError]) -> dict[int | str, dict[str, Any]]:
+def public_responses(*errors: type[AppError], shape: ErrorShape = PROBLEM) -> dict[int | str, dict[str, Any]]:
     """For `responses=` of an endpoint that needs no key and no input."""
     kinds: dict[int, dict[str, type[AppError]]] = {}
     every: list[type[AppError]] = [*errors, AppError]
     for error in every:
-        kinds.setdefault(error.status, {})[error.code] = error
-    return {status: _declared(list(kinds[status].values())) for status in sorted(kinds)}
+        kinds.setdefault(shape.status(error.status), {})[error.code] = error
+    return {status: _declared(list(kinds[status].values()), shape) for status in sorted(kinds)}
 
 
-def _declared(kinds: list[type[AppError]]) -> dict[str, Any]:
-    examples = {
-        kind.code: {"summary": _summary(kind), "value": _example(kind).model_dump(exclude_none=True)}
-        for kind in kinds
-    }
+def _declared(kinds: list[type[AppError]], shape: ErrorShape) -> dict[str, Any]:
+    examples = {kind.code: {"summary": _summary(kind), "value": shape.body(_example(kind))} for kind in kinds}
     return {
         "description": " ".join(f"`{kind.code}`: {_summary(kind)}" for kind in kinds),
-        "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REF}, "examples": examples}},
+        "content": {shape.media_type: {"schema": dict(shape.schema), "examples": examples}},
     }
 
 
@@ -134,8 +154,9 @@ def _example(kind: type[AppError]) -> ProblemDocument:
 # ---------------------------------------------------------------------------------------- from whatever was raised
 
 
-def install(app: FastAPI) -> None:
-    """What nobody expected is answered by `app.http.middleware`, which also logs it."""
+def install(app: FastAPI, shapes: Mapping[str, ErrorShape] = MappingProxyType({})) -> None:
+    """What nobody expected is answered by `app.http.middleware`, which also logs it. shapes: by path."""
+    app.state.error_shapes = shapes
     app.add_exception_handler(AppError, _app_error)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
@@ -157,14 +178,14 @@ async def _app_error(request: Request, error: Exception) -> JSONResponse:
         _outages.note(error, error)
     elif error.status >= 500:
         log.error("request_failed", code=error.code, error=str(error), details=error.details)
-    return render(error, request_id_of(request))
+    return render(error, request.scope)
 
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [_of_field(found) for found in error.errors()[:MAX_PROBLEMS]]
     message = "; ".join(f"{p.where}: {p.message}" for p in problems[:3])
-    return render(InvalidRequest(message, problems=problems), request_id_of(request))
+    return render(InvalidRequest(message, problems=problems), request.scope)
 
 
 def _of_field(found: Mapping[str, Any]) -> Problem:
@@ -176,7 +197,7 @@ def _of_field(found: Mapping[str, Any]) -> Problem:
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return render(_of_http(error), request_id_of(request))
+    return render(_of_http(error), request.scope)
 
 
 def _of_http(error: HTTPException) -> AppError:

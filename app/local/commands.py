@@ -90,10 +90,7 @@ def backup(
 
     with session() as (settings, _progress), said_plainly():
         keep_files_private()
-        try:
-            asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
-        finally:
-            backups.discard(out)
+        asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
     _tell("backup", f"whole, in {out}")
 
 

@@ -80,10 +80,23 @@ class Named(NamedTuple):
 
 
 async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool = True) -> BackupManifest:
-    """out: a folder that is not there yet. Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace."""
-    if out.exists():
-        raise InputError(f"{out} is there already; name a folder that is to be made")
-    (out / TABLES).mkdir(parents=True, mode=0o700)
+    """out: a folder that is not there yet, and is not there after an error either, BackupIncomplete apart.
+
+    Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace.
+    """
+    try:
+        out.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        raise InputError(f"{out} is there already; name a folder that is to be made") from None
+    try:
+        return await _back_up(settings, out, tell, with_files)
+    finally:
+        if not (out / TOLD).exists():
+            shutil.rmtree(out, ignore_errors=True)
+
+
+async def _back_up(settings: Settings, out: Path, tell: Tell, with_files: bool) -> BackupManifest:
+    (out / TABLES).mkdir()
     storage = open_storage(settings.storage_url)
     database = open_database(settings.database_url, settings.platform_database_url)
     try:
@@ -319,9 +332,3 @@ def _value(column: Column[Any], value: Any) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def discard(out: Path) -> None:
-    """What a backup that did not come to its end has left."""
-    if not (out / TOLD).exists():
-        shutil.rmtree(out, ignore_errors=True)

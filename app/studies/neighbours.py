@@ -32,6 +32,7 @@ from app.serving.base import STARTER, codes_for, find_base
 from app.settings import Settings
 from app.studies.api import RANK, api_running, interval
 from app.studies.untrained import Installation, install, write_adapter
+from evaluation.contract.render import ANSWER_MARK
 from evaluation.terminal import json_text
 from training.starter.world import demo_tenant
 
@@ -78,7 +79,7 @@ def measure(rounds: int, requests: int, settings: Settings, progress: Progress) 
         base, told = find_base(STARTER), demo_tenant(0)
         code = codes_for(base.folder, told.category_schema).texts[0]
         with (
-            _model_server(f"Because.\nAnswer: {code}") as url,
+            _model_server(f"Because.{ANSWER_MARK} {code}") as url,
             embedded_redis(home / "redis", settings) as redis,
         ):
             here = settings.model_copy(update=changes | {"vllm_urls": (url,), "redis_url": redis.url})

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "training", "evaluation")
+PACKAGES = ("app", "training", "evaluation", "steerwise")
 MIB = 1 << 20
 
 LONG = 400  # lines

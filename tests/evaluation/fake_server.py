@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import httpx
 
@@ -172,8 +172,12 @@ def predictor(server: FakeServer, **options: Any) -> VllmPredictor:
     return VllmPredictor(client, "fake", **given)
 
 
+class Responder(Protocol):
+    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]: ...
+
+
 @contextmanager
-def listening(server: FakeServer) -> Iterator[str]:
+def listening(server: Responder) -> Iterator[str]:
     """The server's address."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -18,6 +18,7 @@ from tests.evaluation import models
 from tests.evaluation.evaluation_run import examined
 from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
+from tests.evaluation.wire_server import WireServer
 
 
 @pytest.fixture
@@ -67,7 +68,45 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert written["report_version"] == 2
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
+    assert written["baselines"]["tfidf_accuracy"]["n"] == written["baselines"]["embeddings_accuracy"]["n"] > 0
     assert "Passed" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("wire", ["systemone", "decisions"])
+def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
+    wire: str, inputs: list[str], tmp_path: Path
+) -> None:
+    at = inputs.index("--tokenizer")
+    asked = [*inputs[:at], *inputs[at + 2 :], "--wire", wire]
+    with listening(WireServer(models.oracle())) as address:
+        assert main(["run", *asked, "--base-url", address]) == 0
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["mode"] == "fast"
+    assert written["stages"][-1]["steerability"]["value"] == pytest.approx(1.0)
+    with listening(WireServer(models.habit())) as address:
+        assert main(["run", *asked, "--base-url", address]) == 3
+
+
+def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
+    inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = inputs.index("--tokenizer")
+    without = [*inputs[:at], *inputs[at + 2 :]]
+    with listening(server := WireServer(models.oracle())) as address:
+        assert main(["run", *without, "--base-url", address]) == 2
+        assert (
+            main(["run", *without, "--base-url", address, "--wire", "systemone", "--mode", "reasoned"]) == 2
+        )
+        assert server.bodies == []
+        keyed = [*without, "--base-url", address, "--wire", "decisions", "--api-key-env", "NO_SUCH_KEY"]
+        assert main(["run", *keyed]) == 2
+        assert server.bodies == []
+        unknown = [*without, "--base-url", address, "--wire", "decisions", "--model", "third=other"]
+        assert main(["run", *unknown]) == 2
+    said = capsys.readouterr().err
+    assert "--tokenizer: name the folder" in said and "the wire systemone answers at once" in said
+    assert "NO_SUCH_KEY is empty" in said
+    assert "refuses model 'other' on the wire decisions: 404" in said
 
 
 def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> None:

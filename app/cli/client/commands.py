@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli.client import account, conversations, datasets, gates, operations, runs, schemas
+from app.cli.client import account, answers, conversations, datasets, gates, operations, runs, schemas
 from app.cli.client.call import PANEL
 
 commands = typer.Typer()
@@ -14,6 +14,7 @@ for name, group in (
     ("schemas", schemas.schemas),
     ("datasets", datasets.datasets),
     ("conversations", conversations.conversations),
+    ("answers", answers.answers),
     ("runs", runs.runs),
     ("models", runs.models),
     ("gates", gates.gates),

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from app.http.problems import MEDIA_TYPE, SCHEMA_REF
+from app.decisions import error_shapes
+from app.http.problems import PROBLEM, SCHEMA_REF
 from app.main import create_app
 from app.settings import Settings
 
@@ -46,16 +47,19 @@ def test_every_endpoint_says_what_it_does_and_belongs_somewhere(document: dict[s
     assert silent == []
 
 
-def test_every_error_is_declared_as_a_problem_document_with_an_example(document: dict[str, Any]) -> None:
+def test_every_error_is_declared_in_the_shape_of_its_wire_with_an_example(document: dict[str, Any]) -> None:
     for operation in operations(document):
+        shape = error_shapes.SHAPES.get(operation.path, PROBLEM)
         errors = {s: r for s, r in operation.body["responses"].items() if int(s) >= 400}
         assert "500" in errors, operation.name
         for status, response in errors.items():
             content = response["content"]
-            assert set(content) == {MEDIA_TYPE}, (operation.name, status)
-            assert content[MEDIA_TYPE]["schema"] == {"$ref": SCHEMA_REF}
-            for code, example in content[MEDIA_TYPE]["examples"].items():
-                assert (example["value"]["code"], str(example["value"]["status"])) == (code, status)
+            assert set(content) == {shape.media_type}, (operation.name, status)
+            assert content[shape.media_type]["schema"] == shape.schema
+            for code, example in content[shape.media_type]["examples"].items():
+                value = example["value"].get("error", example["value"])
+                assert value["code"] == code
+                assert shape is not PROBLEM or str(value["status"]) == status
 
 
 def test_endpoints_behind_a_key_declare_it_and_its_refusals(document: dict[str, Any]) -> None:
@@ -64,7 +68,8 @@ def test_endpoints_behind_a_key_declare_it_and_its_refusals(document: dict[str, 
         if operation.body["operationId"] not in open_to_all:
             [security] = operation.body["security"]
             assert set(security) == {"ApiKey"}, operation.name
-            assert {"401", "403", "408", "413", "422", "503"} <= operation.body["responses"].keys(), (
+            unusable = str(error_shapes.SHAPES.get(operation.path, PROBLEM).status(422))
+            assert {"401", "403", "408", "413", unusable, "503"} <= operation.body["responses"].keys(), (
                 operation.name
             )
         if "{" in operation.path:

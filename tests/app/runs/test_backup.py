@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import InputError
 from app.infra.db import migrate
@@ -140,8 +141,16 @@ async def test_a_file_that_is_not_in_the_storage_is_named_and_the_rest_is_kept(
 async def test_a_backup_that_was_changed_or_not_finished_is_not_restored(shop: Shop, tmp_path: Path) -> None:
     await shop.run()
     await taken(shop.settings, tmp_path / "out")
-    with pytest.raises(InputError, match="there already"):
-        await taken(shop.settings, tmp_path / "out")
+    for there in ("out", "somebodys"):
+        (tmp_path / there).mkdir(exist_ok=True)
+        (tmp_path / there / "mine").write_text("kept")
+        with pytest.raises(InputError, match="there already"):
+            await taken(shop.settings, tmp_path / there)
+        assert (tmp_path / there / "mine").read_text() == "kept"
+    gone = shop.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/no/where.db"})
+    with pytest.raises(DBAPIError):
+        await taken(gone, tmp_path / "unfinished")
+    assert not (tmp_path / "unfinished").exists()
     rows = tmp_path / "out" / "tables" / "tenants.jsonl"
     rows.write_text(rows.read_text().replace("one", "two"))
     with pytest.raises(InputError, match="not as it was"):
