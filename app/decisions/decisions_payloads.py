@@ -2,12 +2,24 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictStr,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
+    MAX_NAME_CHARS,
     MAX_OPTIONS,
     MAX_QUESTIONS,
+    MAX_STATE_CHARS,
     Call,
     Kind,
     Question,
@@ -20,25 +32,30 @@ from app.decisions.question import (
     yes_or_no,
 )
 from app.decisions.reading import Decided
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import RequestBody, ResponseBody
 from evaluation.contract.record import Conversation
 from evaluation.contract.text import blank
 
 _ROLES = {"user": "customer", "assistant": "agent", "developer": "system", "system": "system"}
 _NO_EFFECT = "Taken, and without effect here."
+_MAX_ITEMS = 500  # of an input, and parts of a message
+Text: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_STATE_CHARS)]
+Whole: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_BODY_BYTES)]
+Name: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
 
 
 class TextPartIn(RequestBody):
     type: Literal["input_text", "output_text"] = Field(
         description="`input_text`, or `output_text` of an assistant.", examples=["input_text"]
     )
-    text: str = Field(description="The text.", examples=["I was charged twice."])
+    text: Text = Field(description="The text.", examples=["I was charged twice."])
     prompt_cache_breakpoint: JsonValue = Field(None, description=_NO_EFFECT, examples=[{"mode": "explicit"}])
 
 
 class RefusalPartIn(RequestBody):
     type: Literal["refusal"] = Field(description="Always `refusal`.", examples=["refusal"])
-    refusal: str = Field(description="What the assistant said.", examples=["I cannot do that."])
+    refusal: Text = Field(description="What the assistant said.", examples=["I cannot do that."])
 
     @property
     def text(self) -> str:
@@ -47,21 +64,29 @@ class RefusalPartIn(RequestBody):
 
 class JsonPartIn(RequestBody):
     type: Literal["input_json"] = Field(description="Always `input_json`.", examples=["input_json"])
-    data: dict[str, JsonValue] | list[dict[str, JsonValue]] = Field(
+    data: JsonValue = Field(
         description="An object, or a list of them; shown as it is.", examples=[{"order": 17}]
     )
 
+    @field_validator("data")
+    @classmethod
+    def _holds_objects(cls, data: JsonValue) -> JsonValue:
+        if not all(isinstance(one, dict) for one in (data if isinstance(data, list) else [data])):
+            raise ValueError("give an object, or a list of objects")
+        return data
+
     @property
     def text(self) -> str:
-        data: Any = self.data
-        return as_json(data)
+        return as_json(self.data)
 
 
 class ImagePartIn(RequestBody):
     """Refused: no image is read."""
 
     type: Literal["input_image"] = Field(description="Always `input_image`.", examples=["input_image"])
-    image_url: str = Field(description="Refused.", examples=["data:image/png;base64,"])
+    image_url: str = Field(
+        description="Refused.", max_length=MAX_BODY_BYTES, examples=["data:image/png;base64,"]
+    )
     detail: JsonValue = Field(None, description="Refused.", examples=["auto"])
     prompt_cache_breakpoint: JsonValue = Field(None, description="Refused.", examples=[None])
 
@@ -69,7 +94,7 @@ class ImagePartIn(RequestBody):
 PartIn: TypeAlias = Annotated[
     TextPartIn | RefusalPartIn | JsonPartIn | ImagePartIn, Field(discriminator="type")
 ]
-Content: TypeAlias = str | list[PartIn]
+Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=_MAX_ITEMS)]
 
 
 class DecisionMessageIn(RequestBody):
@@ -85,10 +110,10 @@ class CallIn(RequestBody):
     type: Literal["function_call", "custom_tool_call"] = Field(
         description="What was called.", examples=["function_call"]
     )
-    call_id: str = Field(description="By which its output names it.", examples=["call_1"])
-    name: str = Field(description="Of the tool.", examples=["find_order"])
-    arguments: str | None = Field(None, description="Of a function.", examples=['{"order": 17}'])
-    input: str | None = Field(None, description="Of a custom tool.", examples=["17"])
+    call_id: Name = Field(description="By which its output names it.", examples=["call_1"])
+    name: Name = Field(description="Of the tool.", examples=["find_order"])
+    arguments: Text | None = Field(None, description="Of a function.", examples=['{"order": 17}'])
+    input: Text | None = Field(None, description="Of a custom tool.", examples=["17"])
     id: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     namespace: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     status: JsonValue = Field(None, description=_NO_EFFECT, examples=["completed"])
@@ -98,7 +123,7 @@ class OutputIn(RequestBody):
     type: Literal["function_call_output", "custom_tool_call_output"] = Field(
         description="What a call gave.", examples=["function_call_output"]
     )
-    call_id: str = Field(description="Of the call.", examples=["call_1"])
+    call_id: Name = Field(description="Of the call.", examples=["call_1"])
     output: Content = Field(description="Text, or parts in their order.", examples=["shipped"])
     id: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     status: JsonValue = Field(None, description=_NO_EFFECT, examples=["completed"])
@@ -123,7 +148,7 @@ class PredicateIn(RequestBody):
     """How likely a statement about the input is to be true."""
 
     type: Literal["predicate"] = Field(description="Always `predicate`.", examples=["predicate"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["urgent"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["urgent"])
     instructions: Content = Field(description="The statement, or a question.", examples=["Is it urgent?"])
 
     def question(self, where: str) -> Question:
@@ -132,18 +157,18 @@ class PredicateIn(RequestBody):
 
 
 class OneChoiceIn(RequestBody):
-    value: StrictStr | StrictBool = Field(
+    value: Annotated[StrictStr, Field(max_length=MAX_NAME_CHARS)] | StrictBool = Field(
         description="What the answer calls it; text and a boolean of the same word are two.",
         examples=["billing"],
     )
-    description: str | None = Field(None, description="When it applies.", examples=["Payments and refunds."])
+    description: Text | None = Field(None, description="When it applies.", examples=["Payments and refunds."])
 
 
 class DecisionChoiceIn(RequestBody):
     """Which of several options applies."""
 
     type: Literal["choice"] = Field(description="Always `choice`.", examples=["choice"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["team"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["team"])
     instructions: Content = Field(description="What is asked.", examples=["Which team is it for?"])
     choices: list[OneChoiceIn] = Field(
         description="The options; their order says nothing.",
@@ -168,8 +193,8 @@ class DecisionChoiceIn(RequestBody):
 
 
 class LevelIn(RequestBody):
-    label: str = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
-    description: str | None = Field(
+    label: Name = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
+    description: Text | None = Field(
         None, description="What tells it from its neighbours.", examples=["No workaround."]
     )
 
@@ -178,7 +203,7 @@ class DecisionScoreIn(RequestBody):
     """How far along a scale it is."""
 
     type: Literal["score"] = Field(description="Always `score`.", examples=["score"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["severity"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["severity"])
     instructions: Content = Field(description="What is asked.", examples=["How severe is it?"])
     levels: list[LevelIn] = Field(
         description="From the lowest to the highest; the first is 0.",
@@ -204,13 +229,14 @@ DecisionQuestionIn: TypeAlias = Annotated[
 
 
 class DecisionsIn(AskingIn):
-    input: str | list[ItemIn] = Field(
+    input: Whole | Annotated[list[ItemIn], Field(max_length=_MAX_ITEMS)] = Field(
         description="What the questions are about: text, or messages, calls of tools and their outputs in their order.",
         examples=["I was charged twice. Please help."],
     )
     questions: list[DecisionQuestionIn] = Field(
         description=f"1 to {MAX_QUESTIONS} questions; the answers come in their order.",
         min_length=1,
+        max_length=MAX_QUESTIONS,
         examples=[[{"type": "predicate", "name": "urgent", "instructions": "Is it urgent?"}]],
     )
     prompt_cache_key: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])

@@ -32,8 +32,15 @@ pytestmark = pytest.mark.anyio
 MAX_HOLD_S = 0.1
 BOUNDED_FORMATS = {"uuid", "date-time"}
 # A draft is stored as it is given; what it may hold is bounded by its length, and checked in a thread. Stages are
-# described to clients as objects, and walked by what they are checked as.
-FREE = {"SchemaIn.draft", "DraftIn", "RunIn.stages[]"}
+# described to clients as objects, and walked by what they are checked as. Questions and options have names of the
+# caller's own; how many there may be is checked.
+FREE = {
+    "SchemaIn.draft",
+    "DraftIn",
+    "RunIn.stages[]",
+    "SystemOneIn.questions",
+    "SystemOneChoiceIn.criteria",
+}
 
 
 class Planted(RequestBody):
