@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictStr,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
@@ -29,9 +39,10 @@ from evaluation.contract.text import blank
 
 _ROLES = {"user": "customer", "assistant": "agent", "developer": "system", "system": "system"}
 _NO_EFFECT = "Taken, and without effect here."
-MAX_PARTS = 1000  # of one text, and items of an input
-Text: TypeAlias = Annotated[str, Field(max_length=MAX_STATE_CHARS)]
-Name: TypeAlias = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
+_MAX_ITEMS = 500  # of an input, and parts of a message
+Text: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_STATE_CHARS)]
+Whole: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_BODY_BYTES)]
+Name: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
 
 
 class TextPartIn(RequestBody):
@@ -53,14 +64,20 @@ class RefusalPartIn(RequestBody):
 
 class JsonPartIn(RequestBody):
     type: Literal["input_json"] = Field(description="Always `input_json`.", examples=["input_json"])
-    data: dict[str, JsonValue] | list[dict[str, JsonValue]] = Field(
+    data: JsonValue = Field(
         description="An object, or a list of them; shown as it is.", examples=[{"order": 17}]
     )
 
+    @field_validator("data")
+    @classmethod
+    def _holds_objects(cls, data: JsonValue) -> JsonValue:
+        if not all(isinstance(one, dict) for one in (data if isinstance(data, list) else [data])):
+            raise ValueError("give an object, or a list of objects")
+        return data
+
     @property
     def text(self) -> str:
-        data: Any = self.data
-        return as_json(data)
+        return as_json(self.data)
 
 
 class ImagePartIn(RequestBody):
@@ -77,7 +94,7 @@ class ImagePartIn(RequestBody):
 PartIn: TypeAlias = Annotated[
     TextPartIn | RefusalPartIn | JsonPartIn | ImagePartIn, Field(discriminator="type")
 ]
-Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=MAX_PARTS)]
+Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=_MAX_ITEMS)]
 
 
 class DecisionMessageIn(RequestBody):
@@ -140,7 +157,7 @@ class PredicateIn(RequestBody):
 
 
 class OneChoiceIn(RequestBody):
-    value: Annotated[StrictStr, Field(max_length=MAX_STATE_CHARS)] | StrictBool = Field(
+    value: Annotated[StrictStr, Field(max_length=MAX_NAME_CHARS)] | StrictBool = Field(
         description="What the answer calls it; text and a boolean of the same word are two.",
         examples=["billing"],
     )
@@ -176,7 +193,7 @@ class DecisionChoiceIn(RequestBody):
 
 
 class LevelIn(RequestBody):
-    label: Text = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
+    label: Name = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
     description: Text | None = Field(
         None, description="What tells it from its neighbours.", examples=["No workaround."]
     )
@@ -212,10 +229,7 @@ DecisionQuestionIn: TypeAlias = Annotated[
 
 
 class DecisionsIn(AskingIn):
-    input: (
-        Annotated[str, Field(max_length=MAX_BODY_BYTES)]
-        | Annotated[list[ItemIn], Field(max_length=MAX_PARTS)]
-    ) = Field(
+    input: Whole | Annotated[list[ItemIn], Field(max_length=_MAX_ITEMS)] = Field(
         description="What the questions are about: text, or messages, calls of tools and their outputs in their order.",
         examples=["I was charged twice. Please help."],
     )

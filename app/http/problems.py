@@ -33,6 +33,7 @@ from app.infra import outage
 MEDIA_TYPE = "application/problem+json"
 SCHEMA_REF = "#/components/schemas/Problem"
 MAX_PROBLEMS = 200
+MAX_MESSAGE_CHARS = 500
 _SOME_REQUEST = "5f0c1f6f6d7e4b8a9c0d1e2f3a4b5c6d"
 _OURS = "something went wrong on our side; it was logged under this request id"
 _outages = outage.OutageLog()
@@ -192,7 +193,9 @@ def _of_field(found: Mapping[str, Any]) -> Problem:
     if found["type"] == "json_invalid":
         return Problem("body", f"is not JSON: {found['ctx']['error']} at character {found['loc'][-1]}")
     where = ".".join(str(part) for part in found["loc"])
-    return Problem(where, found["msg"].removeprefix("Value error, "))
+    message = found["msg"].removeprefix("Value error, ")
+    # Of a value that chooses between types, Pydantic repeats all that somebody wrote.
+    return Problem(where, message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:MAX_MESSAGE_CHARS]}…")
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

@@ -227,6 +227,12 @@ async def test_what_cannot_be_used_is_refused_in_the_words_of_the_wire(clients: 
     assert any(message in f"{'.'.join(entry['loc'][1:])}: {entry['msg']}" for entry in found["detail"]), found
 
 
+async def test_a_refusal_does_not_repeat_all_that_somebody_wrote(clients: Clients) -> None:
+    body = {"model": "steerwise", "state": STATE, "questions": {"q": {"type": "box" * 100_000}}}
+    refused = await clients.plain.post("/v1/systemone", json=body)
+    assert refused.status_code == 422 and len(refused.content) < 2_000
+
+
 async def test_a_body_may_be_packed_as_its_client_does_by_itself(
     clients: Clients, server: FakeServer
 ) -> None:

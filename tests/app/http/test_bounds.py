@@ -32,9 +32,18 @@ pytestmark = pytest.mark.anyio
 MAX_HOLD_S = 0.1
 BOUNDED_FORMATS = {"uuid", "date-time"}
 # A draft is stored as it is given; what it may hold is bounded by its length, and checked in a thread. Stages are
-# described to clients as objects, and walked by what they are checked as. JSON that is shown to a model as it is, is
-# bounded by how much of it is shown.
-FREE = {"SchemaIn.draft", "DraftIn", "RunIn.stages[]", "JsonPartIn.data", "JsonPartIn.data[]"}
+# described to clients as objects, and walked by what they are checked as. Questions and options have names of the
+# caller's own; how many there may be is checked. JSON that is shown to a model as it is, is bounded by how much of it
+# is shown.
+FREE = {
+    "SchemaIn.draft",
+    "DraftIn",
+    "RunIn.stages[]",
+    "SystemOneIn.questions",
+    "SystemOneChoiceIn.criteria",
+    "JsonPartIn.data",
+    "JsonPartIn.data[]",
+}
 
 
 class Planted(RequestBody):
