@@ -3,8 +3,9 @@
     async with AsyncClient(api_key="sw_…") as client:
         print((await client.classify(schema="shop", text="where is my parcel")).category)
 
-Requests that may pass by themselves (no connection, 429, 502, 503, 504) are sent again, after as long as the API says
-or a little longer each time; what makes something carries an `Idempotency-Key`, so that it is made once all the same.
+Requests that may pass by themselves (no connection, 408, 429, 502, 503, 504) are sent again, after as long as the API
+says or a little longer each time; what makes something carries an `Idempotency-Key`, so that it is made once all the
+same.
 Give a key of your own where the process itself may be started again. Errors: `steerwise.errors`.
 """
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from evaluation.inference import event_stream
+from evaluation.inference import event_stream, http
 from steerwise.errors import ApiError, SteerwiseError, Unreachable
 from steerwise.models import Answer
 from steerwise.operations import Operation
@@ -28,8 +28,7 @@ DATASET_GOES_ON: Final = frozenset({"uploading", "uploaded", "validating"})
 RUN_GOES_ON: Final = frozenset({"queued", "running"})
 GATE_GOES_ON: Final = RUN_GOES_ON
 DEPLOYMENT_GOES_ON: Final = frozenset({"pending", "loading"})
-_AGAIN: Final = frozenset({429, 502, 503, 504})
-_LONGEST_S: Final = 30.0
+_RETRIES: Final = http.Retries(backoff_s=0.5)
 
 
 class Call(NamedTuple):
@@ -89,11 +88,11 @@ def pause_s(error: httpx.TransportError | ApiError, tried: int) -> float | None:
     """How long to wait before the same is sent again; None: it would only fail again."""
     told = None
     if isinstance(error, ApiError):
-        if error.status not in _AGAIN and error.code != "request_in_flight":
+        if error.status not in _RETRIES.statuses and error.code != "request_in_flight":
             return None
         told = error.retry_after_s
-    backoff_s = 0.5 * 2 ** (tried - 1) * random.Random().uniform(0.75, 1.25)
-    return min(backoff_s if told is None else told, _LONGEST_S)
+    backoff_s = _RETRIES.backoff_s * random.Random().uniform(0.75, 1.25)
+    return http.pause_s(_RETRIES._replace(backoff_s=backoff_s), tried, told)
 
 
 def page_of(kind: type[M], content: bytes) -> Page[M]:

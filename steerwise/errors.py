@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from evaluation.inference.http import retry_after_s
+
 
 class SteerwiseError(Exception):
     """Something did not work."""
@@ -29,8 +31,7 @@ class ApiError(SteerwiseError):
         self.detail = str(body.get("detail") or f"the server answered {status}, not as Steerwise does")
         self.problems: list[dict[str, Any]] = list(body.get("problems") or ())
         self.request_id = body.get("request_id")
-        told = headers.get("retry-after", "")
-        self.retry_after_s = float(told) if told.isdigit() else None
+        self.retry_after_s = retry_after_s(headers)
         super().__init__(f"{self.detail} ({status}, {self.code})")
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import Field, JsonValue, model_validator
 
 from app.answers import service
-from app.answers.service import AnswerVerdict, Forgotten
+from app.answers.service import FeedbackVerdict, Forgotten
 from app.datasets import attributes
 from app.datasets.attributes import AttributesOut
 from app.datasets.conversation_payloads import MessageOut
@@ -84,11 +84,11 @@ class FeedbackIn(RequestBody):
             raise ValueError("source: feedback comes from a reviewer or is a correction")
         return self
 
-    def verdict(self, row: KeptAnswer) -> AnswerVerdict:
+    def verdict(self, row: KeptAnswer) -> FeedbackVerdict:
         """Raises: InvalidRequest."""
         if self.right:
             return service.right(row, self.source)
-        return AnswerVerdict(False, "category_key" in self.model_fields_set, self.category_key, self.source)
+        return FeedbackVerdict(False, "category_key" in self.model_fields_set, self.category_key, self.source)
 
 
 class FeedbackOut(ResponseBody):

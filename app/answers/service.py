@@ -26,7 +26,7 @@ from evaluation.contract import record
 DATASET = "feedback"  # where labels go that name no dataset
 
 
-class AnswerVerdict(NamedTuple):
+class FeedbackVerdict(NamedTuple):
     """What somebody says of an answer. category_key: the right one, where it is known; None: none of these."""
 
     right: bool
@@ -38,7 +38,7 @@ class AnswerVerdict(NamedTuple):
 class Feedback(NamedTuple):
     """prepared: the conversation as a dataset takes it. dataset_id: the one that was named."""
 
-    verdict: AnswerVerdict
+    verdict: FeedbackVerdict
     prepared: Prepared
     dataset_id: UUID | None
 
@@ -63,12 +63,12 @@ async def get(session: AsyncSession, scope: TenantScope, answer_id: UUID) -> Kep
     return existing(await repository.one(session, scope, answer_id), "kept answer")
 
 
-def right(row: KeptAnswer, source: LabelSource) -> AnswerVerdict:
+def right(row: KeptAnswer, source: LabelSource) -> FeedbackVerdict:
     """What was answered is right. Raises: InvalidRequest."""
     if row.abstained or row.failure is not None:
         message = "the answer named no category; send false, and the right one as `category_key`"
         raise _invalid("body.right", message)
-    return AnswerVerdict(True, True, row.category_key, source)
+    return FeedbackVerdict(True, True, row.category_key, source)
 
 
 async def prepare(

@@ -51,7 +51,9 @@ ALSO: dict[str, frozenset[str]] = {
     "forget_answers": frozenset({"conversation.deleted"}),
 }
 # Answers are counted as use; a row for each would be what answering waits for.
-NOT_RECORDED = frozenset({"classify_conversation", "classify_batch", "classify_stream"})
+NOT_RECORDED = frozenset(
+    {"classify_conversation", "classify_batch", "classify_stream", "answer_decisions", "answer_system_one"}
+)
 # Its work is done in transactions of its own, which record it.
 OWN_TRANSACTIONS = frozenset({"put_dataset_content"})
 

@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
@@ -14,12 +14,13 @@ from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
 from app.schemas import service as schemas
+from app.schemas.drafts import MAX_CONDITIONS
 from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
 from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import MAX_MESSAGES, Conversation, Reference, conversation_from_text
-from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
+from evaluation.contract.schema import MAX_CATEGORIES, MAX_CONDITION_CHARS, CategorySchema
 
 MAX_BATCH = 256
 _TEXT = "I was charged twice for one order."
@@ -65,16 +66,27 @@ class QuestionIn(AttributesIn):
             raise _invalid(where, record.first_problem(error)) from None
 
 
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_CONDITION_CHARS)]
+
+
 class CategoryIn(RequestBody):
     """As in a schema."""
 
-    key: str = Field(description="What the answer says; without spaces.", examples=["refund"])
-    name: str | None = Field(None, description="For people; left out: the key.", examples=["Refund"])
-    definition: str = Field(
+    key: str = Field(
+        description="What the answer says; without spaces.",
+        max_length=MAX_CONDITION_CHARS,
+        examples=["refund"],
+    )
+    name: Text | None = Field(None, description="For people; left out: the key.", examples=["Refund"])
+    definition: Text = Field(
         description="One sentence.", examples=["The customer wants money back for something already paid."]
     )
-    includes: list[str] = Field([], description="Conditions that bring a request in.", examples=[[]])
-    excludes: list[str] = Field([], description="Conditions that keep one out.", examples=[[]])
+    includes: list[Text] = Field(
+        [], description="Conditions that bring a request in.", max_length=MAX_CONDITIONS, examples=[[]]
+    )
+    excludes: list[Text] = Field(
+        [], description="Conditions that keep one out.", max_length=MAX_CONDITIONS, examples=[[]]
+    )
 
 
 class SchemaChoiceIn(RequestBody):
@@ -104,7 +116,7 @@ class SchemaChoiceIn(RequestBody):
     none_of_these: bool = Field(
         False, description="With `categories`: whether the answer may be none of them.", examples=[False]
     )
-    question: str | None = Field(
+    question: Text | None = Field(
         None,
         description="With `categories`: what is asked, in place of the category of the request.",
         examples=[None],

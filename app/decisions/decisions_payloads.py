@@ -6,11 +6,13 @@ from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, Tag
 
 from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
+    MAX_NAME_CHARS,
     MAX_OPTIONS,
     MAX_QUESTIONS,
-    Call,
-    Kind,
-    Question,
+    MAX_STATE_CHARS,
+    DecisionCall,
+    DecisionQuestion,
+    QuestionKind,
     as_json,
     as_text,
     conversation,
@@ -20,25 +22,29 @@ from app.decisions.question import (
     yes_or_no,
 )
 from app.decisions.reading import Decided
+from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import RequestBody, ResponseBody
 from evaluation.contract.record import Conversation
 from evaluation.contract.text import blank
 
 _ROLES = {"user": "customer", "assistant": "agent", "developer": "system", "system": "system"}
 _NO_EFFECT = "Taken, and without effect here."
+MAX_PARTS = 1000  # of one text, and items of an input
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_STATE_CHARS)]
+Name: TypeAlias = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 
 
 class TextPartIn(RequestBody):
     type: Literal["input_text", "output_text"] = Field(
         description="`input_text`, or `output_text` of an assistant.", examples=["input_text"]
     )
-    text: str = Field(description="The text.", examples=["I was charged twice."])
+    text: Text = Field(description="The text.", examples=["I was charged twice."])
     prompt_cache_breakpoint: JsonValue = Field(None, description=_NO_EFFECT, examples=[{"mode": "explicit"}])
 
 
 class RefusalPartIn(RequestBody):
     type: Literal["refusal"] = Field(description="Always `refusal`.", examples=["refusal"])
-    refusal: str = Field(description="What the assistant said.", examples=["I cannot do that."])
+    refusal: Text = Field(description="What the assistant said.", examples=["I cannot do that."])
 
     @property
     def text(self) -> str:
@@ -61,7 +67,9 @@ class ImagePartIn(RequestBody):
     """Refused: no image is read."""
 
     type: Literal["input_image"] = Field(description="Always `input_image`.", examples=["input_image"])
-    image_url: str = Field(description="Refused.", examples=["data:image/png;base64,"])
+    image_url: str = Field(
+        description="Refused.", max_length=MAX_BODY_BYTES, examples=["data:image/png;base64,"]
+    )
     detail: JsonValue = Field(None, description="Refused.", examples=["auto"])
     prompt_cache_breakpoint: JsonValue = Field(None, description="Refused.", examples=[None])
 
@@ -69,7 +77,7 @@ class ImagePartIn(RequestBody):
 PartIn: TypeAlias = Annotated[
     TextPartIn | RefusalPartIn | JsonPartIn | ImagePartIn, Field(discriminator="type")
 ]
-Content: TypeAlias = str | list[PartIn]
+Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=MAX_PARTS)]
 
 
 class DecisionMessageIn(RequestBody):
@@ -85,10 +93,10 @@ class CallIn(RequestBody):
     type: Literal["function_call", "custom_tool_call"] = Field(
         description="What was called.", examples=["function_call"]
     )
-    call_id: str = Field(description="By which its output names it.", examples=["call_1"])
-    name: str = Field(description="Of the tool.", examples=["find_order"])
-    arguments: str | None = Field(None, description="Of a function.", examples=['{"order": 17}'])
-    input: str | None = Field(None, description="Of a custom tool.", examples=["17"])
+    call_id: Name = Field(description="By which its output names it.", examples=["call_1"])
+    name: Name = Field(description="Of the tool.", examples=["find_order"])
+    arguments: Text | None = Field(None, description="Of a function.", examples=['{"order": 17}'])
+    input: Text | None = Field(None, description="Of a custom tool.", examples=["17"])
     id: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     namespace: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     status: JsonValue = Field(None, description=_NO_EFFECT, examples=["completed"])
@@ -98,7 +106,7 @@ class OutputIn(RequestBody):
     type: Literal["function_call_output", "custom_tool_call_output"] = Field(
         description="What a call gave.", examples=["function_call_output"]
     )
-    call_id: str = Field(description="Of the call.", examples=["call_1"])
+    call_id: Name = Field(description="Of the call.", examples=["call_1"])
     output: Content = Field(description="Text, or parts in their order.", examples=["shipped"])
     id: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
     status: JsonValue = Field(None, description=_NO_EFFECT, examples=["completed"])
@@ -123,27 +131,27 @@ class PredicateIn(RequestBody):
     """How likely a statement about the input is to be true."""
 
     type: Literal["predicate"] = Field(description="Always `predicate`.", examples=["predicate"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["urgent"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["urgent"])
     instructions: Content = Field(description="The statement, or a question.", examples=["Is it urgent?"])
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         return yes_or_no(where, _asked(where, self.instructions))
 
 
 class OneChoiceIn(RequestBody):
-    value: StrictStr | StrictBool = Field(
+    value: Annotated[StrictStr, Field(max_length=MAX_STATE_CHARS)] | StrictBool = Field(
         description="What the answer calls it; text and a boolean of the same word are two.",
         examples=["billing"],
     )
-    description: str | None = Field(None, description="When it applies.", examples=["Payments and refunds."])
+    description: Text | None = Field(None, description="When it applies.", examples=["Payments and refunds."])
 
 
 class DecisionChoiceIn(RequestBody):
     """Which of several options applies."""
 
     type: Literal["choice"] = Field(description="Always `choice`.", examples=["choice"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["team"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["team"])
     instructions: Content = Field(description="What is asked.", examples=["Which team is it for?"])
     choices: list[OneChoiceIn] = Field(
         description="The options; their order says nothing.",
@@ -152,7 +160,7 @@ class DecisionChoiceIn(RequestBody):
         examples=[[{"value": "billing", "description": "Payments and refunds."}, {"value": "other"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         here = f"{where}.choices"
@@ -164,12 +172,12 @@ class DecisionChoiceIn(RequestBody):
             seen.add((type(one.value), one.value))
             said = as_text(f"{here}[{number}].description", one.description)
             options.append(option(f"{here}[{number}].value", one.value, said))
-        return Question(here, Kind.choice, text, tuple(options))
+        return DecisionQuestion(here, QuestionKind.choice, text, tuple(options))
 
 
 class LevelIn(RequestBody):
-    label: str = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
-    description: str | None = Field(
+    label: Text = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
+    description: Text | None = Field(
         None, description="What tells it from its neighbours.", examples=["No workaround."]
     )
 
@@ -178,7 +186,7 @@ class DecisionScoreIn(RequestBody):
     """How far along a scale it is."""
 
     type: Literal["score"] = Field(description="Always `score`.", examples=["score"])
-    name: str | None = Field(None, description="Given back with the answer.", examples=["severity"])
+    name: Name | None = Field(None, description="Given back with the answer.", examples=["severity"])
     instructions: Content = Field(description="What is asked.", examples=["How severe is it?"])
     levels: list[LevelIn] = Field(
         description="From the lowest to the highest; the first is 0.",
@@ -187,7 +195,7 @@ class DecisionScoreIn(RequestBody):
         examples=[[{"label": "Cosmetic"}, {"label": "Blocked"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         levels = []
@@ -195,7 +203,7 @@ class DecisionScoreIn(RequestBody):
             here = f"{where}.levels[{number}]"
             said = as_text(f"{here}.description", one.description)
             levels.append(option(f"{here}.label", one.label, said))
-        return Question(f"{where}.levels", Kind.score, text, tuple(levels))
+        return DecisionQuestion(f"{where}.levels", QuestionKind.score, text, tuple(levels))
 
 
 DecisionQuestionIn: TypeAlias = Annotated[
@@ -204,13 +212,17 @@ DecisionQuestionIn: TypeAlias = Annotated[
 
 
 class DecisionsIn(AskingIn):
-    input: str | list[ItemIn] = Field(
+    input: (
+        Annotated[str, Field(max_length=MAX_BODY_BYTES)]
+        | Annotated[list[ItemIn], Field(max_length=MAX_PARTS)]
+    ) = Field(
         description="What the questions are about: text, or messages, calls of tools and their outputs in their order.",
         examples=["I was charged twice. Please help."],
     )
     questions: list[DecisionQuestionIn] = Field(
         description=f"1 to {MAX_QUESTIONS} questions; the answers come in their order.",
         min_length=1,
+        max_length=MAX_QUESTIONS,
         examples=[[{"type": "predicate", "name": "urgent", "instructions": "Is it urgent?"}]],
     )
     prompt_cache_key: JsonValue = Field(None, description=_NO_EFFECT, examples=[None])
@@ -226,12 +238,12 @@ class DecisionsIn(AskingIn):
             raise ValueError(f"there are {len(questions)} questions; ask at most {MAX_QUESTIONS} in a call")
         return raw
 
-    def call(self) -> Call:
+    def call(self) -> DecisionCall:
         """Raises: InvalidRequest."""
         questions = tuple(
             one.question(f"body.questions[{number}]") for number, one in enumerate(self.questions)
         )
-        return Call(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
+        return DecisionCall(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
 
 
 def _state(where: str, given: str | list[ItemIn]) -> Conversation:

@@ -42,7 +42,11 @@ Reference = Annotated[str, Field(min_length=1, max_length=256)]
 METADATA_NAME: Final = r"^[\w .:-]{1,64}$"
 MetadataKey = Annotated[str, Field(pattern=METADATA_NAME)]
 MetadataText = Annotated[str, Field(max_length=1000)]
-Metadata = Annotated[dict[MetadataKey, bool | int | float | MetadataText], Field(max_length=32)]
+# A database's JSON holds no number that is larger.
+MetadataNumber = (
+    Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(ge=-1e300, le=1e300)]
+)
+Metadata = Annotated[dict[MetadataKey, bool | MetadataNumber | MetadataText], Field(max_length=32)]
 
 
 class Role(StrEnum):

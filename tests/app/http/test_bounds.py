@@ -32,8 +32,9 @@ pytestmark = pytest.mark.anyio
 MAX_HOLD_S = 0.1
 BOUNDED_FORMATS = {"uuid", "date-time"}
 # A draft is stored as it is given; what it may hold is bounded by its length, and checked in a thread. Stages are
-# described to clients as objects, and walked by what they are checked as.
-FREE = {"SchemaIn.draft", "DraftIn", "RunIn.stages[]"}
+# described to clients as objects, and walked by what they are checked as. JSON that is shown to a model as it is, is
+# bounded by how much of it is shown.
+FREE = {"SchemaIn.draft", "DraftIn", "RunIn.stages[]", "JsonPartIn.data", "JsonPartIn.data[]"}
 
 
 class Planted(RequestBody):
@@ -74,6 +75,10 @@ def _unbounded(where: str, said: dict[str, Any]) -> Iterator[str]:
         yield from _unbounded(f"{where}[]", said["items"])
     for name, inner in said.get("properties", {}).items():
         yield from _unbounded(f"{where}.{name}", inner)
+    of_any_name = [*said.get("patternProperties", {}).values(), said.get("additionalProperties")]
+    for inner in of_any_name:
+        if isinstance(inner, dict):
+            yield from _unbounded(f"{where}.*", inner)
 
 
 def _is_bounded(said: dict[str, Any]) -> bool:
@@ -86,7 +91,8 @@ def _is_bounded(said: dict[str, Any]) -> bool:
         case "array":
             return "maxItems" in said
         case "object":
-            return "properties" in said and said.get("additionalProperties") is False
+            closed = "properties" in said and said.get("additionalProperties") is False
+            return closed or "maxProperties" in said
     return True
 
 
@@ -102,6 +108,7 @@ def test_what_has_no_bound_is_seen() -> None:
         "Planted.many[]",
         "Planted.number",
         "Planted.free",
+        "Planted.free.*",
     }
 
 
