@@ -17,7 +17,9 @@ def test_embeddings_are_those_of_transformers_and_of_no_neighbour() -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     found = SentenceEncoder().encode(TEXTS)
     for text, row in zip(TEXTS, found, strict=True):
-        read = tokenizer([text], truncation=True, max_length=sentence_encoder.READ_TOKENS, return_tensors="pt")
+        read = tokenizer(
+            [text], truncation=True, max_length=sentence_encoder.READ_TOKENS, return_tensors="pt"
+        )
         with torch.no_grad():
             mean = model(**read).last_hidden_state[0].mean(dim=0)
         assert np.abs((mean / mean.norm()).numpy() - row).max() < 1e-5, text
