@@ -58,7 +58,14 @@ _OF_ROLES = {
     KeyRole.client: frozenset({Scope.classify}),
     KeyRole.reviewer: _REVIEWER,
     KeyRole.editor: _REVIEWER
-    | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.playground},
+    | {
+        Scope.schemas_write,
+        Scope.datasets_write,
+        Scope.runs_write,
+        Scope.tenant_read,
+        Scope.classify,
+        Scope.playground,
+    },
 }
 
 
