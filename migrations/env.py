@@ -17,6 +17,7 @@ from app.errors import InputError
 from app.infra.db.base import UtcDateTime
 from app.infra.db.engine import make_engine
 from app.infra.tables.all import METADATA
+from migrations.protection import set_platform_roles
 
 LOCK = 0x5735EE12  # ours among PostgreSQL's advisory locks
 SQLITE_WAIT_S = 120  # for another process that migrates
@@ -68,8 +69,8 @@ def _migrate(connection: Connection) -> None:
         context.run_migrations()
     if not postgres:
         _check_references(connection)
-    elif role := context.config.attributes.get("app_role"):
-        _grant(connection, role)
+    else:
+        _set_roles(connection)
 
 
 def _prepare_postgres(connection: Connection) -> None:
@@ -79,8 +80,20 @@ def _prepare_postgres(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('app.platform', 'on', true)"))
 
 
-def _grant(connection: Connection, role: str) -> None:
-    """What the application's role may do: its rows, but no tables, no triggers, and not what was done before."""
+def _set_roles(connection: Connection) -> None:
+    app_role = context.config.attributes.get("app_role")
+    platform_role = context.config.attributes.get("platform_role")
+    if platform_role:
+        owner = connection.scalar(text("SELECT current_user"))
+        set_platform_roles(connection, [str(owner), platform_role])
+        _grant(connection, platform_role)
+    if app_role:
+        # Links of the audit trail are made by the platform's dispatcher.
+        _grant(connection, app_role, "REVOKE INSERT ON audit_links FROM {name}")
+
+
+def _grant(connection: Connection, role: str, *less: str) -> None:
+    """What a role of the application may do: rows, but no tables, no triggers, and not what was done before."""
     name = connection.dialect.identifier_preparer.quote(role)
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {name}",
@@ -88,6 +101,7 @@ def _grant(connection: Connection, role: str) -> None:
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}",
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {name}",
         f"REVOKE UPDATE, DELETE ON audit_events, audit_links, job_events FROM {name}",
+        *(one.format(name=name) for one in less),
     ):
         connection.execute(text(statement))
 

@@ -1,10 +1,14 @@
 """What a version calls for each table it makes, beyond its columns: whose rows they are, and that they stay."""
 
+from collections.abc import Sequence
+
 from alembic import op
+from sqlalchemy import Connection, text
 
 # Both settings hold for one transaction and are set by app/infra/db/guard.py. An empty one names no tenant.
 _OWN = "{column} = NULLIF(current_setting('app.tenant_id', true), '')::uuid"
 _PLATFORM = "current_setting('app.platform', true) = 'on'"
+_FUNCTION = "is_platform_role"
 _REFUSE = """
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -21,10 +25,45 @@ def isolate(table: str, column: str = "tenant_id") -> None:
     """Rows are seen and written by their tenant and by the platform alone; FORCE: by the table's owner too."""
     if not on_postgresql():
         return  # app/infra/db/guard.py does it
-    rule = f"({_OWN.format(column=column)} OR {_PLATFORM})"
+    rule = _rule(column, by_role=op.get_bind().scalar(text(f"SELECT to_regproc('{_FUNCTION}')")) is not None)
     op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
     op.execute(f"CREATE POLICY of_tenant ON {table} USING {rule} WITH CHECK {rule}")
+
+
+def _rule(column: str, *, by_role: bool) -> str:
+    platform = f"({_PLATFORM} AND {_FUNCTION}())" if by_role else _PLATFORM
+    return f"({_OWN.format(column=column)} OR {platform})"
+
+
+def isolate_by_role() -> None:
+    """From here on the setting for the platform means something for its roles only; see `set_platform_roles`."""
+    if on_postgresql():
+        bind = op.get_bind()
+        set_platform_roles(bind, [str(bind.scalar(text("SELECT current_user")))])
+        _change_policies(by_role=True)
+
+
+def isolate_by_setting() -> None:
+    if on_postgresql():
+        _change_policies(by_role=False)
+        op.execute(f"DROP FUNCTION {_FUNCTION}()")
+
+
+def _change_policies(*, by_role: bool) -> None:
+    tables = op.get_bind().scalars(text("SELECT tablename FROM pg_policies WHERE policyname = 'of_tenant'"))
+    for table in list(tables):
+        rule = _rule("id" if table == "tenants" else "tenant_id", by_role=by_role)
+        op.execute(f"ALTER POLICY of_tenant ON {table} USING {rule} WITH CHECK {rule}")
+
+
+def set_platform_roles(connection: Connection, roles: Sequence[str]) -> None:
+    """Who may see every tenant: their names stand in a function that only the tables' owner can replace."""
+    names = ", ".join("'" + role.replace("'", "''") + "'" for role in roles)
+    connection.exec_driver_sql(
+        f"CREATE OR REPLACE FUNCTION {_FUNCTION}() RETURNS boolean LANGUAGE sql STABLE "
+        f"AS $body$ SELECT current_user::text = ANY (ARRAY[{names}]) $body$"
+    )
 
 
 def append_only(table: str) -> None:

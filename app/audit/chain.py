@@ -22,7 +22,7 @@ FIRST = "0" * 64  # before the first event of a chain
 LATE_S = 60.0  # an event that is not linked after so long is told of
 
 
-class Head(NamedTuple):
+class ChainHead(NamedTuple):
     """The last link of a chain. number: how many events it has."""
 
     number: int
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 class Verified(NamedTuple):
     """heads: by chain. waiting: events that nobody has linked yet. problems: where something does not fit."""
 
-    heads: dict[str, Head]
+    heads: dict[str, ChainHead]
     waiting: int
     problems: list[str]
 
@@ -82,18 +82,18 @@ async def link(database: Database) -> int:
         return len(events)
 
 
-async def verify(database: Database, earlier: Mapping[str, Head] | None = None) -> Verified:
+async def verify(database: Database, earlier: Mapping[str, ChainHead] | None = None) -> Verified:
     """earlier: heads of a check of before, which must still be where they were."""
     problems: list[str] = []
-    heads: dict[str, Head] = {}
+    heads: dict[str, ChainHead] = {}
     kept = dict(earlier or {})
     async with transaction(database, read_only=True) as session:
         async for row, event in repository.linked(session):
-            last = heads.get(row.chain, Head(0, FIRST))
+            last = heads.get(row.chain, ChainHead(0, FIRST))
             problems += [
                 f"chain {row.chain}, link {row.number}: {what}" for what in _misfits(last, row, event)
             ]
-            heads[row.chain] = Head(row.number, row.sha256)
+            heads[row.chain] = ChainHead(row.number, row.sha256)
             known = kept.get(row.chain)
             if known is not None and known.number == row.number:
                 if known.sha256 != row.sha256:
@@ -114,7 +114,7 @@ async def verify(database: Database, earlier: Mapping[str, Head] | None = None) 
     return Verified(heads, waiting, problems)
 
 
-def _misfits(last: Head, row: AuditLink, event: AuditEvent | None) -> Iterator[str]:
+def _misfits(last: ChainHead, row: AuditLink, event: AuditEvent | None) -> Iterator[str]:
     if row.number != last.number + 1:
         yield f"follows on link {last.number}"
     if row.previous_sha256 != last.sha256:

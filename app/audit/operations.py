@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service
 from app.audit.service import Act
+from app.auth.principal import Principal
 from app.infra.db.engine import Database
 from app.infra.db.guard import Sight
 from app.infra.db.scope import TenantScope
@@ -33,14 +34,26 @@ ACTIONS: dict[str, str] = {
     "append_conversation": "conversation.appended",
     "delete_conversation": "conversation.deleted",
     "put_conversation_label": "conversation.labelled",
+    "give_answer_feedback": "answer.judged",
+    "forget_answers": "answers.forgotten",
     "create_run": "run.created",
     "cancel_run": "run.cancelled",
+    "retry_run": "run.retried",
+    "begin_maintenance": "maintenance.begun",
+    "end_maintenance": "maintenance.ended",
     "create_gate": "gate.requested",
     "create_deployment": "deployment.requested",
     "roll_back_deployment": "deployment.requested",
 }
+# What may happen on the way, each an event of its own.
+ALSO: dict[str, frozenset[str]] = {
+    "give_answer_feedback": frozenset({"dataset.created"}),
+    "forget_answers": frozenset({"conversation.deleted"}),
+}
 # Answers are counted as use; a row for each would be what answering waits for.
-NOT_RECORDED = frozenset({"classify_conversation", "classify_batch", "classify_stream"})
+NOT_RECORDED = frozenset(
+    {"classify_conversation", "classify_batch", "classify_stream", "answer_decisions", "answer_system_one"}
+)
 # Its work is done in transactions of its own, which record it.
 OWN_TRANSACTIONS = frozenset({"put_dataset_content"})
 
@@ -50,29 +63,37 @@ class Undeclared(RuntimeError):
 
 
 async def record(request: Request, session: AsyncSession) -> None:
-    """As the last thing in an operation's transaction. Raises: Undeclared."""
-    caller = getattr(request.state, "caller", None)
-    operation = getattr(request.scope.get("route"), "operation_id", None)
+    """As the last thing in the transaction of an operation that writes. Raises: Undeclared."""
+    caller, operation = _who(request), _operation(request)
     if caller is None or operation is None:
         return
-    if request.method in ("GET", "HEAD"):
-        if caller.is_platform_admin:
-            await _record_reading(request, operation, caller.key_id)
-        return
     declared, noted = ACTIONS.get(operation), service.noted(session)
-    if {act.action for act in noted} - {declared}:
+    actions = {act.action for act in noted}
+    if actions - {declared} - ALSO.get(operation, frozenset()):
         raise Undeclared(f"{operation} declares {declared} and records {noted}")
-    if declared is not None and not noted:
+    if declared is not None and declared not in actions:
         service.record(session, caller.key_id, _tenant(request), Act(declared, _subject(request)))
 
 
-async def _record_reading(request: Request, operation: str, key_id: UUID) -> None:
-    """In a transaction of its own: that of a reading operation writes nothing."""
+async def record_reading(request: Request) -> None:
+    """After the transaction of an operation that reads, which writes nothing: in one of its own."""
+    caller, operation = _who(request), _operation(request)
+    if caller is None or operation is None or not caller.is_platform_admin:
+        return
     tenant_id = _tenant(request)
     database: Database = request.app.state.database
     async with transaction(database, None if tenant_id is None else TenantScope(tenant_id)) as session:
-        detail = {"operation": operation}
-        service.record(session, key_id, tenant_id, Act(READ, _subject(request), detail))
+        act = Act(READ, _subject(request), {"operation": operation})
+        service.record(session, caller.key_id, tenant_id, act)
+
+
+def _who(request: Request) -> Principal | None:
+    caller: Principal | None = getattr(request.state, "caller", None)
+    return caller
+
+
+def _operation(request: Request) -> str | None:
+    return getattr(request.scope.get("route"), "operation_id", None)
 
 
 def _tenant(request: Request) -> UUID | None:

@@ -38,12 +38,12 @@ def run(settings: Settings, *, another: bool = False) -> MadeKey:
 
 
 async def _run(settings: Settings, another: bool) -> MadeKey:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         await check_version(database)
         return await bootstrap(database, another=another)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def bootstrap(database: Database, *, another: bool = False) -> MadeKey:

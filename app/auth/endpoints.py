@@ -8,7 +8,7 @@ from app.auth.access import needs
 from app.auth.dependencies import Caller, KeyOwner, OwnSight
 from app.auth.payloads import ApiKeyIn, ApiKeyOut, MeOut, NewApiKeyOut
 from app.auth.route import keyed_router
-from app.auth.service import TooManyKeys
+from app.auth.service import LineTooLong, TooManyKeys
 from app.errors import Forbidden, NotFound
 from app.http.paging import Page, Paging
 from app.http.problems import responses
@@ -24,7 +24,7 @@ KeyId = Annotated[
     "/api-keys",
     status_code=201,
     operation_id="create_api_key",
-    responses=responses(Forbidden, NotFound, TooManyKeys),
+    responses=responses(Forbidden, NotFound, LineTooLong, TooManyKeys),
 )
 async def create(body: ApiKeyIn, caller: Caller, owner: KeyOwner, session: Session) -> NewApiKeyOut:
     """Make an API key for the tenant, or, as an admin of the platform without `X-Tenant`, for the platform."""

@@ -3,7 +3,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from app.auth.principal import Role, Scope
+from app.auth.principal import KeyRole, Scope
 from app.auth.service import KeyOrder, MadeKey
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.auth import ApiKey
@@ -21,11 +21,12 @@ class ApiKeyIn(RequestBody):
     scopes: list[Scope] = Field(
         [],
         description="What it may do. `X:write` includes `X:read` (and `datasets:write` `labels:write`), `admin` all "
-        "the others; words of customers are shown with `conversations:read` alone.",
+        "the others; words of customers are shown with `conversations:read` alone, and those of kept answers with "
+        "`answers:read`.",
         examples=[["classify"]],
         max_length=len(Scope),
     )
-    role: Role | None = Field(
+    role: KeyRole | None = Field(
         None,
         description="Adds the scopes of a role: `client` classifies, `reviewer` reads conversations and labels them, "
         "`editor` owns schemas, datasets and runs.",

@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 class Scope(StrEnum):
-    """`conversations:read` is what shows words of customers; nothing but `admin` includes it."""
+    """`conversations:read` and `answers:read` are what shows words of customers; nothing but `admin` includes them."""
 
     classify = "classify"
     playground = "playground"  # what no gate has examined too, where the tenant does not forbid it
@@ -17,6 +17,7 @@ class Scope(StrEnum):
     datasets_write = "datasets:write"
     labels_write = "labels:write"
     conversations_read = "conversations:read"
+    answers_read = "answers:read"  # likewise, as far as answers are kept
     runs_read = "runs:read"
     runs_write = "runs:write"
     tenant_read = "tenant:read"
@@ -32,7 +33,7 @@ _INCLUDED = {
 }
 
 
-class Role(StrEnum):
+class KeyRole(StrEnum):
     """What people and programs do, as a set of scopes."""
 
     client = "client"
@@ -44,11 +45,19 @@ class Role(StrEnum):
         return _OF_ROLES[self]
 
 
-_REVIEWER = frozenset({Scope.schemas_read, Scope.datasets_read, Scope.conversations_read, Scope.labels_write})
+_REVIEWER = frozenset(
+    {
+        Scope.schemas_read,
+        Scope.datasets_read,
+        Scope.conversations_read,
+        Scope.answers_read,
+        Scope.labels_write,
+    }
+)
 _OF_ROLES = {
-    Role.client: frozenset({Scope.classify}),
-    Role.reviewer: _REVIEWER,
-    Role.editor: _REVIEWER
+    KeyRole.client: frozenset({Scope.classify}),
+    KeyRole.reviewer: _REVIEWER,
+    KeyRole.editor: _REVIEWER
     | {Scope.schemas_write, Scope.datasets_write, Scope.runs_write, Scope.tenant_read, Scope.playground},
 }
 

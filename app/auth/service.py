@@ -17,6 +17,7 @@ from app.infra.tables.auth import ApiKey
 
 MAX_LIVE_OF_A_NAME = 2  # the old one and the new one, while clients change over
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a row written for every request would be a queue of its own
+MAX_LINE = 8  # keys that made one another; each is looked up whenever the last of them is used
 MAX_LIFETIME = timedelta(days=3660)
 _NO_DIGEST = "0" * 64
 
@@ -25,6 +26,12 @@ class TooManyKeys(Conflict):
     """Two live keys have this name already; revoke one of them first."""
 
     code = "too_many_keys"
+
+
+class LineTooLong(Conflict):
+    """Keys that made one another stand in a row of eight already; make it with a key further up."""
+
+    code = "line_too_long"
 
 
 class RefusedKey(Unauthorized):
@@ -109,10 +116,12 @@ async def create(
 ) -> MadeKey:
     """maker: None where the installation itself makes it. A key ends no later than its maker, and with it.
 
-    Raises: InvalidRequest, TooManyKeys.
+    Raises: InvalidRequest, LineTooLong, TooManyKeys.
     """
     expires_at = _end(maker, order.expires_at)
     _check(tenant_id, order)
+    if maker is not None and len(await _line(session, maker.key_id)) >= MAX_LINE:
+        raise LineTooLong(f"{MAX_LINE} keys made one another already; make this one with a key further up")
     await repository.lock_owner(session, tenant_id)
     live = [row for row in await repository.all_of(session, tenant_id, order.name) if is_live(row)]
     if len(live) >= MAX_LIVE_OF_A_NAME:
@@ -188,14 +197,20 @@ async def revoke(
     return row
 
 
+async def _line(session: AsyncSession, key_id: UUID) -> list[UUID]:
+    """The key, the one that made it, and so on, as far as the session sees."""
+    line, upwards = list[UUID](), await repository.any_owners(session, key_id)
+    while upwards is not None:
+        line.append(upwards.id)
+        made_by = upwards.parent_id
+        upwards = None if made_by is None else await repository.any_owners(session, made_by)
+    return line
+
+
 async def _keep_children(session: AsyncSession, actor_key_id: UUID | None, row: ApiKey) -> None:
     """Whoever holds a stolen key cannot make what they made with it outlive it. Raises: Forbidden."""
-    asks = actor_key_id
-    while asks is not None:
-        if asks == row.id:
-            raise Forbidden("a key cannot keep what was made with it; ask whoever made the key")
-        maker = await repository.any_owners(session, asks)
-        asks = None if maker is None else maker.parent_id
+    if actor_key_id is not None and row.id in await _line(session, actor_key_id):
+        raise Forbidden("a key cannot keep what was made with it; ask whoever made the key")
     for child in await repository.children(session, row.id):
         child.parent_id = row.parent_id
     await session.flush()

@@ -28,6 +28,7 @@ from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
 from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.schema import CategorySchema
+from evaluation.inference.predictor import Prediction
 
 _NO_GATE: Final[Mapping[Mode, Fitted]] = MappingProxyType(dict.fromkeys(Mode, NOT_FITTED))
 _HOW_UNGATED: Final[Mapping[Ungated, str]] = MappingProxyType(
@@ -82,6 +83,12 @@ class Serving(NamedTuple):
         if isinstance(self.live, UngatedBase):
             return AnswerGate.none
         return AnswerGate.provisional if self.live.provisional else AnswerGate.passed
+
+    def abstains(self, found: Prediction) -> bool:
+        """As the gate measures it: an unreadable answer is none, and an unknown confidence is not a low one."""
+        least = self.abstain_below
+        unsure = least is not None and found.confidence is not None and found.confidence < least
+        return unsure and found.failure is None
 
     def may_answer(self, mode: ModeChoice | None) -> bool:
         if mode is ModeChoice.auto:

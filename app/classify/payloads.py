@@ -1,10 +1,12 @@
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from app.answers.payloads import DecidedByOut, EvidenceOut, ProbabilityOut
 from app.classify.live import AnswerGate, Draft, SchemaChoice
 from app.classify.service import Answered
+from app.datasets.attributes import AttributesIn
 from app.datasets.conversation_payloads import MessageIn
 from app.errors import AppError, InvalidRequest, Problem
 from app.gates.confidence import Fitted
@@ -12,12 +14,13 @@ from app.http.bodies import MAX_BODY_BYTES
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.http.problems import ProblemDocument, document
 from app.schemas import service as schemas
+from app.schemas.drafts import MAX_CONDITIONS
 from app.schemas.payloads import MAX_NUMBER
 from evaluation.contract import record
 from evaluation.contract.mode import Mode, ModeChoice, ReasoningOrder
 from evaluation.contract.parse import ParseFailure
-from evaluation.contract.record import MAX_MESSAGES, Conversation, conversation_from_text
-from evaluation.contract.schema import MAX_CATEGORIES, CategorySchema
+from evaluation.contract.record import MAX_MESSAGES, Conversation, Reference, conversation_from_text
+from evaluation.contract.schema import MAX_CATEGORIES, MAX_CONDITION_CHARS, CategorySchema
 
 MAX_BATCH = 256
 _TEXT = "I was charged twice for one order."
@@ -29,8 +32,8 @@ _PROBABILITIES: list[JsonValue] = [
 ]
 
 
-class QuestionIn(RequestBody):
-    """Either `text` or `messages`."""
+class QuestionIn(AttributesIn):
+    """Either `text` or `messages`. What is known beside them is kept with the answer, where answers are kept."""
 
     text: str | None = Field(
         None, description="One message of a customer.", max_length=100_000, examples=[_TEXT]
@@ -43,30 +46,47 @@ class QuestionIn(RequestBody):
         fail_fast=True,
         examples=[None, _MESSAGES],
     )
+    conversation_reference: Reference | None = Field(
+        None,
+        description="What the sender calls the conversation, to find and delete its answers by later.",
+        examples=["chat-20260102-17"],
+    )
 
     def conversation(self, where: str) -> Conversation:
         """where: what the caller calls this part of the body. Raises: InvalidRequest."""
         if (self.text is None) == (self.messages is None):
             raise _invalid(where, "give either `text` or `messages`")
         try:
+            beside = self.attributes() | {"conversation_reference": self.conversation_reference}
             if self.text is not None:
-                return conversation_from_text(self.text)
+                return conversation_from_text(self.text).model_copy(update=beside)
             messages = [message.model_dump() for message in self.messages or ()]
-            return Conversation.model_validate({"id": "messages", "messages": messages})
+            return Conversation.model_validate({"id": "messages", "messages": messages} | beside)
         except ValidationError as error:
             raise _invalid(where, record.first_problem(error)) from None
+
+
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_CONDITION_CHARS)]
 
 
 class CategoryIn(RequestBody):
     """As in a schema."""
 
-    key: str = Field(description="What the answer says; without spaces.", examples=["refund"])
-    name: str | None = Field(None, description="For people; left out: the key.", examples=["Refund"])
-    definition: str = Field(
+    key: str = Field(
+        description="What the answer says; without spaces.",
+        max_length=MAX_CONDITION_CHARS,
+        examples=["refund"],
+    )
+    name: Text | None = Field(None, description="For people; left out: the key.", examples=["Refund"])
+    definition: Text = Field(
         description="One sentence.", examples=["The customer wants money back for something already paid."]
     )
-    includes: list[str] = Field([], description="Conditions that bring a request in.", examples=[[]])
-    excludes: list[str] = Field([], description="Conditions that keep one out.", examples=[[]])
+    includes: list[Text] = Field(
+        [], description="Conditions that bring a request in.", max_length=MAX_CONDITIONS, examples=[[]]
+    )
+    excludes: list[Text] = Field(
+        [], description="Conditions that keep one out.", max_length=MAX_CONDITIONS, examples=[[]]
+    )
 
 
 class SchemaChoiceIn(RequestBody):
@@ -96,7 +116,7 @@ class SchemaChoiceIn(RequestBody):
     none_of_these: bool = Field(
         False, description="With `categories`: whether the answer may be none of them.", examples=[False]
     )
-    question: str | None = Field(
+    question: Text | None = Field(
         None,
         description="With `categories`: what is asked, in place of the category of the request.",
         examples=[None],
@@ -169,30 +189,6 @@ class BatchIn(SchemaChoiceIn):
                 raise ValueError(f"the item id {item.id[:60]!r} is used twice")
             seen.add(item.id)
         return self
-
-
-class EvidenceOut(ResponseBody):
-    quote: str = Field(
-        description="Words that the reasoning quotes and the customer wrote.", examples=["charged twice"]
-    )
-    message_index: int = Field(description="In which message, counted from 0.", examples=[0])
-
-
-class DecidedByOut(ResponseBody):
-    kind: str = Field(
-        description="`definition`, `include`, `exclude` or `none_of_these`.", examples=["include"]
-    )
-    key: str | None = Field(
-        description="The category that it belongs to; null: none of these.", examples=["refund"]
-    )
-    text: str = Field(
-        description="The condition as the schema has it.", examples=["a charge that was made twice"]
-    )
-
-
-class ProbabilityOut(ResponseBody):
-    category: str | None = Field(description="Key of a category; null: none of these.", examples=["refund"])
-    probability: float = Field(description="All of them add up to 1.", examples=[0.93])
 
 
 class CalibrationOut(ResponseBody):

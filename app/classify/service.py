@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from app.answers.writer import AnswerWriter
 from app.classify.deadline import each_in_time, in_time
+from app.classify.keeping import new_answer
 from app.classify.label_codes import LabelCodes
 from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
 from app.classify.refusals import ConversationTooLong, ModeNotGated
@@ -50,6 +52,7 @@ class ServingContext(NamedTuple):
     replicas: Replicas
     limits: RequestLimits
     meter: Meter
+    writer: AnswerWriter  # of answers that are kept
 
 
 class ClassifyContext(NamedTuple):
@@ -87,20 +90,17 @@ class Answered(NamedTuple):
 
     @property
     def abstained(self) -> bool:
-        """As the gate measures it: an unreadable answer is none, and an unknown confidence is not a low one."""
-        found, least = self.prediction, self.serving.abstain_below
-        unsure = least is not None and found.confidence is not None and found.confidence < least
-        return unsure and found.failure is None
+        return self.serving.abstains(self.prediction)
 
 
 @asynccontextmanager
 async def serving_context(
-    settings: Settings, database: Database, meter: Meter
+    settings: Settings, database: Database, meter: Meter, writer: AnswerWriter
 ) -> AsyncIterator[ServingContext]:
     label_codes, replicas, limits = LabelCodes(settings), Replicas(settings), RequestLimits(settings)
     try:
         servings = LiveServings(database, label_codes)
-        yield ServingContext(settings, servings, label_codes, replicas, limits, meter)
+        yield ServingContext(settings, servings, label_codes, replicas, limits, meter, writer)
     finally:
         await limits.close()
         await replicas.aclose()
@@ -184,7 +184,7 @@ async def stream(
                         yield (
                             piece
                             if isinstance(piece, str)
-                            else _done(at, classify_context, serving, piece, start)
+                            else _done(at, classify_context, serving, conversation, piece, start)
                         )
                 return
             except ServingAway as error:
@@ -244,7 +244,7 @@ async def _answer(
                     conversation,
                     classify_context.sending(),
                 )
-            return _done(at, classify_context, serving, prediction, start)
+            return _done(at, classify_context, serving, conversation, prediction, start)
         except ServingAway as error:
             problem = error
         except ConversationTooLong:
@@ -257,6 +257,7 @@ def _done(
     at: ServingContext,
     classify_context: ClassifyContext,
     serving: Serving,
+    conversation: Conversation,
     prediction: Prediction,
     start: float,
 ) -> Answered:
@@ -269,6 +270,9 @@ def _done(
     metrics.MODEL_SECONDS.observe(prediction.latency_s)
     metrics.TOKENS.labels("prompt").inc(prediction.prompt_tokens or 0)
     metrics.TOKENS.labels("completion").inc(prediction.completion_tokens or 0)
+    kept = new_answer(answered.id, classify_context.scope, conversation, serving, shown)
+    if kept is not None:
+        at.writer.offer(kept)
     return answered
 
 

@@ -104,12 +104,10 @@ def stage_table(report: Report) -> Table:
     for stage in report.stages:
         measures = [getattr(stage, name) for name, _ in _COLUMNS]
         table.add_row(_STAGE_NAMES.get(stage.stage, stage.stage), *map(_cell, measures))
-    if report.baselines:
-        table.add_row(
-            "TF-IDF",
-            *(_cell(report.baselines.get(f"tfidf_{name}")) for name, _ in _COLUMNS),
-            style="dim",
-        )
+    for baseline, found in report.by_baseline.items():
+        table.add_row(baseline, *(_cell(found.get(name)) for name, _ in _COLUMNS), style="dim")
+    if report.not_measured:
+        table.caption, table.caption_justify = escape("\n".join(report.not_measured)), "left"
     return table
 
 

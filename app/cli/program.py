@@ -55,7 +55,7 @@ def run(
     ] = None,
     assign: Annotated[list[str] | None, typer.Option("--set", help="stage.field=value, repeatable.")] = None,
     baselines: Annotated[
-        bool, typer.Option(help="Also measure a classifier that cannot read definitions.")
+        bool, typer.Option(help="Also measure classifiers that cannot read definitions.")
     ] = True,
     seed: Seed = 0,
     mode: Annotated[
@@ -272,8 +272,8 @@ def api(
 @bench.command()
 def neighbours(
     as_json: AsJson = False,
-    rounds: Annotated[int, typer.Option(min=2, help="Quiet and noisy ones take turns.")] = 8,
-    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 100,
+    rounds: Annotated[int, typer.Option(min=2, help="Pairs of a quiet one and a noisy one.")] = 8,
+    requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 60,
 ) -> None:
     """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
     from app.studies import neighbours as study

@@ -17,7 +17,7 @@ from app.cli import estimate
 from app.cli.console import Progress, examining
 from app.cli.estimate import NotEstimated
 from app.gates import evaluation
-from app.gates.evaluation import GateEvaluation
+from app.gates.evaluation import NOT_ASKED_FOR, GateEvaluation
 from app.runs import output
 from app.runs.inputs import Inputs, check_lengths
 from app.runs.output import Output
@@ -29,6 +29,7 @@ from app.serving.base import ModelBase, codes_for, context_of, digest, token_cou
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
+from evaluation import baselines
 from evaluation.atomic_files import write_whole
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
@@ -74,7 +75,8 @@ class PreparedRun(NamedTuple):
         stages = [manifest.sha256 for manifest in self.manifests]
         exam = self.exam
         auxiliary_suites = exam.auxiliary_suites.sha256 if exam.auxiliary_suites else ""
-        asked = (exam.suite.sha256, auxiliary_suites, str(self.job.baselines), exam.policy.sha256, exam.mode)
+        baseline = f"{self.job.baselines} {sorted(baselines.missing())}"
+        asked = (exam.suite.sha256, auxiliary_suites, baseline, exam.policy.sha256, exam.mode)
         return output.key_of(*asked, *stages)
 
 
@@ -89,7 +91,14 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
         kept = place.root / "benchmark"
         exam = GateEvaluation(
-            job.inputs, suite, auxiliary_suites, load_policy(), codes, kept, job.baselines, mode=job.mode
+            job.inputs,
+            suite,
+            auxiliary_suites,
+            load_policy(),
+            codes,
+            kept,
+            None if job.baselines else NOT_ASKED_FOR,
+            mode=job.mode,
         )
         for notice in (*job.inputs.notices, *_undecidable(job, exam)):
             progress.note(f"note: {notice}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.audit import chain
-from app.audit.chain import Head, Verified
+from app.audit.chain import ChainHead, Verified
 from app.errors import InputError
 from app.infra.db.engine import open_database
 from app.infra.outage import said_plainly
@@ -21,18 +21,18 @@ def verify(settings: Settings, against: Path | None) -> Verified:
         return asyncio.run(_verify(settings, earlier))
 
 
-async def _verify(settings: Settings, earlier: dict[str, Head]) -> Verified:
-    database = open_database(settings.database_url)
+async def _verify(settings: Settings, earlier: dict[str, ChainHead]) -> Verified:
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         return await chain.verify(database, earlier)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
-def _heads(path: Path) -> dict[str, Head]:
+def _heads(path: Path) -> dict[str, ChainHead]:
     try:
         heads = json.loads(path.read_bytes())["heads"]
-        return {name: Head(int(head["number"]), str(head["sha256"])) for name, head in heads.items()}
+        return {name: ChainHead(int(head["number"]), str(head["sha256"])) for name, head in heads.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not what an earlier `audit verify --json` wrote: {error}") from None
 

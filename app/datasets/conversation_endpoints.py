@@ -5,6 +5,7 @@ from fastapi import Query, Request, Response
 from app.auth.dependencies import Caller
 from app.auth.route import keyed_router
 from app.datasets import conversations, placement, repository, service
+from app.datasets.attributes import FilterByAttributes
 from app.datasets.conversation_payloads import ConversationIn, ConversationOut, DeletedOut, LabelIn
 from app.datasets.conversations import ConversationDiffers, LabelDecision
 from app.datasets.dependencies import ConversationId, ConversationReader, DatasetId, Labeller, Writer
@@ -55,11 +56,13 @@ async def listed(
     scope: ConversationReader,
     session: Session,
     paging: Paging,
+    beside: FilterByAttributes,
     split: Annotated[Split | None, Query(description="Only those of this split.", examples=["test"])] = None,
 ) -> Page[ConversationOut]:
     """A dataset's conversations."""
     await service.get(session, scope, dataset_id)
-    rows = await repository.conversations(session, scope, dataset_id, paging, split)
+    paging = paging.shortened(await repository.sizes(session, scope, dataset_id, paging, split, beside))
+    rows = await repository.conversations(session, scope, dataset_id, paging, split, beside)
     return paging.page(rows, ConversationOut.of, _position)
 
 

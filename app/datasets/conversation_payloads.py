@@ -3,6 +3,8 @@ from uuid import UUID
 
 from pydantic import Field, ValidationError, model_validator
 
+from app.datasets import attributes
+from app.datasets.attributes import AttributesIn, AttributesOut
 from app.datasets.conversations import Deleted
 from app.datasets.repository import LabelledRow
 from app.http.bodies import MAX_BODY_BYTES
@@ -30,7 +32,7 @@ class MessageIn(RequestBody):
     )
 
 
-class ConversationIn(RequestBody):
+class ConversationIn(AttributesIn):
     MAX_BYTES = MAX_BODY_BYTES
 
     id: str = Field(
@@ -118,7 +120,7 @@ class MessageOut(ResponseBody):
     text: str = Field(description="What is said.", examples=["I was charged twice for one order."])
 
 
-class ConversationOut(ResponseBody):
+class ConversationOut(AttributesOut):
     id: UUID = Field(description="Its id here.", examples=[_CONVERSATION])
     dataset_id: UUID = Field(description="The dataset that it is in.", examples=[_DATASET])
     external_id: str = Field(description="The sender's own id.", examples=["chat-20260102-17"])
@@ -143,6 +145,7 @@ class ConversationOut(ResponseBody):
             group_id=row.group_id,
             label=None if found.label is None else LabelOut.of(found.label),
             created_at=row.created_at,
+            **attributes.shown(row),
         )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service as audit
 from app.audit.service import Act
-from app.datasets import counts, placement, repository, service
+from app.datasets import attributes, counts, placement, repository, service
 from app.datasets.counts import Cell
 from app.datasets.fingerprint import stored_signature
 from app.datasets.placement import Prepared
@@ -243,6 +243,7 @@ async def _insert(
         signature=stored_signature(prepared.signature),
         group_id=placed.group_id,
         split=placed.split,
+        **attributes.stored(prepared.given),
     )
     session.add(row)
     await session.flush()

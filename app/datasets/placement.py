@@ -29,7 +29,7 @@ from evaluation.contract import record
 from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
 from evaluation.contract.splits import split_of
-from evaluation.formats.redaction import redacted
+from evaluation.formats.redaction import redacted, redacted_metadata
 
 MAX_ALIKE = 200  # conversations compared with the new one: those that share most bands with it
 _SIGNED_AT_ONCE = 20  # a megabyte each
@@ -63,7 +63,8 @@ async def prepare(
 def _prepared(given: record.Conversation, redact: bool) -> Prepared:
     if redact:
         messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
-        given = given.model_copy(update={"messages": messages})
+        metadata = given.metadata and redacted_metadata(given.metadata, Counter())
+        given = given.model_copy(update={"messages": messages, "metadata": metadata})
     printed = fingerprint(given)
     return Prepared(given, printed.text_sha256, printed.signature, stored_bands(printed))
 

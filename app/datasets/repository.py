@@ -4,12 +4,25 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
+from app.datasets.attributes import AttributeFilter
 from app.datasets.counts import Cell
-from app.http.paging import PageRequest
+from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
 from app.infra.db.scope import TenantScope
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
@@ -102,16 +115,66 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def conversations_of(
+    session: AsyncSession,
+    scope: TenantScope,
+    *,
+    customer_reference: str | None = None,
+    conversation_reference: str | None = None,
+) -> list[UUID]:
+    """In every dataset, by what their sender calls the customer or the conversation; dataset by dataset."""
+    query = select(ConversationRow.id).where(ConversationRow.tenant_id == scope.tenant_id)
+    if customer_reference is not None:
+        query = query.where(ConversationRow.customer_reference == customer_reference)
+    if conversation_reference is not None:
+        named = (ConversationRow.external_id, ConversationRow.conversation_reference)
+        query = query.where(or_(*(column == conversation_reference for column in named)))
+    return list(await session.scalars(query.order_by(ConversationRow.dataset_id, ConversationRow.id)))
+
+
+async def dataset_named(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, name: str
+) -> Dataset | None:
+    """The oldest, where several have the name."""
+    query = select(Dataset).where(
+        Dataset.tenant_id == scope.tenant_id, Dataset.schema_id == schema_id, Dataset.name == name
+    )
+    return await session.scalar(query.order_by(Dataset.created_at, Dataset.id).limit(1))
+
+
+async def sizes(
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
+) -> list[int]:
+    """Of the conversations of a page, in characters."""
+    length = func.length(cast(ConversationRow.messages, Text))
+    query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
+    return list(await session.scalars(_page(beside.of(query, ConversationRow), dataset_id, paging, split)))
+
+
 async def conversations(
-    session: AsyncSession, scope: TenantScope, dataset_id: UUID, paging: PageRequest, split: Split | None
+    session: AsyncSession,
+    scope: TenantScope,
+    dataset_id: UUID,
+    paging: PageRequest,
+    split: Split | None,
+    beside: AttributeFilter,
 ) -> list[LabelledRow]:
-    query = _conversations(scope).where(ConversationRow.dataset_id == dataset_id)
-    if split is not None:
-        query = query.where(ConversationRow.split == split)
-    page = paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
-    rows = list(await session.scalars(page))
+    query = beside.of(_conversations(scope), ConversationRow)
+    rows = list(await session.scalars(_page(query, dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]
+
+
+def _page(query: Q, dataset_id: UUID, paging: PageRequest, split: Split | None) -> Q:
+    query = query.where(ConversationRow.dataset_id == dataset_id)
+    if split is not None:
+        query = query.where(ConversationRow.split == split)
+    return paging.newest_first(query, ConversationRow.created_at, ConversationRow.id)
 
 
 async def newest_labels(

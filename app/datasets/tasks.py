@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.datasets import findings, repository, service
+from app.datasets import attributes, findings, repository, service
 from app.datasets.conversations import messages_of
 from app.datasets.counts import Arrivals, Cell, Counts
 from app.datasets.findings import Findings, SeenConversation, SplitPlan
@@ -147,7 +147,7 @@ def _read(context: JobContext, work: DatasetWork) -> DatasetReading:
                     _write(refused, one._asdict())
                 else:
                     good.append(findings.seen(one))
-                    _write(spooled, one.model_dump(mode="json", exclude_unset=True))
+                    _write(spooled, one.model_dump(mode="json", exclude_unset=True) | attributes.plain(one))
         except Unreadable as error:
             problem = RowProblem(error.code, f"the file {error}")
     if problem is None and not good:
@@ -228,6 +228,7 @@ def _rows(work: DatasetWork, reading: DatasetReading) -> Iterator[_Row]:
                 "group_id": plan.groups[number],
                 "split": plan.splits[number],
                 "created_at": began + timedelta(microseconds=number),
+                **attributes.stored(given),
             }
             whose = {"dataset_id": work.dataset_id, "conversation_id": row["id"]}
             bands = [whose | {"band": band} for band in stored_bands(good.printed)]

@@ -12,7 +12,7 @@ from app.classify import service as classify
 from app.classify.refusals import ConversationTooLong
 from app.classify.service import Answered, ClassifyContext
 from app.decisions import standing
-from app.decisions.question import Kind, Option, Question
+from app.decisions.question import DecisionQuestion, Option, QuestionKind
 from app.decisions.reading import Asking, Decided, behind, read, shares_of, together, tokens, too_long
 from evaluation.contract.mode import ModeChoice
 from evaluation.contract.schema import MAX_CATEGORIES, Category, CategorySchema
@@ -21,7 +21,7 @@ from evaluation.contract.text import folded
 _FEWEST: Final = 2  # options in a prompt, where more do not fit
 
 
-async def decide(asking: Asking, question: Question) -> Decided:
+async def decide(asking: Asking, question: DecisionQuestion) -> Decided:
     """Raises: ConversationTooLong, ServingAway, UngatedNotAllowed."""
     orders = orders_of(question, asking.call.orders)
     shown = _Shown(question, _distinct([one.name for one in question.options]))
@@ -33,12 +33,12 @@ async def decide(asking: Asking, question: Question) -> Decided:
     return Decided(question.options, probabilities, behind(reads, len(orders)), tokens(reads))
 
 
-def orders_of(question: Question, wanted: int) -> list[list[int]]:
+def orders_of(question: DecisionQuestion, wanted: int) -> list[list[int]]:
     """Numbers of options. Of a choice: its own order, and that begun at other places; of a score: up, and down."""
     numbers = list(range(len(question.options)))
-    if question.kind is Kind.score:
+    if question.kind is QuestionKind.score:
         return [numbers, numbers[::-1]][: min(wanted, len(numbers))]
-    if question.kind is Kind.choice:
+    if question.kind is QuestionKind.choice:
         numbers.sort(key=lambda number: _place(question.options[number]))
     count = min(wanted, len(numbers))
     starts = [turn * len(numbers) // count for turn in range(count)]
@@ -59,7 +59,7 @@ def on_one_scale(groups: Sequence[Mapping[int, float]], last: Mapping[int, float
 class _Shown(NamedTuple):
     """names: of the options, no two of which a reader takes for one."""
 
-    question: Question
+    question: DecisionQuestion
     names: list[str]
 
     def schema(self, numbers: Sequence[int]) -> CategorySchema:

@@ -2,17 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    Discriminator,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictStr,
-    StringConstraints,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, JsonValue, StrictBool, StrictStr, Tag, model_validator
 
 from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
@@ -20,9 +10,9 @@ from app.decisions.question import (
     MAX_OPTIONS,
     MAX_QUESTIONS,
     MAX_STATE_CHARS,
-    Call,
-    Kind,
-    Question,
+    DecisionCall,
+    DecisionQuestion,
+    QuestionKind,
     as_json,
     as_text,
     conversation,
@@ -39,10 +29,9 @@ from evaluation.contract.text import blank
 
 _ROLES = {"user": "customer", "assistant": "agent", "developer": "system", "system": "system"}
 _NO_EFFECT = "Taken, and without effect here."
-_MAX_ITEMS = 500  # of an input, and parts of a message
-Text: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_STATE_CHARS)]
-Whole: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_BODY_BYTES)]
-Name: TypeAlias = Annotated[str, StringConstraints(max_length=MAX_NAME_CHARS)]
+MAX_PARTS = 1000  # of one text, and items of an input
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_STATE_CHARS)]
+Name: TypeAlias = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 
 
 class TextPartIn(RequestBody):
@@ -64,20 +53,14 @@ class RefusalPartIn(RequestBody):
 
 class JsonPartIn(RequestBody):
     type: Literal["input_json"] = Field(description="Always `input_json`.", examples=["input_json"])
-    data: JsonValue = Field(
+    data: dict[str, JsonValue] | list[dict[str, JsonValue]] = Field(
         description="An object, or a list of them; shown as it is.", examples=[{"order": 17}]
     )
 
-    @field_validator("data")
-    @classmethod
-    def _holds_objects(cls, data: JsonValue) -> JsonValue:
-        if not all(isinstance(one, dict) for one in (data if isinstance(data, list) else [data])):
-            raise ValueError("give an object, or a list of objects")
-        return data
-
     @property
     def text(self) -> str:
-        return as_json(self.data)
+        data: Any = self.data
+        return as_json(data)
 
 
 class ImagePartIn(RequestBody):
@@ -94,7 +77,7 @@ class ImagePartIn(RequestBody):
 PartIn: TypeAlias = Annotated[
     TextPartIn | RefusalPartIn | JsonPartIn | ImagePartIn, Field(discriminator="type")
 ]
-Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=_MAX_ITEMS)]
+Content: TypeAlias = Text | Annotated[list[PartIn], Field(max_length=MAX_PARTS)]
 
 
 class DecisionMessageIn(RequestBody):
@@ -151,13 +134,13 @@ class PredicateIn(RequestBody):
     name: Name | None = Field(None, description="Given back with the answer.", examples=["urgent"])
     instructions: Content = Field(description="The statement, or a question.", examples=["Is it urgent?"])
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         return yes_or_no(where, _asked(where, self.instructions))
 
 
 class OneChoiceIn(RequestBody):
-    value: Annotated[StrictStr, Field(max_length=MAX_NAME_CHARS)] | StrictBool = Field(
+    value: Annotated[StrictStr, Field(max_length=MAX_STATE_CHARS)] | StrictBool = Field(
         description="What the answer calls it; text and a boolean of the same word are two.",
         examples=["billing"],
     )
@@ -177,7 +160,7 @@ class DecisionChoiceIn(RequestBody):
         examples=[[{"value": "billing", "description": "Payments and refunds."}, {"value": "other"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         here = f"{where}.choices"
@@ -189,11 +172,11 @@ class DecisionChoiceIn(RequestBody):
             seen.add((type(one.value), one.value))
             said = as_text(f"{here}[{number}].description", one.description)
             options.append(option(f"{here}[{number}].value", one.value, said))
-        return Question(here, Kind.choice, text, tuple(options))
+        return DecisionQuestion(here, QuestionKind.choice, text, tuple(options))
 
 
 class LevelIn(RequestBody):
-    label: Name = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
+    label: Text = Field(description="What the level is called.", min_length=1, examples=["Blocked"])
     description: Text | None = Field(
         None, description="What tells it from its neighbours.", examples=["No workaround."]
     )
@@ -212,7 +195,7 @@ class DecisionScoreIn(RequestBody):
         examples=[[{"label": "Cosmetic"}, {"label": "Blocked"}]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         text = _asked(where, self.instructions)
         levels = []
@@ -220,7 +203,7 @@ class DecisionScoreIn(RequestBody):
             here = f"{where}.levels[{number}]"
             said = as_text(f"{here}.description", one.description)
             levels.append(option(f"{here}.label", one.label, said))
-        return Question(f"{where}.levels", Kind.score, text, tuple(levels))
+        return DecisionQuestion(f"{where}.levels", QuestionKind.score, text, tuple(levels))
 
 
 DecisionQuestionIn: TypeAlias = Annotated[
@@ -229,7 +212,10 @@ DecisionQuestionIn: TypeAlias = Annotated[
 
 
 class DecisionsIn(AskingIn):
-    input: Whole | Annotated[list[ItemIn], Field(max_length=_MAX_ITEMS)] = Field(
+    input: (
+        Annotated[str, Field(max_length=MAX_BODY_BYTES)]
+        | Annotated[list[ItemIn], Field(max_length=MAX_PARTS)]
+    ) = Field(
         description="What the questions are about: text, or messages, calls of tools and their outputs in their order.",
         examples=["I was charged twice. Please help."],
     )
@@ -252,12 +238,12 @@ class DecisionsIn(AskingIn):
             raise ValueError(f"there are {len(questions)} questions; ask at most {MAX_QUESTIONS} in a call")
         return raw
 
-    def call(self) -> Call:
+    def call(self) -> DecisionCall:
         """Raises: InvalidRequest."""
         questions = tuple(
             one.question(f"body.questions[{number}]") for number, one in enumerate(self.questions)
         )
-        return Call(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
+        return DecisionCall(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
 
 
 def _state(where: str, given: str | list[ItemIn]) -> Conversation:

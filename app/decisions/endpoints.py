@@ -9,7 +9,7 @@ from app.decisions import error_shapes, repository, service
 from app.decisions.compressed import MaybeCompressedRoute
 from app.decisions.decisions_payloads import DecisionsIn, DecisionsOut
 from app.decisions.models_payloads import ModelsOut
-from app.decisions.question import Call
+from app.decisions.question import DecisionCall
 from app.decisions.reading import Decided
 from app.decisions.refusals import ModelNotFound, UnknownEncoding
 from app.decisions.standing import Caller
@@ -69,7 +69,7 @@ async def models(asker: Client, session: Session) -> ModelsOut:
     return ModelsOut.of(await repository.published(session, asker.scope))
 
 
-async def _decided(request: Request, asker: Asker, call: Call) -> list[Decided]:
+async def _decided(request: Request, asker: Asker, call: DecisionCall) -> list[Decided]:
     serving_context: ServingContext = request.app.state.serving_context
     caller = Caller(asker, request.state.trace)
     return await while_wanted(request, service.decide(serving_context, caller, call))

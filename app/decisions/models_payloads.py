@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from app.decisions.repository import Published
+from app.decisions.repository import PublishedSchema
 from app.decisions.standing import AD_HOC, SCHEMA_PREFIX
 from app.http.payload import ResponseBody
 
@@ -35,7 +35,7 @@ class ModelsOut(ResponseBody):
     )
 
     @classmethod
-    def of(cls, schemas: Sequence[Published]) -> "ModelsOut":
+    def of(cls, schemas: Sequence[PublishedSchema]) -> "ModelsOut":
         found = [(AD_HOC, _AD_HOC, _SINCE)]
         for name, first_at in schemas:
             shown = SCHEMA_PREFIX + name if name == AD_HOC else name

@@ -29,7 +29,7 @@ YES: Final = "it is right"  # the words in which the base that ships has learned
 NO: Final = "it is not right"
 
 
-class Kind(StrEnum):
+class QuestionKind(StrEnum):
     yes_or_no = "yes_or_no"  # the options are yes and no, in this order
     choice = "choice"  # one of several, whose order says nothing
     score = "score"  # levels from the lowest to the highest
@@ -43,33 +43,35 @@ class Option(NamedTuple):
     definition: str | None
 
 
-class Question(NamedTuple):
+class DecisionQuestion(NamedTuple):
     """where: what the caller calls this part of the body. text: what is asked; None: the options alone say it.
 
     options: empty where a schema's own are meant.
     """
 
     where: str
-    kind: Kind
+    kind: QuestionKind
     text: str | None
     options: tuple[Option, ...]
 
 
-class Call(NamedTuple):
+class DecisionCall(NamedTuple):
     """mode: None: fast, and for a schema's own question the one that is deployed. orders: how many of the orders of
     a question's options are read and averaged."""
 
     model: str
     state: Conversation
-    questions: tuple[Question, ...]
+    questions: tuple[DecisionQuestion, ...]
     mode: ModeChoice | None
     orders: int
 
 
-def yes_or_no(where: str, text: str | None, yes: str | None = None, no: str | None = None) -> Question:
+def yes_or_no(
+    where: str, text: str | None, yes: str | None = None, no: str | None = None
+) -> DecisionQuestion:
     """yes, no: when which is right, where that is said."""
     options = (Option(True, "yes", yes or YES), Option(False, "no", no or NO))
-    return Question(where, Kind.yes_or_no, text, options)
+    return DecisionQuestion(where, QuestionKind.yes_or_no, text, options)
 
 
 def option(where: str, value: str | bool, definition: JsonValue) -> Option:

@@ -10,7 +10,7 @@ from app.classify import service as classify
 from app.classify.live import AnswerGate
 from app.classify.refusals import ConversationTooLong
 from app.classify.service import Answered, ClassifyContext, ServingContext
-from app.decisions.question import Call, Option, Question
+from app.decisions.question import DecisionCall, DecisionQuestion, Option
 from app.decisions.standing import Caller
 from app.errors import AppError, Problem, ServingAway
 from app.http.turns import Urgency
@@ -80,12 +80,12 @@ class Asking(NamedTuple):
 
     at: ServingContext
     caller: Caller
-    call: Call
+    call: DecisionCall
     places: asyncio.Semaphore
     urgency: Urgency
 
 
-async def read(asking: Asking, context: ClassifyContext, question: Question) -> Answered:
+async def read(asking: Asking, context: ClassifyContext, question: DecisionQuestion) -> Answered:
     """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
     async with asking.places:
         try:
@@ -94,7 +94,7 @@ async def read(asking: Asking, context: ClassifyContext, question: Question) -> 
             raise too_long(question, error) from None
 
 
-def too_long(question: Question, error: ConversationTooLong) -> ConversationTooLong:
+def too_long(question: DecisionQuestion, error: ConversationTooLong) -> ConversationTooLong:
     """In the caller's words."""
     sentence = f"{error}; shorten the state or the options"
     return ConversationTooLong(f"{question.where}: {sentence}", problems=[Problem(question.where, sentence)])

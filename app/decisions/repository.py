@@ -11,12 +11,12 @@ from app.infra.tables.schemas import Schema, SchemaVersion
 _MOST: Final = 1000  # neither wire has pages of models
 
 
-class Published(NamedTuple):
+class PublishedSchema(NamedTuple):
     name: str
     first_at: datetime
 
 
-async def published(session: AsyncSession, scope: TenantScope) -> Sequence[Published]:
+async def published(session: AsyncSession, scope: TenantScope) -> Sequence[PublishedSchema]:
     """Schemas of the tenant with a version, by name."""
     query = (
         select(Schema.name, func.min(SchemaVersion.published_at))
@@ -26,4 +26,4 @@ async def published(session: AsyncSession, scope: TenantScope) -> Sequence[Publi
         .order_by(Schema.name)
         .limit(_MOST)
     )
-    return [Published(*row) for row in (await session.execute(query)).all()]
+    return [PublishedSchema(*row) for row in (await session.execute(query)).all()]

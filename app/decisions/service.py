@@ -6,7 +6,7 @@ from typing import Final
 
 from app.classify.service import BATCH_AT_ONCE, ClassifyContext, ServingContext
 from app.decisions import ad_hoc, reading, standing
-from app.decisions.question import MAX_READS, Call, Kind, Option, Question, invalid
+from app.decisions.question import MAX_READS, DecisionCall, DecisionQuestion, Option, QuestionKind, invalid
 from app.decisions.reading import Asking, Decided
 from app.decisions.standing import Caller
 from app.http.turns import Urgency
@@ -15,7 +15,7 @@ from evaluation.contract.schema import NONE_WORD, CategorySchema
 _NAMED: Final = 5  # in a sentence about options
 
 
-async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided]:
+async def decide(at: ServingContext, caller: Caller, call: DecisionCall) -> list[Decided]:
     """One for each question, in their order. What goes wrong with one goes wrong with the call.
 
     Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
@@ -44,11 +44,11 @@ async def decide(at: ServingContext, caller: Caller, call: Call) -> list[Decided
     )
 
 
-def _is_the_schemas(question: Question) -> bool:
-    return question.kind is Kind.choice and all(one.definition is None for one in question.options)
+def _is_the_schemas(question: DecisionQuestion) -> bool:
+    return question.kind is QuestionKind.choice and all(one.definition is None for one in question.options)
 
 
-def _check(question: Question, schema: CategorySchema | None) -> None:
+def _check(question: DecisionQuestion, schema: CategorySchema | None) -> None:
     """schema: that the model stands for. Raises: InvalidRequest."""
     if schema is not None and _is_the_schemas(question):
         _check_options(question, schema)
@@ -59,7 +59,7 @@ def _check(question: Question, schema: CategorySchema | None) -> None:
         )
 
 
-def _check_options(question: Question, schema: CategorySchema) -> None:
+def _check_options(question: DecisionQuestion, schema: CategorySchema) -> None:
     """A schema is asked as a whole, as its gate measured it. Raises: InvalidRequest."""
     names = [_name(key) for key in schema.answers]
     given = [one.value for one in question.options]
@@ -82,7 +82,7 @@ def _listed(values: Sequence[str | bool]) -> str:
     return shown if len(values) <= _NAMED else f"{shown} and {len(values) - _NAMED} more"
 
 
-async def _by_schema(asking: Asking, context: ClassifyContext, question: Question) -> Decided:
+async def _by_schema(asking: Asking, context: ClassifyContext, question: DecisionQuestion) -> Decided:
     """In the schema's own words. Raises: ConversationTooLong, ServingAway."""
     answered = await reading.read(asking, context, question)
     schema = answered.serving.page.schema

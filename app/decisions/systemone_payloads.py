@@ -8,10 +8,10 @@ from app.decisions.payloads import AskingIn, BehindOut
 from app.decisions.question import (
     MAX_OPTIONS,
     MAX_QUESTIONS,
-    Call,
-    Kind,
+    DecisionCall,
+    DecisionQuestion,
     Option,
-    Question,
+    QuestionKind,
     as_text,
     invalid,
     option,
@@ -38,7 +38,7 @@ class NoulIn(RequestBody):
     instructions: JsonValue = Field(None, description=_INSTRUCTIONS, examples=["Is this about billing?"])
     criteria: NoulCriteriaIn | None = Field(None, description="When which answer is right.")
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         said = self.criteria or NoulCriteriaIn()
         yes, no = as_text(f"{where}.criteria.true", said.true), as_text(f"{where}.criteria.false", said.false)
@@ -61,14 +61,14 @@ class SystemOneChoiceIn(RequestBody):
         examples=[{"angry": "An upset message", "calm": None}],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         options = []
         for number, (name, said) in enumerate((self.criteria or {}).items()):
             here = f"{where}.criteria.{name[:100]}" if name else f"{where}.criteria, option {number + 1}"
             options.append(option(here, name, said))
         text = as_text(f"{where}.instructions", self.instructions)
-        return Question(f"{where}.criteria", Kind.choice, text, tuple(options))
+        return DecisionQuestion(f"{where}.criteria", QuestionKind.choice, text, tuple(options))
 
 
 class SystemOneScoreIn(RequestBody):
@@ -83,7 +83,7 @@ class SystemOneScoreIn(RequestBody):
         examples=[["Can wait", "This week", "Today"]],
     )
 
-    def question(self, where: str) -> Question:
+    def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         levels = []
         for number, said in enumerate(self.criteria):
@@ -93,7 +93,7 @@ class SystemOneScoreIn(RequestBody):
                 raise invalid(here, "is empty; say what this level means")
             levels.append(Option(str(number), str(number), text))
         text = as_text(f"{where}.instructions", self.instructions)
-        return Question(f"{where}.criteria", Kind.score, text, tuple(levels))
+        return DecisionQuestion(f"{where}.criteria", QuestionKind.score, text, tuple(levels))
 
 
 SystemOneQuestionIn: TypeAlias = Annotated[
@@ -110,6 +110,7 @@ class SystemOneIn(AskingIn):
     questions: dict[QuestionName, SystemOneQuestionIn] = Field(
         description=f"1 to {MAX_QUESTIONS} questions, by names of the caller's own.",
         min_length=1,
+        max_length=MAX_QUESTIONS,
         examples=[{"billing": {"type": "noul", "instructions": "Is this about billing?"}}],
     )
 
@@ -124,12 +125,12 @@ class SystemOneIn(AskingIn):
             raise ValueError(f"there are {len(questions)} questions; ask at most {MAX_QUESTIONS} in a call")
         return raw
 
-    def call(self) -> Call:
+    def call(self) -> DecisionCall:
         """Raises: InvalidRequest."""
         questions = tuple(
             question.question(f"body.questions.{name}") for name, question in self.questions.items()
         )
-        return Call(self.model, state_of("body.state", self.state), questions, self.mode, self.orders)
+        return DecisionCall(self.model, state_of("body.state", self.state), questions, self.mode, self.orders)
 
 
 class NoulOut(ResponseBody):

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ import structlog
 
 from app.deployments import editing, repository, service
 from app.deployments.repository import LiveModel, Whose
-from app.errors import AppError, ServingAway, ServingLost
+from app.errors import AppError, Conflict, ServingAway, ServingFull, ServingLost
 from app.gates import repository as gate_repository
 from app.gates import service as gates
 from app.gates.placement import misfit, place, served_base
+from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
@@ -42,6 +44,7 @@ AT_ONCE = 50
 RECONCILE_EVERY_S = 5.0
 DYING_S = 1.0
 SPARE = 3  # places that are kept for a gate, which compares up to three stages
+WAIT_FOR_PLACE = timedelta(minutes=15)
 _SHA256_LENGTH = 64
 log = structlog.get_logger()
 
@@ -50,6 +53,12 @@ class CanaryFailed(AppError):
     """A model server with the new model did not give a valid answer to a plain question."""
 
     code = "canary_failed"
+
+
+class NoPlaceLeft(Conflict):
+    """The model servers are full of others' models, and stayed so; a deployment does not wait for that for ever."""
+
+    code = "no_place_left"
 
 
 class DeploymentWork(NamedTuple):
@@ -75,10 +84,22 @@ async def deploy(context: JobContext) -> JobOutcome:
         present = replicas.present()
         for number, replica in enumerate(present):
             context.progress(number, len(present), "loading")
-            await replica.load(prepared.folder, name)
+            await _load(context, replica, prepared.folder, name)
             await _try_canary(replica, name, prepared.codes, work)
     apply = partial(service.activate, scope=context.scope, deployment_id=context.job.subject_id)
     return JobOutcome({"replicas": len(present), "adapter": name}, apply=apply)
+
+
+async def _load(context: JobContext, replica: Replica, folder: Path, name: str) -> None:
+    """Places may come free: gates give theirs back. Raises: NoPlaceLeft, and what loading raises."""
+    try:
+        await replica.load(folder, name)
+    except ServingFull as full:
+        if utc_now() - context.job.created_at < WAIT_FOR_PLACE:
+            raise
+        raise NoPlaceLeft(
+            f"{full}, and none came free; retire a deployment, or raise STEERWISE_VLLM_MAX_ADAPTERS"
+        ) from None
 
 
 async def _begin(context: JobContext) -> DeploymentWork:

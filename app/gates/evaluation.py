@@ -1,5 +1,6 @@
 """The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -29,6 +30,8 @@ from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
+NOT_ASKED_FOR = "nobody asked for baselines"
+
 Show: TypeAlias = Callable[[str, int, int], None]
 
 
@@ -36,7 +39,8 @@ class GateEvaluation(NamedTuple):
     """kept: folder for single outcomes, from which a stopped examination goes on. auxiliary_suites: what is
     asked besides.
 
-    threshold: answers that are less sure than this count as none of these.
+    without_baselines: why none are measured; None where they are. threshold: answers that are less sure than this
+    count as none of these.
     """
 
     inputs: Inputs
@@ -45,7 +49,7 @@ class GateEvaluation(NamedTuple):
     policy: Policy
     codes: Codes
     kept: Path
-    with_baselines: bool
+    without_baselines: str | None
     threshold: float | None = None
     mode: Mode = Mode.reasoned
 
@@ -73,7 +77,10 @@ async def examine(
 ) -> Report:
     """served: in the order of the stages; the verdict is on the last. show: of what, answers so far, of how many."""
     train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
-    measured = await baselines.measure(exam.suite, train, counted) if exam.with_baselines else {}
+    if exam.without_baselines is None:
+        measured = await asyncio.to_thread(baselines.measure, exam.suite, train, counted)
+    else:
+        measured = baselines.none_because(exam.without_baselines)
     asked = EvaluationRun(
         exam.inputs.schema.name,
         exam.suite,

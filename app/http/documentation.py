@@ -1,13 +1,14 @@
 """The OpenAPI document as a page for people: without a script, and with nothing from anywhere else."""
 
+import asyncio
 import base64
 import hashlib
-from functools import cache
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.auth.access import no_key
@@ -21,28 +22,43 @@ article { border-top: 1px solid #ccc; padding: 0.5rem 0; }
 table { border-collapse: collapse; width: 100%; } td { vertical-align: top; padding: 0.2rem 0.6rem 0.2rem 0; }
 h3 b { display: inline-block; min-width: 4.5rem; } summary { cursor: pointer; }
 """
-_POLICY = "default-src 'none'; frame-ancestors 'none'; style-src 'sha256-{digest}'"
+_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY = f"default-src 'none'; frame-ancestors 'none'; style-src 'sha256-{_DIGEST}'"
+
+
+class _Documents(NamedTuple):
+    page: str
+    document: bytes
 
 
 @router.get("/docs", dependencies=[Depends(no_key)])
 async def documentation(request: Request) -> HTMLResponse:
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    return HTMLResponse(
-        _page(request.app), headers={"Content-Security-Policy": _POLICY.format(digest=digest)}
-    )
+    return HTMLResponse((await _documents(request.app)).page, headers={"Content-Security-Policy": _POLICY})
 
 
-@cache  # as FastAPI keeps the document that it is made from
-def _page(api: FastAPI) -> str:
+@router.get("/openapi.json", dependencies=[Depends(no_key)])
+async def openapi_document(request: Request) -> Response:
+    return Response((await _documents(request.app)).document, media_type="application/json")
+
+
+async def _documents(api: FastAPI) -> _Documents:
+    """Made once, in a thread: it takes half a second, and strangers may ask for it."""
+    if not hasattr(api.state, "documents"):
+        api.state.documents = await asyncio.to_thread(_made, api)
+    found: _Documents = api.state.documents
+    return found
+
+
+def _made(api: FastAPI) -> _Documents:
     folder = FileSystemLoader(Path(__file__).parent)
-    made = Environment(
+    pages = Environment(
         loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.globals["shape"] = shape
+    pages.globals["shape"] = shape
     document = api.openapi()
-    return made.get_template("documentation.html.jinja").render(
-        document=document, style=_STYLE, schemas=document["components"]["schemas"]
-    )
+    template = pages.get_template("documentation.html.jinja")
+    page = template.render(document=document, style=_STYLE, schemas=document["components"]["schemas"])
+    return _Documents(page, json.dumps(document, ensure_ascii=False).encode())
 
 
 def shape(said: dict[str, Any]) -> list[tuple[str, str | None]]:

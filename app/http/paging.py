@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -19,6 +20,7 @@ from app.errors import InvalidCursor
 from app.http.payload import ResponseBody
 
 MAX_LIMIT = 200
+PAGE_BYTES = 2 << 20  # of rows that may be long: as much as one answer is made of at once
 _TAG_BYTES = 16
 _NOT_FILTERS = ("cursor", "limit")
 
@@ -59,6 +61,14 @@ class PageRequest(NamedTuple):
         """The rows of this page: the order and what a cursor leaves behind belong together."""
         after = _older(at, identity, self.after)
         return query.where(after).order_by(at.desc(), identity.desc()).limit(self.fetch)
+
+    def shortened(self, sizes: Sequence[int]) -> "PageRequest":
+        """For rows that may be long: as many of the next as PAGE_BYTES hold, one at least.
+
+        sizes: in bytes or characters, of the rows that a query like `newest_first` finds, in its order.
+        """
+        together = accumulate(sizes[: self.limit])
+        return self._replace(limit=max(1, sum(size <= PAGE_BYTES for size in together)))
 
     def page(
         self,
@@ -125,7 +135,13 @@ async def _page_request(
         str | None, Query(description="`next_cursor` of the page before.", max_length=500, examples=[None])
     ] = None,
     limit: Annotated[
-        int, Query(description="How many items at most.", ge=1, le=MAX_LIMIT, examples=[50])
+        int,
+        Query(
+            description="How many items at most; fewer where they are long.",
+            ge=1,
+            le=MAX_LIMIT,
+            examples=[50],
+        ),
     ] = 50,
 ) -> PageRequest:
     secret: bytes = request.app.state.secret

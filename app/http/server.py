@@ -1,7 +1,7 @@
 """The API as a process that listens: how long it waits for whom, and for how many.
 
 uvicorn waits for ever for a head that does not end, for a body that nobody reads, and for a client that takes nothing;
-here each has its time. What a proxy in front adds to it is said in docs/operating.md.
+here each has its time. What a proxy in front adds to it is said in docs/network.md.
 """
 
 import asyncio

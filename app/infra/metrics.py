@@ -21,6 +21,14 @@ ANSWERS = Counter(
 DEGRADED = Counter(
     "steerwise_degraded_answers", "Given by something else than the deployed model.", registry=REGISTRY
 )
+ANSWERS_KEPT = Counter("steerwise_kept_answers", "Stored, as their tenants want it.", registry=REGISTRY)
+ANSWERS_NOT_KEPT = Counter(
+    "steerwise_answers_not_kept",
+    "Given, and lost to their tenants' store: no room was left (full), it took one of them not (refused), or the "
+    "process ended while it was away (ended).",
+    ("reason",),
+    registry=REGISTRY,
+)
 MODEL_SECONDS = Histogram(
     "steerwise_model_duration_seconds",
     "One conversation at the model server.",

@@ -50,8 +50,11 @@ class Storage(NamedTuple):
     def put_file(self, local: Path, key: str) -> None:
         """What was there is replaced, at once and as a whole. Raises: BadKey, NoSpace, StorageAway."""
         place = self._place(key)
-        with self._telling():
+        with self._telling(writing=True):
             if isinstance(self.files, LocalFileSystem):
+                Path(
+                    self.root
+                ).stat()  # made by `open_storage`; what was taken away since is not to be made anew
                 _write_whole(local, Path(place))
                 return
             self.files.put_file(str(local), place)
@@ -105,7 +108,8 @@ class Storage(NamedTuple):
             raise StorageAway(f"{self.root} cannot be used: {outage.reason(error)}") from error
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, *, writing: bool = False) -> Iterator[None]:
+        """writing: nothing need be there."""
         try:
             yield
         except (AppError, BadKey):
@@ -113,7 +117,8 @@ class Storage(NamedTuple):
         except Exception as error:  # each client has errors of its own
             if outage.fault_of(error) is Fault.full:
                 raise NoSpace("the storage is full; the same goes on when there is room") from error
-            if isinstance(error, FileNotFoundError | NotADirectoryError) and not self._lost(error):
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+            if absent and not writing and not self._lost(error):
                 raise FileNotFoundError(*error.args) from error
             raise StorageAway("the storage does not answer now; try again") from error
 

@@ -9,6 +9,7 @@ MODULES: tuple[str, ...] = (
     "app.runs.tasks",
     "app.gates.tasks",
     "app.deployments.tasks",
+    "app.answers.tasks",
 )
 
 

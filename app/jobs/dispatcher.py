@@ -19,7 +19,7 @@ from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.db.version import check_version
 from app.infra.tables.jobs import JobKind
-from app.jobs import repository, service
+from app.jobs import maintenance, repository, service
 from app.jobs.handlers import QUEUE_OF, SWEEPS, Queue, Sweep
 from app.jobs.lease import Ticket
 from app.settings import Settings
@@ -122,6 +122,8 @@ class Dispatcher:
 
     async def _publish(self) -> None:
         async with transaction(self.database, read_only=True) as session:
+            if await maintenance.is_on(session):
+                return
             due = await repository.due(session, self.settings.job_republish_s, AT_ONCE)
             waiting = await repository.waiting(session) if any(one.again for one in due) else {}
         published: list[UUID] = []

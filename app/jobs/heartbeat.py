@@ -75,11 +75,11 @@ class Heartbeat:
 
     def run(self) -> None:
         tick_s = min(TICK_S, self.settings.job_heartbeat_s)
-        database = open_database(self.settings.database_url)
+        database = open_database(self.settings.database_url, self.settings.platform_database_url)
         with asyncio.Runner() as runner:
             while not self._closed.wait(tick_s):
                 runner.run(self._tick(database))
-            runner.run(database.engine.dispose())
+            runner.run(database.close())
 
     def shut_down(self) -> None:
         """This process is told to end."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.infra.db.clock import now, seconds_since
 from app.infra.db.scope import TenantScope
 from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
+from app.infra.tables.processes import Maintenance
 from app.jobs.lease import Event, Ticket
 
 OPEN = (JobState.blocked, JobState.queued, JobState.running)
@@ -247,6 +248,24 @@ async def mark_published(session: AsyncSession, job_ids: Sequence[UUID]) -> None
     free = select(Job.id).where(Job.id.in_(job_ids), _waiting()).with_for_update(skip_locked=True)
     statement = update(Job).where(Job.id.in_(free)).values(published_at=now())
     await session.execute(statement, execution_options={"synchronize_session": False})
+
+
+async def maintenance(session: AsyncSession) -> Maintenance | None:
+    return await session.scalar(select(Maintenance), execution_options={"populate_existing": True})
+
+
+async def begin_maintenance(session: AsyncSession, reason: str) -> None:
+    await session.execute(insert(Maintenance).values(id=1, reason=reason, began_at=now()))
+
+
+async def end_maintenance(session: AsyncSession) -> None:
+    await session.execute(delete(Maintenance))
+
+
+async def count_running(session: AsyncSession) -> int:
+    """Of every tenant."""
+    query = select(func.count()).select_from(Job).where(Job.state == JobState.running)
+    return await session.scalar(query) or 0
 
 
 def _held(ticket: Ticket) -> tuple[ColumnElement[bool], ...]:

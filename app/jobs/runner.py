@@ -22,7 +22,7 @@ from app.infra.db.session import transaction
 from app.infra.db.version import DatabaseMisfit, check_version
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.jobs import Job
-from app.jobs import service
+from app.jobs import maintenance, service
 from app.jobs.context import JobContext, log_key
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.handlers import HANDLERS, QUEUE_OF, kinds_in
@@ -54,7 +54,7 @@ def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] 
 
 
 async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool]) -> None:
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     claimed_at = time.monotonic()
     try:
         try:
@@ -63,6 +63,9 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
             log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
             return
         async with transaction(database) as session:
+            if await maintenance.is_on(session):
+                log.info("job_left_for_after_the_maintenance", job_id=str(job_id))
+                return
             kind = await service.kind_of(session, job_id)
             beside = () if kind is None else kinds_in(QUEUE_OF[kind])
             job = await service.claim(session, job_id, _owner(), settings.job_lease_s, beside)
@@ -73,7 +76,7 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
             log.info("job_started", attempt=job.attempt)
             await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, claimed_at))
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 def _owner() -> str:

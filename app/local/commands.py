@@ -52,8 +52,13 @@ def migrate(
     app_role: Annotated[
         str | None,
         typer.Option(
-            help="On PostgreSQL: the role that the other processes connect as, where it is not the one of "
-            "STEERWISE_DATABASE_URL; it is granted what they need."
+            help="On PostgreSQL: the role of the other processes' STEERWISE_DATABASE_URL; it is granted what they need."
+        ),
+    ] = None,
+    platform_role: Annotated[
+        str | None,
+        typer.Option(
+            help="On PostgreSQL: the role of their STEERWISE_PLATFORM_DATABASE_URL, which alone sees every tenant."
         ),
     ] = None,
 ) -> None:
@@ -65,7 +70,7 @@ def migrate(
         keep_files_private()
         private_home(settings.home)
         with said_plainly():
-            migrate.upgrade(settings.database_url, app_role=app_role)
+            migrate.upgrade(settings.database_url, app_role=app_role, platform_role=platform_role)
     _tell("database", "up to date")
 
 
@@ -84,10 +89,8 @@ def backup(
     from app.operations import backup as backups
 
     with session() as (settings, _progress), said_plainly():
-        try:
-            asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
-        finally:
-            backups.discard(out)
+        keep_files_private()
+        asyncio.run(backups.back_up(settings, out, partial(_tell, "backup"), with_files=files))
     _tell("backup", f"whole, in {out}")
 
 
@@ -107,9 +110,10 @@ def restore(
     from app.operations import backup as backups
 
     with session() as (settings, _progress), said_plainly():
+        keep_files_private()
         backups.read(source)
         if parse_url(settings.database_url).get_backend_name() == "sqlite":
-            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_home(settings.home)
             migrate.upgrade(settings.database_url)
         asyncio.run(backups.restore(settings, source, partial(_tell, "restore")))
     _tell("restore", "whole")

@@ -8,6 +8,7 @@ Not in it: what is rebuilt (suites), what is on its way (parts of uploads), Redi
 and models' bases, which have an identity instead.
 """
 
+import base64
 import hashlib
 import json
 import shutil
@@ -36,7 +37,7 @@ from app.settings import Settings
 from evaluation.atomic_files import whole, write_whole
 
 TOLD, TABLES, FILES = "backup.json", "tables", "files"
-_LEFT_OUT = frozenset({"processes"})  # who lived then
+_LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
 Tell = Callable[[str], None]
 
@@ -47,7 +48,7 @@ class BackupIncomplete(AppError):
     code = "backup_incomplete"
 
 
-class Part(BaseModel):
+class BackupPart(BaseModel):
     """size_bytes of a file; rows of a table."""
 
     sha256: str
@@ -55,15 +56,15 @@ class Part(BaseModel):
     rows: int | None = None
 
 
-class Told(BaseModel):
+class BackupManifest(BaseModel):
     """missing: files that rows name and the storage has not. with_files: whether their content is in the folder."""
 
     form: int
     release: int
     database_version: str
     made_at: datetime
-    tables: dict[str, Part]
-    files: dict[str, Part]
+    tables: dict[str, BackupPart]
+    files: dict[str, BackupPart]
     missing: list[str]
     with_files: bool
 
@@ -78,21 +79,34 @@ class Named(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------- making
 
 
-async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool = True) -> Told:
-    """out: a folder that is not there yet. Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace."""
-    if out.exists():
-        raise InputError(f"{out} is there already; name a folder that is to be made")
-    (out / TABLES).mkdir(parents=True, mode=0o700)
+async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool = True) -> BackupManifest:
+    """out: a folder that is not there yet, and is not there after an error either, BackupIncomplete apart.
+
+    Raises: BackupIncomplete, DatabaseMisfit, InputError, NoSpace.
+    """
+    try:
+        out.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        raise InputError(f"{out} is there already; name a folder that is to be made") from None
+    try:
+        return await _back_up(settings, out, tell, with_files)
+    finally:
+        if not (out / TOLD).exists():
+            shutil.rmtree(out, ignore_errors=True)
+
+
+async def _back_up(settings: Settings, out: Path, tell: Tell, with_files: bool) -> BackupManifest:
+    (out / TABLES).mkdir()
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = await check_version(database)
         tables, named = await _write_tables(database, out)
     finally:
-        await database.engine.dispose()
+        await database.close()
     tell(f"{sum(part.rows or 0 for part in tables.values())} rows of {len(tables)} tables")
     files, missing = _write_files(storage, sorted(set(named)), out / FILES if with_files else None)
-    told = Told(
+    told = BackupManifest(
         form=_FORM,
         release=RELEASE,
         database_version=", ".join(version.found),
@@ -112,28 +126,28 @@ async def back_up(settings: Settings, out: Path, tell: Tell, *, with_files: bool
     return told
 
 
-async def _write_tables(database: Database, out: Path) -> tuple[dict[str, Part], list[Named]]:
-    parts: dict[str, Part] = {}
+async def _write_tables(database: Database, out: Path) -> tuple[dict[str, BackupPart], list[Named]]:
+    parts: dict[str, BackupPart] = {}
     named: list[Named] = []
     async with database.sessions() as session, session.begin():
         await repository.see_all_as_of_now(session)
         for table in _tables():
             path = out / TABLES / f"{table.name}.jsonl"
             count = 0
-            with path.open("wb") as file:
+            with whole(path) as file:
                 async for row in repository.rows_of(session, table):
                     named += _files_of(table.name, row)
                     file.write(_line(row))
                     count += 1
-            parts[table.name] = Part(sha256=_sha256(path), size_bytes=path.stat().st_size, rows=count)
+            parts[table.name] = BackupPart(sha256=_sha256(path), size_bytes=path.stat().st_size, rows=count)
     return parts, named
 
 
 def _write_files(
     storage: Storage, named: list[Named], folder: Path | None
-) -> tuple[dict[str, Part], list[str]]:
+) -> tuple[dict[str, BackupPart], list[str]]:
     """folder: None: what there is is read and described, but not kept."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, BackupPart] = {}
     missing: list[str] = []
     for key, needed in named:
         try:
@@ -144,7 +158,7 @@ def _write_files(
     return parts, missing
 
 
-def _copied(source: Any, target: Path | None) -> Part:
+def _copied(source: Any, target: Path | None) -> BackupPart:
     digest, size_bytes = hashlib.sha256(), 0
 
     def blocks() -> Iterator[bytes]:
@@ -162,7 +176,7 @@ def _copied(source: Any, target: Path | None) -> Part:
         with whole(target) as sink:
             for block in blocks():
                 sink.write(block)
-    return Part(sha256=digest.hexdigest(), size_bytes=size_bytes)
+    return BackupPart(sha256=digest.hexdigest(), size_bytes=size_bytes)
 
 
 def _files_of(table: str, row: dict[str, Any]) -> list[Named]:
@@ -192,7 +206,7 @@ def _files_at(key: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- restoring
 
 
-async def restore(settings: Settings, source: Path, tell: Tell) -> Told:
+async def restore(settings: Settings, source: Path, tell: Tell) -> BackupManifest:
     """Into an installation that is empty: a migrated database without a tenant. Files first, so that no row is without
     its own; all rows in one transaction.
 
@@ -200,7 +214,7 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> Told:
     """
     told = read(source)
     storage = open_storage(settings.storage_url)
-    database = open_database(settings.database_url)
+    database = open_database(settings.database_url, settings.platform_database_url)
     try:
         version = ", ".join((await check_version(database)).found)
         if version != told.database_version:
@@ -221,14 +235,14 @@ async def restore(settings: Settings, source: Path, tell: Tell) -> Told:
             await repository.link_again(session)
         tell(f"{sum(part.rows or 0 for part in told.tables.values())} rows of {len(told.tables)} tables")
     finally:
-        await database.engine.dispose()
+        await database.close()
     return told
 
 
-def read(source: Path) -> Told:
+def read(source: Path) -> BackupManifest:
     """What a backup says of itself, having been compared with what is there. Raises: InputError."""
     try:
-        told = Told.model_validate_json((source / TOLD).read_bytes())
+        told = BackupManifest.model_validate_json((source / TOLD).read_bytes())
     except (OSError, ValidationError):
         raise InputError(f"{source} is no finished backup: it has no {TOLD} that can be read") from None
     if told.form != _FORM or set(told.tables) != {table.name for table in _tables()}:
@@ -243,7 +257,7 @@ def read(source: Path) -> Told:
     return told
 
 
-def _check_files(storage: Storage, source: Path, told: Told) -> None:
+def _check_files(storage: Storage, source: Path, told: BackupManifest) -> None:
     """Puts there what is missing; of a backup without files it must be there already."""
     absent = []
     for key in told.files:
@@ -291,6 +305,8 @@ def _text(value: Any) -> str:
             return str(value)
         case datetime() | date():
             return value.isoformat()
+        case bytes():
+            return base64.b64encode(value).decode()
     raise TypeError(f"a column holds {type(value).__name__}, which a backup does not know")
 
 
@@ -308,15 +324,11 @@ def _value(column: Column[Any], value: Any) -> Any:
         return kind(value)
     if kind is date:
         return date.fromisoformat(value)
+    if kind is bytes:
+        return base64.b64decode(value)
     return UUID(value) if kind is UUID else value
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def discard(out: Path) -> None:
-    """What a backup that did not come to its end has left."""
-    if not (out / TOLD).exists():
-        shutil.rmtree(out, ignore_errors=True)

@@ -1,6 +1,7 @@
 """For whoever starts, watches and balances the processes."""
 
 import asyncio
+from datetime import datetime
 from typing import Literal
 
 from fastapi import Depends, Request
@@ -11,18 +12,37 @@ from app.auth.access import no_key
 from app.auth.dependencies import PlatformAdmin
 from app.auth.route import keyed_router
 from app.errors import Forbidden, Unavailable
-from app.http.payload import ResponseBody
+from app.http.payload import RequestBody, ResponseBody
 from app.http.problems import public_responses, responses
 from app.infra import metrics, outage
 from app.infra.db.isolation import check_isolation
+from app.infra.db.session import Session
 from app.infra.db.version import DatabaseMisfit, DatabaseVersion
 from app.infra.outage import DatabaseAway
+from app.jobs import maintenance
 from app.operations import gauges
 from app.operations.readiness import Parts
 
 router = keyed_router(tags=["health"])
 _TIMEOUT_S = 3
 Reach = Literal["reachable", "unreachable", "not configured"]
+
+
+class MaintenanceIn(RequestBody):
+    reason: str = Field(
+        description="What is done, for whoever asks.",
+        examples=["upgrade to 0.2"],
+        min_length=1,
+        max_length=500,
+    )
+
+
+class MaintenanceOut(ResponseBody):
+    began_at: datetime | None = Field(
+        description="Since when no job begins; null: they do.", examples=["2026-01-02T10:30:00Z"]
+    )
+    reason: str | None = Field(description="What is done meanwhile.", examples=["upgrade to 0.2"])
+    running: int = Field(description="Jobs that have not ended yet; 0: nothing is under way.", examples=[0])
 
 
 class Alive(ResponseBody):
@@ -109,3 +129,23 @@ async def figures(_caller: PlatformAdmin, request: Request) -> PlainTextResponse
     the platform."""
     text = metrics.exposed() + await gauges.exposed(request.app.state.database)
     return PlainTextResponse(text, media_type=metrics.CONTENT_TYPE)
+
+
+@router.get("/v1/maintenance", operation_id="get_maintenance", responses=responses(Forbidden))
+async def maintenance_state(_caller: PlatformAdmin, session: Session) -> MaintenanceOut:
+    """Whether jobs may begin, and how many run; for an admin of the platform."""
+    return MaintenanceOut(**(await maintenance.state(session))._asdict())
+
+
+@router.put("/v1/maintenance", operation_id="begin_maintenance", responses=responses(Forbidden))
+async def begin_maintenance(body: MaintenanceIn, _caller: PlatformAdmin, session: Session) -> MaintenanceOut:
+    """No job begins any more; those that run go on to their end. What is accepted is kept, and answers are given."""
+    await maintenance.begin(session, body.reason)
+    return MaintenanceOut(**(await maintenance.state(session))._asdict())
+
+
+@router.delete("/v1/maintenance", operation_id="end_maintenance", responses=responses(Forbidden))
+async def end_maintenance(_caller: PlatformAdmin, session: Session) -> MaintenanceOut:
+    """Jobs begin again, those that have waited longest first."""
+    await maintenance.end(session)
+    return MaintenanceOut(**(await maintenance.state(session))._asdict())

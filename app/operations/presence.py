@@ -72,13 +72,13 @@ def announced(settings: Settings, me: Announcement) -> Iterator[None]:
     ended = threading.Event()
 
     async def run() -> None:
-        database = open_database(settings.database_url)
+        database = open_database(settings.database_url, settings.platform_database_url)
         keeping = asyncio.create_task(keep(database, me))
         waiting = asyncio.create_task(asyncio.to_thread(ended.wait))
         await asyncio.wait([keeping, waiting], return_when=asyncio.FIRST_COMPLETED)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
-        await database.engine.dispose()
+        await database.close()
 
     thread = threading.Thread(target=asyncio.run, args=[run()], name="presence", daemon=True)
     thread.start()

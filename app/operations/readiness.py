@@ -16,6 +16,7 @@ from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.storage import Storage
 from app.infra.tables.processes import ProcessKind
+from app.jobs import maintenance
 from app.operations import repository
 from app.operations.presence import ALIVE_S
 from app.serving.replicas import Replicas
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     dispatchers: int | None
     workers: int | None
     not_served: int | None
+    paused: str | None  # why no job begins
 
     def problems(self, settings: Settings) -> list[str]:
         """What does not work, a sentence each; empty: everything does."""
@@ -54,6 +56,10 @@ class Parts(NamedTuple):
         if self.free_mib < settings.min_free_mib:
             found.append(
                 f"{settings.home} has {self.free_mib} MiB free, and {settings.min_free_mib} are needed"
+            )
+        if self.paused is not None:
+            found.append(
+                f"maintenance ({self.paused}): what is accepted is kept, and no job begins until it ends"
             )
         if self.dispatchers == 0:
             found.append(
@@ -97,7 +103,7 @@ class Readiness:
             len(self._replicas.all),
             well or 0,
             _free_mib(self._settings.home),
-            *(seen or (None, None, None)),
+            *(seen or (None, None, None, None)),
         )
 
     async def _of(self, name: str, ask: Any, kept_s: float = _KEPT_S) -> Any:
@@ -142,12 +148,13 @@ async def _quietly(name: str, asked: Awaitable[T]) -> T | None:
         return None
 
 
-async def _seen(database: Database) -> tuple[int, int, int]:
+async def _seen(database: Database) -> tuple[int, int, int, str | None]:
     async with transaction(database, read_only=True) as session:
         return (
             await repository.count_of(session, ProcessKind.dispatcher, ALIVE_S),
             await repository.count_of(session, ProcessKind.worker, ALIVE_S),
             await deployments.not_served(session),
+            (await maintenance.state(session)).reason,
         )
 
 

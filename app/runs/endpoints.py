@@ -105,11 +105,11 @@ async def cancel(run_id: RunId, caller: Caller, scope: Writer, session: Session)
     "/{run_id}/retry",
     status_code=202,
     operation_id="retry_run",
-    responses=responses(Forbidden, NotFound, RunNotFailed),
+    responses=responses(Forbidden, NotFound, RunNotFailed, ShareExceeded),
 )
-async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session) -> RunOut:
+async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session, request: Request) -> RunOut:
     """Go on from the stage that failed, and there from its checkpoint. What the stages before it made is kept."""
-    await service.retry(session, scope, caller.key_id, run_id)
+    await service.retry(session, scope, caller.key_id, run_id, request.app.state.settings)
     return RunOut.of(await service.view(session, scope, run_id))
 
 

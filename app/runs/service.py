@@ -153,9 +153,13 @@ async def request_cancel(session: AsyncSession, scope: TenantScope, actor_key_id
     audit.record(session, actor_key_id, scope.tenant_id, Act("run.cancelled", f"run:{run_id}"))
 
 
-async def retry(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, run_id: UUID) -> None:
-    """From the stage that failed: those before it stay as they are. Raises: NotFound, RunNotFailed."""
+async def retry(
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, run_id: UUID, settings: Settings
+) -> None:
+    """From the stage that failed: those before it stay as they are. Raises: NotFound, RunNotFailed, ShareExceeded."""
     await get(session, scope, run_id)
+    await share.check_open(session, scope, share.runs(settings))
+    await share.check_gpu(session, scope, settings)
     again = await jobs.lock_ended_of_run(session, scope, run_id)
     run = await get(session, scope, run_id, lock=True)
     if run.state is not RunState.failed:

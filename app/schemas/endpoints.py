@@ -134,6 +134,7 @@ async def publish(
 async def versions(schema_id: SchemaId, scope: Reader, session: Session, paging: Paging) -> Page[VersionOut]:
     """The published versions."""
     await service.get(session, scope, schema_id)
+    paging = paging.shortened(await repository.sizes(session, scope, schema_id, paging))
     rows = await repository.versions(session, scope, schema_id, paging)
     return paging.page(rows, VersionOut.of, lambda row: Position(row.published_at, row.id))
 

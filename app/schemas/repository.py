@@ -3,7 +3,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -97,6 +97,17 @@ async def version_with_content(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, sha256: str
 ) -> SchemaVersion | None:
     return await session.scalar(_versions(scope, schema_id).where(SchemaVersion.sha256 == sha256))
+
+
+async def sizes(session: AsyncSession, scope: TenantScope, schema_id: UUID, paging: PageRequest) -> list[int]:
+    """Of the versions of a page, in characters."""
+    length = func.length(cast(SchemaVersion.content, Text))
+    query = select(length).where(
+        SchemaVersion.tenant_id == scope.tenant_id, SchemaVersion.schema_id == schema_id
+    )
+    return list(
+        await session.scalars(paging.newest_first(query, SchemaVersion.published_at, SchemaVersion.id))
+    )
 
 
 async def versions(

@@ -26,12 +26,14 @@ _BROKEN = 500
 
 
 class Replica:
-    """busy: how many requests of this process it is answering."""
+    """busy: how many requests of this process it is answering. trying: how many of them were begun to see whether it is
+    well again.
+    """
 
     def __init__(self, url: str, settings: Settings):
         self.endpoint = endpoint_at(url)
         self.client = self.endpoint.async_client()
-        self.busy = 0
+        self.busy = self.trying = 0
         self._settings = settings
         self._away_until = 0.0
         self._sick_until = 0.0
@@ -114,13 +116,18 @@ class Replica:
     @property
     def sick(self) -> bool:
         """It answers, but not what it was asked for; another one is better, if there is one."""
-        tried_now = self._broken >= SICK_AFTER and self.busy > 0
+        tried_now = self._broken >= SICK_AFTER and self.trying > 0
         return tried_now or time.monotonic() < self._sick_until
+
+    @property
+    def unwell(self) -> bool:
+        """The outcome of what it was asked last was bad, so what it is asked next is a try."""
+        return self._unanswered > 0 or self._broken >= SICK_AFTER
 
     def may_have(self, name: str) -> bool:
         """Nothing says that it would not answer for this model now."""
         now = time.monotonic()
-        tried_now = self._unanswered > 0 and self.busy > 0
+        tried_now = self._unanswered > 0 and self.trying > 0
         return not tried_now and now >= self._away_until and now >= self._lacks_until.get(name, 0.0)
 
     def is_to_blame(self, error: PredictorError, name: str) -> bool:

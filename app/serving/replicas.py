@@ -93,7 +93,9 @@ class Replicas:
     def borrowed(self, name: str, without: Sequence[Replica] = ()) -> Iterator[Replica]:
         """The least busy replica for requests to this adapter. A failure of the replica comes out as ServingAway."""
         replica = self._choose(name, without)
+        trying = replica.unwell
         replica.busy += 1
+        replica.trying += trying
         try:
             yield replica
             replica.answered()
@@ -108,6 +110,7 @@ class Replicas:
             raise
         finally:
             replica.busy -= 1
+            replica.trying -= trying
 
     def _choose(self, name: str, without: Sequence[Replica]) -> Replica:
         """Of equally busy ones always the same for an adapter, whose prompts it then has in its cache.

@@ -156,7 +156,7 @@ async def _prepare(place: ApiBench) -> Installation:
             await replicas.load(place.adapter.folder, place.adapter.sha256)
         return await install(database, place.base, place.adapter, place.schema)
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def _compare(

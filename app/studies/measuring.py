@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from app.cli.console import Progress, examining
 from app.gates import evaluation
-from app.gates.evaluation import GateEvaluation
+from app.gates.evaluation import NOT_ASKED_FOR, GateEvaluation
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
 from app.serving import adapters
@@ -111,7 +111,7 @@ class _Asking(NamedTuple):
             update={"looks": (1.0,)}
         )  # arms are compared on the same questions
         kept = place.folder / "benchmark"
-        exam = GateEvaluation(inputs, suite, None, at_once, codes, kept, with_baselines=False)
+        exam = GateEvaluation(inputs, suite, None, at_once, codes, kept, NOT_ASKED_FOR)
         made = await evaluation.examine(
             exam, self.endpoint, self.served, self.settings, examining(self.progress)
         )

@@ -32,10 +32,11 @@ from app.serving.base import STARTER, codes_for, find_base
 from app.settings import Settings
 from app.studies.api import RANK, api_running, interval
 from app.studies.untrained import Installation, install, write_adapter
+from evaluation.contract.render import ANSWER_MARK
 from evaluation.terminal import json_text
 from training.starter.world import demo_tenant
 
-MODEL_S = 0.4  # of every answer of the model server
+MODEL_S = 1.0  # of every answer of the model server
 QUIET_AT_ONCE = 4
 BATCHES_AT_ONCE = 8
 BATCH = 64
@@ -78,7 +79,7 @@ def measure(rounds: int, requests: int, settings: Settings, progress: Progress) 
         base, told = find_base(STARTER), demo_tenant(0)
         code = codes_for(base.folder, told.category_schema).texts[0]
         with (
-            _model_server(f"Because.\nAnswer: {code}") as url,
+            _model_server(f"Because.{ANSWER_MARK} {code}") as url,
             embedded_redis(home / "redis", settings) as redis,
         ):
             here = settings.model_copy(update=changes | {"vllm_urls": (url,), "redis_url": redis.url})
@@ -97,7 +98,7 @@ async def _install(settings: Settings) -> list[Installation]:
             await install(database, base, adapter, told.category_schema, name) for name in ("quiet", "noisy")
         ]
     finally:
-        await database.engine.dispose()
+        await database.close()
 
 
 async def _compare(
@@ -110,7 +111,8 @@ async def _compare(
             )
             for one in installed
         ]
-        await _ask(quiet, WARM_UP)
+        async with _noise(noisy, Counter()):  # connections open, and everything compiled that will be
+            await _ask(quiet, WARM_UP)
         pairs: list[tuple[list[float], list[float]]] = []
         failed, noise = 0, Counter[str]()
         for number in range(rounds):

@@ -33,6 +33,12 @@ _REDACT = (
     "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
     "file once its rows are taken. What is there already stays as it is."
 )
+_KEEP = (
+    "For how many days an answer is kept with its conversation, without e-mail addresses, telephone, card and account "
+    "numbers; null: not at all. Fewer days than before hold for those that are there too; with null they stay until "
+    "their time is over."
+)
+_MAX_DAYS = 3650
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
 
@@ -44,6 +50,7 @@ class TenantIn(RequestBody):
     mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
+    keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
     )
@@ -58,6 +65,7 @@ class TenantPatch(RequestBody):
     mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
+    keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES,
         description=f"{_QUOTA} Only an admin of the platform may change it.",
@@ -85,6 +93,7 @@ class TenantOut(ResponseBody):
     mode: ModeChoice = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
+    keep_answers_days: int | None = Field(description=_KEEP, examples=[30])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
 

@@ -7,9 +7,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from evaluation.contract import strict_json
 from evaluation.contract.schema import (
@@ -25,6 +33,20 @@ from evaluation.contract.text import blank, folded, unmistakable
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
 MAX_SHOWN = 60  # characters of a value that a reason repeats
+
+
+# What may be known of a conversation beside what is said. No model reads it, and no file of a run holds it.
+Language = Annotated[str, Field(min_length=1, max_length=35, pattern=r"^[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*$")]
+Channel = Annotated[str, Field(min_length=1, max_length=64)]
+Reference = Annotated[str, Field(min_length=1, max_length=256)]
+METADATA_NAME: Final = r"^[\w .:-]{1,64}$"
+MetadataKey = Annotated[str, Field(pattern=METADATA_NAME)]
+MetadataText = Annotated[str, Field(max_length=1000)]
+# A database's JSON holds no number that is larger.
+MetadataNumber = (
+    Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(ge=-1e300, le=1e300)]
+)
+Metadata = Annotated[dict[MetadataKey, bool | MetadataNumber | MetadataText], Field(max_length=32)]
 
 
 class Role(StrEnum):
@@ -62,15 +84,23 @@ class Conversation(BaseModel):
     """`category` None means none of these; whether there is a label at all is `labelled`.
 
     criterion: the include or exclude of the schema, word for word, that decided the label, where that is known.
+    time: of its beginning. customer_reference: what its sender calls the customer. conversation_reference: what the
+    sender calls the conversation itself, where `id` is another.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str = Field(min_length=1, max_length=256)
-    messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
+    messages: tuple[Message, ...] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     category: str | None = None
     criterion: str | None = Field(None, max_length=MAX_CONDITION_CHARS)
     split: Split | None = None
+    language: Language | None = Field(None, exclude=True)
+    channel: Channel | None = Field(None, exclude=True)
+    time: AwareDatetime | None = Field(None, exclude=True)
+    customer_reference: Reference | None = Field(None, exclude=True)
+    conversation_reference: Reference | None = Field(None, exclude=True)
+    metadata: Metadata | None = Field(None, exclude=True)
 
     @model_validator(mode="after")
     def _has_a_customer(self) -> "Conversation":
@@ -97,6 +127,16 @@ class Conversation(BaseModel):
     def as_of_last_customer_message(self) -> tuple[Message, ...]:
         last = max(i for i, message in enumerate(self.messages) if message.role is Role.customer)
         return self.messages[: last + 1]
+
+
+# By their names, what each may be.
+ATTRIBUTES: Final[dict[str, TypeAdapter[Any]]] = {
+    "language": TypeAdapter(Language),
+    "channel": TypeAdapter(Channel),
+    "time": TypeAdapter(AwareDatetime),
+    "customer_reference": TypeAdapter(Reference),
+    "metadata": TypeAdapter(Metadata),
+}
 
 
 class Row(NamedTuple):

@@ -156,8 +156,8 @@ def parse_schema(raw: Mapping[str, Any] | bytes | str) -> CategorySchema:
         return CategorySchema.model_validate(raw)
     except ValidationError as error:
         # Where a category is wrong, Pydantic adds that the list came out too short.
-        found = error.errors(include_url=False, include_input=False)
-        problems = [p for p in found if not (p["type"] == "too_short" and raw["categories"])][:MAX_PROBLEMS]
+        errors = error.errors(include_url=False, include_input=False)
+        problems = [p for p in errors if not (p["type"] == "too_short" and raw["categories"])][:MAX_PROBLEMS]
         raise SchemaError([text for problem in problems for text in _sentences(raw, dict(problem))]) from None
 
 

@@ -82,8 +82,36 @@ def decoded(content: bytes) -> str:
         raise NotJson(f"not UTF-8 (byte {error.start}); save it as UTF-8") from None
 
 
-def unusable(value: Any, where: str = "", depth: int = 0) -> Iterator[Unusable]:
+def unusable(value: Any) -> Iterator[Unusable]:
     """Parts of a parsed value that a database's JSON or text refuses, or that would exhaust the stack."""
+    if not _is_usable(
+        value
+    ):  # where is written down for those that are not: it takes far longer than to look
+        yield from _unusable(value, "", 0)
+
+
+def _is_usable(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, str):
+                if "\x00" in one or not _is_unicode(one):
+                    return False
+            elif isinstance(one, dict):
+                inner += one
+                inner += one.values()
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, float) and not math.isfinite(one):
+                return False
+        if not inner:
+            return True
+        level = inner
+    return False
+
+
+def _unusable(value: Any, where: str, depth: int) -> Iterator[Unusable]:
     match value:
         case _ if depth > MAX_DEPTH:
             yield Unusable(where, f"is nested more than {MAX_DEPTH} levels deep")
@@ -96,11 +124,11 @@ def unusable(value: Any, where: str = "", depth: int = 0) -> Iterator[Unusable]:
             yield Unusable(where, "is not a number that JSON knows")
         case dict():
             for key, inner in value.items():
-                yield from unusable(key, f"{where} (a key)".strip(), depth + 1)
-                yield from unusable(inner, f"{where}.{key[:100]!a}".lstrip("."), depth + 1)
+                yield from _unusable(key, f"{where} (a key)".strip(), depth + 1)
+                yield from _unusable(inner, f"{where}.{key[:100]!a}".lstrip("."), depth + 1)
         case list():
             for number, inner in enumerate(value):
-                yield from unusable(inner, f"{where}[{number}]", depth + 1)
+                yield from _unusable(inner, f"{where}[{number}]", depth + 1)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,6 +146,8 @@ def _no_constant(name: str) -> Any:
 
 
 def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -12,7 +12,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
 
-from evaluation.contract.record import Conversation, Reject, Row, conversations, json_row
+from pydantic import ValidationError
+
+from evaluation.contract.record import (
+    ATTRIBUTES,
+    Conversation,
+    Reject,
+    Row,
+    conversations,
+    first_problem,
+    json_row,
+)
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.strict_json import unusable
 from evaluation.formats import exports, pieces, rasa, tables, workbook
@@ -21,12 +31,12 @@ from evaluation.formats.exports import LISTS, Context, Product, product_of
 from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
 from evaluation.formats.incoming import DecodedText, Incoming, Unreadable, lines_of, not_text, text_of
 from evaluation.formats.pieces import TextPiece
-from evaluation.formats.redaction import redacted
+from evaluation.formats.redaction import redacted, redacted_metadata
 from evaluation.formats.unread import Unread, known, shortened
 
 MAX_CONVERSATIONS: Final = 250_000
 MAX_REJECTS: Final = 100_000
-_FIELDS: Final = {name: name for name in (*tables.COLUMNS, "messages")}
+_FIELDS: Final = {name: name for name in (*tables.COLUMNS, "messages", *ATTRIBUTES)}
 _MESSAGE: Final = {"role": "role", "text": "text"}
 _KNOWN_PLACE: Final = re.compile(r"'(id|messages|category|criterion|split)'(\[\d+\])?")
 
@@ -71,7 +81,9 @@ class Reader:
         return ReadingProgress(self._incoming.read_bytes, self._incoming.total_bytes)
 
     def __iter__(self) -> Iterator[Conversation | Reject]:
-        rows = map(self._without_personal_data, self._rows()) if self._redacts else self._rows()
+        rows = map(self._with_usable_attributes, self._rows())
+        if self._redacts:
+            rows = map(self._without_personal_data, rows)
         return _bounded(conversations(rows, self._schema))
 
     def _rows(self) -> Iterator[Row | Reject]:
@@ -112,6 +124,24 @@ class Reader:
         for message in messages if isinstance(messages, list) else ():
             if isinstance(message, dict) and isinstance(message.get("text"), str):
                 message["text"] = redacted(message["text"], self.redacted)
+        if isinstance(row, Row) and isinstance(row.raw, dict) and isinstance(row.raw.get("metadata"), dict):
+            row.raw["metadata"] = redacted_metadata(row.raw["metadata"], self.redacted)
+        return row
+
+    def _with_usable_attributes(self, row: Row | Reject) -> Row | Reject:
+        """What is known of a conversation beside its messages is no reason to lose it."""
+        if isinstance(row, Reject) or not isinstance(row.raw, dict):
+            return row
+        for name in ATTRIBUTES.keys() & row.raw.keys():
+            try:
+                if row.raw[name] is not None:
+                    ATTRIBUTES[name].validate_python(row.raw[name])
+            except ValidationError as error:
+                del row.raw[name]
+                kind = (
+                    "no time with a zone, as 2026-01-31T09:00:00Z" if name == "time" else first_problem(error)
+                )
+                self.unread.other[f"a `{name}` is left out: {kind}"] += 1
         return row
 
     def _describe(self, form: str) -> None:

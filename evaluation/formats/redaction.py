@@ -6,8 +6,8 @@ telephone number begins with +, or with 0 and has separators, or has the North A
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
@@ -28,6 +28,12 @@ def redacted(text: str, count: Counter[str]) -> str:
     for kind, found in _KINDS:
         text = _without(text, f"[{kind}]", found, count)
     return text
+
+
+def redacted_metadata(metadata: Mapping[str, Any], count: Counter[str]) -> dict[str, Any]:
+    return {
+        name: redacted(value, count) if isinstance(value, str) else value for name, value in metadata.items()
+    }
 
 
 def _without(

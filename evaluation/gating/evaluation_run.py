@@ -10,8 +10,17 @@ from evaluation.gating.sequential import Sample
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import auxiliary
 from evaluation.metrics.auxiliary import AuxiliaryAnswers, AuxiliarySuites
-from evaluation.metrics.measures import Measure
-from evaluation.reporting.assembly import BASE, COMPARED_WITH, LIVE, Choices, Side, StageRun, assemble
+from evaluation.reporting.assembly import (
+    BASE,
+    COMPARED_WITH,
+    LIVE,
+    NO_BASELINES,
+    Baselines,
+    Choices,
+    Side,
+    StageRun,
+    assemble,
+)
 from evaluation.reporting.report import Looks, Report
 from evaluation.suites.steerability import Suite
 
@@ -29,7 +38,7 @@ class EvaluationRun(NamedTuple):
     policy: Policy
     auxiliary_suites: AuxiliarySuites | None = None
     threshold: float | None = None
-    baselines: Mapping[str, Measure] = {}
+    baselines: Baselines = NO_BASELINES
     mode: Mode = Mode.reasoned
 
 

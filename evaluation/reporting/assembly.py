@@ -62,11 +62,21 @@ class Side(NamedTuple):
     out_of_distribution: OutOfDistributionReport
 
 
+class Baselines(NamedTuple):
+    """measures: under `<baseline>_<measure>`. left_out: by baseline, why it was not measured."""
+
+    measures: Mapping[str, Measure] = {}
+    left_out: Mapping[str, str] = {}
+
+
 class _Stage(NamedTuple):
     name: str
     model: str
     judgement: Judgement
     auxiliary: AuxiliaryMetrics | None = None
+
+
+NO_BASELINES: Final = Baselines()
 
 
 def assemble(
@@ -77,7 +87,7 @@ def assemble(
     *,
     looks: Looks = AT_ONCE,
     side: Side | None = None,
-    baselines: Mapping[str, Measure] = {},
+    baselines: Baselines = NO_BASELINES,
 ) -> Report:
     """runs: in the order of the stages. The last is the candidate; `base` and `live` are what it is compared with."""
     stages = [_answered(suite, run, choices, side) for run in runs]
@@ -95,7 +105,8 @@ def assemble(
         looks=looks,
         out_of_distribution=side and side.out_of_distribution,
         stages=_reports(stages, _counted(choices.counted)),
-        baselines=dict(baselines),
+        baselines=dict(baselines.measures),
+        baselines_left_out=dict(baselines.left_out),
         examples=_examples(suite, runs[-1].measured),
         suite=marks.keep(suite),
     )

@@ -4,7 +4,7 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
@@ -115,6 +115,12 @@ class GateReport(BaseModel):
     checks: list[Check]
 
 
+BASELINES: Final = {
+    "tfidf": "TF-IDF, linear",
+    "embeddings": "embeddings, linear",
+}  # and what people call them
+
+
 class Looks(BaseModel):
     """The sample grows until the verdict is clear. planned: the shares of it after which one was to be found."""
 
@@ -139,10 +145,28 @@ class Report(BaseModel):
     stages: list[StageReport] = Field(min_length=1)
     gate: GateReport | None = None
     baselines: dict[str, Measure] = {}  # under `<baseline>_<measure>`; a baseline's name has no `_`
+    baselines_left_out: dict[str, str] = {}  # baselines that were not measured, and why
     examples: list[ReportedExample] = []
     wordless: bool = False  # examples were left out; see `without_words`
     out_of_distribution: OutOfDistributionReport | None = None  # on schemas that no stage was trained for
     suite: KeptSuite
+
+    @property
+    def by_baseline(self) -> dict[str, dict[str, Measure]]:
+        """Under what people call it."""
+        found: dict[str, dict[str, Measure]] = {}
+        for key, measure in self.baselines.items():
+            baseline, _, name = key.partition("_")
+            found.setdefault(BASELINES.get(baseline, baseline), {})[name] = measure
+        return found
+
+    @property
+    def not_measured(self) -> list[str]:
+        """Which baselines are missing, a sentence for each reason."""
+        found: dict[str, list[str]] = {}
+        for baseline, reason in self.baselines_left_out.items():
+            found.setdefault(reason, []).append(BASELINES.get(baseline, baseline))
+        return [f"Not measured: {' and '.join(names)} ({reason})." for reason, names in found.items()]
 
     @property
     def sha256(self) -> str:

@@ -45,7 +45,7 @@ ENOUGH = 3  # looks that agree; all of them, where there are fewer
 DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
 
 
-class LabelledRow(NamedTuple):
+class SourceRow(NamedTuple):
     """A row of the file: raw as it came, and as it was read."""
 
     raw: Mapping[str, Any]
@@ -144,15 +144,15 @@ async def _run(given: argparse.Namespace) -> str:
     return f"{given.out}: {_sentence(asked, found)}"
 
 
-def _rows(path: Path, schema: CategorySchema) -> list[LabelledRow]:
+def _rows(path: Path, schema: CategorySchema) -> list[SourceRow]:
     """Every row, as none may be missing in what is written, nor what is said in one."""
     reader = Reader(path, schema, keep_originals=True)
     conversations = read_conversations(reader, path)
     if reader.originals:
-        return [LabelledRow(*pair) for pair in zip(reader.originals, conversations, strict=True)]
+        return [SourceRow(*pair) for pair in zip(reader.originals, conversations, strict=True)]
     if lost := "; ".join(reader.unread.sentences()):
         raise CommandInputError(f"{path}: what is not read would be lost; give JSONL ({lost})")
-    return [LabelledRow(c.model_dump(mode="json", exclude_unset=True), c) for c in conversations]
+    return [SourceRow(c.model_dump(mode="json", exclude_unset=True), c) for c in conversations]
 
 
 def _to_ask(rows: Sequence[Conversation], schema: CategorySchema, split: Split) -> list[Conversation]:
@@ -163,7 +163,7 @@ def _to_ask(rows: Sequence[Conversation], schema: CategorySchema, split: Split) 
     return [c for c in own if decider(schema, c) is None]
 
 
-def _line(one: LabelledRow, found: Mapping[str, str]) -> str:
+def _line(one: SourceRow, found: Mapping[str, str]) -> str:
     include = found.get(one.conversation.id)
     raw = one.raw if include is None else {**one.raw, "criterion": include}
     return json.dumps(raw, ensure_ascii=False) + "\n"

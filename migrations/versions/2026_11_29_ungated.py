@@ -1,13 +1,13 @@
 """Who may be answered by a base that no gate has examined. Tenants of before: keys with the scope `playground`.
 
 Revision: 2026_11_29_ungated
-Follows: 2026_11_29_processes
+Follows: 2026_11_29_platform_role
 """
 
 from alembic import op
 
 revision = "2026_11_29_ungated"
-down_revision = "2026_11_29_processes"
+down_revision = "2026_11_29_platform_role"
 branch_labels = None
 depends_on = None
 

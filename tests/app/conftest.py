@@ -17,7 +17,7 @@ from app.infra.tables.tenants import Tenant
 from app.settings import Settings
 from tests.callers import Callers
 from tests.servers import databases
-from tests.servers.postgres import Place
+from tests.servers.postgres import Place, as_platform
 from tests.servers.redis import redis_url as redis_server
 
 DATABASES = ("sqlite", "postgresql")
@@ -39,11 +39,12 @@ def place() -> Place:
 
 
 @pytest.fixture(params=DATABASES)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Migrated, without rows; on PostgreSQL as the application's role."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Migrated, without rows; on PostgreSQL as the application's role, with the platform's in the environment."""
     if request.param == "sqlite":
         return databases.sqlite_url(tmp_path)
     found: Place = request.getfixturevalue("place")
+    monkeypatch.setenv("STEERWISE_PLATFORM_DATABASE_URL", found.platform_url)
     return found.app_url
 
 
@@ -127,11 +128,11 @@ async def platform(callers: Callers) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[Database]:
-    opened = open_database(url)
+    opened = open_database(url, as_platform(url))
     try:
         yield opened
     finally:
-        await opened.engine.dispose()
+        await opened.close()
 
 
 async def _tenant(database: Database, name: str) -> TenantScope:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "training", "evaluation", "migrations")
+PACKAGES = ("app", "training", "evaluation", "migrations", "steerwise")
 RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 # contract id -> module to plant in, and the forbidden line. Every contract must appear: a test sees to it.
@@ -20,6 +20,7 @@ VIOLATIONS = {
     "app-and-training": ("app/planted.py", "from training.stages import sft"),
     "training-and-exam": ("training/planted.py", "import evaluation.gating.gate"),
     "torch-free": ("training/config.py", "import torch"),
+    "client-light": ("steerwise/planted.py", "from app.auth import principal"),
     "contract-alone": ("evaluation/contract/planted.py", "from evaluation.suites import steerability"),
     "contract-pure": ("evaluation/contract/planted.py", "import pathlib"),
     "slices": ("app/tenants/service.py", "from app.schemas import repository"),

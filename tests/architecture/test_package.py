@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "training", "evaluation")
+PACKAGES = ("app", "training", "evaluation", "steerwise")
 
 
 def commands_in_readme(program: str) -> list[str]:

@@ -1,12 +1,16 @@
-"""The baseline is a good classifier and cannot be steered: that is what it is there to show."""
+"""A baseline is a good classifier and cannot be steered: that is what it is there to show."""
 
 import asyncio
 import random
 
-from evaluation.baselines import TfidfPredictor, measure
-from evaluation.contract.record import Conversation, Split
+import pytest
+
+from evaluation import sentence_encoder
+from evaluation.baselines import EMBEDDINGS, SHOWN, TFIDF, embeddings, measure, missing, tfidf
+from evaluation.contract.record import Conversation, Split, conversation_from_text
 from evaluation.contract.schema import CategorySchema, parse_schema
 from evaluation.suites import steerability
+from evaluation.suites.steerability import Suite
 
 WORDS = {
     "refund": ("money back", "refund please", "charge reversed"),
@@ -40,18 +44,49 @@ def conversations(split: Split, count: int) -> list[Conversation]:
     return made
 
 
-def test_it_is_accurate_and_does_not_follow_an_edit() -> None:
-    suite = steerability.build(schema(), conversations(Split.test, 160), max_items=400)
-    measured = asyncio.run(measure(suite, conversations(Split.train, 200)))
-    assert (measured["tfidf_accuracy"].value or 0) > 0.95
-    assert measured["tfidf_accuracy"].ci95 is not None
-    assert (measured["tfidf_flip_accuracy"].value or 0) < 0.35
-    assert (measured["tfidf_steerability"].value or 0) < 0.5
-    assert (measured["tfidf_invariance"].value or 0) > 0.9
+def suite() -> Suite:
+    return steerability.build(schema(), conversations(Split.test, 160), max_items=400)
+
+
+def test_each_is_accurate_and_does_not_follow_an_edit() -> None:
+    made = measure(suite(), conversations(Split.train, 200))
+    assert made.left_out == {}
+    for name in (TFIDF, EMBEDDINGS):
+        measured = {shown: made.measures[f"{name}_{shown}"] for shown in SHOWN}
+        assert (measured["accuracy"].value or 0) > 0.95
+        assert measured["accuracy"].ci95 is not None
+        assert (measured["flip_accuracy"].value or 0) < 0.35
+        assert (measured["steerability"].value or 0) < 0.5
+        assert (measured["invariance"].value or 0) > 0.9
+
+
+def test_embeddings_read_words_that_no_training_conversation_had() -> None:
+    train = conversations(Split.train, 200)
+    asked = {"the payment should be given back to me": "refund", "my shipment has not arrived": "delivery"}
+    predictor = embeddings(train)
+    for text, category in asked.items():
+        answer = asyncio.run(predictor.predict(schema(), conversation_from_text(text)))
+        assert answer.category == category, text
+
+
+def test_without_the_package_the_others_are_measured_and_the_reason_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sentence_encoder, "PACKAGE", "no_such_package")
+    made = measure(suite(), conversations(Split.train, 200))
+    assert f"{TFIDF}_accuracy" in made.measures and f"{EMBEDDINGS}_accuracy" not in made.measures
+    assert sentence_encoder.INSTALL in made.left_out[EMBEDDINGS]
+    assert missing() == made.left_out
+
+
+def test_of_one_category_nothing_can_be_learned() -> None:
+    alike = [c for c in conversations(Split.train, 50) if c.category == "refund"]
+    made = measure(suite(), alike)
+    assert made.measures == {} and set(made.left_out) == {TFIDF, EMBEDDINGS}
 
 
 def test_an_answer_that_the_schema_no_longer_has_is_never_given() -> None:
-    predictor = TfidfPredictor(conversations(Split.train, 200))
+    predictor = tfidf(conversations(Split.train, 200))
     left = schema().model_copy(update={"categories": schema().categories[1:], "none_of_these": True})
     asked = next(c for c in conversations(Split.test, 50) if c.category == "refund")
     prediction = asyncio.run(predictor.predict(left, asked))

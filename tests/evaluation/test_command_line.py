@@ -68,6 +68,7 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert written["report_version"] == 2
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
+    assert written["baselines"]["tfidf_accuracy"]["n"] == written["baselines"]["embeddings_accuracy"]["n"] > 0
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 

@@ -22,6 +22,7 @@ from tests.evaluation import models
 from tests.evaluation.evaluation_run import examined, suite
 
 TFIDF = {"tfidf_accuracy": Measure(value=0.875, n=140, ci95=(0.8125, 0.9375))}
+NOT_INSTALLED = {"embeddings": "the package is not installed"}
 WAYS = (
     AttackForm(AttackLocation.customer, Kind.instruction, Language.english, Encoding.plain, Naming.by_name),
     AttackForm(AttackLocation.agent, Kind.few_shot, Language.arabic, Encoding.zero_width, Naming.by_code),
@@ -62,7 +63,14 @@ def whole() -> Report:
     }
     last = last.model_copy(update={"auxiliary": last.auxiliary.model_copy(update=found)})
     looks = Looks(planned=(0.4, 0.7, 1.0), used=2)
-    return made.model_copy(update={"stages": [*before, last], "looks": looks, "baselines": TFIDF})
+    return made.model_copy(
+        update={
+            "stages": [*before, last],
+            "looks": looks,
+            "baselines": TFIDF,
+            "baselines_left_out": NOT_INSTALLED,
+        }
+    )
 
 
 def bare() -> Report:

@@ -1,14 +1,15 @@
 """Rows that lead to a deployment, for tests that begin somewhere in the middle."""
 
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.infra.db.base import Base
+from app.infra.db.base import Base, utc_now
 from app.infra.db.scope import TenantScope
+from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.auth import ApiKey
 from app.infra.tables.datasets import (
     ConversationBand,
@@ -22,12 +23,13 @@ from app.infra.tables.datasets import (
 from app.infra.tables.deployments import Deployment, ServedEdit
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
-from app.infra.tables.processes import Process, ProcessKind
+from app.infra.tables.processes import Maintenance, Process, ProcessKind
 from app.infra.tables.records import AuditEvent, AuditLink, IdempotencyKey, UsageDay
 from app.infra.tables.runs import ModelVersion, Run, TeacherSpending
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 from app.infra.tables.tenants import HeldBytes, HeldKind, Tenant
 from app.serving.base import STARTER, digest, find_base
+from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.reporting.report import Verdict
@@ -59,6 +61,7 @@ class Story(NamedTuple):
     run: Run
     model: ModelVersion
     gate: GateResult
+    answer: KeptAnswer
 
     @property
     def scope(self) -> TenantScope:
@@ -92,7 +95,8 @@ def story(verdict: Verdict | None = Verdict.passed) -> Story:
     run = run_of(version, dataset)
     model = model_of(run)
     gate = gate_of(model, version, verdict)
-    return Story(tenant, schema, version, dataset, conversation, label, run, model, gate)
+    answer = answer_of(version, model)
+    return Story(tenant, schema, version, dataset, conversation, label, run, model, gate, answer)
 
 
 def version_of(schema: Schema, number: int) -> SchemaVersion:
@@ -151,6 +155,27 @@ def gate_of(model: ModelVersion, version: SchemaVersion, verdict: Verdict | None
     )
 
 
+def answer_of(version: SchemaVersion, model: ModelVersion, **changes: Any) -> KeptAnswer:
+    now = utc_now()
+    fields = {
+        "id": uuid4(),
+        "tenant_id": version.tenant_id,
+        "created_at": now,
+        "expires_at": now + timedelta(days=30),
+        "schema_id": version.schema_id,
+        "schema_version_id": version.id,
+        "model_version_id": model.id,
+        "messages": [{"role": "customer", "text": "Where is my parcel?"}],
+        "mode": Mode.reasoned,
+        "category_key": "delivery",
+        "confidence": 0.9,
+        "abstained": False,
+        "degraded": False,
+        "provisional": False,
+    }
+    return KeptAnswer(**fields | changes)
+
+
 def deployment_of(told: Story, **changes: Any) -> Deployment:
     fields = {
         "id": uuid4(),
@@ -170,6 +195,7 @@ def ids_of(told: Story, live: Deployment, key_id: UUID) -> dict[str, UUID | int 
         "schema_version_id": told.version.id, "number": told.version.number, "dataset_id": told.dataset.id,
         "conversation_id": told.conversation.id, "run_id": told.run.id, "kind": "sft", "gate_id": told.gate.id,
         "model_version_id": told.model.id, "deployment_id": live.id, "key_id": key_id,
+        "answer_id": told.answer.id,
     }  # fmt: skip
 
 
@@ -193,6 +219,7 @@ def all_that_follows(told: Story) -> list[Base]:
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
         HeldBytes(kind=HeldKind.upload, holder=told.dataset.id, size_bytes=7, **own),
         TeacherSpending(run_id=told.run.id, teacher="large", month=date(2026, 1, 1), granted_usd=5.0, **own),
+        Maintenance(id=uuid4().int % 10**9, reason="an upgrade", **own),
         Process(kind=ProcessKind.worker, host="here", about={}, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
         event,

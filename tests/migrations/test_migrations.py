@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
 LATER_TABLES = {
     "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
-    "schema_republications", "teacher_spending", "held_bytes", "audit_links",
+    "schema_republications", "teacher_spending", "held_bytes", "audit_links", "kept_answers",
+    "processes", "maintenance",
 }  # fmt: skip
 MADE_AGAIN = {"held_bytes": 1}  # from what is kept
 LOCK_WAIT_S = 5
@@ -258,8 +259,8 @@ def test_a_migration_gives_up_where_somebody_holds_the_table() -> None:
 
 def test_the_application_may_use_rows_and_change_no_table() -> None:
     place = postgres.create_database()
-    migrate.upgrade(place.owner_url, app_role=postgres.APP)
-    fill(place.app_url)
+    migrate.upgrade(place.owner_url, app_role=postgres.APP, platform_role=postgres.PLATFORM)
+    fill(place.platform_url)
     for statement in (
         "DROP TABLE runs",
         "ALTER TABLE runs DISABLE ROW LEVEL SECURITY",
@@ -267,9 +268,17 @@ def test_the_application_may_use_rows_and_change_no_table() -> None:
         "CREATE TABLE x (id int)",
         "DELETE FROM audit_events",
         "UPDATE alembic_version SET version_num = 'x'",
+        "CREATE OR REPLACE FUNCTION is_platform_role() RETURNS boolean LANGUAGE sql AS 'SELECT true'",
     ):
-        with pytest.raises(Exception, match=r"permission denied|must be owner"):
-            postgres.run_sql(place.app_url, statement)
+        for url in (place.app_url, place.platform_url):
+            with pytest.raises(Exception, match=r"permission denied|must be owner"):
+                postgres.run_sql(url, statement)
+    with pytest.raises(Exception, match="permission denied"):
+        postgres.run_sql(place.app_url, "INSERT INTO audit_links DEFAULT VALUES")
+    # Told of once, a role of the platform stays one: a later migration need not name it again.
+    migrate.upgrade(place.owner_url)
+    assert postgres.run_sql(place.platform_url, "SELECT is_platform_role()") == [[True]]
+    assert postgres.run_sql(place.app_url, "SELECT is_platform_role()") == [[False]]
     postgres.drop_database(place)
 
 

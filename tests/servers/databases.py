@@ -23,7 +23,7 @@ def postgres_place() -> Place:
     """One for this process, migrated by its owner."""
     place = postgres.create_database()
     atexit.register(postgres.drop_database, place)
-    migrate.upgrade(place.owner_url, app_role=postgres.APP)
+    migrate.upgrade(place.owner_url, app_role=postgres.APP, platform_role=postgres.PLATFORM)
     return place
 
 

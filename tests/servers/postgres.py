@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import asyncpg
 from sqlalchemy import URL, make_url
 
-OWNER, APP = "steerwise_owner", "steerwise_app"
+OWNER, APP, PLATFORM = "steerwise_owner", "steerwise_app", "steerwise_platform"
 PASSWORD = "steerwise"
 START_TIMEOUT_S = 300  # on a machine that is busy with something else
 _PR_SET_PDEATHSIG = 1
@@ -54,11 +54,12 @@ class Server(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One database: as the superuser, as the owner of the tables, and as the application sees it."""
+    """One database: as the superuser, as the owner of the tables, and as the application and the platform see it."""
 
     admin_url: str
     owner_url: str
     app_url: str
+    platform_url: str
 
 
 @cache
@@ -67,7 +68,7 @@ def server() -> Server:
     given = os.environ.get("STEERWISE_TEST_POSTGRES_URL")
     found = Server(make_url(given).set(drivername="postgresql") if given else _start())
     asyncio.run(_wait(found.url(found.admin.database or "postgres")))
-    for role in (OWNER, APP):
+    for role in (OWNER, APP, PLATFORM):
         options = "LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB"
         with contextlib.suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
             run_sql(found.url("postgres"), f"CREATE ROLE {role} {options} PASSWORD '{PASSWORD}'")
@@ -78,7 +79,9 @@ def create_database() -> Place:
     """Empty, and owned by a role that is neither the superuser nor the application's."""
     name = f"steerwise_{uuid.uuid4().hex[:12]}"
     run_sql(server().url("postgres"), f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE template0")
-    return Place(server().url(name), server().url(name, OWNER), server().url(name, APP))
+    return Place(
+        server().url(name), server().url(name, OWNER), server().url(name, APP), server().url(name, PLATFORM)
+    )
 
 
 def drop_database(place: Place) -> None:
@@ -193,3 +196,11 @@ async def _wait(url: str) -> None:
             if time.monotonic() > deadline:
                 raise NoPostgres(f"PostgreSQL did not start in {START_TIMEOUT_S} s: {error}") from error
             await asyncio.sleep(0.1)
+
+
+def as_platform(url: str) -> str | None:
+    """The same database as the role that sees every tenant; None on SQLite, and for a role that does so itself."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "postgresql" or parsed.username != APP:
+        return None
+    return parsed.set(username=PLATFORM).render_as_string(hide_password=False)

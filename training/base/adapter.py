@@ -1,13 +1,16 @@
 """The adapter as peft and vLLM read it, in files small enough to be kept with the project."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from evaluation.atomic_files import write_whole
 from training.base.network import Network
 
 MAX_BYTES: Final = 16 * 2**20  # of one file
@@ -28,9 +31,7 @@ def save(network: Network, folder: Path, rank: int, alpha: int) -> None:
         parts[-1][_peft_name(name)] = tensor
         size += size_bytes
     for number, part in enumerate(parts, start=1):
-        temporary = folder / f"part-{number}.tmp"
-        save_file(part, temporary)
-        temporary.replace(folder / f"part-{number}.safetensors")
+        write_tensors(folder / f"part-{number}.safetensors", part)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -38,7 +39,12 @@ def save(network: Network, folder: Path, rank: int, alpha: int) -> None:
         "lora_alpha": alpha,
         "parts": len(parts),
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write_whole(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Whole, or not at all."""
+    write_whole(path, save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def load(folder: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -166,13 +166,11 @@ class BaseTrainingRun:
             for which in ("exp_avg", "exp_avg_sq")
             if parameter in self.optimizer.state
         }
-        _replaced(self.out / "factors.safetensors", {n: p.detach() for n, p in factors.items()})
-        _replaced(self.out / "moments.safetensors", moments)
+        adapter.write_tensors(self.out / "factors.safetensors", {n: p.detach() for n, p in factors.items()})
+        adapter.write_tensors(self.out / "moments.safetensors", moments)
         adapter.save(self.network, self.out / "adapter", self.options.rank, self.options.alpha)
         state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
-        temporary = self.out / "state.json.tmp"
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self.out / "state.json")
+        write_whole(self.out / "state.json", json.dumps(state).encode())
 
     def _network(self) -> Network:
         on_gpu = torch.cuda.is_available()
@@ -228,10 +226,6 @@ def train(options: argparse.Namespace) -> None:
             done["held_out"] = time.monotonic()
     run.save()
     print(run.measured(), flush=True)
-
-
-def _replaced(path: Path, tensors: dict[str, Tensor]) -> None:
-    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -196,7 +196,7 @@ def make_example(
 
 def drawn(conversations: list[Conversation], balance: bool, rng: random.Random) -> Iterator[Conversation]:
     """Without end: every category as often as any other, or all in turn, in the shares that the labels have."""
-    return balanced(conversations, rng) if balance else _round_and_round(conversations, rng)
+    return balanced(conversations, rng) if balance else in_turn(conversations, rng)
 
 
 def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
@@ -204,13 +204,14 @@ def balanced(conversations: list[Conversation], rng: random.Random) -> Iterator[
     by_category: dict[str | None, list[Conversation]] = defaultdict(list)
     for conversation in conversations:
         by_category[conversation.category].append(conversation)
-    rounds = [_round_and_round(members, rng) for members in by_category.values()]
+    rounds = [in_turn(members, rng) for members in by_category.values()]
     while True:
         for members in rng.sample(rounds, len(rounds)):
             yield next(members)
 
 
-def _round_and_round(members: list[Conversation], rng: random.Random) -> Iterator[Conversation]:
+def in_turn(members: list[T], rng: random.Random) -> Iterator[T]:
+    """Without end, round after round in random orders."""
     while True:
         yield from rng.sample(members, len(members))
 

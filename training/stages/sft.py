@@ -39,6 +39,7 @@ from training.data.examples import (
     Trace,
     draw_rendering,
     drawn,
+    in_turn,
     read_labelled,
     read_left_out,
     read_texts,
@@ -128,7 +129,7 @@ def _text(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
     texts = [completion_tokens(loaded.tokenizer, text) for text in read_texts(stage.text)]
     blocks = [block for tokens in texts for block in _cut(tokens, size)]
     steps = _steps(stage, len(blocks))
-    chosen = _in_turn(blocks, steps * stage.batch_size, random.Random(seed))
+    chosen = islice(in_turn(blocks, random.Random(seed)), steps * stage.batch_size)
     rows = [PackedRow(block, block, [0]) for block in chosen]
     return Lesson(rows, steps, 1, {"blocks": len(blocks), "sequences": len(rows)})
 
@@ -231,12 +232,6 @@ def at_once(loaded: Loaded, example: Example) -> PromptAndCompletion:
 
 def _chosen(members: list[Conversation], stage: Sft, wanted: int, rng: random.Random) -> list[Conversation]:
     return list(islice(drawn(members, stage.balance, rng), wanted)) if wanted else []
-
-
-def _in_turn(members: list[T], wanted: int, rng: random.Random) -> list[T]:
-    """Round after round in random orders."""
-    rounds = math.ceil(wanted / len(members))
-    return [member for _ in range(rounds) for member in rng.sample(members, len(members))][:wanted]
 
 
 def by_length(

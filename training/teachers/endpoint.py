@@ -159,7 +159,7 @@ class TeacherEndpoint:
             )
         if response.is_success:
             return _read(response)
-        if response.status_code not in RETRIED_STATUS | _ALSO_RETRIED:
+        if response.status_code not in self._retries.statuses:
             self._refused += 1
         return None
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.auth.principal import Scope
 from app.cli.client import profile
 from app.cli.client.api import Api, Json, identity
 from app.cli.client.call import (
@@ -68,6 +69,14 @@ AbstainBelow = Annotated[
 Redact = Annotated[
     bool | None,
     typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
+]
+KeepAnswers = Annotated[
+    int | None,
+    typer.Option(
+        help="For how many days answers are kept with their conversations; 0: they are not.",
+        metavar="DAYS",
+        min=0,
+    ),
 ]
 Quota = Annotated[int | None, typer.Option(help="For uploads, in MiB.", min=0)]
 
@@ -187,10 +196,14 @@ def create_tenant(
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
+    keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {"name": name, **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)}
+    body = {
+        "name": name,
+        **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib),
+    }
     _show_tenant(call, call.api.post(_TENANTS, body))
 
 
@@ -217,10 +230,11 @@ def change_tenant(
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
     ] = False,
     redact: Redact = None,
+    keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -253,9 +267,7 @@ def create_key(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="classify, playground (includes classify), tenant:read, conversations:read, labels:write, "
-            "schemas:read, schemas:write, and likewise for datasets and runs (to write includes to read), or admin; "
-            "repeatable."
+            help=f"{', '.join(Scope)}; repeatable. To write includes to read, and playground to classify."
         ),
     ] = None,
     role: Annotated[
@@ -301,6 +313,7 @@ def _settings(
     mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
+    keep_answers: int | None,
     quota_mib: int | None,
 ) -> dict[str, Any]:
     given = {
@@ -312,7 +325,10 @@ def _settings(
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
-    return {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if keep_answers is not None:
+        settings["keep_answers_days"] = keep_answers or None
+    return settings
 
 
 def _tenant_id(api: Api, named: str) -> str:
@@ -332,6 +348,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
+                "answers kept, days": tenant["keep_answers_days"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),
             }

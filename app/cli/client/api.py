@@ -4,6 +4,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import httpx
@@ -13,6 +14,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt
 from app.cli.client.profile import Target
 from app.cli.client.refusal import ApiAway, ApiRefused, checked
 from app.errors import InputError
+from evaluation.atomic_files import whole
 from evaluation.inference import http
 
 T = TypeVar("T")
@@ -72,6 +74,17 @@ class Api:
     def get(self, path: str, **query: Any) -> Json:
         asked = {name: value for name, value in query.items() if value is not None}
         return dict(self.send("GET", path, params=asked).json())
+
+    def download(self, file: Path, path: str, **query: Any) -> int:
+        """Into a file, which is there whole or not at all. Returns its size in bytes."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        try:
+            with self.http.stream("GET", path, params=asked) as response, whole(file) as sink:
+                for block in checked(response).iter_bytes():
+                    sink.write(block)
+                return sink.tell()
+        except httpx.TransportError as error:
+            raise ApiAway(self.target.url, error) from error
 
     def post(self, path: str, body: Json | None = None, **headers: str) -> Json:
         return dict(self.send("POST", path, json=body, headers=headers).json())

@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli.client import account, conversations, datasets, gates, runs, schemas
+from app.cli.client import account, answers, conversations, datasets, gates, operations, runs, schemas
 from app.cli.client.call import PANEL
 
 commands = typer.Typer()
@@ -14,10 +14,12 @@ for name, group in (
     ("schemas", schemas.schemas),
     ("datasets", datasets.datasets),
     ("conversations", conversations.conversations),
+    ("answers", answers.answers),
     ("runs", runs.runs),
     ("models", runs.models),
     ("gates", gates.gates),
     ("deployments", gates.deployments),
+    ("maintenance", operations.maintenance),
 ):
     commands.add_typer(group, name=name, rich_help_panel=PANEL)
 commands.add_typer(gates.gates, name="gate", hidden=True)  # one is what most commands are about

@@ -24,6 +24,9 @@ def list_conversations(
     call: Call,
     dataset: Dataset,
     split: Annotated[str | None, typer.Option(help="train, validation, calibration or test.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only in this language.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Only from this channel.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only of this customer.")] = None,
     limit: Limit = 50,
     everything: All = False,
 ) -> None:
@@ -38,7 +41,9 @@ def list_conversations(
         "last message": lambda row: _short(row["messages"][-1]["text"]),
     }
     found_id = call.api.find("/v1/datasets", dataset, "dataset")
-    listed(call, f"/v1/datasets/{found_id}/conversations", columns, limit, everything, split=split)
+    beside = {"language": language, "channel": channel, "customer_reference": customer}
+    path = f"/v1/datasets/{found_id}/conversations"
+    listed(call, path, columns, limit, everything, split=split, **beside)
 
 
 @conversations.command("append")

@@ -1,6 +1,6 @@
 """The lists of all groups of commands."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,7 @@ All = Annotated[bool, typer.Option("--all", help="All of them.")]
 OfSchema = Annotated[str | None, typer.Option("--schema", help="Only those of this schema: its id or name.")]
 
 
-def listed(
-    call: Call, path: str, columns: Columns, limit: int, everything: bool, **query: str | None
-) -> None:
+def listed(call: Call, path: str, columns: Columns, limit: int, everything: bool, **query: Any) -> None:
     rows = call.api.pages(path, None if everything else limit, **query)
     call.answer(rows, lambda: table(rows, columns) if rows else "none")
 

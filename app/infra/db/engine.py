@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.errors import InputError
-from app.infra.db.guard import GuardedSession, watch
+from app.infra.db.guard import PLATFORM, GuardedSession, watch
 
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 SQLITE_BUSY_TIMEOUT_S = 10
@@ -21,16 +21,30 @@ _to_json = partial(json.dumps, allow_nan=False, ensure_ascii=False, separators=(
 
 
 class Database(NamedTuple):
+    """platform: connections as the role that may see every tenant; None where the database has one role for all."""
+
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
+    platform: AsyncEngine | None = None
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        if self.platform is not None:
+            await self.platform.dispose()
 
 
-def open_database(url: str) -> Database:
-    """Connects at the first query. Close it with `await database.engine.dispose()`."""
+def open_database(url: str, platform_url: str | None = None) -> Database:
+    """Connects at the first query. Close it with `await database.close()`.
+
+    platform_url: on PostgreSQL, for sessions of the platform; the role of `url` cannot make itself one.
+    """
     engine = make_engine(url)
-    return Database(
-        engine, async_sessionmaker(engine, sync_session_class=GuardedSession, expire_on_commit=False)
+    platform = None if platform_url is None or engine.dialect.name == "sqlite" else make_engine(platform_url)
+    info = {} if platform is None else {PLATFORM: platform.sync_engine}
+    sessions = async_sessionmaker(
+        engine, sync_session_class=GuardedSession, expire_on_commit=False, info=info
     )
+    return Database(engine, sessions, platform)
 
 
 def make_engine(url: str) -> AsyncEngine:

@@ -2,7 +2,9 @@
 
 PostgreSQL does it by row-level security, from two settings that hold for one transaction. SQLite has none, so the
 session adds the tenant to every query of mapped classes, and a statement that still reaches the database without the
-tenant among its parameters is refused there. A session that was told nothing sees nothing on either.
+tenant among its parameters is refused there. A session that was told nothing sees nothing on either. On PostgreSQL the
+setting for the platform means something for one role only, which has connections of its own: a statement that somebody
+smuggled into a tenant's session cannot see more by changing it.
 """
 
 import re
@@ -15,6 +17,8 @@ from sqlalchemy import Connection, Engine, Select, event, func, select
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, with_loader_criteria
 
 from app.infra.db.base import Base, TenantOrPlatformOwned, TenantOwned
+
+PLATFORM = "platform"  # in a session's info: the engine of the role that may see every tenant
 
 
 class OutsideTenant(RuntimeError):
@@ -33,6 +37,16 @@ class Sight:
 
 class GuardedSession(Session):
     """The session class of every database that `open_database` opens."""
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> Engine | Connection:
+        """Of the role that may see what the session may see. Once it has begun it stays on its connection."""
+        sight, own = sight_of(self), super().get_bind(*args, **kwargs)
+        platform: Engine | None = self.info.get(PLATFORM)
+        if sight.connection is not None:
+            return sight.connection
+        if platform is None or not sight.platform:
+            return own
+        return platform.execution_options(**own.get_execution_options())
 
 
 def sight_of(session: Session) -> Sight:

@@ -7,13 +7,15 @@ from alembic import command
 from alembic.config import Config
 
 
-def upgrade(url: str, *, app_role: str | None = None, revision: str = "head") -> None:
+def upgrade(
+    url: str, *, app_role: str | None = None, platform_role: str | None = None, revision: str = "head"
+) -> None:
     """All versions that are missing, in one transaction. From a coroutine: `asyncio.to_thread(upgrade, url)`.
 
-    app_role: on PostgreSQL, the role that the application connects as, where it is not the one of `url`; it is
-    granted what it needs and no more.
+    app_role, platform_role: on PostgreSQL, the roles that the application connects as for one tenant and for all of
+    them; each is granted what it needs and no more.
     """
-    command.upgrade(configuration(url, app_role), revision)
+    command.upgrade(configuration(url, app_role, platform_role), revision)
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -26,12 +28,13 @@ def check(url: str) -> None:
     command.check(configuration(url))
 
 
-def configuration(url: str, app_role: str | None = None) -> Config:
+def configuration(url: str, app_role: str | None = None, platform_role: str | None = None) -> Config:
     """For Alembic's own commands."""
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.attributes["url"] = url
     config.attributes["app_role"] = app_role
+    config.attributes["platform_role"] = platform_role
     return config
 
 

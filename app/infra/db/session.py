@@ -40,7 +40,10 @@ async def session_of(request: Request) -> AsyncIterator[AsyncSession]:
         session.info["sight"] = _sight_of(request)
         yield session
         # What every operation leaves behind, in its own transaction; not where the endpoint raised.
-        await request.app.state.before_commit(request, session)
+        if not reads:
+            await request.app.state.before_commit(request, session)
+    if reads:
+        await request.app.state.after_reading(request)
 
 
 def show_tenant(request: Request, scope: TenantScope) -> None:

@@ -2,6 +2,7 @@
 
 from app.infra.db.base import Base
 from app.infra.tables import (
+    answers,
     auth,
     datasets,
     deployments,
@@ -14,5 +15,5 @@ from app.infra.tables import (
     tenants,
 )
 
-MODULES = (auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
+MODULES = (answers, auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
 METADATA = Base.metadata

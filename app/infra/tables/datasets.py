@@ -26,6 +26,21 @@ class LabelSource(StrEnum):
     correction = "correction"
 
 
+class Attributed:
+    """What may be known of a conversation beside what is said in it.
+
+    conversation_reference: what the sender calls it, where external_id is not that already. metadata: under `extra`,
+    because SQLAlchemy has an attribute of that name.
+    """
+
+    language: Mapped[str | None] = mapped_column(String(35))
+    channel: Mapped[str | None] = mapped_column(String(64))
+    time: Mapped[datetime | None]
+    customer_reference: Mapped[str | None] = mapped_column(String(256))
+    conversation_reference: Mapped[str | None] = mapped_column(String(256))
+    extra: Mapped[dict[str, Any] | None]
+
+
 class Dataset(TenantOwned, Base):
     """findings: what was found in its file, taken or only checked; NULL before it was read."""
 
@@ -74,7 +89,7 @@ class UploadRow(TenantOwned, Base):
     completed_at: Mapped[datetime | None]
 
 
-class ConversationRow(TenantOwned, Base):
+class ConversationRow(Attributed, TenantOwned, Base):
     """text_sha256: of the normalised text. group_id: shared by near duplicates, which never straddle a split.
 
     signature: what a new conversation is compared with; NULL: the row is older than this column.
@@ -88,6 +103,9 @@ class ConversationRow(TenantOwned, Base):
         Index(None, "dataset_id", "created_at", "id"),
         Index(None, "dataset_id", "text_sha256"),
         Index(None, "dataset_id", "group_id"),
+        Index("ix_conversations_customer", "tenant_id", "customer_reference"),
+        Index("ix_conversations_reference", "tenant_id", "conversation_reference"),
+        Index("ix_conversations_external", "tenant_id", "external_id"),
     )
 
     id: Mapped[Id]

@@ -2,7 +2,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Index, String
+from sqlalchemy import Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import Base, CreatedAt, Id, TenantOrPlatformOwned, choice, utc_now
@@ -28,3 +28,13 @@ class Process(TenantOrPlatformOwned, Base):
     about: Mapped[dict[str, Any]]
     started_at: Mapped[CreatedAt]
     seen_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Maintenance(TenantOrPlatformOwned, Base):
+    """While this row is there, no job begins. id: always 1, so that there is one at most."""
+
+    __tablename__ = "maintenance"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    reason: Mapped[str] = mapped_column(String(500))
+    began_at: Mapped[CreatedAt]

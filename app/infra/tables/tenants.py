@@ -38,6 +38,7 @@ class Tenant(Base):
     __tablename__ = "tenants"
     __table_args__ = (
         CheckConstraint("abstain_below >= 0 AND abstain_below <= 1", name="abstain_below_is_a_probability"),
+        CheckConstraint("keep_answers_days > 0", name="answers_are_kept_for_days"),
     )
 
     id: Mapped[Id]
@@ -52,6 +53,7 @@ class Tenant(Base):
     )
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
+    keep_answers_days: Mapped[int | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
     created_at: Mapped[CreatedAt]
 

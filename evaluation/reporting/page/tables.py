@@ -1,6 +1,5 @@
 """What stands side by side in the tables of the page, and the words for it."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -124,16 +123,8 @@ def columns(report: Report) -> Columns:
     return Columns(
         [column(one) for one in report.stages if not is_live(one.stage, report)],
         [column(one) for one in report.stages if is_live(one.stage, report)],
-        _baselines(report),
+        [Column(title, "baseline", measures) for title, measures in report.by_baseline.items()],
     )
-
-
-def _baselines(report: Report) -> list[Column]:
-    found: dict[str, dict[str, Measure]] = defaultdict(dict)
-    for key, measure in report.baselines.items():
-        baseline, _, name = key.partition("_")
-        found[baseline][name] = measure
-    return [Column(baseline, "baseline", measures) for baseline, measures in found.items()]
 
 
 def differences(last: StageReport) -> list[StageDifference]:

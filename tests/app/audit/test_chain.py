@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from app.audit import chain, service
-from app.audit.chain import Head
+from app.audit.chain import ChainHead
 from app.audit.service import Act
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -109,7 +109,7 @@ async def test_an_end_that_was_cut_off_shows_against_an_earlier_check(
     await change(database, owned, cut)
     found = await chain.verify(database, earlier)
     assert "its end was cut off" in str(found.problems)
-    other = {str(scope.tenant_id): Head(1, "f" * 64)}
+    other = {str(scope.tenant_id): ChainHead(1, "f" * 64)}
     assert "is not the head" in str((await chain.verify(database, other)).problems)
 
 

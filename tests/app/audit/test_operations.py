@@ -4,13 +4,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from app.audit import operations, service
 from app.audit.service import Act
 from app.auth import keys, refusals
+from app.auth.access import no_key
 from app.auth.principal import Scope
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
@@ -43,7 +44,8 @@ def undeclared(api: FastAPI) -> list[str]:
 
 async def test_every_operation_that_changes_something_declares_an_action(callers: Callers) -> None:
     assert undeclared(callers.api) == []
-    callers.api.post("/v1/new-thing", operation_id="make_new_thing")(lambda: None)
+    new = callers.api.post("/v1/new-thing", operation_id="make_new_thing", dependencies=[Depends(no_key)])
+    new(lambda: None)
     assert undeclared(callers.api) == ["make_new_thing"]
 
 

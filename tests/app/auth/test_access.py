@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from app.auth.dependencies import Caller
-from app.auth.principal import Principal, Role, Scope
+from app.auth.principal import KeyRole, Principal, Scope
 from app.auth.route import keyed_router
 from app.infra.db.scope import TenantScope
 from app.main import create_app
@@ -99,18 +99,18 @@ async def test_a_body_that_never_ends_is_refused_by_what_its_header_says(
 
 
 def test_roles_are_sets_of_scopes_and_none_is_an_admin() -> None:
-    assert Role.client.scopes == {Scope.classify}
-    assert Scope.conversations_read in Role.reviewer.scopes
-    assert Scope.datasets_write not in Role.reviewer.scopes
-    assert Role.editor.scopes > Role.reviewer.scopes
-    for role in Role:
+    assert KeyRole.client.scopes == {Scope.classify}
+    assert Scope.conversations_read in KeyRole.reviewer.scopes
+    assert Scope.datasets_write not in KeyRole.reviewer.scopes
+    assert KeyRole.editor.scopes > KeyRole.reviewer.scopes
+    for role in KeyRole:
         assert not role.scopes & NOT_BY_ROLES
 
 
 async def test_a_key_can_be_made_for_a_role(callers: Callers, scope: TenantScope) -> None:
     admin = await callers.of(scope, Scope.admin)
     made = (await admin.post("/v1/api-keys", json={"name": "eyes", "role": "reviewer"})).json()
-    assert {Scope(name) for name in made["scopes"]} == Role.reviewer.scopes
+    assert {Scope(name) for name in made["scopes"]} == KeyRole.reviewer.scopes
     reviewer = await callers.with_key(made["key"])
     assert (await reviewer.get("/v1/datasets")).status_code == 200
     assert (await reviewer.post("/v1/datasets", json={})).status_code == 403

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
+from app.auth.service import MAX_LINE
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
@@ -208,3 +209,14 @@ async def test_children_may_be_kept_by_whoever_was_not_made_with_the_key(
     actor = (await client.get("/v1/me")).json()["key"]["id"]
     [kept] = [key for key in (await client.get("/v1/api-keys")).json()["items"] if key["id"] == child["id"]]
     assert kept["parent_id"] == actor
+
+
+async def test_a_line_of_keys_that_made_one_another_has_an_end(
+    client: httpx.AsyncClient, callers: Callers
+) -> None:
+    """Each of them is looked up whenever the last is used."""
+    last = client
+    for number in range(MAX_LINE - 1):
+        last = await callers.with_key((await made(last, f"key {number}", scopes=["admin"]))["key"])
+    refused = await last.post("/v1/api-keys", json={"name": "one more", "scopes": ["classify"]})
+    assert (refused.status_code, refused.json()["code"]) == (409, "line_too_long")

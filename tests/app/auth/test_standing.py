@@ -1,6 +1,7 @@
 """A right is asked for again while a request lasts: streams, bodies that come slowly, answers that take long."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, Any
@@ -133,11 +134,12 @@ async def test_many_streams_of_a_key_ask_the_database_once_a_while_between_them(
     key = await callers.key_of(scope, Scope.runs_read)
     events = Operation("GET", "/busy-events", frozenset(), False)
 
-    with anyio.move_on_after(3):
+    began = time.monotonic()
+    with anyio.move_on_after(6):
         async with anyio.create_task_group() as tasks:
             for _ in range(20):
                 tasks.start_soon(ask, callers.api, events, never, {"Authorization": f"Bearer {key}"})
-    assert 1 <= looks <= 4  # remembered for a second
+    assert 1 <= looks <= time.monotonic() - began + 1  # remembered for a second
 
 
 async def never() -> Message:

@@ -30,6 +30,7 @@ from tests.app.classify.serving_contexts import (
 )
 from tests.callers import Callers
 from tests.evaluation.fake_server import FakeServer
+from tests.servers.postgres import as_platform
 
 pytestmark = pytest.mark.anyio
 
@@ -72,11 +73,11 @@ async def test_with_one_database_connection_many_conversations_are_at_the_model_
 ) -> None:
     one = partial(create_async_engine, pool_size=1, max_overflow=0, pool_timeout=5)
     monkeypatch.setattr("app.infra.db.engine.create_async_engine", one)
-    database = open_database(database_url)
+    database = open_database(database_url, as_platform(database_url))
     api = create_app(settings, database)
     door = Door(expected=6)
     async with AsyncExitStack() as until:
-        until.push_async_callback(database.engine.dispose)
+        until.push_async_callback(database.close)
         await until.enter_async_context(api.router.lifespan_context(api))
         callers = Callers(api, database, until)
         live = await deployed(callers)

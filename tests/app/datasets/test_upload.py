@@ -246,8 +246,8 @@ async def test_a_full_or_absent_storage_loses_nothing(
     root.chmod(0o700)
     (root / "tenants").write_text("a file where a folder should be")
     refused = await product.put(dataset_id, CONTENT)
-    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
-    assert refused.headers["Retry-After"]
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage_away")
+    assert refused.headers["Retry-After"] and "finish later" in refused.json()["detail"]
     (root / "tenants").unlink()
     sent = await product.put(dataset_id, b"", Content_Range=f"bytes */{len(CONTENT)}")
     assert (sent.status_code, sent.json()["sha256"]) == (202, SHA256)

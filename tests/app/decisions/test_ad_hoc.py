@@ -7,7 +7,7 @@ import pytest
 from jevbench.relations.diagnostics import _candidates
 
 from app.decisions.ad_hoc import on_one_scale, orders_of
-from app.decisions.question import Kind, Option, Question
+from app.decisions.question import DecisionQuestion, Option, QuestionKind
 from tests.app.decisions.clients import Clients
 from tests.app.decisions.models import first_shown
 from tests.evaluation.fake_server import FakeServer
@@ -51,14 +51,14 @@ async def test_over_all_orders_what_stands_first_has_no_advantage(
 
 def test_levels_keep_their_order_upwards_and_downwards() -> None:
     levels = tuple(Option(str(n), str(n), f"level {9 - n}") for n in range(4))
-    question = Question("here", Kind.score, None, levels)
+    question = DecisionQuestion("here", QuestionKind.score, None, levels)
     assert orders_of(question, 1) == [[0, 1, 2, 3]]
     assert orders_of(question, 8) == [[0, 1, 2, 3], [3, 2, 1, 0]]
 
 
 def test_every_option_of_a_choice_stands_in_every_place_once() -> None:
     options = tuple(Option(name, name, None) for name in "dacb")
-    orders = orders_of(Question("here", Kind.choice, None, options), 4)
+    orders = orders_of(DecisionQuestion("here", QuestionKind.choice, None, options), 4)
     assert orders[0] == [1, 3, 2, 0]
     for place in range(4):
         assert sorted(order[place] for order in orders) == [0, 1, 2, 3]

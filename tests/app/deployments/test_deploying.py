@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import httpx
@@ -10,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.auth.principal import Scope
-from app.deployments import service
+from app.deployments import service, tasks
 from app.gates import service as gates
 from app.infra.db.clock import now
 from app.infra.db.engine import Database
@@ -59,6 +60,29 @@ async def deployed(client: httpx.AsyncClient, worker: Worker, scope: TenantScope
 async def read(client: httpx.AsyncClient, deployment_id: str) -> dict[str, str | None]:
     found: dict[str, str | None] = (await client.get(f"/v1/deployments/{deployment_id}")).json()
     return found
+
+
+@on_sqlite
+async def test_a_deployment_waits_for_a_place_and_not_for_ever(
+    client: httpx.AsyncClient,
+    database: Database,
+    settings: Settings,
+    worker: Worker,
+    told: Trained,
+    vllm: FakeVllm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vllm.adapters = {str(number) * 64: "/elsewhere" for number in range(settings.vllm_max_adapters)}
+    identity = (await ask(client, await gated(database, told))).json()["id"]
+    job = await worker.work(told.scope, JobKind.deploy, UUID(identity))
+    assert job.state is JobState.queued and job.error is not None and job.error["code"] == "serving_full"
+    monkeypatch.setattr(tasks, "WAIT_FOR_PLACE", timedelta(0))
+    async with transaction(database, told.scope) as session:
+        await job_repository.write(session, job, {"available_at": now()})
+    job = await worker.work(told.scope, JobKind.deploy, UUID(identity))
+    assert job.state is JobState.failed and job.error is not None and job.error["code"] == "no_place_left"
+    shown = await read(client, identity)
+    assert shown["state"] == "failed" and "STEERWISE_VLLM_MAX_ADAPTERS" in str(shown["problem"])
 
 
 async def test_a_passed_pair_goes_live_and_is_what_answers(

@@ -76,6 +76,7 @@ async def test_a_model_that_follows_definitions_passes_and_every_stage_is_in_the
     assert [stage.stage for stage in made.stages] == ["base", "sft", "rl"]
     assert made.stages[-1].model == told.adapters["rl"][:12]
     assert made.baselines["tfidf_accuracy"].value is not None
+    assert made.baselines["embeddings_accuracy"].value is not None
     assert made.gate is not None and made.gate.policy_sha256 == gate.policy_sha256
     shown = (await client.get(f"/v1/gates/{gate.id}")).json()
     assert (shown["verdict"], shown["schema_version"]) == ("passed", 1)
@@ -157,6 +158,7 @@ async def test_an_edit_is_measured_on_the_last_stage_with_the_labels_that_it_sti
     made = report_of(settings, gate)
     assert [stage.stage for stage in made.stages] == ["base", "rl"]  # the policy compares with the base
     assert made.schema_sha256 == version.sha256 and made.baselines == {}
+    assert "another schema version" in made.not_measured[0]
     assert list(vllm.adapters) == [told.adapters["rl"]]
     gone = sum(c.category == "size" and c.split is Split.test for c in conversations())
     said = f"{gone} held-out conversations were left out: this schema version no longer has their category"
@@ -182,7 +184,8 @@ async def test_where_no_label_is_left_the_gate_measures_what_needs_none_and_says
     assert (answer.status_code, answer.json()["code"]) == (409, "not_measured")
     found = (await client.get(f"/v1/gates/{gate.id}")).json()["label_free"]
     assert (found["labelled"], found["missing"]) == (0, 50)
-    assert found["follows"]["value"] > 0.8 and found["stays"]["shuffle"]["value"] > 0.9
+    # What fits none of the shop's categories it has to guess here, and guesses follow nothing.
+    assert found["follows"]["value"] > 0.6 and found["stays"]["shuffle"]["value"] > 0.7
     held_out = {c.id for c in conversations() if c.split is Split.test}
     named = [one["conversation_id"] for one in found["label_first"]]
     assert len(named) == 50 and set(named) <= held_out

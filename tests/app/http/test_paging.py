@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from app.errors import InvalidCursor
-from app.http.paging import PageRequest, Position, decode, encode
+from app.http.paging import PAGE_BYTES, PageRequest, Position, decode, encode
 
 SECRET = b"a secret of thirty-two characters"
 POSITION = Position(datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), UUID(int=5))
@@ -60,3 +60,17 @@ def test_a_page_shows_no_more_than_its_limit_and_says_whether_there_is_more() ->
     assert decode(full.next_cursor, SECRET, "/v1/schemas?").id.int == 2
     assert asked.page(rows(3), lambda row: row.id.int).next_cursor is None
     assert asked.page([], lambda row: row).items == []
+
+
+def test_a_page_of_long_rows_ends_early_and_goes_on() -> None:
+    asked = PageRequest(3, None, SECRET, "/v1/conversations?")
+    assert asked.shortened([10, 10, 10, 10]) == asked
+    for sizes, shown in (
+        ([PAGE_BYTES, 1, 1, 1], 1),
+        ([PAGE_BYTES + 1, 1], 1),
+        ([1, PAGE_BYTES - 1, 1], 2),
+        ([], 1),
+    ):
+        assert asked.shortened(sizes).limit == shown
+    page = asked.shortened([PAGE_BYTES, 1, 1]).page(rows(2), lambda row: row.id)
+    assert page.items == [UUID(int=0)] and page.next_cursor is not None

@@ -10,9 +10,11 @@ import httpx
 import pytest
 import redis
 import structlog
+from fastapi import Depends
 from kombu import Connection
 from sqlalchemy import text
 
+from app.auth.access import no_key
 from app.errors import AppError, InputError, NoSpace, Unavailable
 from app.infra import outage
 from app.infra.db.engine import Database, open_database
@@ -189,7 +191,7 @@ def test_what_the_system_and_we_ourselves_raise(error: BaseException, fault: Fau
 
 
 async def asked(callers: Callers, state: str) -> httpx.Response:
-    @callers.api.get(f"/raising/{state}")
+    @callers.api.get(f"/raising/{state}", dependencies=[Depends(no_key)])
     async def raising(session: Session) -> None:
         await session.execute(text(RAISED.format(state)))
 

@@ -157,9 +157,10 @@ def test_a_folder_that_was_taken_away_is_not_an_empty_storage(tmp_path: Path, lo
     storage = open_storage(str(tmp_path / "storage"))
     storage.put_file(local, KEY)
     (tmp_path / "storage").rename(tmp_path / "elsewhere")  # as a mount that is gone
-    for name in ("exists", "open", "delete", "check"):
+    for name in ("exists", "open", "delete", "check", "put"):
         with pytest.raises(StorageAway):
             CALLS[name](storage, local)
+    assert not (tmp_path / "storage").exists()  # nothing was written where nobody would find it again
 
 
 def test_a_file_comes_back_as_it_was(storage: Storage, local: Path, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ SERVICE_KEYS = {
 # Services that end, or that nothing can be asked of.
 WITHOUT_HEALTHCHECK = {"migrate", "dispatcher"}
 SECRETS = {
-    "POSTGRES_PASSWORD", "OWNER_PASSWORD", "APP_PASSWORD", "REDIS_PASSWORD", "STORAGE_SECRET_KEY", "STEERWISE_SECRET",
+    "POSTGRES_PASSWORD", "OWNER_PASSWORD", "APP_PASSWORD", "PLATFORM_PASSWORD", "REDIS_PASSWORD",
+    "STORAGE_SECRET_KEY", "STEERWISE_SECRET",
 }  # fmt: skip
 
 
@@ -98,9 +99,17 @@ def test_the_database_is_used_as_a_role_that_owns_nothing() -> None:
         for name, service in SERVICES.items()
         if "STEERWISE_DATABASE_URL" in service.get("environment", {})
     }
+    of_all = {
+        re.search(r"//(\w+):", service["environment"]["STEERWISE_PLATFORM_DATABASE_URL"])[1]  # type: ignore[index]
+        for service in SERVICES.values()
+        if "STEERWISE_PLATFORM_DATABASE_URL" in service.get("environment", {})
+    }
+    assert of_all == {"steerwise_platform"}
     as_owner = {name for name, found in users.items() if found and found[1] == "steerwise_owner"}
     assert as_owner == {"migrate"}
-    assert SERVICES["migrate"]["command"] == ["migrate", "--app-role", "steerwise_app"]
+    assert SERVICES["migrate"]["command"] == [
+        "migrate", "--app-role", "steerwise_app", "--platform-role", "steerwise_platform"
+    ]  # fmt: skip
 
 
 def test_the_model_server_is_reached_by_our_own_services_alone() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from app.errors import InputError
 from app.infra.db import migrate
 from app.main import create_app
 from app.operations import backup
-from app.operations.backup import BackupIncomplete, Told
+from app.operations.backup import BackupIncomplete, BackupManifest
 from app.runs.artifacts import fetch_adapter
 from app.settings import Settings
 from tests.app.runs.conftest import STAGES, Shop
@@ -29,11 +30,11 @@ def silent(_line: str) -> None:
     pass
 
 
-async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> Told:
+async def taken(settings: Settings, out: Path, *, with_files: bool = True) -> BackupManifest:
     return await backup.back_up(settings, out, silent, with_files=with_files)
 
 
-async def put_back(settings: Settings, source: Path) -> Told:
+async def put_back(settings: Settings, source: Path) -> BackupManifest:
     return await backup.restore(settings, source, silent)
 
 
@@ -101,9 +102,13 @@ async def test_a_backup_goes_from_one_postgresql_into_another_and_events_go_on_c
     first = await taken(shop.settings, tmp_path / "first")
     place = await asyncio.to_thread(postgres.create_database)
     try:
-        await asyncio.to_thread(migrate.upgrade, place.owner_url, app_role=postgres.APP)
+        roles = {"app_role": postgres.APP, "platform_role": postgres.PLATFORM}
+        await asyncio.to_thread(migrate.upgrade, place.owner_url, **roles)
         bare = Settings(
-            home=tmp_path / "bare", database_url=place.app_url, storage_url=str(tmp_path / "bare-storage")
+            home=tmp_path / "bare",
+            database_url=place.app_url,
+            platform_database_url=place.platform_url,
+            storage_url=str(tmp_path / "bare-storage"),
         )
         await put_back(bare, tmp_path / "first")
         second = await taken(bare, tmp_path / "second")
@@ -136,8 +141,16 @@ async def test_a_file_that_is_not_in_the_storage_is_named_and_the_rest_is_kept(
 async def test_a_backup_that_was_changed_or_not_finished_is_not_restored(shop: Shop, tmp_path: Path) -> None:
     await shop.run()
     await taken(shop.settings, tmp_path / "out")
-    with pytest.raises(InputError, match="there already"):
-        await taken(shop.settings, tmp_path / "out")
+    for there in ("out", "somebodys"):
+        (tmp_path / there).mkdir(exist_ok=True)
+        (tmp_path / there / "mine").write_text("kept")
+        with pytest.raises(InputError, match="there already"):
+            await taken(shop.settings, tmp_path / there)
+        assert (tmp_path / there / "mine").read_text() == "kept"
+    gone = shop.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/no/where.db"})
+    with pytest.raises(DBAPIError):
+        await taken(gone, tmp_path / "unfinished")
+    assert not (tmp_path / "unfinished").exists()
     rows = tmp_path / "out" / "tables" / "tenants.jsonl"
     rows.write_text(rows.read_text().replace("one", "two"))
     with pytest.raises(InputError, match="not as it was"):

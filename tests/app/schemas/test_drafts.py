@@ -74,8 +74,8 @@ def test_names_with_commas_and_colons_do_not_confuse_the_message() -> None:
 def test_a_schema_has_its_limits() -> None:
     long, many = "x" * (MAX_CONDITION_CHARS + 1), [f"c{number}" for number in range(MAX_CONDITIONS + 1)]
     assert problems(category("a", includes=["ok", long]), category("b", excludes=many)) == [
-        ("category 'a', includes.1", f"has {len(long)} characters, and {MAX_CONDITION_CHARS} are the most"),
         ("category 'b', excludes", f"has {len(many)} conditions, and {MAX_CONDITIONS} are the most"),
+        ("category 'a', includes.1", f"has {len(long)} characters, and {MAX_CONDITION_CHARS} are the most"),
     ]
     assert problems(*[category(f"k{number}") for number in range(101)]) == [
         ("categories", "there are 101, and a schema has 1 to 100")
@@ -86,6 +86,12 @@ def test_a_schema_has_its_limits() -> None:
 
 
 def test_a_hostile_draft_is_not_answered_at_length() -> None:
-    found = problems(category("a" * 100_000 + " ", includes=[7] * 50_000))
-    assert len(found) == 200
-    assert sum(len(where) + len(said) for where, said in found) < 200_000
+    key = "a" * 100_000 + " "
+    of_key_name_and_definition = 3
+    for much, told in (([7] * 50_000, 51), ([7] * MAX_CONDITIONS, 50)):
+        found = problems(category(key, includes=much))
+        assert len(found) == told + of_key_name_and_definition
+        assert sum(len(where) + len(said) for where, said in found) < 200_000
+    assert len(problems(*[category(f"k{number}", includes=[7] * 50) for number in range(100)])) == 200
+    assert len(problems(category() | {f"f{number}": 1 for number in range(50_000)})) == 1
+    assert len(problems(category(), **{f"f{number}": 1 for number in range(50_000)})) == 1

@@ -117,8 +117,9 @@ def test_a_baseline_stands_beside_the_stages_in_table_and_plot() -> None:
     text = page.render(whole())
     table = section(text, "Stages")
     assert re.search(r"0\.875<small>\[0\.812, 0\.938\] n=140", table)
-    heads = re.findall(r"<th(?: class=\"apart\")?>([\w ]+)<small>", table)
-    assert heads == ["base", "sft", "rl", "live now", "tfidf"]
+    heads = re.findall(r"<th(?: class=\"apart\")?>([\w, -]+)<small>", table)
+    assert heads == ["base", "sft", "rl", "live now", "TF-IDF, linear"]
+    assert "Not measured: embeddings, linear (the package is not installed)." in table
     assert "<title>accuracy: 0.875 [0.812, 0.938], n=140</title>" in text
     assert "baseline" not in page.render(graded()).split("<body>")[1]
 

@@ -234,10 +234,72 @@ async def test_row_level_security_holds_for_the_owner_of_the_tables(
 
 async def test_a_role_that_sees_everything_is_refused(postgresql: Database, place: Place) -> None:
     await check_isolation(postgresql)
-    superuser = open_database(place.admin_url)
-    with pytest.raises(IsolationOff):
-        await check_isolation(superuser)
-    await superuser.engine.dispose()
+    for url, platform_url in (
+        (place.admin_url, place.platform_url),
+        (place.app_url, place.admin_url),
+        (place.app_url, None),
+        (place.app_url, place.app_url),
+        (place.platform_url, place.platform_url),
+        (place.owner_url, place.platform_url),
+    ):
+        wrong = open_database(url, platform_url)
+        with pytest.raises(IsolationOff):
+            await check_isolation(wrong)
+        await wrong.close()
+
+
+SWITCHED = "SELECT set_config('app.platform', 'on', true)"
+
+
+async def test_the_applications_role_cannot_make_itself_the_platform(postgresql: Database) -> None:
+    """Whatever is smuggled into a tenant's session: the setting means nothing for its role."""
+    one, one_schema = await tenant_with_schema(postgresql)
+    _, other_schema = await tenant_with_schema(postgresql)
+    async with transaction(postgresql, one) as session:
+        await session.execute(text(SWITCHED))
+        assert list(await session.scalars(text("SELECT id FROM schemas"))) == [one_schema]
+        taken = text("UPDATE schemas SET name = 'taken' WHERE id = :id RETURNING id")
+        assert (await session.execute(taken, {"id": other_schema})).all() == []
+        with pytest.raises(DBAPIError):
+            await session.execute(text("SET ROLE steerwise_platform"))
+    async with postgresql.engine.connect() as connection:
+        await connection.execute(text(SWITCHED))
+        assert (await connection.execute(text("SELECT count(*) FROM schemas"))).scalar() == 0
+
+
+async def test_tenants_and_the_platform_have_connections_of_their_own(postgresql: Database) -> None:
+    scope, _ = await tenant_with_schema(postgresql)
+    who = text("SELECT current_user")
+    for read_only in (False, True):
+        async with transaction(postgresql, scope, read_only=read_only) as session:
+            assert await session.scalar(who) == postgres.APP
+        async with transaction(postgresql, read_only=read_only) as session:
+            assert await session.scalar(who) == postgres.PLATFORM
+            assert await session.scalar(select(func.count()).select_from(Tenant)) == 1
+    async with postgresql.sessions() as session, session.begin():
+        assert await session.scalar(who) == postgres.APP  # it was told nothing
+    assert postgresql.platform is not None
+    async with postgresql.platform.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM tenants"))).scalar() == 0
+
+
+async def test_a_session_of_the_platform_that_becomes_a_tenants_sees_that_tenant_alone(
+    postgresql: Database,
+) -> None:
+    one, one_schema = await tenant_with_schema(postgresql)
+    await tenant_with_schema(postgresql)
+    async with transaction(postgresql) as session:
+        assert len(list(await session.scalars(select(Schema)))) == 2
+        await enter_tenant(session, one)
+        assert list(await session.scalars(text("SELECT id FROM schemas"))) == [one_schema]
+
+
+async def test_every_policy_asks_who_the_platform_is(place: Place) -> None:
+    rules = await postgres.sql(place.admin_url, "SELECT tablename, qual, with_check FROM pg_policies")
+    assert (
+        rules
+        and [name for name, *both in rules if not all("is_platform_role()" in rule for rule in both)] == []
+    )
 
 
 async def test_sqlite_needs_no_role(sqlite: Database) -> None:

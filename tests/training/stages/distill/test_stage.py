@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.training.shop import Tenant
-from tests.training.stages.test_distill import SETTINGS
+from tests.training.stages.distill.test_trainer import SETTINGS
 from training.artifacts import StageFailed
 from training.config import Distill, StageManifest
 from training.engine.model import load_tokenizer

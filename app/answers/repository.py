@@ -1,0 +1,111 @@
+"""Answers that are kept. One whose time is over is no longer there, swept or not."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.answers.filters import AnswerFilter
+from app.http.paging import PageRequest
+from app.infra.db.base import utc_now
+from app.infra.db.scope import TenantScope
+from app.infra.tables.answers import KeptAnswer
+from app.infra.tables.tenants import Tenant
+
+SWEPT_AT_ONCE = 1000
+
+
+def until(created_at: datetime, days: int) -> dict[str, datetime]:
+    return {"expires_at": created_at + timedelta(days=days)}
+
+
+async def days_of(session: AsyncSession, tenants: Collection[UUID]) -> dict[UUID, int]:
+    """Of those tenants that keep answers, for how long; in a session of the platform."""
+    query = select(Tenant.id, Tenant.keep_answers_days).where(
+        Tenant.id.in_(tenants), Tenant.keep_answers_days.is_not(None)
+    )
+    return {row[0]: row[1] or 0 for row in await session.execute(query)}
+
+
+async def add(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """rows: every column; of tenants of all kinds, so in a session of the platform."""
+    await session.execute(insert(KeptAnswer), rows)
+
+
+async def one(
+    session: AsyncSession, scope: TenantScope, answer_id: UUID, *, lock: bool = False
+) -> KeptAnswer | None:
+    query = _there(scope).where(KeptAnswer.id == answer_id)
+    return await session.scalar(query.with_for_update() if lock else query)
+
+
+async def listed(
+    session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
+) -> list[KeptAnswer]:
+    query = wanted.of(_there(scope))
+    return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
+
+
+async def sizes(
+    session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
+) -> list[int]:
+    """Of the answers of a page, in characters."""
+    length = func.length(cast(KeptAnswer.messages, Text)) + func.coalesce(
+        func.length(KeptAnswer.reasoning), 0
+    )
+    query = wanted.of(select(length).where(*_is_there(scope)))
+    return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
+
+
+async def remove(
+    session: AsyncSession,
+    scope: TenantScope,
+    *,
+    customer_reference: str | None = None,
+    conversation_reference: str | None = None,
+) -> int:
+    """All that both of the references hold for, as far as they are given; one of them is."""
+    assert customer_reference is not None or conversation_reference is not None
+    statement = delete(KeptAnswer).where(KeptAnswer.tenant_id == scope.tenant_id)
+    if customer_reference is not None:
+        statement = statement.where(KeptAnswer.customer_reference == customer_reference)
+    if conversation_reference is not None:
+        statement = statement.where(KeptAnswer.conversation_reference == conversation_reference)
+    gone = await session.execute(statement, execution_options={"synchronize_session": False})
+    return int(getattr(gone, "rowcount", 0))
+
+
+async def sweep(session: AsyncSession, now: datetime) -> int:
+    """Remove some whose time is over, of every tenant. Returns how many: fewer than SWEPT_AT_ONCE when none are left.
+
+    A tenant that keeps answers for fewer days than before means those that are there already, too.
+    """
+    over = await session.scalars(
+        select(KeptAnswer.id).where(KeptAnswer.expires_at <= now).limit(SWEPT_AT_ONCE)
+    )
+    gone = list(over)
+    kept_for = select(Tenant.keep_answers_days).where(Tenant.keep_answers_days.is_not(None)).distinct()
+    for days in await session.scalars(kept_for):
+        if len(gone) >= SWEPT_AT_ONCE:
+            break
+        so_long = select(Tenant.id).where(Tenant.keep_answers_days == days)
+        older = select(KeptAnswer.id).where(
+            KeptAnswer.tenant_id.in_(so_long),
+            KeptAnswer.created_at <= now - timedelta(days=days or 0),
+            KeptAnswer.expires_at > now,
+        )
+        gone += list(await session.scalars(older.limit(SWEPT_AT_ONCE - len(gone))))
+    if gone:
+        await session.execute(delete(KeptAnswer).where(KeptAnswer.id.in_(gone)))
+    return len(gone)
+
+
+def _there(scope: TenantScope) -> Select[KeptAnswer]:
+    return select(KeptAnswer).where(*_is_there(scope))
+
+
+def _is_there(scope: TenantScope) -> tuple[ColumnElement[bool], ...]:
+    return KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.expires_at > utc_now()

@@ -1,0 +1,160 @@
+"""Answers on their way into the database: held in memory for seconds, stripped of personal data, written by the batch.
+
+Nobody who is answered waits for it. Where the store is away answers wait here; where there is no room left, or the
+store takes one of them not, that answer is not kept, and counted.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import islice
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from app.answers import repository
+from app.infra import metrics
+from app.infra.db.engine import Database
+from app.infra.db.session import transaction
+from app.infra.outage import passes
+from evaluation.formats.redaction import redacted, redacted_metadata
+
+log = structlog.get_logger()
+EVERY_S: Final = 2.0
+MOST_ANSWERS: Final = 5_000
+MOST_CHARS: Final = 32 << 20
+_AT_ONCE: Final = 200
+_LAST_TRY_S: Final = 5.0
+
+
+class NewAnswer(NamedTuple):
+    """row: columns of `KeptAnswer` but for `expires_at`, as people wrote it. chars: about how long it is."""
+
+    tenant_id: UUID
+    row: dict[str, Any]
+    chars: int
+
+
+class AnswerWriter:
+    def __init__(self, database: Database):
+        self._database = database
+        self._waiting = deque[NewAnswer]()
+        self._chars = 0
+        self._keeps_none: dict[UUID, float] = {}  # until when a tenant need not be asked again
+        self._writing = asyncio.Lock()
+
+    def offer(self, answer: NewAnswer) -> None:
+        """Never waits, and never fails."""
+        if time.monotonic() < self._keeps_none.get(answer.tenant_id, 0.0):
+            return
+        if len(self._waiting) >= MOST_ANSWERS or self._chars + answer.chars > MOST_CHARS:
+            metrics.ANSWERS_NOT_KEPT.labels("full").inc()
+            return
+        self._waiting.append(answer)
+        self._chars += answer.chars
+
+    async def flush(self) -> None:
+        """What the store cannot take now stays here, and the error is raised."""
+        async with self._writing:
+            while self._waiting:
+                batch = list(islice(self._waiting, _AT_ONCE))
+                days = await self._days_of({one.tenant_id for one in batch})
+                rows = await asyncio.to_thread(_storable, batch, days)
+                await self._write(rows)
+                for one in batch:
+                    self._waiting.popleft()
+                    self._chars -= one.chars
+
+    async def _days_of(self, tenants: set[UUID]) -> dict[UUID, int]:
+        """Of those that keep answers, for how long."""
+        async with transaction(self._database, read_only=True) as session:
+            days = await repository.days_of(session, tenants)
+        until = time.monotonic() + EVERY_S
+        self._keeps_none = {one: at for one, at in self._keeps_none.items() if at > time.monotonic()}
+        self._keeps_none |= dict.fromkeys(tenants - days.keys(), until)
+        return days
+
+    async def _write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """One that is refused takes no other with it. Raises: what says that the store is away."""
+        try:
+            await self._insert(rows)
+        except Exception as error:
+            if passes(error):
+                raise
+            for row in rows:
+                await self._write_alone(row)
+
+    async def _write_alone(self, row: dict[str, Any]) -> None:
+        try:
+            await self._insert([row])
+        except Exception as error:
+            if passes(error):
+                raise
+            metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
+            log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)
+
+    async def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            async with transaction(self._database) as session:
+                await repository.add(session, rows)
+            metrics.ANSWERS_KEPT.inc(len(rows))
+
+    async def run(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.flush()
+                away = False
+            except Exception as error:  # noqa: BLE001 (whatever it is, the answers are still here in two seconds)
+                if not away:
+                    log.warning("answers_not_stored", error=repr(error))
+                away = True
+
+    async def close(self) -> None:
+        """One last try. What then is still here is not kept."""
+        try:
+            async with asyncio.timeout(_LAST_TRY_S):
+                await self.flush()
+        except Exception as error:  # noqa: BLE001 (the process ends all the same)
+            log.warning("answers_lost", answers=len(self._waiting), error=repr(error))
+            metrics.ANSWERS_NOT_KEPT.labels("ended").inc(len(self._waiting))
+
+
+@asynccontextmanager
+async def keeping(database: Database) -> AsyncIterator[AnswerWriter]:
+    writer = AnswerWriter(database)
+    task = asyncio.create_task(writer.run())
+    try:
+        yield writer
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await writer.close()
+
+
+def _storable(batch: Sequence[NewAnswer], days: dict[UUID, int]) -> list[dict[str, Any]]:
+    return [
+        _without_personal_data(one.row) | repository.until(one.row["created_at"], days[one.tenant_id])
+        for one in batch
+        if one.tenant_id in days
+    ]
+
+
+def _without_personal_data(row: dict[str, Any]) -> dict[str, Any]:
+    """Wherever words of people stand; references stay as they are, for they are what is deleted by."""
+
+    def clean(text: str | None) -> str | None:
+        return text if text is None else redacted(text, Counter())
+
+    quotes = row["evidence"]
+    return row | {
+        "messages": [one | {"text": clean(one["text"])} for one in row["messages"]],
+        "reasoning": clean(row["reasoning"]),
+        "evidence": None if quotes is None else [one | {"quote": clean(one["quote"])} for one in quotes],
+        "extra": None if row["extra"] is None else redacted_metadata(row["extra"], Counter()),
+    }

@@ -1,0 +1,113 @@
+"""The manifests for Kubernetes keep to its own schema, and name commands, settings and paths that exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+
+from app.cli.program import cli
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+MANIFESTS = [
+    one
+    for path in sorted((ROOT / "docker/kubernetes").glob("*.yaml"))
+    for one in yaml.safe_load_all(path.read_text())
+]
+NAMES = [f"{one['kind']} {one['metadata']['name']}" for one in MANIFESTS]
+OURS = {"api", "dispatcher", "worker", "migrate", "vllm"}
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    for one in MANIFESTS:
+        if "template" in one.get("spec", {}):
+            yield one["metadata"]["name"], one["spec"]["template"]["spec"]
+
+
+def container(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = dict(pods())[name]["containers"][0]
+    return found
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=NAMES)
+def test_a_manifest_keeps_to_the_schema_of_kubernetes(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_schema_would_refuse_a_misspelt_field() -> None:
+    broken = {**MANIFESTS[0], "metaData": {}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_no_two_of_a_kind_have_one_name() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_every_part_of_the_product_is_there_with_a_command_and_options_that_exist() -> None:
+    commands = typer.main.get_command(cli).commands  # type: ignore[attr-defined]  # a group, as the program is one
+    started = set()
+    for name, _ in pods():
+        words = container(name)["args"]
+        started.add(words[0])
+        known = {option for parameter in commands[words[0]].params for option in parameter.opts}
+        assert {word for word in words[1:] if word.startswith("--")} <= known, name
+    assert started == OURS
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    [shared] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    named = set(shared) | {pair["name"] for name, _ in pods() for pair in container(name).get("env", [])}
+    assert {one.removeprefix("STEERWISE_").lower() for one in named} <= set(Settings.model_fields)
+
+
+def test_no_secret_stands_in_a_manifest() -> None:
+    text = "\n".join(path.read_text() for path in (ROOT / "docker/kubernetes").glob("*.yaml"))
+    assert "kind: Secret" not in text and not re.search(r"://\w+:[^@\s]+@", text)
+
+
+def test_as_many_model_servers_are_named_as_there_are() -> None:
+    [settings] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    [servers] = [one for one in MANIFESTS if one["kind"] == "StatefulSet"]
+    wanted = [
+        f"http://vllm-{n}.{servers['spec']['serviceName']}:8100" for n in range(servers["spec"]["replicas"])
+    ]
+    assert settings["STEERWISE_VLLM_URLS"].split() == wanted
+
+
+def test_everything_is_limited_unprivileged_and_ends_in_its_time() -> None:
+    settings = Settings()
+    for name, pod in pods():
+        [one] = pod["containers"]
+        assert "memory" in one["resources"]["limits"], name
+        assert (
+            pod["securityContext"]["runAsNonRoot"] and not one["securityContext"]["allowPrivilegeEscalation"]
+        )
+        if name.endswith("worker"):  # the trainer is stopped, and the row written
+            assert pod["terminationGracePeriodSeconds"] >= settings.stage_stop_timeout_s + 15
+
+
+def test_every_selector_selects_a_pod_and_every_volume_exists() -> None:
+    templates = [
+        one["spec"]["template"]["metadata"]["labels"]
+        for one in MANIFESTS
+        if "template" in one.get("spec", {})
+    ]
+    for one in MANIFESTS:
+        selector = one.get("spec", {}).get("selector") or one.get("spec", {}).get("podSelector")
+        if selector is not None:
+            wanted = selector.get("matchLabels", selector).items()
+            assert any(wanted <= labels.items() for labels in templates), one["metadata"]["name"]
+    claims = {one["metadata"]["name"] for one in MANIFESTS if one["kind"] == "PersistentVolumeClaim"}
+    for name, pod in pods():
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == set(volumes), name
+        named = {
+            v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
+        }
+        assert named <= claims, name

