@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import anyio
 from fastapi import FastAPI
 from starlette.types import Message, Receive
 
@@ -70,3 +71,17 @@ async def ask(
         {k.decode().lower(): v.decode() for k, v in start["headers"]},
         b"".join(message.get("body", b"") for message in rest),
     )
+
+
+def empty_body() -> Receive:
+    """As a server passes on a request without a body: nothing comes after it, until the client goes away."""
+    sent = False
+
+    async def receive() -> Message:
+        nonlocal sent
+        if sent:
+            await anyio.sleep_forever()
+        sent = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive

@@ -1,13 +1,11 @@
 """Who may do what: each operation declares it, and it is checked before a byte of a body is read."""
 
-import json
 from typing import NoReturn
 from uuid import UUID
 
 import anyio
 import pytest
 from fastapi import FastAPI
-from starlette.types import Message
 
 from app.auth.dependencies import Caller
 from app.auth.principal import KeyRole, Principal, Scope
@@ -15,7 +13,7 @@ from app.auth.route import keyed_router
 from app.infra.db.scope import TenantScope
 from app.main import create_app
 from app.settings import Settings
-from tests.app.auth.operations import Operation, ask, operations
+from tests.app.auth.operations import Operation, ask, empty_body, operations
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
@@ -72,9 +70,9 @@ async def test_a_key_does_what_its_scopes_say_and_no_more(callers: Callers, scop
             others = frozenset(Scope) - _that_include(missing)
             key = await callers.key_of(scope, *others)
             refused = await ask(callers.api, operation, nothing_is_read, _of(key))
-            assert (refused.status, json.loads(refused.body)["code"]) == (403, "forbidden"), operation.name
-            assert missing in json.loads(refused.body)["detail"]
-        let_in = await ask(callers.api, operation, _empty, _of(await callers.key_of(scope, *needed)))
+            assert refused.status == 403, operation.name
+            assert missing in refused.body.decode(), operation.name  # in whatever shape the operation's errors have
+        let_in = await ask(callers.api, operation, empty_body(), _of(await callers.key_of(scope, *needed)))
         assert let_in.status not in (401, 403), operation.name
 
 
@@ -136,10 +134,6 @@ def _that_include(scope: Scope) -> set[Scope]:
     allows = {one for one in Scope if Principal(_NOBODY, None, frozenset({one})).may(frozenset({scope}))}
     assert {scope, Scope.admin} <= allows
     return allows
-
-
-async def _empty() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def _of(key: str) -> dict[str, str]:

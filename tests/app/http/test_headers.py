@@ -7,15 +7,11 @@ import pytest
 from app.auth.principal import Scope
 from app.http.headers import HEADERS
 from app.infra.db.scope import TenantScope
-from tests.app.auth.operations import Operation, ask, operations
+from tests.app.auth.operations import Operation, ask, empty_body, operations
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
 OTHERS = ("/nowhere", "/docs", "/openapi.json", "/redoc", "/v1")
-
-
-async def _empty() -> dict[str, object]:
-    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 async def test_every_answer_has_them(callers: Callers, scope: TenantScope) -> None:
@@ -24,7 +20,7 @@ async def test_every_answer_has_them(callers: Callers, scope: TenantScope) -> No
     asked.append(Operation("DELETE", "/v1/me", None, False))
     for headers in ({}, {"Authorization": f"Bearer {key}"}):
         for operation in asked:
-            answer = await ask(callers.api, operation, _empty, headers)
+            answer = await ask(callers.api, operation, empty_body(), headers)
             missing = {name for name in HEADERS if name.lower() not in answer.headers}
             assert missing == set(), operation.name
             assert answer.headers["x-content-type-options"] == "nosniff"
