@@ -12,8 +12,11 @@ from app.settings import Settings
 from tests.app.cli.client.conftest import Shell
 
 ID = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
-# For programs and for those who watch the processes.
+# For programs and for those who watch the processes; the two wires are for their own clients.
 WITHOUT_COMMAND = {
+    "POST /v1/systemone",
+    "POST /v1/decisions",
+    "GET /v1/models",
     "GET /livez",
     "GET /readyz",
     "HEAD /v1/datasets/{dataset_id}/content",
@@ -72,6 +75,11 @@ COMMANDS: dict[str, str] = {
     "POST /v1/deployments": f"deployments create {ID}",
     "GET /v1/deployments/{}": f"deployments show {ID}",
     "POST /v1/deployments/{}/rollback": f"deployments rollback {ID}",
+    "GET /v1/answers": "answers list",
+    "GET /v1/answers/export": "answers export {file}l",
+    "GET /v1/answers/{}": f"answers show {ID}",
+    "POST /v1/answers/{}/feedback": f"answers feedback {ID} --right",
+    "DELETE /v1/answers": "answers forget --customer c-17",
     "POST /v1/classify": f"classify --schema {ID} --text hello",
     "POST /v1/classify/stream": f"classify --schema {ID} --text hello --stream",
     "POST /v1/classify/batch": f"classify --schema {ID} --conversation {{file}}l",

@@ -41,6 +41,8 @@ RUN: dict[str, Any] = {
             "finished_at": None,
             "metrics": {"loss": 0.93},
             "error": None,
+            "heard_at": "2026-01-02T10:31:00Z",
+            "silent_s": 3.2,
         }
     ],
 }
