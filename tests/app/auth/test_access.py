@@ -71,7 +71,9 @@ async def test_a_key_does_what_its_scopes_say_and_no_more(callers: Callers, scop
             key = await callers.key_of(scope, *others)
             refused = await ask(callers.api, operation, nothing_is_read, _of(key))
             assert refused.status == 403, operation.name
-            assert missing in refused.body.decode(), operation.name  # in whatever shape the operation's errors have
+            assert missing in refused.body.decode(), (
+                operation.name
+            )  # in whatever shape the operation's errors have
         let_in = await ask(callers.api, operation, empty_body(), _of(await callers.key_of(scope, *needed)))
         assert let_in.status not in (401, 403), operation.name
 

@@ -168,7 +168,8 @@ async def test_a_sender_that_dribbles_is_let_go_too(tmp_path: Path, monkeypatch:
 
     with partial.opened(tmp_path / "a.part") as file:
         file.begin(0)
-        receiving = receiver.Receiver(file, receiver.Bounds(None, 1 << 30, InputError("too long")))
+        bounds = receiver.Bounds(None, 1 << 30, InputError("too long"))
+        receiving = receiver.Receiver(file, bounds, lambda _length: asyncio.sleep(0))
         async with asyncio.timeout(10):
             await receiving.take(dribbled())
         assert receiving.stalled and file.received_bytes > 0

@@ -7,8 +7,9 @@ import pytest
 
 from app.datasets import uploads
 from app.infra.db.session import transaction
-from app.infra.tables.tenants import Tenant
+from app.infra.tables.tenants import HeldKind, Tenant
 from app.tenants import repository as tenants
+from app.tenants import share
 from tests.app.datasets.conftest import Product
 from tests.app.datasets.steps import offset
 
@@ -16,11 +17,16 @@ pytestmark = pytest.mark.anyio
 CONTENT = b'{"id": "a"}\n' * 100_000
 
 
-async def set_quota(product: Product, quota_bytes: int) -> None:
+async def set_quota(product: Product, free_bytes: int) -> None:
+    """So much beside what the tenant holds already: its schema's draft counts too."""
     async with transaction(product.database) as session:
         tenant: Tenant | None = await tenants.get(session, product.scope)
         assert tenant is not None
-        tenant.upload_quota_bytes = quota_bytes
+        before = tenant.upload_quota_bytes
+        held = before - await share.free_bytes(
+            session, product.scope, HeldKind.upload, product.scope.tenant_id
+        )
+        tenant.upload_quota_bytes = held + free_bytes
 
 
 async def test_a_file_beyond_the_quota_is_refused_before_it_is_sent(product: Product) -> None:
