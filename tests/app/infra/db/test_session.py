@@ -16,6 +16,7 @@ pytestmark = pytest.mark.anyio
 def api(sqlite: Database) -> FastAPI:
     api = FastAPI()
     api.state.database = sqlite
+    api.state.before_commit = api.state.after_reading = _nothing
 
     @api.post("/tenants", status_code=201)
     async def create(request: Request, session: Session, name: str) -> dict[str, str]:
@@ -32,6 +33,10 @@ def api(sqlite: Database) -> FastAPI:
         return {"name": "stored"}
 
     return api
+
+
+async def _nothing(*_asked: object) -> None:
+    """What operations leave behind is not this test's."""
 
 
 def client(api: FastAPI) -> httpx.AsyncClient:
