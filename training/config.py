@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema, model_validator
 
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.schema import CategorySchema
@@ -33,7 +33,21 @@ from training.settings import (
 )
 from training.teachers.privileged import HintKind
 
-ShortPath = Annotated[Path, Field(max_length=MAX_NAME_CHARS)]
+MAX_PATH_CHARS = 4096
+
+
+def _short(path: Path) -> Path:
+    if len(str(path)) > MAX_PATH_CHARS:
+        raise ValueError(f"a path has at most {MAX_PATH_CHARS} characters")
+    return path
+
+
+# A path has no length of its own that Pydantic could bound.
+ShortPath = Annotated[
+    Path,
+    AfterValidator(_short),
+    WithJsonSchema({"type": "string", "format": "path", "maxLength": MAX_PATH_CHARS}),
+]
 TEACHER_NAME = r"^[a-z][a-z0-9_]*$"
 
 

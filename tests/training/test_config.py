@@ -107,3 +107,11 @@ def test_a_manifest_is_checked_before_torch_is_imported(schema: CategorySchema, 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
     assert "traces" in done.stderr
+
+
+def test_a_path_may_be_given_and_may_not_be_endless() -> None:
+    """A bound that Pydantic has no idea how to apply was an error 500, and ended every run with files of traces."""
+    assert Traces(files=(Path("experts.jsonl"),)).files == (Path("experts.jsonl"),)
+    for given in ("x" * 5000, "/" + "y/" * 2500):
+        with pytest.raises(ValidationError, match="at most"):
+            Traces(files=(Path(given),))
