@@ -101,12 +101,12 @@ def broker_url(settings: Settings) -> str:
 def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1) -> int:
     """Until SIGTERM or SIGINT: then running jobs are handed back, and another worker goes on with them."""
     app.infra.logging.configure(settings.log_level)
+    made = make_celery(settings)
     asyncio.run(_wait(settings))
     if Queue.gpu in queues and settings.base == SHIPPED:
         # Here is torch to build it with; whoever serves it or counts its tokens finds it below the same home.
         find_base(settings.base, settings.home)
     load_handlers()
-    made = make_celery(settings)
     made.task(name=TASK)(_task(settings))
     signals.setup_logging.connect(lambda **_: app.infra.logging.configure(settings.log_level), weak=False)
     signals.worker_shutting_down.connect(_shut_down, weak=False)
