@@ -300,7 +300,7 @@ async def test_with_vllm_away_the_gate_waits_for_it_however_long_that_is(
 
 
 @on_sqlite
-async def test_a_vllm_that_is_started_again_under_the_examination_costs_an_attempt_and_no_verdict(
+async def test_a_vllm_that_is_started_again_under_the_examination_costs_neither_an_attempt_nor_a_verdict(
     database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -316,7 +316,7 @@ async def test_a_vllm_that_is_started_again_under_the_examination_costs_an_attem
     vllm.models[name] = forgetful
     gate = await requested(database, told)
     job = await worker.work(scope, JobKind.gate, gate.id)
-    assert (job.state, job.attempt) == (JobState.queued, 1)
+    assert (job.state, job.attempt, job.losses) == (JobState.queued, 0, 1)
     assert job.error is not None and "went away" in job.error["message"]
     assert (await read(database, told, gate)).state is GateState.running
     vllm.models[name], vllm.status = oracle(), None
