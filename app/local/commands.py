@@ -43,7 +43,6 @@ def serve(
     with session() as (settings, _progress):
         keep_files_private()
         here = _changed(settings, home, host, port)
-        private_home(here.home)  # before a base is built in it
         product.run(product.plan(here, _tell, with_vllm=not no_vllm), _tell)
 
 

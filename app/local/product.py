@@ -13,6 +13,7 @@ from app.auth.bootstrap import AlreadyBootstrapped
 from app.errors import InputError
 from app.infra.db import migrate
 from app.infra.outage import said_plainly
+from app.infra.private import private_home
 from app.infra.storage import open_storage
 from app.jobs.handlers import Queue
 from app.local import home, recipes
@@ -41,6 +42,7 @@ class LocalPlan(NamedTuple):
 def plan(settings: Settings, tell: Tell, *, with_vllm: bool) -> LocalPlan:
     """Everything that can be found wrong before anything is started or written. Raises: InputError."""
     check_port(settings)
+    private_home(settings.home)  # before a base is built in it
     wanted = with_vllm and not settings.vllm_urls
     if not wanted:
         return LocalPlan(settings, None)
