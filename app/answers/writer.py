@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -20,6 +20,7 @@ from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.outage import passes
+from app.infra.writing_behind import flushed_every
 from evaluation.formats.redaction import redacted, redacted_metadata
 
 log = structlog.get_logger()
@@ -102,18 +103,6 @@ class AnswerWriter:
                 await repository.add(session, rows)
             metrics.ANSWERS_KEPT.inc(len(rows))
 
-    async def run(self) -> None:
-        away = False
-        while True:
-            await asyncio.sleep(EVERY_S)
-            try:
-                await self.flush()
-                away = False
-            except Exception as error:  # noqa: BLE001 (whatever it is, the answers are still here in two seconds)
-                if not away:
-                    log.warning("answers_not_stored", error=repr(error))
-                away = True
-
     async def close(self) -> None:
         """One last try. What then is still here is not kept."""
         try:
@@ -127,13 +116,10 @@ class AnswerWriter:
 @asynccontextmanager
 async def keeping(database: Database) -> AsyncIterator[AnswerWriter]:
     writer = AnswerWriter(database)
-    task = asyncio.create_task(writer.run())
     try:
-        yield writer
+        async with flushed_every(EVERY_S, writer.flush, "answers_not_stored"):
+            yield writer
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await writer.close()
 
 

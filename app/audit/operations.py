@@ -54,8 +54,6 @@ ALSO: dict[str, frozenset[str]] = {
 NOT_RECORDED = frozenset(
     {"classify_conversation", "classify_batch", "classify_stream", "answer_decisions", "answer_system_one"}
 )
-# Its work is done in transactions of its own, which record it.
-OWN_TRANSACTIONS = frozenset({"put_dataset_content"})
 
 
 class Undeclared(RuntimeError):

@@ -3,10 +3,9 @@
 A row for each would let a stranger make us write as fast as they can send.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from app.auth.service import RefusedKey
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.writing_behind import flushed_every
 
 log = structlog.get_logger()
 EVERY_S = 60.0
@@ -63,25 +63,14 @@ class RefusedKeys:
             if found.reasons.total() == 0:
                 del self._by_owner[tenant_id]
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY_S)
-            try:
-                await self.flush()
-            except Exception as error:  # noqa: BLE001 (whatever it is, the counts are still here in a minute)
-                log.warning("refused_keys_not_recorded", error=repr(error))
-
 
 @asynccontextmanager
 async def watching(database: Database) -> AsyncIterator[RefusedKeys]:
     refused = RefusedKeys(database)
-    task = asyncio.create_task(refused._run())
     try:
-        yield refused
+        async with flushed_every(EVERY_S, refused.flush, "refused_keys_not_recorded"):
+            yield refused
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         try:
             await refused.flush()
         except Exception:

@@ -8,7 +8,7 @@ only if something is.
 import asyncio
 import json
 from itertools import chain
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, cast
 
 from fastapi import Request
 from fastapi._compat import ModelField
@@ -21,12 +21,6 @@ MAX_BODY_BYTES = 1 << 20  # of any operation that does not stream its body
 SMALL_BODY_BYTES = 16 << 10  # of one that does not say how much it needs
 MAX_VALUES = 50_000  # in one body: keys and values of objects, items of lists
 BODY_TIMEOUT_S = 30.0
-
-
-class Sized(Protocol):
-    """A body's model says with MAX_BYTES how long what it describes may be."""
-
-    MAX_BYTES: ClassVar[int]
 
 
 class BodyCap:
@@ -91,7 +85,7 @@ def _cap_of(request: Request) -> _Cap:
 
 
 def max_bytes_of(body: ModelField | None) -> int | None:
-    """None: the operation describes no body; it reads none, or one that it streams."""
+    """As the body's model says with MAX_BYTES. None: the operation describes no body; it reads none, or streams it."""
     if body is None:
         return None
     found: int = getattr(body.field_info.annotation, "MAX_BYTES", SMALL_BODY_BYTES)

@@ -7,7 +7,7 @@ of its last seconds, in the tenant's favour.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import NamedTuple
 from uuid import UUID
@@ -18,6 +18,7 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.writing_behind import flushed_every
 from app.usage import repository
 from app.usage.repository import Use
 
@@ -62,30 +63,15 @@ class Meter:
                 self._completion += taken[2]
                 raise
 
-    async def _run(self) -> None:
-        away = False
-        while True:
-            await asyncio.sleep(EVERY_S)
-            try:
-                await self.flush()
-                away = False
-            except Exception as error:  # noqa: BLE001 (whatever it is, the counts are still here in two seconds)
-                if not away:
-                    log.warning("usage_not_stored", error=repr(error))
-                away = True
-
 
 @asynccontextmanager
 async def metering(database: Database) -> AsyncIterator[Meter]:
     """At the end what is left is stored; where that fails it is logged, for it is lost."""
     meter = Meter(database)
-    task = asyncio.create_task(meter._run())
     try:
-        yield meter
+        async with flushed_every(EVERY_S, meter.flush, "usage_not_stored"):
+            yield meter
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         try:
             await meter.flush()
         except Exception:
