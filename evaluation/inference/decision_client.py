@@ -1,7 +1,6 @@
 """Models behind a server that answers typed decisions, as stages of an evaluation run."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import httpx
@@ -9,11 +8,10 @@ import httpx
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.inference import runner
 from evaluation.inference.completions import PredictorError
 from evaluation.inference.decision_wires import Wire, WirePredictor
 from evaluation.inference.runner import Measured, Question, Questions
-from evaluation.inference.stage_client import ClientSettings, ServedStage
+from evaluation.inference.stage_client import ClientSettings, KeptStages, ServedStage
 from evaluation.metrics.divergence import Divergence
 
 _PROBE: Final = Question(
@@ -27,16 +25,12 @@ _PROBE: Final = Question(
 )
 
 
-class DecisionStageClient:
+class DecisionStageClient(KeptStages):
     def __init__(
         self, client: httpx.AsyncClient, served: Sequence[ServedStage], wire: Wire, settings: ClientSettings
     ):
-        self._client, self._wire, self._settings = client, wire, settings
-        self._served = {one.stage: one for one in served}
-
-    @property
-    def stages(self) -> Sequence[ServedStage]:
-        return tuple(self._served.values())
+        super().__init__(client, served, settings)
+        self._wire = wire
 
     async def check(self) -> None:
         """Whether the server speaks the wire and has the models, before all is asked. Raises: PredictorError."""
@@ -57,17 +51,9 @@ class DecisionStageClient:
         mode: Mode | None = None,
     ) -> list[Measured]:
         """mode: these wires have one. Raises: RunnerError."""
-        one, settings = self._served[stage], self._settings
-        name = f"{one.version}-{self._wire}"
-        return await runner.run(
-            questions,
-            WirePredictor(self._client, one.model, self._wire),
-            model=name,
-            out=settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}-{self._wire}.jsonl",
-            only=only,
-            concurrency=settings.concurrency,
-            progress=partial(settings.progress, ", ".join(filter(None, (stage, questions.title)))),
-        )
+        one = self._served[stage]
+        predictor = WirePredictor(self._client, one.model, self._wire)
+        return await self._run(one, questions, only, predictor, f"-{self._wire}")
 
     async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
         """Of no model's own words is anything known."""

@@ -10,7 +10,7 @@ import httpx
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
 from evaluation.inference import runner
-from evaluation.inference.predictor import Codes, VllmPredictor
+from evaluation.inference.predictor import Codes, Predictor, VllmPredictor
 from evaluation.inference.runner import Measured, Questions
 from evaluation.metrics import divergence
 from evaluation.metrics.divergence import Divergence
@@ -59,16 +59,45 @@ class ClientSettings(NamedTuple):
     mode: Mode = Mode.reasoned
 
 
-class VllmStageClient:
-    def __init__(
-        self, client: httpx.AsyncClient, served: Sequence[ServedStage], codes: Codes, settings: ClientSettings
-    ):
-        self._client, self._codes, self._settings = client, codes, settings
+class KeptStages:
+    """What every such client has: stages by their names, and answers that are kept by all that they depend on."""
+
+    def __init__(self, client: httpx.AsyncClient, served: Sequence[ServedStage], settings: ClientSettings):
+        self._client, self._settings = client, settings
         self._served = {one.stage: one for one in served}
 
     @property
     def stages(self) -> Sequence[ServedStage]:
         return tuple(self._served.values())
+
+    async def _run(
+        self,
+        one: ServedStage,
+        questions: Questions,
+        only: Sequence[int] | None,
+        predictor: Predictor,
+        way: str,
+    ) -> list[Measured]:
+        """way: how it is asked, as the end of a name; empty for the usual one. Raises: RunnerError."""
+        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
+        settings, file = self._settings, f"{one.stage}-{one.version[:12]}{way}.jsonl"
+        return await runner.run(
+            questions,
+            predictor,
+            model=one.version + way,
+            out=settings.kept / questions.sha256[:12] / file,
+            only=only,
+            concurrency=settings.concurrency,
+            progress=partial(settings.progress, ", ".join(filter(None, (one.stage, questions.title)))),
+        )
+
+
+class VllmStageClient(KeptStages):
+    def __init__(
+        self, client: httpx.AsyncClient, served: Sequence[ServedStage], codes: Codes, settings: ClientSettings
+    ):
+        super().__init__(client, served, settings)
+        self._codes = codes
 
     async def answers(
         self,
@@ -88,18 +117,7 @@ class VllmStageClient:
             concurrency=settings.concurrency,
             mode=mode,
         )
-        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
-        of_mode = "" if mode is Mode.reasoned else f"-{mode}"
-        kept = settings.kept / questions.sha256[:12] / f"{stage}-{one.version[:12]}{of_mode}.jsonl"
-        return await runner.run(
-            questions,
-            predictor,
-            model=one.version + of_mode,
-            out=kept,
-            only=only,
-            concurrency=settings.concurrency,
-            progress=partial(settings.progress, ", ".join(filter(None, (stage, questions.title)))),
-        )
+        return await self._run(one, questions, only, predictor, "" if mode is Mode.reasoned else f"-{mode}")
 
     async def divergence(self, stage: str, other: str, questions: Questions) -> Divergence | None:
         if self._settings.mode is not Mode.reasoned:  # what it would write is then not what is served
