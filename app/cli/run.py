@@ -104,8 +104,10 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
             progress.note(f"note: {notice}")
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
         prepared = PreparedRun(job, exam, place, base_sha256, manifests)
-        _list_doubted_labels(job.inputs, place, progress)
-        _say_how_long(job, manifests, progress)
+        left = [manifest for manifest in manifests if not output.finished(manifest)]
+        if left:
+            _list_doubted_labels(job.inputs, place, progress)
+            _say_how_long(job, left, progress)
         _train(manifests, settings, progress)
         earlier = _earlier_report(prepared)
         if earlier is not None:
@@ -149,11 +151,8 @@ def _questions(job: FileRun) -> int:
     return job.plan.benchmark.max_items * len(job.plan.stages)
 
 
-def _say_how_long(job: FileRun, manifests: list[StageManifest], progress: Progress) -> None:
-    """Of what is left to do. That it cannot be said is no reason not to run."""
-    left = [manifest for manifest in manifests if not output.finished(manifest)]
-    if not left:
-        return
+def _say_how_long(job: FileRun, left: list[StageManifest], progress: Progress) -> None:
+    """Of the stages that are left. That it cannot be said is no reason not to run."""
     progress.update("estimate", 0, None, "trying the base for some seconds")
     try:
         progress.end("estimate", estimate.line(estimate.estimate(left, _questions(job))))
