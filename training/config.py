@@ -48,6 +48,10 @@ ShortPath = Annotated[
     AfterValidator(_short),
     WithJsonSchema({"type": "string", "format": "path", "maxLength": MAX_PATH_CHARS}),
 ]
+Demonstrations = Annotated[
+    ShortPath | None,
+    Field(description="a traces.jsonl whose traces a teacher is shown with hint `demonstration`"),
+]
 TEACHER_NAME = r"^[a-z][a-z0-9_]*$"
 
 
@@ -128,6 +132,7 @@ class Traces(StageSettings):
         "conversation out",
     )
     teachers: tuple[Teacher, ...] = Field(default=(PrivilegedTeacher(),), max_length=8)
+    demonstrations: Demonstrations = None
     ask: Literal["until_kept", "all"] = "until_kept"
     samples: int = Field(default=4, ge=1, le=64, description="responses of each teacher to a conversation")
     limit: int | None = Field(
@@ -159,10 +164,14 @@ class Traces(StageSettings):
 
     @model_validator(mode="after")
     def _has_what_it_hints_at(self) -> "Traces":
-        if any(teacher.hint is HintKind.demonstration for teacher in self.teachers):
+        hints = {teacher.hint for teacher in self.teachers}
+        if HintKind.demonstration in hints and self.demonstrations is None:
             raise ValueError(
-                "hint: there are no demonstrations before there are traces; use criterion or answer"
+                "hint: there are no demonstrations before there are traces; use criterion or answer, or give "
+                "`demonstrations`"
             )
+        if HintKind.document in hints:
+            raise ValueError("hint: documents are shown in distillation alone; use criterion or answer")
         return self
 
     @model_validator(mode="after")
@@ -274,6 +283,12 @@ class Distill(Writing):
         default=None,
         description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
     )
+    demonstrations: Demonstrations = None
+    contexts: ShortPath | None = Field(
+        default=None,
+        description="JSONL of {id, text}: what the teacher is shown of each conversation with hint `document`; "
+        "conversations without a line are left out",
+    )
     preflight: int = Field(
         default=0,
         ge=0,
@@ -301,7 +316,12 @@ class Distill(Writing):
                 self.micro_batch_size % self.rollouts != 0
             ),
             "hint: off policy the teacher would be shown the very trace that is learned, and copy it; use criterion, "
-            "answer or none": not self.on_policy and self.hint is HintKind.demonstration,
+            "answer or none, or give `demonstrations` of somebody else": (
+                not self.on_policy and self.hint is HintKind.demonstration and self.demonstrations is None
+            ),
+            "contexts: give them with hint `document`, and only then": (
+                (self.hint is HintKind.document) != (self.contexts is not None)
+            ),
             "rollouts: the traces have one response to a prompt": not self.on_policy and self.rollouts > 1,
             "prompts: general prompts have no answer to hint at, and no traces: teacher `base`, hint `none`, "
             "on_policy": self.prompts is not None
@@ -384,8 +404,10 @@ class Rl(Writing):
             raise ValueError("steps: must be a multiple of updates_per_generation")
         if self.rounds > self.steps // self.updates_per_generation:
             raise ValueError("rounds: a round is at least one generation long")
-        if self.teacher_weight and self.hint is HintKind.demonstration:
-            raise ValueError("hint: RL has no traces to demonstrate with; use criterion or answer")
+        if self.teacher_weight and self.hint in (HintKind.demonstration, HintKind.document):
+            raise ValueError(
+                "hint: RL has no traces to demonstrate with, and no documents; use criterion or answer"
+            )
         return self
 
     @property

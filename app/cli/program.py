@@ -391,7 +391,11 @@ def run_study(
     name: Annotated[str, typer.Argument(help="A study that ships (see `study list`), or a file.toml.")],
     out: Annotated[Path, typer.Option(help="Output directory; the same one again goes on where it stopped.")],
     seeds: Annotated[
-        int, typer.Option(min=1, help="Each with another draw of its tenant, or of its split.")
+        int,
+        typer.Option(
+            min=1,
+            help="Each with another draw of its tenant, or of its split; a study that trains nothing has none.",
+        ),
     ] = 3,
     tenant: Annotated[
         list[str] | None,
@@ -403,11 +407,17 @@ def run_study(
 ) -> None:
     """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
     and plots."""
-    from app.studies import comparison, matrix, plots, study
+    from app.studies import comparison, in_context, matrix, plots, study
 
     with _session() as (settings, progress):
         chosen = matrix.read(name)
-        asked = study.StudyRequest(chosen.about(tuple(tenant)) if tenant else chosen, seeds, out)
+        chosen = chosen.about(tuple(tenant)) if tenant else chosen
+        if isinstance(chosen, matrix.ContextStudy):
+            table = in_context.run(chosen, out, settings, progress)
+            say(table.read_text())
+            say(f"written: {table}, {out / 'results.json'}")
+            return
+        asked = study.StudyRequest(chosen, seeds, out)
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)
         written = [table, out / "results.json", *plots.write(asked.study, results, out)]

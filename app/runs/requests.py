@@ -13,7 +13,16 @@ from training.config import Distill, Rl, Sft, Traces
 
 AnyStage: TypeAlias = Traces | Sft | Distill | Rl
 # Files of this machine or of another tenant, and what whoever runs it decides.
-_NOT_ASKED_FOR = {"teacher_model", "prompts", "text", "files", "sampler", "sampler_memory"}
+_NOT_ASKED_FOR = {
+    "teacher_model",
+    "prompts",
+    "text",
+    "files",
+    "demonstrations",
+    "contexts",
+    "sampler",
+    "sampler_memory",
+}
 
 
 class BaseNotServed(InvalidRequest):

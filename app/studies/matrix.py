@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +20,7 @@ from app.runs.presets import merged
 from app.studies import subjects
 from training.config import StageManifest
 from training.protocol import ADAPTER, TRACES, StageKind
+from training.teachers.privileged import HintKind
 
 EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
@@ -34,7 +35,7 @@ class _Part(BaseModel):
 
 class Node(_Part):
     """after: the stage whose adapter it goes on with, of the same tenant or of one before. traces: the stage that
-    wrote them, or `expert`."""
+    wrote them, or `expert`. demonstrations: the same, of what a teacher is shown."""
 
     kind: StageKind
     tenant: int = Field(
@@ -42,6 +43,7 @@ class Node(_Part):
     )
     after: str | None = None
     traces: str | None = None
+    demonstrations: str | None = None
     settings: dict[str, Any] = Field(default={}, description="over those of the study")
 
 
@@ -97,11 +99,12 @@ class Study(_Part):
     def _names_exist(self) -> "Study":
         for name, node in self.stages.items():
             earlier = list(self.stages)[: list(self.stages).index(name)]
-            for other in (node.after, node.traces):
+            for other in (node.after, node.traces, node.demonstrations):
                 if other not in (None, EXPERT, *earlier):
                     raise ValueError(f"stages.{name}: no stage before it is named {other!r}")
-            if node.traces in self.stages and self.stages[str(node.traces)].tenant != node.tenant:
-                raise ValueError(f"stages.{name}: the traces of {node.traces!r} are another tenant's")
+            for source in (node.traces, node.demonstrations):
+                if source in self.stages and self.stages[str(source)].tenant != node.tenant:
+                    raise ValueError(f"stages.{name}: the traces of {source!r} are another tenant's")
         beyond = [name for name, node in self.stages.items() if node.tenant >= len(self.subjects)]
         if beyond:
             raise ValueError(f"stages.{beyond[0]}: its tenant is none of the {len(self.subjects)} subjects")
@@ -168,6 +171,22 @@ class Study(_Part):
         )
 
 
+class ContextStudy(_Part):
+    """Nothing is trained: the base is asked, shown one thing after another (see `in_context`)."""
+
+    kind: Literal["in_context"]
+    title: str
+    subjects: tuple[str, ...] = Field(min_length=1, description="businesses, or folders with experts.jsonl")
+    items: int = Field(default=120, ge=10, description="conversations of each subject")
+    shown: tuple[HintKind, ...] = Field(
+        min_length=1, description="beside nothing, with which each is compared"
+    )
+
+    def about(self, sources: tuple[str, ...]) -> "ContextStudy":
+        """The same study of others."""
+        return self.model_copy(update={"subjects": sources})
+
+
 class MatrixRow(NamedTuple):
     name: str
     stage: str
@@ -207,7 +226,7 @@ def names() -> list[str]:
     return sorted(Path(str(entry)).stem for entry in _FOLDER.iterdir() if entry.name.endswith(".toml"))
 
 
-def read(name: str) -> Study:
+def read(name: str) -> Study | ContextStudy:
     """name: of a study that ships, or the path of a file. Raises: InputError."""
     path = Path(name)
     shipped = _FOLDER / f"{name}.toml"
@@ -215,7 +234,8 @@ def read(name: str) -> Study:
         raise InputError(f"there is no study {name!r}; there are {', '.join(names())}, or give a file.toml")
     try:
         text = path.read_text() if path.suffix == ".toml" else shipped.read_text()
-        return Study.model_validate(tomllib.loads(text))
+        content = tomllib.loads(text)
+        return (ContextStudy if "kind" in content else Study).model_validate(content)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, ValidationError) as error:
@@ -242,18 +262,24 @@ def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> Ch
         if name not in made:
             node = study.stages[name]
             before = None if node.after is None else build(node.after)
-            traces = None if node.traces in (None, EXPERT) else build(str(node.traces))
-            if node.traces == EXPERT and grounds[node.tenant].brought:
-                traces = judged(node.tenant)
-            made[name] = _manifest(study, node, row.perturb, before, traces, grounds[node.tenant])
+            given = {}
+            for use, source in (("traces", node.traces), ("demonstrations", node.demonstrations)):
+                if source is not None:
+                    given[use] = traces_of(source, node.tenant)
+            made[name] = _manifest(study, node, row.perturb, before, given, grounds[node.tenant])
         return made[name]
+
+    def traces_of(source: str, tenant: int) -> Path:
+        if source != EXPERT:
+            return build(source).out / TRACES
+        return judged(tenant).out / TRACES if grounds[tenant].brought else grounds[tenant].expert
 
     def judged(tenant: int) -> StageManifest:
         name = f"{EXPERT} {tenant}"
         if name not in made:
             settings = {"files": [str(grounds[tenant].expert)], "teachers": []}
             stage = Node(kind="traces", tenant=tenant, settings=settings)
-            made[name] = _manifest(study, stage, None, None, None, grounds[tenant])
+            made[name] = _manifest(study, stage, None, None, {}, grounds[tenant])
         return made[name]
 
     build(row.stage)
@@ -265,7 +291,7 @@ def _manifest(
     node: Node,
     perturb: bool | None,
     before: StageManifest | None,
-    traces: StageManifest | None,
+    given: Mapping[str, Path],
     ground: StudySetup,
 ) -> StageManifest:
     stage: Any = merged(study.settings.get(node.kind, {}), node.settings) | {"kind": node.kind}
@@ -273,8 +299,12 @@ def _manifest(
         stage["perturb"] = perturb
     said = dict(stage)  # without paths
     stage |= {key: ground.data.with_name(name) for key, name in _WRITTEN.items() if stage.get(key) == name}
-    written = ground.expert if node.traces == EXPERT and traces is None else traces and traces.out / TRACES
+    if "demonstrations" in given:
+        stage["demonstrations"] = given["demonstrations"]
+    written = given.get("traces")
     origin = [ground.key, ground.seed, said, before and before.out.name, written and written.parent.name]
+    if "demonstrations" in given:
+        origin.append(given["demonstrations"].parent.name)
     digest = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
     try:
         return StageManifest(
@@ -284,7 +314,7 @@ def _manifest(
             category_schema=ground.schema,
             conversations=ground.data,
             validation=ground.data.with_name("validation.jsonl") if "validate_every" in stage else None,
-            traces=written,
+            traces=given.get("traces"),
             out=ground.stages / f"{node.kind}-{digest[:12]}",
             seed=ground.seed,
         )

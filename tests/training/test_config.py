@@ -60,6 +60,13 @@ def test_batches_that_do_not_divide_are_refused(stage: dict[str, Any]) -> None:
             "no demonstrations before there are traces",
         ),
         ({"kind": "distill", "on_policy": False}, "shown the very trace that is learned"),
+        ({"kind": "distill", "hint": "document"}, "contexts: give them"),
+        ({"kind": "distill", "contexts": "c.jsonl"}, "contexts: give them"),
+        (
+            {"kind": "traces", "teachers": [{"kind": "privileged", "hint": "document"}]},
+            "documents are shown in distillation alone",
+        ),
+        ({"kind": "rl", "teacher_weight": 1.0, "hint": "document"}, "no documents"),
     ],
 )
 def test_a_hint_that_cannot_be_given_or_would_be_copied_is_refused(stage: dict[str, Any], said: str) -> None:

@@ -24,6 +24,7 @@ from training.teachers.privileged import (
     answer_hint,
     criterion_hint,
     demonstration_hint,
+    document_hint,
     no_hint,
 )
 
@@ -139,6 +140,11 @@ def read_traces(path: Path, schema: CategorySchema) -> ReadTraces:
     return ReadTraces(traces, contradictory)
 
 
+def traces_by_id(path: Path | None, schema: CategorySchema) -> dict[str, Trace]:
+    """By the conversation's id; nothing where there is no file. Raises: StageFailed."""
+    return {} if path is None else {trace.id: trace for trace in read_traces(path, schema).traces}
+
+
 def read_general(path: Path) -> list[list[ChatMessage]]:
     """Prompts that are not the tenant's. Raises: StageFailed where there is none, or a line is none."""
     return _read_each(path, "messages", list)
@@ -147,6 +153,12 @@ def read_general(path: Path) -> list[list[ChatMessage]]:
 def read_texts(path: Path) -> list[str]:
     """What a tenant knows. Raises: StageFailed where there is nothing, or a line is no text."""
     return _read_each(path, "text", str)
+
+
+def read_contexts(path: Path) -> dict[str, str]:
+    """What a teacher is shown beside the prompt, by the conversation's id. Raises: StageFailed."""
+    ids, texts = _read_each(path, "id", str), _read_each(path, "text", str)
+    return dict(zip(ids, texts, strict=True))
 
 
 def _read_each(path: Path, name: str, kind: type[T]) -> list[T]:
@@ -237,15 +249,17 @@ def balanced_choice(
     return [c for _, c in turns[: limit or len(turns)]]
 
 
-def hint_for(example: Example, kind: HintKind, demonstration: str | None = None) -> Hint:
-    """A demonstration where there is one; the criterion stands in for it."""
+def hint_for(example: Example, kind: HintKind, text: str | None = None) -> Hint:
+    """text: the demonstration, for which the criterion stands in where there is none, or the document."""
     if kind is HintKind.none:
         return no_hint()
     if kind is HintKind.answer:
         return answer_hint(example.gold_code)
-    if kind is HintKind.demonstration and demonstration is not None:
-        return demonstration_hint(demonstration)
-    return criterion_hint(example.schema, example.prompt.codes, example.gold)
+    if kind is HintKind.document:
+        return document_hint(text or "")
+    if kind is HintKind.demonstration and text is not None:
+        return demonstration_hint(text)
+    return criterion_hint(example.schema, example.prompt.codes, example.gold, example.conversation.criterion)
 
 
 class Taught(NamedTuple):

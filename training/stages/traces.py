@@ -27,11 +27,12 @@ When `max_seconds` is over, what is still being written is dropped.
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, assert_never
 
 from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
+from evaluation.contract.render import ChatMessage
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import Finished, StageFailed, write_jsonl
 from training.config import EndpointTeacher, NamedTeacher, PrivilegedTeacher, StageManifest, Teacher, Traces
@@ -45,6 +46,8 @@ from training.data.examples import (
     draw_rendering,
     hint_for,
     read_labelled,
+    retarget,
+    traces_by_id,
 )
 from training.data.trace_filter import Quality, quality_of, refusal
 from training.engine.deadline import Deadline
@@ -60,6 +63,9 @@ from training.teachers.privileged import HintKind, with_attempt, with_hint
 
 REVIEW = "review.jsonl"
 _UNREADABLE = "unreadable"
+
+Hinted = Callable[[Example], list[ChatMessage]]
+"""The prompt as a teacher reads it."""
 
 
 class TeacherResponses(NamedTuple):
@@ -337,12 +343,20 @@ def _written(
 ) -> Iterator[list[TeacherResponses]]:
     if not examples:
         return iter(())
+    schema = manifest.category_schema
+    demonstrations = traces_by_id(stage.demonstrations, schema)
+
+    def hinted(example: Example) -> list[ChatMessage]:
+        trace = demonstrations.get(example.conversation.id)
+        shown = None if trace is None else retarget(trace, schema, example)
+        return with_hint(example.prompt, hint_for(example, teacher.hint, shown))
+
     match teacher:
         case PrivilegedTeacher():
-            return _from_model(manifest, stage, teacher, examples, watched)
+            return _from_model(manifest, stage, teacher, examples, hinted, watched)
         case EndpointTeacher():
             endpoint = TeacherEndpoint(teacher, account, PaidAnswers(manifest.answers))
-            return _from_endpoint(stage, teacher, endpoint, examples, board.failed, watched.deadline)
+            return _from_endpoint(stage, teacher, endpoint, examples, hinted, board.failed, watched.deadline)
         case NamedTeacher():
             raise AssertionError("a manifest has none")
     assert_never(teacher)
@@ -353,6 +367,7 @@ def _from_model(
     stage: Traces,
     teacher: PrivilegedTeacher,
     examples: list[Example],
+    hinted: Hinted,
     watched: Watched,
 ) -> Iterator[list[TeacherResponses]]:
     adapter = manifest.adapter if teacher.model is None else None
@@ -370,7 +385,7 @@ def _from_model(
 
     for start in range(0, len(examples), size):
         chosen = examples[start : start + size]
-        prompts = [prompt_tokens(tokenizer, with_hint(e.prompt, hint_for(e, teacher.hint))) for e in chosen]
+        prompts = [prompt_tokens(tokenizer, hinted(e)) for e in chosen]
         texts = sample(model, prompts, stage.samples, sampling, [end], tokenizer.pad_token_id, watched)
         yield [
             written(example, prompt, texts[n * stage.samples : (n + 1) * stage.samples])
@@ -383,6 +398,7 @@ def _from_endpoint(
     teacher: EndpointTeacher,
     endpoint: TeacherEndpoint,
     examples: list[Example],
+    hinted: Hinted,
     failed: dict[str, str],
     deadline: Deadline,
 ) -> Iterator[list[TeacherResponses]]:
@@ -390,7 +406,7 @@ def _from_endpoint(
     how = TeacherRequest(stage.samples, stage.temperature, stage.max_new_tokens)
     for start in range(0, len(examples), size):
         batch = examples[start : start + size]
-        prompts = [with_hint(e.prompt, hint_for(e, teacher.hint)) for e in batch]
+        prompts = [hinted(example) for example in batch]
         if teacher.corrects:
             wrong = [failed.get(example.conversation.id) for example in batch]
             prompts = [p if w is None else with_attempt(p, w) for p, w in zip(prompts, wrong, strict=True)]

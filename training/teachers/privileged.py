@@ -16,15 +16,17 @@ class HintKind(StrEnum):
     answer = "answer"
     criterion = "criterion"
     demonstration = "demonstration"
+    document = "document"
 
 
 class Hint(NamedTuple):
-    """condition: as `condition_text` shows it; demonstration: a whole response to the same prompt, codes included."""
+    """condition: as `condition_text` shows it. text: a whole response to the same prompt, codes included, or a
+    document."""
 
     kind: HintKind
     code: str
     condition: str
-    demonstration: str
+    text: str
 
 
 def no_hint() -> Hint:
@@ -35,16 +37,20 @@ def answer_hint(code: str) -> Hint:
     return Hint(HintKind.answer, code, "", "")
 
 
-def criterion_hint(schema: CategorySchema, codes: tuple[str, ...], category: str | None) -> Hint:
-    """The right code and the definition behind it: the least that lets a teacher justify the answer.
+def criterion_hint(
+    schema: CategorySchema, codes: tuple[str, ...], category: str | None, decided: str | None = None
+) -> Hint:
+    """The right code and the condition behind it: the least that lets a teacher justify the answer.
 
-    Of a category with includes the code alone. A label does not say which condition held, and a teacher who is told
-    the wrong one justifies it.
+    decided: the condition that is known to have decided the label. Without one, of a category with includes the code
+    alone: a label does not say which condition held, and a teacher who is told the wrong one justifies it.
     """
     code = codes[schema.answers.index(category)]
     if category is None:
         return Hint(HintKind.criterion, code, NONE_TEXT, "")
     right = schema.category(category)
+    if decided is not None and decided in right.includes:
+        return Hint(HintKind.criterion, code, condition_text(decided), "")
     if right.includes:
         return answer_hint(code)
     return Hint(HintKind.criterion, code, condition_text(right.definition), "")
@@ -52,6 +58,10 @@ def criterion_hint(schema: CategorySchema, codes: tuple[str, ...], category: str
 
 def demonstration_hint(demonstration: str) -> Hint:
     return Hint(HintKind.demonstration, "", "", demonstration)
+
+
+def document_hint(document: str) -> Hint:
+    return Hint(HintKind.document, "", "", document)
 
 
 def with_hint(prompt: Prompt, hint: Hint) -> list[ChatMessage]:
@@ -79,9 +89,11 @@ def hint_text(hint: Hint) -> str:
         case HintKind.demonstration:
             return (
                 "\nThis is an example for a response to the question:\n"
-                f"{_filled(hint.demonstration, 'demonstration')}\n"
+                f"{_filled(hint.text, 'demonstration')}\n"
                 "Now answer with a response of your own, including the thinking process:"
             )
+        case HintKind.document:
+            return f"\nThis is known:\n{_filled(hint.text, 'document')}\nAnswer with it in mind."
 
 
 def _filled(value: str, field: str) -> str:

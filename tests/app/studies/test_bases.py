@@ -12,8 +12,9 @@ from app.cli.console import ConsoleReporter
 from app.errors import InputError, StageProcessFailed
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
-from app.studies import bases, matrix
+from app.studies import bases
 from app.studies.matrix import BaseRecipe, Existing, Study
+from tests.app.studies.shipped import training_study
 from training.base.businesses import FOR_GATES
 
 SMALL = BaseRecipe(width=64, layers=3, minutes=1.5)
@@ -21,7 +22,7 @@ SETTINGS = Settings()
 
 
 def study(wanted: Mapping[str, BaseRecipe | Existing]) -> Study:
-    return matrix.read("size").model_copy(update={"bases": wanted})
+    return training_study("size").model_copy(update={"bases": wanted})
 
 
 def reporter() -> ConsoleReporter:

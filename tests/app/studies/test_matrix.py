@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from app.errors import InputError
 from app.studies import matrix
 from app.studies.matrix import EXPERT, Chain, Study, StudySetup
+from tests.app.studies.shipped import NAMES, training_study
 from tests.evaluation.shop import SCHEMA
-from training.config import Distill, Rl, Sft
+from training.config import Distill, Rl, Sft, Traces
 
 GROUND = StudySetup(
     "base",
@@ -73,9 +74,9 @@ def rows(study: Study, ground: StudySetup = GROUND) -> dict[str, list[str]]:
     return {name: [m.out.name for m in chain.stages] for name, chain in chains(study, ground).items()}
 
 
-@pytest.mark.parametrize("name", matrix.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_study_that_ships_can_be_run(name: str) -> None:
-    study = matrix.read(name)
+    study = training_study(name)
     matrix.check(study)
     for row in study.rows:
         chain = matrix.chain(study, row, grounds(GROUND))
@@ -212,10 +213,10 @@ def test_settings_that_no_stage_has_are_refused_before_anything_runs() -> None:
         matrix.check(study)
 
 
-@pytest.mark.parametrize("name", matrix.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
     """Else they differ in how much they learn, and not in how: a cosine has half the sum of rates."""
-    study = matrix.read(name)
+    study = training_study(name)
     ground = dict.fromkeys(study.tenants, GROUND)
     stages = [
         stage.stage
@@ -234,7 +235,7 @@ def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
 def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
     name: str, compared: str, updates: int
 ) -> None:
-    study = matrix.read(name)
+    study = training_study(name)
     grounds = dict.fromkeys(study.tenants, GROUND)
     rows = {row.name: matrix.chain(study, row, grounds).stages for row in study.rows}
 
@@ -247,3 +248,19 @@ def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
         )
 
     assert steps("RL from base") == steps(compared) == updates
+
+
+def test_in_figure_6_all_arms_have_one_teacher_and_none_copies_what_it_is_shown() -> None:
+    study = training_study("figure6")
+    ground = GROUND._replace(brought=True)
+    chains = {row.name: matrix.chain(study, row, {0: ground}) for row in study.rows}
+    for chain in chains.values():
+        shown = [
+            m.stage.demonstrations
+            for m in chain.stages
+            if isinstance(m.stage, Distill | Traces) and m.stage.demonstrations
+        ]
+        assert shown and len({str(path) for path in shown}) == 1
+    kl = chains["KL on the teacher's samples"].stages[-1]
+    sft = chains["SFT on the teacher's samples"].stages[-1]
+    assert isinstance(kl.stage, Distill) and kl.traces == sft.traces != kl.stage.demonstrations

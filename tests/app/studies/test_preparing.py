@@ -5,15 +5,16 @@ from pathlib import Path
 
 from app.runs.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
-from app.studies import matrix, measuring
+from app.studies import measuring
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from app.studies.results import BASE_ARM
 from evaluation.contract.record import Split
+from tests.app.studies.shipped import training_study
 from training.starter.world import TRADES
 
 
 def prepared(name: str, folder: Path, **change: int) -> PreparedStudy:
-    study = matrix.read(name).model_copy(update=change)
+    study = training_study(name).model_copy(update=change)
     return prepare(study, StudyFolder(1, find_base(STARTER), folder, "seed 1"))
 
 

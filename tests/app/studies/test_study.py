@@ -10,12 +10,13 @@ import pytest
 from app.cli.console import ConsoleReporter
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
-from app.studies import matrix, study
+from app.studies import study
 from app.studies.matrix import Existing
 from app.studies.preparing import StudyFolder, prepare
 from app.studies.results import Cost, Marks, SeedResult
 from app.studies.study import StudyRequest
 from evaluation.metrics.measures import Measure
+from tests.app.studies.shipped import training_study
 from training.config import StageManifest
 
 
@@ -34,7 +35,7 @@ def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Pa
     shutil.copytree(find_base(STARTER).folder, other)
     (other / "generation_config.json").write_text("{}")
     bases = {"mine": Existing(model=str(other)), "shipped": Existing(model=STARTER)}
-    asked = StudyRequest(matrix.read("size").model_copy(update={"bases": bases}), 1, tmp_path / "out")
+    asked = StudyRequest(training_study("size").model_copy(update={"bases": bases}), 1, tmp_path / "out")
     asked.out.mkdir()
     (asked.out / "run.json").write_text("{}")
     leave(asked, 0, str(other), 0.3)
@@ -48,7 +49,7 @@ def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Pa
 
 
 def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
-    plain = matrix.read("size").model_copy(update={"bases": {}})
+    plain = training_study("size").model_copy(update={"bases": {}})
     asked = StudyRequest(plain, 2, tmp_path / "out")
     asked.out.mkdir()
     (asked.out / "run.json").write_text("{}")
@@ -63,7 +64,7 @@ def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
 def test_what_is_left_of_a_seed_is_estimated_before_it_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = matrix.read("progression")
+    chosen = training_study("progression")
     prepared = prepare(chosen, StudyFolder(0, find_base(STARTER), tmp_path, "seed 0"))
     asked: list[tuple[int, int]] = []
     shown = io.StringIO()

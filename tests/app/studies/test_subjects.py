@@ -10,6 +10,7 @@ from app.serving.base import STARTER, find_base
 from app.studies import matrix, subjects
 from app.studies.preparing import StudyFolder, prepare
 from evaluation.contract.record import Split
+from tests.app.studies.shipped import training_study
 from tests.evaluation.shop import SCHEMA, conversations
 from training.base import businesses
 
@@ -39,7 +40,7 @@ def test_an_arm_that_learns_from_an_expert_begins_with_judging_what_that_one_wro
     brought: bool, tmp_path: Path
 ) -> None:
     source = folder_of(tmp_path, [{"id": "c0", "text": "…"}]) if brought else SHOP
-    study = matrix.read("progression").about((source,))
+    study = training_study("progression").about((source,))
     matrix.check(study)
     made = prepare(study, StudyFolder(0, find_base(STARTER), tmp_path / "seed", ""))
     judged, learned = made.chains["SFT"].stages
@@ -53,7 +54,7 @@ def test_an_arm_that_learns_from_an_expert_begins_with_judging_what_that_one_wro
 
 
 def test_what_an_expert_wrote_is_part_of_what_a_result_follows_from(tmp_path: Path) -> None:
-    study = matrix.read("progression").about((folder_of(tmp_path, [{"id": "c0", "text": "one"}]),))
+    study = training_study("progression").about((folder_of(tmp_path, [{"id": "c0", "text": "one"}]),))
     place = StudyFolder(0, find_base(STARTER), tmp_path / "seed", "")
     before = prepare(study, place).key
     assert prepare(study, place).key == before
@@ -63,13 +64,13 @@ def test_what_an_expert_wrote_is_part_of_what_a_result_follows_from(tmp_path: Pa
 
 def test_a_tenant_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError) as caught:
-        matrix.check(matrix.read("progression").about(("business:nobody",)))
+        matrix.check(training_study("progression").about(("business:nobody",)))
     assert SHOP in "".join(caught.value.details)
 
 
 def test_a_study_of_several_tenants_needs_as_many() -> None:
     with pytest.raises(InputError, match="3 tenants"):
-        matrix.read("continual").about((SHOP,))
+        training_study("continual").about((SHOP,))
 
 
 def test_retention_asks_under_schemas_of_nobody_who_is_studied() -> None:

@@ -215,3 +215,13 @@ def test_none_of_these_has_a_hint_of_its_own(tenant: Tenant) -> None:
     assert example.perturbed == identity(tenant.schema)
     text = with_hint(example.prompt, hint_for(example, HintKind.criterion))[1]["content"]
     assert text.endswith(f'The right answer is {example.gold_code}, because of "none of these".')
+
+
+def test_a_condition_that_is_known_to_have_decided_is_the_hint(tenant: Tenant) -> None:
+    first, *others = tenant.schema.categories
+    including = first.model_copy(update={"includes": ("the customer reports a double charge",)})
+    schema = tenant.schema.model_copy(update={"categories": (including, *others)})
+    conversation = tenant.conversations[0].model_copy(update={"criterion": including.includes[0]})
+    example = make_example(conversation, schema, POOL, random.Random(0), perturb=False)
+    text = with_hint(example.prompt, hint_for(example, HintKind.criterion))[1]["content"]
+    assert text.endswith(f'is {example.gold_code}, because of "the customer reports a double charge".')

@@ -1,0 +1,300 @@
+"""In context: what a model answers once it is shown something, and how far from itself that takes it.
+
+Nothing is trained. Self-distillation rests on this (SDFT's in-context assumption): shown the hint, the teacher must
+answer better than the student, and still write much as the student would. The distance is KL(shown || not shown), by
+what the model draws at temperature 1 when it is shown the hint: its log-probs there minus those that it gives to the
+same words when it is shown nothing. Each tenant's own training conversations are asked, with what an expert noted.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+from pydantic import BaseModel
+
+from app.cli.console import Progress
+from app.errors import InputError
+from app.runs import output
+from app.runs.inputs import checked
+from app.serving.base import ModelBase, codes_for, digest, find_base
+from app.serving.vllm import BASE_NAME, serving, while_alive
+from app.settings import Settings
+from app.studies import subjects
+from app.studies.held_out import in_order
+from app.studies.matrix import ContextStudy
+from app.studies.subjects import Subject
+from app.studies.tables import head, line
+from evaluation.atomic_files import write_whole
+from evaluation.contract.chat import TEMPLATE_ARGUMENTS
+from evaluation.contract.perturb import identity
+from evaluation.contract.record import Conversation, Split
+from evaluation.contract.render import ChatMessage
+from evaluation.contract.score import is_right
+from evaluation.inference.model_client import ROUTE, post
+from evaluation.inference.predictor import Codes, VllmPredictor
+from evaluation.metrics.measures import Measure, mean, paired_difference, rate
+from training.data.examples import Example, Rendering, hint_for
+from training.teachers.experts import Expert
+from training.teachers.privileged import HintKind, with_hint
+
+_NOTES = 12
+"""Of other conversations, in a document."""
+_IN_FLIGHT = 16  # reading what was drawn holds a row of the vocabulary for each token of a prompt
+
+
+class ContextScore(BaseModel):
+    """Of a conversation that was shown one thing. nats, tokens: of what was drawn; None where nothing was written."""
+
+    id: str
+    shown: HintKind
+    right: bool
+    written: int
+    nats: float | None
+    tokens: int
+
+
+class ContextMeasures(BaseModel):
+    """written: tokens of an answer. kl_to_unshown: nats a token, a mean over the conversations."""
+
+    accuracy: Measure
+    over_unshown: Measure
+    kl_to_unshown: Measure
+    written: Measure
+
+
+class SubjectResult(BaseModel):
+    subject: str
+    base: str
+    shown: dict[HintKind, ContextMeasures]
+
+
+class _Question(NamedTuple):
+    example: Example
+    shown: HintKind
+    messages: list[ChatMessage]
+
+
+def run(study: ContextStudy, out: Path, settings: Settings, progress: Progress) -> Path:
+    """Writes table.md, results.json and, as they come, the scores; the same command goes on. Returns the table.
+
+    Raises: InputError.
+    """
+    found = [subjects.load(source, 0) for source in study.subjects]
+    for subject in found:
+        if not subject.brought:
+            raise InputError(
+                f"{subject.name} has no expert whose notes could be shown; give {subjects.EXPERTS}"
+            )
+    base = find_base(settings.base, settings.home, progress.note)
+    with output.opened(out, settings.min_free_mib) as place:
+        results = [_of_subject(study, one, base, place.root, settings, progress) for one in found]
+        content = [one.model_dump(mode="json") for one in results]
+        write_whole(place.root / "results.json", json.dumps(content, indent=1).encode())
+        write_whole(place.root / "table.md", markdown(study, results).encode())
+    return out / "table.md"
+
+
+def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
+    lines = [f"# {study.title}", "", "95 % intervals over the conversations; differences are paired."]
+    for result in results:
+        n = next(iter(result.shown.values())).accuracy.n
+        lines += ["", f"{subjects.title(result.subject)}, n = {n}:", ""]
+        lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
+        for kind, found in result.shown.items():
+            cells = [_cell(found.accuracy), _cell(found.over_unshown), _cell(found.kl_to_unshown)]
+            lines.append(line([_NAMES[kind], *cells, _cell(found.written, 1)]))
+    return "\n".join(lines) + "\n"
+
+
+def questions_of(study: ContextStudy, subject: Subject, codes: tuple[str, ...]) -> list[_Question]:
+    """By what is shown, so that prompts that begin alike follow each other."""
+    inputs = checked(subject.category_schema, subject.conversations)
+    noted = {row["id"]: Expert.model_validate(row) for row in subject.brought or []}
+    asked = [c for c in inputs.splits[Split.train] if c.id in noted and not noted[c.id].label_wrong]
+    rng = random.Random(f"in-context-{subject.name}")
+    drawn = rng.sample(asked, min(study.items, len(asked)))
+    rendering = Rendering(identity(inputs.schema), codes[: len(inputs.schema.answers)])
+    examples = [rendering.example(_told(c, noted[c.id])) for c in drawn]
+    documents = {c.id: _document(c, asked, noted, rng) for c in drawn}
+    found = []
+    for kind in dict.fromkeys((HintKind.none, *study.shown)):
+        for example in examples:
+            key = example.conversation.id
+            text = documents[key] if kind is HintKind.document else noted[key].response(example)
+            messages = with_hint(example.prompt, hint_for(example, kind, text))
+            found.append(_Question(example, kind, messages))
+    return found
+
+
+def measures_of(scores: Sequence[ContextScore]) -> dict[HintKind, ContextMeasures]:
+    by_kind: dict[HintKind, dict[str, ContextScore]] = {}
+    for score in scores:
+        by_kind.setdefault(score.shown, {})[score.id] = score
+    unshown = by_kind[HintKind.none]
+    found = {}
+    for kind, of_kind in by_kind.items():
+        differences = [int(one.right) - int(unshown[key].right) for key, one in of_kind.items()]
+        found[kind] = ContextMeasures(
+            accuracy=rate(sum(one.right for one in of_kind.values()), len(of_kind)),
+            over_unshown=paired_difference(differences),
+            kl_to_unshown=mean([o.nats / o.tokens for o in of_kind.values() if o.nats is not None]),
+            written=mean([float(one.written) for one in of_kind.values()]),
+        )
+    return found
+
+
+async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
+    example, kind, messages = question
+    shown = example.prompt._replace(messages=messages)
+    found = await predictor.answer(shown, example.schema, example.conversation)
+    drawn = await _drawn(predictor, messages)
+    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await _read(predictor, example, drawn)
+    return ContextScore(
+        id=example.conversation.id,
+        shown=kind,
+        right=is_right(found, example.gold),
+        written=found.completion_tokens or 0,
+        nats=nats,
+        tokens=len(drawn.logprobs),
+    )
+
+
+class _Drawn(NamedTuple):
+    """logprobs: of each token of the text, its end not among them."""
+
+    text: str
+    logprobs: list[float]
+
+
+def _of_subject(
+    study: ContextStudy, subject: Subject, base: ModelBase, root: Path, settings: Settings, progress: Progress
+) -> SubjectResult:
+    codes = codes_for(base.folder, subject.category_schema)
+    questions = questions_of(study, subject, codes.texts)
+    key = output.key_of(digest(base), study.model_dump_json(), subject.name)
+    kept = root / f"scores-{key[:12]}.jsonl"
+    done = _scores(kept)
+    left = [one for one in questions if (one.shown, one.example.conversation.id) not in done]
+    title = f"in context, {subjects.title(subject.name)}"
+    if left:
+        waiting = f"{title}: start vLLM"
+        log = root / "vllm.log"
+        with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
+            progress.end(waiting)
+            asking = _all(
+                left, codes, vllm.endpoint.async_client(), kept, partial(_show, progress, title, len(left))
+            )
+            asyncio.run(while_alive(vllm, asking))
+        progress.end(title)
+        done = _scores(kept)
+    ordered = [done[one.shown, one.example.conversation.id] for one in questions]
+    return SubjectResult(subject=subject.name, base=base.name, shown=measures_of(ordered))
+
+
+async def _all(
+    questions: Sequence[_Question], codes: Codes, http: httpx.AsyncClient, kept: Path, show: Any
+) -> None:
+    async with http:
+        predictor = VllmPredictor(http, BASE_NAME, codes)
+
+        async def one(question: _Question) -> None:
+            found = await score(predictor, question)
+            with kept.open("a") as file:
+                file.write(found.model_dump_json() + "\n")
+
+        await in_order(questions, one, _IN_FLIGHT, show)
+
+
+async def _drawn(predictor: VllmPredictor, messages: list[ChatMessage]) -> _Drawn:
+    body = _asked(predictor, messages) | {
+        "temperature": 1.0,
+        "max_tokens": predictor.max_tokens,
+        "logprobs": True,
+        "top_logprobs": 0,
+        **predictor.form.ending(),
+    }
+    choice = (await post(predictor.client, ROUTE, body))["choices"][0]
+    text, tokens = choice["message"].get("content") or "", choice["logprobs"]["content"]
+    logprobs: list[float] = []
+    length = 0
+    for token in tokens:  # the end, which is no part of the text, comes last
+        length += len(bytes(token["bytes"] or b""))
+        if length > len(text.encode()):
+            break
+        logprobs.append(token["logprob"])
+    return _Drawn(text, logprobs)
+
+
+async def _read(predictor: VllmPredictor, example: Example, drawn: _Drawn) -> float:
+    """The log-prob of the same words where nothing is shown."""
+    written: ChatMessage = {"role": "assistant", "content": drawn.text}
+    body = _asked(predictor, [*example.prompt.messages, written]) | {
+        "max_tokens": 1,
+        "prompt_logprobs": 0,
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+    found = (await post(predictor.client, ROUTE, body))["prompt_logprobs"]
+    return sum(_only(one) for one in found[len(found) - len(drawn.logprobs) :])
+
+
+def _asked(predictor: VllmPredictor, messages: list[ChatMessage]) -> dict[str, Any]:
+    return {
+        "model": predictor.model,
+        "messages": predictor.form.messages(messages),
+        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
+    }
+
+
+def _only(of_token: Mapping[str, Mapping[str, Any]]) -> float:
+    """Of the token that stands there; the likeliest one may be told beside it, which then comes second."""
+    return float(next(iter(of_token.values()))["logprob"])
+
+
+def _told(conversation: Conversation, noted: Expert) -> Conversation:
+    """With the condition that the expert says decided."""
+    return conversation.model_copy(update={"criterion": noted.criterion})
+
+
+def _document(
+    conversation: Conversation,
+    others: Sequence[Conversation],
+    noted: Mapping[str, Expert],
+    rng: random.Random,
+) -> str:
+    """What the expert noted of some other conversations."""
+    told = [noted[c.id] for c in others if c.id != conversation.id]
+    usable = [one for one in told if one.quote and one.criterion]
+    chosen = rng.sample(usable, min(_NOTES, len(usable)))
+    return "\n".join(f'"{one.quote}" fits "{one.criterion}"' for one in chosen)
+
+
+def _scores(file: Path) -> dict[tuple[HintKind, str], ContextScore]:
+    """What an earlier call has left; a last line that was cut off is asked again."""
+    lines = file.read_text().split("\n")[:-1] if file.is_file() else []
+    found = [ContextScore.model_validate_json(line) for line in lines]
+    return {(one.shown, one.id): one for one in found}
+
+
+def _show(progress: Progress, title: str, total: int, done: int) -> None:
+    progress.update(title, done, total)
+
+
+_NAMES = {
+    HintKind.none: "nothing",
+    HintKind.answer: "the answer",
+    HintKind.criterion: "the answer and the condition",
+    HintKind.demonstration: "the expert's response",
+    HintKind.document: "notes on other conversations",
+}
+
+
+def _cell(one: Measure, digits: int = 3) -> str:
+    if one.value is None or one.ci95 is None:
+        return "–"
+    return f"{one.value:.{digits}f} ({one.ci95[0]:.{digits}f} to {one.ci95[1]:.{digits}f})"

@@ -1,0 +1,90 @@
+"""What a teacher is shown: the trace that is learned, somebody else's, or a text of each conversation's own."""
+
+import json
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evaluation.contract.render import render
+from tests.training.shop import Tenant
+from tests.training.stages.distill.test_trainer import SETTINGS
+from training.artifacts import StageFailed
+from training.config import Distill, StageManifest
+from training.data.examples import Trace
+from training.engine.model import load_tokenizer
+from training.stages.distill.prompts import rows_of
+
+
+def rows(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> list[dict[str, Any]]:
+    stage = {"kind": "distill", "steps": 3, **SETTINGS, "perturb": False, "micro_batch_size": 4, **settings}
+    manifest = StageManifest.model_validate(
+        {
+            "stage": stage,
+            "base": str(base),
+            "category_schema": tenant.schema,
+            "conversations": str(tenant.path),
+            "traces": traces and str(traces),
+            "out": str(tenant.path.parent / "out"),
+        }
+    )
+    assert isinstance(manifest.stage, Distill)
+    loaded: Any = SimpleNamespace(tokenizer=load_tokenizer(str(base)))
+    return rows_of(manifest, manifest.stage, loaded)
+
+
+def written(tenant: Tenant, folder: Path, text: str) -> Path:
+    """A traces.jsonl in which somebody answers every conversation in these words."""
+    file, rng = folder / "demonstrations.jsonl", random.Random(1)
+    lines = []
+    for one in tenant.conversations:
+        codes = tuple(rng.sample("ABCDEFGHKLMNPQ", len(tenant.schema.answers)))
+        answer = f"{text}\nAnswer: {codes[tenant.schema.answers.index(one.category)]}"
+        prompt = render(tenant.schema, one, codes).messages
+        lines.append(json.dumps(Trace(one.id, prompt, answer, codes, one.category, "expert", 0).as_row()))
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_off_policy_the_teacher_may_be_shown_what_somebody_else_wrote(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    other = written(tenant, tmp_path, "An expert saw it at a glance.")
+    found = rows(tenant, base, traces, on_policy=False, hint="demonstration", demonstrations=str(other))
+    for row in found:
+        shown = row["teacher_prompt"][-1]["content"]
+        code = row["example"].gold_code
+        assert row["completion"].startswith("They write that") and row["completion"].endswith(code)
+        assert f"An expert saw it at a glance.\nAnswer: {code}\n" in shown
+        assert "They write that" not in shown and "An expert" not in row["prompt"][-1]["content"]
+
+
+def test_on_policy_demonstrations_come_from_their_own_file_where_there_is_one(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    other = written(tenant, tmp_path, "An expert saw it at a glance.")
+    for given, said in ({}, "They write that"), ({"demonstrations": str(other)}, "An expert saw"):
+        for row in rows(tenant, base, traces, hint="demonstration", **given):
+            assert said in row["teacher_prompt"][-1]["content"]
+
+
+def test_each_conversation_has_a_document_of_its_own_and_those_without_are_left_out(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    contexts = tmp_path / "contexts.jsonl"
+    known = {one.id: f"Case {one.id} was closed." for one in tenant.conversations[:5]}
+    contexts.write_text("\n".join(json.dumps({"id": key, "text": text}) for key, text in known.items()))
+    found = rows(tenant, base, None, hint="document", contexts=str(contexts))
+    seen = set()
+    for row in found:
+        key = row["example"].conversation.id
+        seen.add(key)
+        shown = row["teacher_prompt"][-1]["content"]
+        assert f"\nThis is known:\n{known[key]}\n" in shown
+        assert known[key] not in row["prompt"][-1]["content"]
+    assert seen == set(known)
+    contexts.write_text(json.dumps({"id": "nobody", "text": "x"}))
+    with pytest.raises(StageFailed, match="traces, contexts"):
+        rows(tenant, base, None, hint="document", contexts=str(contexts))
