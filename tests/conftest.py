@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from training.protocol import SHARED_CORES
+
 # Before any test imports torch or a tokenizer, and inherited by every child process.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -11,6 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault(
     "STEERWISE_BASE", "starter"
 )  # tiny, and in the project: the base that ships is built first
+for name, value in SHARED_CORES.items():
+    os.environ.setdefault(name, value)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; two of them with a thread pool each are slower than one alone.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

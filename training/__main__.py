@@ -30,7 +30,7 @@ from training.artifacts import (
 )
 from training.config import Distill, Rl, Sft, StageManifest, Traces
 from training.engine.progress import EventWriter
-from training.protocol import RESULT, FailureCode
+from training.protocol import RESULT, SHARED_CORES, FailureCode
 
 _COMMANDS = {
     "run": "run the stage that a manifest describes",
@@ -173,10 +173,15 @@ def _cancel(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _keep_to_this_machine() -> None:
-    """No downloads and no telemetry; who wants a hub model puts it into the cache first."""
+    """No downloads and no telemetry; who wants a hub model puts it into the cache first. Cores are shared.
+
+    Before torch is imported, which reads some of this when it is loaded.
+    """
     for name in ("HF_HUB_OFFLINE", "TRL_EXPERIMENTAL_SILENCE", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name, value in SHARED_CORES.items():
+        os.environ.setdefault(name, value)
 
 
 def _leave_vllm_out() -> None:

@@ -25,6 +25,7 @@ from app.infra.processes import how_it_ended, log_tail, spawn, stop
 from app.serving import adapters, processor
 from app.serving.base import context_of
 from app.settings import Settings
+from training.protocol import SHARED_CORES
 
 T = TypeVar("T")
 
@@ -185,7 +186,7 @@ def environment(settings: Settings) -> dict[str, str]:
     if settings.on_gpu:
         return dict(os.environ) | ours
     ours["VLLM_CPU_KVCACHE_SPACE"] = str(settings.vllm_cpu_kv_cache_gib)
-    return dict(os.environ) | ours | _threads(settings, processor.cores())
+    return dict(SHARED_CORES) | dict(os.environ) | ours | _threads(settings, processor.cores())
 
 
 def _threads(settings: Settings, cores: int) -> dict[str, str]:

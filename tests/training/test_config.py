@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,16 @@ def test_a_path_may_be_given_and_may_not_be_endless() -> None:
     for given in ("x" * 5000, "/" + "y/" * 2500):
         with pytest.raises(ValidationError, match="at most"):
             Traces(files=(Path(given),))
+
+
+def test_how_cores_are_shared_is_said_before_torch_is_imported() -> None:
+    """Its threads read it once, when they are loaded."""
+    code = (
+        "import os, sys, training.__main__ as stage; stage._keep_to_this_machine(); "
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["PASSIVE", "False"]

@@ -3,7 +3,7 @@
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -92,6 +92,12 @@ def trainer_arguments(manifest: StageManifest, stage: Learning, steps: int) -> d
         "disable_tqdm": True,
         "remove_unused_columns": False,
     }
+
+
+_NOTHING_LEARNED: Final = (
+    "max_seconds passed before one step was made: the stage leaves what it was given as it is; raise its "
+    "max_seconds, or lower its batch_size"
+)
 
 
 class Watch(TrainerCallback):
@@ -220,8 +226,8 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: EventWr
     """Train, from the last whole checkpoint where there is one, and leave the student in out/adapter.
 
     Where every weight was trained, out/model has it as a model of its own too, and the trainer's cannot be used again.
-    A step that the deadline finds half made is not taken.
-    Raises: TimeUp where there was no time for a single step.
+    A step that the deadline finds half made is not taken. Where it was the first, what a stage before has learned is
+    left as it is. Raises: TimeUp where there is nothing of a stage before either.
     """
     checkpoint = latest_checkpoint(manifest.out, manifest.sha256)
     watch.validation = _validation(trainer, manifest, watch, events)
@@ -238,11 +244,14 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: EventWr
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except TimeUp:
             if not trainer.state.global_step:
-                raise
+                if manifest.adapter is None:
+                    raise
+                events.write("progress", step=0, total_steps=trainer.args.max_steps, message=_NOTHING_LEARNED)
             watch.stop("max_seconds")
     metrics = _summary(watch)
     if processes.is_first():
-        metrics["flops"] = flops.of_step * processes.count() * trainer.state.global_step
+        steps = trainer.state.global_step
+        metrics["flops"] = flops.of_step * processes.count() * steps if steps else 0
     if watch.validation is not None:
         metrics |= watch.validation.restore(trainer.model, trainer.state.global_step)
     if processes.is_first():

@@ -80,3 +80,13 @@ def test_threads_are_as_the_settings_say_whatever_a_shell_has_left_behind(
 
 def test_cores_are_those_that_the_process_may_use() -> None:
     assert processor.cores() == len(os.sched_getaffinity(0))
+
+
+def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Spinning, they stand still where another process has one of the cores."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert vllm.environment(CPU)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert vllm.environment(CPU)["OMP_WAIT_POLICY"] == "ACTIVE"

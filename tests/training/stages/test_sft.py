@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerControl
 
@@ -209,6 +210,27 @@ def test_a_step_that_the_deadline_finds_half_made_is_not_taken(
     sft.run(one, settings_of(one), EventWriter(tmp_path / "one", "sft"))
     weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (tmp_path, one.out)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_stage_without_time_for_a_step_leaves_what_it_was_given_as_it_is(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on a busy machine goes on with what its stages have learned, and says which had no time."""
+    before = manifest_of(tenant, base, traces, tmp_path / "before", max_steps=1)
+    sft.run(before, settings_of(before), EventWriter(before.out, "sft"))
+    after = manifest_of(tenant, base, traces, tmp_path / "after", max_steps=3)
+    after = after.model_copy(update={"adapter": before.out / "adapter"})
+
+    def check(self: Watch) -> None:
+        raise TimeUp
+
+    monkeypatch.setattr(Watch, "check", check)
+    finished = sft.run(after, settings_of(after), EventWriter(after.out, "sft"))
+    assert (finished.step, finished.metrics["stopped_by"], finished.metrics["flops"]) == (0, "max_seconds", 0)
+    kept = [load_file(one.out / "adapter" / "adapter_model.safetensors") for one in (before, after)]
+    assert kept[0].keys() == kept[1].keys() and all(kept[0][name].equal(kept[1][name]) for name in kept[0])
+    said = [json.loads(line)["message"] for line in (after.out / "events.jsonl").read_text().splitlines()]
+    assert any("before one step was made" in message for message in said)
 
 
 def ended(control: TrainerControl) -> None:
