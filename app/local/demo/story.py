@@ -61,9 +61,11 @@ def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Ve
         if report.gate.verdict is Verdict.passed:
             made = api.post_once("/v1/deployments", {"gate_id": gate["id"]})
             gates.went_live(gates.settled(call, made["id"]))
-            _edit(call, schema_id, demo)
+            _edit(call, schema_id, demo, deployed=True)
         else:
-            call.say("\nNothing is deployed: only a model whose gate has passed may answer.\n")
+            call.say("\nNothing is deployed: only a model whose gate has passed may answer customers.")
+            call.say("With a key for playgrounds the base answers as it stands, untrained, and marks it: gate none.")
+            _edit(call, schema_id, demo, deployed=False)
     return report.gate.verdict
 
 
@@ -121,8 +123,11 @@ def _write(file: Path, content: bytes) -> None:
 # ------------------------------------------------------------------------------------------------------- the edit
 
 
-def _edit(call: Call, schema_id: str, demo: Demo) -> None:
-    """The two categories with most test conversations exchange their definitions; of each a conversation is shown."""
+def _edit(call: Call, schema_id: str, demo: Demo, *, deployed: bool) -> None:
+    """The two categories with most test conversations exchange their definitions; of each a conversation is shown.
+
+    deployed: whether a model of the tenant answers, or the base.
+    """
     schema = demo.category_schema
     test = [c for c in demo.conversations if c.split is Split.test]
     first, second = sorted(schema.keys, key=lambda key: -sum(c.category == key for c in test))[:2]
@@ -133,7 +138,7 @@ def _edit(call: Call, schema_id: str, demo: Demo) -> None:
     _show(call, before)
     edited = _publish(call.api, schema_id, swap(schema, first, second).schema)
     call.say(f"Now {first!r} and {second!r} exchange their definitions. Nothing is trained.\n")
-    if _was_taken_back(call.api, schema_id, edited):
+    if deployed and _was_taken_back(call.api, schema_id, edited):
         call.say(
             "This edit was made before, its gate has failed, and it was taken back: it answers nobody.\n"
         )
@@ -143,7 +148,8 @@ def _edit(call: Call, schema_id: str, demo: Demo) -> None:
     other = {first: second, second: first}
     moved = sum(one.answer["category"] == other.get(str(one.conversation.category)) for one in after)
     call.say(f"{moved} of {len(after)} answers moved with the definitions.")
-    call.say("They are provisional: the edit has a gate of its own, and is taken back should it fail.\n")
+    if deployed:
+        call.say("They are provisional: the edit has a gate of its own, and is taken back should it fail.\n")
 
 
 def _was_taken_back(api: Api, schema_id: str, version: int) -> bool:

@@ -40,12 +40,15 @@ def test_a_tenant_is_trained_for_and_its_edit_is_followed_also_the_second_time(
             assert len(api.pages("/v1/runs")) == 1
 
 
-def test_a_model_that_fails_its_gate_is_not_deployed(
+def test_a_model_that_fails_its_gate_is_not_deployed_and_the_edit_is_shown_on_the_base(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with playing(tmp_path, habit()) as product:
         assert story.tell(product.place, DEMO, tmp_path, ConsoleReporter()) is Verdict.failed
         told = capsys.readouterr().out
         assert "gate: failed" in told and "Nothing is deployed" in told
+        shown = told.partition("Nothing is deployed")[2]
+        assert shown.count("no gate has examined it") == 4 and "provisional" not in shown
+        assert "schema version 1" in shown and "schema version 2" in shown
         with Api(product.place._replace(tenant=DEMO.name)) as api:
             assert api.pages("/v1/deployments") == []
