@@ -20,9 +20,11 @@ TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "steerability": "steerability",
+    "steerability_unseen": "steerability, unseen edits",
     "flip_accuracy": "flip accuracy",
     "invariance": "invariance",
     "majority_over_selection": "majority over-selection",
+    "completion_tokens": "tokens an answer",
     RETENTION: "retention",
 }
 

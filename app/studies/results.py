@@ -7,7 +7,16 @@ from pydantic import BaseModel
 from evaluation.metrics.measures import Measure
 
 BASE_ARM = "base"
-MEASURES = ("accuracy", "macro_f1", "steerability", "flip_accuracy", "invariance", "majority_over_selection")
+MEASURES = (
+    "accuracy",
+    "macro_f1",
+    "steerability",
+    "steerability_unseen",
+    "flip_accuracy",
+    "invariance",
+    "majority_over_selection",
+    "completion_tokens",
+)
 RETENTION = "retention"  # share of right answers under schemas of other tenants
 
 

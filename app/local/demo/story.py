@@ -64,7 +64,9 @@ def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Ve
             _edit(call, schema_id, demo, deployed=True)
         else:
             call.say("\nNothing is deployed: only a model whose gate has passed may answer customers.")
-            call.say("With a key for playgrounds the base answers as it stands, untrained, and marks it: gate none.")
+            call.say(
+                "With a key for playgrounds the base answers as it stands, untrained, and marks it: gate none."
+            )
             _edit(call, schema_id, demo, deployed=False)
     return report.gate.verdict
 

@@ -19,7 +19,7 @@ def prepared(name: str, folder: Path, **change: int) -> PreparedStudy:
 
 
 def test_each_tenant_has_its_own_conversations_and_traces(tmp_path: Path) -> None:
-    found = prepared("continual", tmp_path)
+    found = prepared("continual-starter", tmp_path)
     assert [inputs.schema.name for inputs in found.tenants] == ["demo", "bank", "travel"]
     for chain in found.chains.values():
         for manifest in chain.stages:
@@ -42,7 +42,7 @@ def test_an_expert_writes_of_what_is_learned_from_and_of_nothing_else(tmp_path: 
 
 
 def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Path) -> None:
-    models = measuring._models(prepared("continual", tmp_path))
+    models = measuring._models(prepared("continual-starter", tmp_path))
     assert models[BASE_ARM] == {}
     assert list(models["SFT"]) == ["SFT, step 1", "SFT, step 2", "SFT, step 3"]
     assert len({out for of_arm in models.values() for out in of_arm.values()}) == 3 * 3
@@ -51,9 +51,9 @@ def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Pat
 
 
 def test_a_result_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
-    key = prepared("continual", tmp_path).key
-    assert prepared("continual", tmp_path).key == key
-    assert prepared("continual", tmp_path, retention_items=61).key != key
+    key = prepared("continual-starter", tmp_path).key
+    assert prepared("continual-starter", tmp_path).key == key
+    assert prepared("continual-starter", tmp_path, retention_items=61).key != key
 
 
 def test_continued_pretraining_reads_a_handbook_that_names_the_tenants_products(tmp_path: Path) -> None:

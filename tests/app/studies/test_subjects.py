@@ -70,7 +70,7 @@ def test_a_tenant_that_is_not_there_is_refused_with_those_that_are() -> None:
 
 def test_a_study_of_several_tenants_needs_as_many() -> None:
     with pytest.raises(InputError, match="3 tenants"):
-        training_study("continual").about((SHOP,))
+        training_study("continual-starter").about((SHOP,))
 
 
 def test_retention_asks_under_schemas_of_nobody_who_is_studied() -> None:
