@@ -171,14 +171,14 @@ async def _dispatch(settings: Settings) -> None:
         if stop.is_set():
             return
         me = presence.announcement(ProcessKind.dispatcher)
-        await _beside(
+        await _together(
             presence.keep(database, me), Dispatcher(database, notifier(settings), settings).run(stop)
         )
     finally:
         await database.close()
 
 
-async def _beside(other: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+async def _together(other: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
     """Until `work` has ended; what becomes of the other is no matter of it."""
     task = asyncio.create_task(other)
     try:

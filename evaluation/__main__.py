@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 from evaluation import baselines
-from evaluation.command import CommandInputError, api_key, read_conversations, seed
+from evaluation.command import BAD_INPUT, CommandInputError, api_key, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -45,7 +45,6 @@ from evaluation.suites.steerability import Suite
 from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
-BAD_INPUT = 2
 T = TypeVar("T")
 
 
@@ -108,7 +107,7 @@ def _run(given: argparse.Namespace) -> Told:
         seed=given.seed,
         max_items=given.max_items,
     )
-    exam = EvaluationRun(
+    evaluation = EvaluationRun(
         given.tenant or schema.name,
         suite,
         policy,
@@ -117,9 +116,12 @@ def _run(given: argparse.Namespace) -> Told:
         baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
         given.mode,
     )
-    codes = _codes(given, _most_answers(exam))
+    codes = _codes(given, _most_answers(evaluation))
     return _told(
-        _kept(asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(exam, client))), given)
+        _kept(
+            asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(evaluation, client))),
+            given,
+        )
     )
 
 
@@ -220,10 +222,10 @@ async def _asked(
             return await work(VllmStageClient(client, served, codes, settings))
 
 
-def _most_answers(exam: EvaluationRun) -> int:
+def _most_answers(evaluation: EvaluationRun) -> int:
     """Some edits add an answer, and schemas of others may have more."""
-    others = exam.auxiliary_suites.out_of_distribution.schemas if exam.auxiliary_suites else ()
-    return max(len(exam.suite.schema.answers) + 1, *(len(schema.answers) for schema in others), 0)
+    others = evaluation.auxiliary_suites.out_of_distribution.schemas if evaluation.auxiliary_suites else ()
+    return max(len(evaluation.suite.schema.answers) + 1, *(len(schema.answers) for schema in others), 0)
 
 
 @contextmanager
@@ -269,9 +271,9 @@ def _of_split(conversations: Sequence[Conversation], split: Split) -> list[Conve
     return [c for c in conversations if c.split is split]
 
 
-def _learned_from(conversations: Sequence[Conversation], examined: Split) -> list[Conversation]:
+def _learned_from(conversations: Sequence[Conversation], asked_of: Split) -> list[Conversation]:
     """By a baseline: what the file itself gives to training, and never what is asked."""
-    if examined is Split.train:
+    if asked_of is Split.train:
         return []
     return [c for c in conversations if c.split is Split.train and c.labelled]
 

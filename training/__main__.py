@@ -45,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         commands.add_parser(name, help=does).add_argument("manifest", type=Path, metavar="MANIFEST.json")
     estimating = commands.add_parser("estimate", help="say what stages will cost on this machine")
     estimating.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.json")
-    estimating.add_argument("--examined", type=int, default=0, help="questions of the examination")
+    estimating.add_argument("--evaluated", type=int, default=0, help="questions of the evaluation")
     parsed = parser.parse_args(arguments)
     if parsed.command == "estimate":
-        return estimate(parsed.manifests, parsed.examined)
+        return estimate(parsed.manifests, parsed.evaluated)
     try:
         manifest = StageManifest.model_validate_json(parsed.manifest.read_bytes())
     except (OSError, ValidationError) as error:
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run(manifest, as_trl=parsed.command == "baseline")
 
 
-def estimate(manifests: list[Path], examined: int) -> int:
+def estimate(manifests: list[Path], evaluated: int) -> int:
     """0: told, on standard output; 1: the probe failed."""
     _keep_to_this_machine()
     _leave_vllm_out()
@@ -68,7 +68,7 @@ def estimate(manifests: list[Path], examined: int) -> int:
     from training.engine.estimate import estimate as estimated
 
     try:
-        print(json.dumps(estimated(read, examined), indent=2))
+        print(json.dumps(estimated(read, evaluated), indent=2))
     except StageFailed as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)
         return 1

@@ -30,7 +30,7 @@ _EQUAL: Final = (
 class AnswerFilter:
     """Its fields are the parameters of a query; what is None is not asked for."""
 
-    beside: FilterByAttributes
+    attributes: FilterByAttributes
     schema_id: Annotated[
         UUID | None,
         Query(description="Only by this schema.", examples=["3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"]),
@@ -78,7 +78,7 @@ class AnswerFilter:
     def of(self, query: Q) -> Q:
         wanted = ((name, getattr(self, name)) for name in _EQUAL)
         equal = [getattr(KeptAnswer, name) == value for name, value in wanted if value is not None]
-        return self.beside.of(query.where(*equal, *self._conditions()), KeptAnswer)
+        return self.attributes.of(query.where(*equal, *self._conditions()), KeptAnswer)
 
     def _conditions(self) -> Iterator[ColumnElement[bool]]:
         if self.category is not None and is_none_word(self.category):

@@ -17,14 +17,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Access(NamedTuple):
     """scopes: all of them are needed; none: any key will do.
 
-    of_platform: an admin of the platform alone. remembered: a key that was checked within the last second is not
+    of_platform: an admin of the platform alone. cached: a key that was checked within the last second is not
     looked up again, which would cost more than all the rest of an answer that is ours; one that was revoked is refused
     a second later.
     """
 
     scopes: frozenset[Scope] = frozenset()
     of_platform: bool = False
-    remembered: bool = False
+    cached: bool = False
 
     def check(self, caller: Principal) -> None:
         """Raises: Forbidden."""
@@ -80,7 +80,7 @@ def access_of(operation: Dependant) -> Access | None:
     return Access(
         frozenset().union(*(access.scopes for access in asked)),
         any(access.of_platform for access in asked),
-        any(access.remembered for access in asked),
+        any(access.cached for access in asked),
     )
 
 

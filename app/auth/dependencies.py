@@ -51,7 +51,7 @@ async def admit(request: Request, access: Access) -> Principal:
         raise Unauthorized("send an API key: Authorization: Bearer sw_…")
     state = request.app.state
     look = partial(_verified, request, credentials.credentials)
-    if access.remembered:
+    if access.cached:
         digest = hashlib.sha256(credentials.credentials.encode()).digest()
         caller: Principal = await state.callers.of(digest, look)
     else:
@@ -89,13 +89,13 @@ Caller = Annotated[Principal, Depends(authenticated)]
 
 
 @cache  # one function for equal scopes, so that FastAPI calls it once a request
-def tenant_scope(*needed: Scope, remembered: bool = False) -> Callable[..., Awaitable[TenantScope]]:
+def tenant_scope(*needed: Scope, cached: bool = False) -> Callable[..., Awaitable[TenantScope]]:
     """The tenant that this request is about; its session sees that tenant's rows and no others.
 
-    needed: declared for the whole operation, as is `remembered` (see `Access`). Raises: InvalidRequest, NotFound.
+    needed: declared for the whole operation, as is `cached` (see `Access`). Raises: InvalidRequest, NotFound.
     """
 
-    @declares(Access(frozenset(needed), remembered=remembered))
+    @declares(Access(frozenset(needed), cached=cached))
     async def scoped(request: Request, caller: Caller, x_tenant: XTenant = None) -> TenantScope:
         owner = await _owner(request, caller, x_tenant)
         if owner.tenant_id is None:

@@ -11,7 +11,7 @@ from app.infra.db.scope import TenantScope
 
 
 async def _asker(
-    caller: Caller, scope: Annotated[TenantScope, Depends(tenant_scope(Scope.classify, remembered=True))]
+    caller: Caller, scope: Annotated[TenantScope, Depends(tenant_scope(Scope.classify, cached=True))]
 ) -> Asker:
     return Asker(scope, caller.may(frozenset({Scope.playground})))
 

@@ -57,11 +57,11 @@ class QuestionIn(AttributesIn):
         if (self.text is None) == (self.messages is None):
             raise _invalid(where, "give either `text` or `messages`")
         try:
-            beside = self.attributes() | {"conversation_reference": self.conversation_reference}
+            known = self.attributes() | {"conversation_reference": self.conversation_reference}
             if self.text is not None:
-                return conversation_from_text(self.text).model_copy(update=beside)
+                return conversation_from_text(self.text).model_copy(update=known)
             messages = [message.model_dump() for message in self.messages or ()]
-            return Conversation.model_validate({"id": "messages", "messages": messages} | beside)
+            return Conversation.model_validate({"id": "messages", "messages": messages} | known)
         except ValidationError as error:
             raise _invalid(where, record.first_problem(error)) from None
 

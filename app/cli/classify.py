@@ -66,7 +66,7 @@ class ClassifyRequest(NamedTuple):
 
 
 class FileQuestion(NamedTuple):
-    """Of text and conversations one is a file or None. mode: None: the one that the model was examined in.
+    """Of text and conversations one is a file or None. mode: None: the one that the model was evaluated in.
 
     explain: what is answered at once gets its reasons too.
     """
@@ -110,8 +110,8 @@ def run(
         progress.note(f"warning: {warning}")
     if base_url is not None:
         return _ask(_there(base_url), _model_there(base_url, asked, settings), asked)
-    beside = None if asked.trained is None else asked.trained.folder.parent
-    place = beside if beside is not None and os.access(beside, os.W_OK) else settings.socket_dir
+    folder = None if asked.trained is None else asked.trained.folder.parent
+    place = folder if folder is not None and os.access(folder, os.W_OK) else settings.socket_dir
     with serving(
         asked.base.folder,
         place / "classify-vllm.log",

@@ -31,13 +31,13 @@ class Progress(Protocol):
     def end(self, stage: str, message: str = "") -> None: ...
 
 
-def examining(progress: Progress) -> Callable[[str, int, int], None]:
-    """What an examination tells: of what, answers so far, and of how many."""
+def evaluating(progress: Progress) -> Callable[[str, int, int], None]:
+    """What an evaluation tells: of what, answers so far, and of how many."""
 
     def show(what: str, done: int, total: int) -> None:
-        progress.update(f"examine {what}", done, total)
+        progress.update(f"evaluate {what}", done, total)
         if done == total:
-            progress.end(f"examine {what}")
+            progress.end(f"evaluate {what}")
 
     return show
 
@@ -88,7 +88,7 @@ def duration(seconds: float) -> str:
 
 
 def stage_table(report: Report) -> Table:
-    title = "every stage on the same examination, with 95 % intervals"
+    title = "every stage on the same questions, with 95 % intervals"
     table = Table(
         title=title,
         title_justify="left",

@@ -24,13 +24,13 @@ class NotEstimated(AppError):
     code = "not_estimated"
 
 
-def estimate(manifests: Sequence[StageManifest], examined: int) -> dict[str, Any]:
-    """examined: questions of the examination. Raises: NotEstimated."""
+def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, Any]:
+    """evaluated: questions of the evaluation. Raises: NotEstimated."""
     with tempfile.TemporaryDirectory(prefix="steerwise-estimate-") as folder:
         paths = [Path(folder) / f"{number}.json" for number in range(len(manifests))]
         for path, manifest in zip(paths, manifests, strict=True):
             path.write_text(manifest.model_dump_json())
-        argv = [sys.executable, "-m", "training", "estimate", *map(str, paths), "--examined", str(examined)]
+        argv = [sys.executable, "-m", "training", "estimate", *map(str, paths), "--evaluated", str(evaluated)]
         try:
             child = subprocess.run(
                 argv, env=environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False

@@ -59,7 +59,7 @@ def run(
     ] = True,
     seed: Seed = 0,
     mode: Annotated[
-        Mode, typer.Option(help="In which the stages are examined and the model answers.")
+        Mode, typer.Option(help="In which the stages are evaluated and the model answers.")
     ] = Mode.reasoned,
     reworded: Annotated[
         list[Path] | None, typer.Option(help="The schema in other words: no answer may change; repeatable.")
@@ -69,7 +69,7 @@ def run(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --estimate: JSON.")] = False,
 ) -> None:
-    """Train a steerable classifier, examine every stage, judge the result. Exit 0 passed, 3 failed, 4 incomplete."""
+    """Train a steerable classifier, evaluate every stage, decide by the gate. Exit 0 passed, 3 failed, 4 incomplete."""
     if out is None and not estimate:
         raise typer.BadParameter("name an output directory", param_hint="--out")
     if as_json and not estimate:
@@ -135,7 +135,7 @@ def classify(
         ModeChoice | None,
         typer.Option(
             help="Reasoned; fast: the code at once; or, of the product's, auto: reasoned where fast is unsure. By "
-            "default what was examined, or is deployed."
+            "default the one it was evaluated in, or is deployed in."
         ),
     ] = None,
     explain: Annotated[
@@ -304,7 +304,7 @@ def bench_gate(
     as_json: AsJson = False,
     rounds: Annotated[int, typer.Option(min=2, help="The ways take turns in each, about two minutes.")] = 5,
 ) -> None:
-    """What the gate costs: its questions asked as an examination does, and as fast as the same vLLM answers them."""
+    """What the gate costs: its questions asked as an evaluation does, and as fast as the same vLLM answers them."""
     from app.studies import gate_speed as study
 
     with _session() as (settings, progress):

@@ -1,7 +1,7 @@
-"""The main job on files: traces → SFT → distillation → RL, each stage a child process, then the examination.
+"""The main job on files: traces → SFT → distillation → RL, each stage a child process, then the evaluation.
 
 It can be stopped at any moment and started again with the same command: a stage whose result is there and was made
-from the same manifest is not run again, and the examination keeps the answers that it already has.
+from the same manifest is not run again, and the evaluation keeps the answers that it already has.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from app.cli import estimate
-from app.cli.console import Progress, examining
+from app.cli.console import Progress, evaluating
 from app.cli.estimate import NotEstimated
 from app.gates import evaluation
 from app.gates.evaluation import NOT_ASKED_FOR, GateEvaluation
@@ -64,7 +64,7 @@ class PreparedRun(NamedTuple):
     """A job with what follows from it before anything is run."""
 
     job: FileRun
-    exam: GateEvaluation
+    planned: GateEvaluation
     place: Output
     base_sha256: str
     manifests: list[StageManifest]
@@ -73,10 +73,16 @@ class PreparedRun(NamedTuple):
     def key(self) -> str:
         """Of everything that the report depends on."""
         stages = [manifest.sha256 for manifest in self.manifests]
-        exam = self.exam
-        auxiliary_suites = exam.auxiliary_suites.sha256 if exam.auxiliary_suites else ""
+        planned = self.planned
+        auxiliary_suites = planned.auxiliary_suites.sha256 if planned.auxiliary_suites else ""
         baseline = f"{self.job.baselines} {sorted(baselines.missing())}"
-        asked = (exam.suite.sha256, auxiliary_suites, baseline, exam.policy.sha256, exam.mode)
+        asked = (
+            planned.suite.sha256,
+            auxiliary_suites,
+            baseline,
+            planned.policy.sha256,
+            planned.mode,
+        )
         return output.key_of(*asked, *stages)
 
 
@@ -90,7 +96,7 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
         base_sha256 = digest(job.base)
         output.start_over_if_changed(place, output.key_of(job.inputs.sha256, base_sha256))
         kept = place.root / "benchmark"
-        exam = GateEvaluation(
+        planned = GateEvaluation(
             job.inputs,
             suite,
             auxiliary_suites,
@@ -100,10 +106,10 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
             None if job.baselines else NOT_ASKED_FOR,
             mode=job.mode,
         )
-        for notice in (*job.inputs.notices, *_undecidable(job, exam)):
+        for notice in (*job.inputs.notices, *_undecidable(job, planned)):
             progress.note(f"note: {notice}")
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
-        prepared = PreparedRun(job, exam, place, base_sha256, manifests)
+        prepared = PreparedRun(job, planned, place, base_sha256, manifests)
         left = [manifest for manifest in manifests if not output.finished(manifest)]
         if left:
             _list_doubted_labels(job.inputs, place, progress)
@@ -113,12 +119,12 @@ def run(job: FileRun, settings: Settings, progress: Progress) -> FileRunOutcome:
         if earlier is not None:
             progress.note(f"everything was done before; the report is {place.report}")
             return FileRunOutcome(earlier, place)
-        return FileRunOutcome(_examine(prepared, settings, progress), place)
+        return FileRunOutcome(_evaluate(prepared, settings, progress), place)
 
 
-def _undecidable(job: FileRun, exam: GateEvaluation) -> list[str]:
+def _undecidable(job: FileRun, planned: GateEvaluation) -> list[str]:
     """Said before an hour of training, not after it."""
-    found = too_few(exam.suite, exam.policy)
+    found = too_few(planned.suite, planned.policy)
     if not found:
         return []
     more = (
@@ -147,7 +153,7 @@ def estimated(job: FileRun) -> dict[str, Any]:
 
 
 def _questions(job: FileRun) -> int:
-    """Of the examination: the base and each stage that learns."""
+    """Of the evaluation: the base and each stage that learns."""
     return job.plan.benchmark.max_items * len(job.plan.stages)
 
 
@@ -212,8 +218,8 @@ def _metrics(metrics: dict[str, Any]) -> str:
     )
 
 
-def _examine(prepared: PreparedRun, settings: Settings, progress: Progress) -> Report:
-    place, exam = prepared.place, prepared.exam
+def _evaluate(prepared: PreparedRun, settings: Settings, progress: Progress) -> Report:
+    place, planned = prepared.place, prepared.planned
     frozen = _frozen(prepared, settings)
     # Slots as wide as the widest adapter and no wider: on a CPU the cost of an adapter grows with the slot.
     fitting = settings.model_copy(update={"vllm_max_lora_rank": max(a.rank for a in frozen.values())})
@@ -224,7 +230,10 @@ def _examine(prepared: PreparedRun, settings: Settings, progress: Progress) -> R
             ServedStage(stage, vllm.load(adapter.folder), adapter.sha256) for stage, adapter in frozen.items()
         ]
         made = asyncio.run(
-            while_alive(vllm, evaluation.examine(exam, vllm.endpoint, served, settings, examining(progress)))
+            while_alive(
+                vllm,
+                evaluation.evaluate(planned, vllm.endpoint, served, settings, evaluating(progress)),
+            )
         )
         evaluation.write(made, place.report, place.page)
         last = served[-1]
@@ -253,9 +262,9 @@ def _note(prepared: PreparedRun, last: ServedStage, made: Report) -> ModelNote:
         base=prepared.job.base.name,
         base_sha256=prepared.base_sha256,
         stage=last.stage,
-        codes=prepared.exam.codes.texts[: len(schema.answers)],
+        codes=prepared.planned.codes.texts[: len(schema.answers)],
         schema_sha256=schema.sha256,
-        mode=prepared.exam.mode,
+        mode=prepared.planned.mode,
         verdict=made.gate.verdict.value,
         reasons=tuple(made.gate.reasons),
         temperature=temperature_of(auxiliary_suites.calibration) if auxiliary_suites else None,

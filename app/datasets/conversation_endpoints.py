@@ -56,13 +56,13 @@ async def listed(
     scope: ConversationReader,
     session: Session,
     paging: Paging,
-    beside: FilterByAttributes,
+    attributes: FilterByAttributes,
     split: Annotated[Split | None, Query(description="Only those of this split.", examples=["test"])] = None,
 ) -> Page[ConversationOut]:
     """A dataset's conversations."""
     await service.get(session, scope, dataset_id)
-    paging = paging.shortened(await repository.sizes(session, scope, dataset_id, paging, split, beside))
-    rows = await repository.conversations(session, scope, dataset_id, paging, split, beside)
+    paging = paging.shortened(await repository.sizes(session, scope, dataset_id, paging, split, attributes))
+    rows = await repository.conversations(session, scope, dataset_id, paging, split, attributes)
     return paging.page(rows, ConversationOut.of, _position)
 
 

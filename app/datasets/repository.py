@@ -148,12 +148,14 @@ async def sizes(
     dataset_id: UUID,
     paging: PageRequest,
     split: Split | None,
-    beside: AttributeFilter,
+    attributes: AttributeFilter,
 ) -> list[int]:
     """Of the conversations of a page, in characters."""
     length = func.length(cast(ConversationRow.messages, Text))
     query = select(length).where(ConversationRow.tenant_id == scope.tenant_id)
-    return list(await session.scalars(_page(beside.of(query, ConversationRow), dataset_id, paging, split)))
+    return list(
+        await session.scalars(_page(attributes.of(query, ConversationRow), dataset_id, paging, split))
+    )
 
 
 async def conversations(
@@ -162,9 +164,9 @@ async def conversations(
     dataset_id: UUID,
     paging: PageRequest,
     split: Split | None,
-    beside: AttributeFilter,
+    attributes: AttributeFilter,
 ) -> list[LabelledRow]:
-    query = beside.of(_conversations(scope), ConversationRow)
+    query = attributes.of(_conversations(scope), ConversationRow)
     rows = list(await session.scalars(_page(query, dataset_id, paging, split)))
     newest = await newest_labels(session, scope, [row.id for row in rows])
     return [LabelledRow(row, newest.get(row.id)) for row in rows]

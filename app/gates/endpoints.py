@@ -43,7 +43,7 @@ _REPORT: dict[int | str, dict[str, Any]] = {
                     "required": ["report_version", "stages", "gate"],
                 },
                 "example": {
-                    "report_version": 2,
+                    "report_version": 3,
                     "tenant": "support",
                     "stages": [],
                     "gate": {"verdict": "passed"},

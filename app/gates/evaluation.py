@@ -1,4 +1,4 @@
-"""The examination: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
+"""The evaluation: the same questions to the base and to every stage, on held-out conversations, and the verdict."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Show: TypeAlias = Callable[[str, int, int], None]
 
 
 class GateEvaluation(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped examination goes on. auxiliary_suites: what is
+    """kept: folder for single outcomes, from which a stopped evaluation goes on. auxiliary_suites: what is
     asked besides.
 
     without_baselines: why none are measured; None where they are. threshold: answers that are less sure than this
@@ -72,28 +72,32 @@ def auxiliary_suites_of(suite: Suite, inputs: Inputs, settings: Benchmark) -> Au
     return auxiliary.build(suite, held_out, calibration, seed=settings.seed, max_items=settings.max_items)
 
 
-async def examine(
-    exam: GateEvaluation, endpoint: VllmEndpoint, served: list[ServedStage], settings: Settings, show: Show
+async def evaluate(
+    evaluation: GateEvaluation,
+    endpoint: VllmEndpoint,
+    served: list[ServedStage],
+    settings: Settings,
+    show: Show,
 ) -> Report:
     """served: in the order of the stages; the verdict is on the last. show: of what, answers so far, of how many."""
-    train, counted = exam.inputs.splits[Split.train], exam.policy.families.counted
-    if exam.without_baselines is None:
-        measured = await asyncio.to_thread(baselines.measure, exam.suite, train, counted)
+    train, counted = evaluation.inputs.splits[Split.train], evaluation.policy.families.counted
+    if evaluation.without_baselines is None:
+        measured = await asyncio.to_thread(baselines.measure, evaluation.suite, train, counted)
     else:
-        measured = baselines.none_because(exam.without_baselines)
+        measured = baselines.none_because(evaluation.without_baselines)
     asked = EvaluationRun(
-        exam.inputs.schema.name,
-        exam.suite,
-        exam.policy,
-        exam.auxiliary_suites,
-        exam.threshold,
+        evaluation.inputs.schema.name,
+        evaluation.suite,
+        evaluation.policy,
+        evaluation.auxiliary_suites,
+        evaluation.threshold,
         measured,
-        exam.mode,
+        evaluation.mode,
     )
 
     async with endpoint.async_client() as client:
-        how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
-        return await evaluation_run.evaluate(asked, VllmStageClient(client, served, exam.codes, how))
+        how = stage_client.ClientSettings(evaluation.kept, show, settings.concurrency, mode=evaluation.mode)
+        return await evaluation_run.evaluate(asked, VllmStageClient(client, served, evaluation.codes, how))
 
 
 class LabelFreeEvaluation(NamedTuple):
@@ -106,12 +110,14 @@ class LabelFreeEvaluation(NamedTuple):
     served: ServedStage
 
 
-async def examine_without_labels(
-    exam: LabelFreeEvaluation, endpoint: VllmEndpoint, settings: Settings, show: Show
+async def evaluate_without_labels(
+    evaluation: LabelFreeEvaluation, endpoint: VllmEndpoint, settings: Settings, show: Show
 ) -> LabelFree:
     async with endpoint.async_client() as client:
-        how = stage_client.ClientSettings(exam.kept, show, settings.concurrency, mode=exam.mode)
-        return await label_free.measure(exam.run, VllmStageClient(client, [exam.served], exam.codes, how))
+        how = stage_client.ClientSettings(evaluation.kept, show, settings.concurrency, mode=evaluation.mode)
+        return await label_free.measure(
+            evaluation.run, VllmStageClient(client, [evaluation.served], evaluation.codes, how)
+        )
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:

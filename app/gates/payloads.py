@@ -41,7 +41,7 @@ class GateProgressOut(ResponseBody):
     state: JobState = Field(description="Of the job.", examples=["running"])
     done: int | None = Field(description="Questions answered so far.", examples=[840])
     total: int | None = Field(description="Questions in all, over the stages compared.", examples=[2400])
-    message: str | None = Field(description="What it does now.", examples=["examine rl"])
+    message: str | None = Field(description="What it does now.", examples=["evaluate rl"])
     waits_for: str | None = Field(
         description="Why it waits, or why its last attempt ended early; null where neither is so.",
         examples=["no model server answers"],

@@ -28,7 +28,7 @@ from evaluation.gating.label_free import LabelFree
 from evaluation.gating.policy import load_policy
 from evaluation.reporting.report import Verdict
 
-_ATTEMPTS = 5  # a model server that dies under an examination costs one
+_ATTEMPTS = 5  # a model server that dies under an evaluation costs one
 
 
 class GateNotMeasured(Conflict):

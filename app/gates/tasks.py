@@ -12,7 +12,7 @@ from typing import NamedTuple
 from app.datasets import service as datasets
 from app.errors import InputError
 from app.gates import evaluation, repository, service, suites
-from app.gates import material as exam
+from app.gates import material as gate_material
 from app.gates.confidence import Fitted
 from app.gates.evaluation import GateEvaluation, LabelFreeEvaluation
 from app.gates.material import Material, Room
@@ -88,7 +88,7 @@ class PreparedGate(NamedTuple):
 
 
 class Steps:
-    """The examination's progress as the job's: questions answered of those that are to be asked, as far as is known.
+    """The evaluation's progress as the job's: questions answered of those that are to be asked, as far as is known.
 
     A stage that has not begun will be asked as many as another, and all of them more where the verdict stays open.
     """
@@ -99,7 +99,7 @@ class Steps:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self._seen[what] = (done, max(done, total))
-        message = f"examine {what}{': done' if done == total else ''}"
+        message = f"evaluate {what}{': done' if done == total else ''}"
         totals = [total for _, total in self._seen.values()]
         waiting = max(0, self._stages - len(totals)) * max(totals, default=0)
         self._context.progress(sum(done for done, _ in self._seen.values()), sum(totals) + waiting, message)
@@ -143,7 +143,7 @@ def _prepare(context: JobContext, work: GateWork) -> PreparedGate:
     local = context.workdir / "snapshot.jsonl"
     artifacts.fetch_file(context.storage, work.run.snapshot_key, work.run.snapshot_sha256, local)
     room = Room(codes.texts, token_counter(base.folder), context_of(base.folder, context.settings))
-    material = exam.read(local, work.schema, room, work.held_out_now)
+    material = gate_material.read(local, work.schema, room, work.held_out_now)
     return PreparedGate(codes, material, _candidates(context, work))
 
 
@@ -162,7 +162,7 @@ def _candidates(context: JobContext, work: GateWork) -> list[Candidate]:
     return [Candidate(kind, sha256, fetch(key, sha256)) for kind, key, sha256 in named]
 
 
-# ------------------------------------------------------------------------------------------------- the examination
+# ------------------------------------------------------------------------------------------------- the evaluation
 
 
 async def _decide(
@@ -173,7 +173,7 @@ async def _decide(
         return _nothing(work, ["the schema version allows one answer only: there is nothing to decide"])
     material = prepared.material
     try:
-        settings, local = exam.benchmark_of(work.run), context.workdir / "suite.json"
+        settings, local = gate_material.benchmark_of(work.run), context.workdir / "suite.json"
         suite = await context.in_thread(
             suites.stored, context.storage, context.scope, material.inputs, settings, local
         )
@@ -198,8 +198,8 @@ async def _decide(
         work.gate.mode,
     )
     steps = Steps(context, len(served))
-    examining = evaluation.examine(asked, replica.endpoint, served, context.settings, steps)
-    report = await while_serving(replica, [one.sha256 for one in prepared.candidates], examining)
+    evaluating = evaluation.evaluate(asked, replica.endpoint, served, context.settings, steps)
+    report = await while_serving(replica, [one.sha256 for one in prepared.candidates], evaluating)
     assert report.gate is not None
     found = None
     if report.gate.verdict is Verdict.incomplete:
@@ -218,7 +218,7 @@ async def _without_labels(
 
     checks: of an incomplete gate.
     """
-    material, settings = prepared.material, exam.benchmark_of(work.run)
+    material, settings = prepared.material, gate_material.benchmark_of(work.run)
     held_out = [*material.inputs.splits[Split.test], *material.unlabelled]
     needed = label_free.needed(load_policy(), checks)
     if not material.unlabelled or len(material.inputs.splits[Split.test]) >= needed:
@@ -239,7 +239,7 @@ async def _without_labels(
         work.gate.mode,
         ServedStage(last.stage, last.sha256, last.sha256),
     )
-    asking = evaluation.examine_without_labels(asked, replica.endpoint, context.settings, Steps(context, 1))
+    asking = evaluation.evaluate_without_labels(asked, replica.endpoint, context.settings, Steps(context, 1))
     return await while_serving(replica, [last.sha256], asking)
 
 

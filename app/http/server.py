@@ -48,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._most, self.limit_concurrency = self.limit_concurrency, None  # counted when a connection is made
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._beside_bodies = 0  # bytes since the last that were of a body, or ended a head
+        self._head_bytes = 0  # bytes since the last that were of a body, or ended a head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -68,9 +68,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body):
             self._end_after("head", HEAD_TIMEOUT_S)
-        self._beside_bodies += len(data)
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._beside_bodies > HEAD_BYTES:
+        if self._head_bytes > HEAD_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
@@ -79,15 +79,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_time("head")
-        self._beside_bodies = 0
+        self._head_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._beside_bodies = 0
+        self._head_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._beside_bodies = 0
+        self._head_bytes = 0
         self._in_time("rest")
         super().on_message_complete()
         self.cycle.more_body = False  # which is left as it was where the answer came before the body's end

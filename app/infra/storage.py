@@ -64,7 +64,7 @@ class Storage(NamedTuple):
     def get_file(self, key: str, local: Path) -> None:
         """local: made whole or not at all. Raises: BadKey, FileNotFoundError, NoSpace, StorageAway."""
         place = self._place(key)
-        temporary = _beside(local)
+        temporary = _temporary_for(local)
         try:
             with self._telling():
                 local.parent.mkdir(parents=True, exist_ok=True)
@@ -174,9 +174,9 @@ def _s3() -> Any:
 
 def _write_whole(local: Path, place: Path) -> None:
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with local.open("rb") as source, whole(place, temporary=_beside(place)) as sink:
+    with local.open("rb") as source, whole(place, temporary=_temporary_for(place)) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
-def _beside(path: Path) -> Path:
+def _temporary_for(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")

@@ -67,8 +67,8 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
                 log.info("job_left_for_after_the_maintenance", job_id=str(job_id))
                 return
             kind = await service.kind_of(session, job_id)
-            beside = () if kind is None else kinds_in(QUEUE_OF[kind])
-            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, beside)
+            same_queue = () if kind is None else kinds_in(QUEUE_OF[kind])
+            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, same_queue)
         if job is None:
             log.info("job_not_claimed", job_id=str(job_id))
             return

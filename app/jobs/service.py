@@ -111,14 +111,14 @@ async def kind_of(session: AsyncSession, job_id: UUID) -> JobKind | None:
 
 
 async def claim(
-    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, beside: Sequence[JobKind] = ()
+    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, same_queue: Sequence[JobKind] = ()
 ) -> Job | None:
     """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant.
 
-    beside: kinds of the jobs that wait in the same queue. There are as many messages as jobs, so one of them says only
-    that somebody may begin, and not who: of all that wait there, it is the job of the tenant whose turn it is.
+    same_queue: kinds of the jobs that wait in the same queue. There are as many messages as jobs, so one of them says
+    only that somebody may begin, and not who: of all that wait there, it is the job of the tenant whose turn it is.
     """
-    chosen = await repository.whose_turn(session, job_id, beside) if beside else job_id
+    chosen = await repository.whose_turn(session, job_id, same_queue) if same_queue else job_id
     job = None if chosen is None else await repository.claim(session, chosen, owner, lease_s)
     if job is not None:
         started: Event = {"event": "started", "attempt": job.attempt, "epoch": job.epoch}

@@ -71,7 +71,7 @@ class Part:
             if self.child is None:
                 self._start()
             else:
-                self._examine(self.child)
+                self._watch(self.child)
 
     def stop(self, timeout_s: float | None = None) -> None:
         """With everything that it started. timeout_s: before it is killed; None: its own."""
@@ -87,7 +87,7 @@ class Part:
         self._due_at = 0.0
         self._sick = 0
 
-    def _examine(self, child: subprocess.Popen[bytes]) -> None:
+    def _watch(self, child: subprocess.Popen[bytes]) -> None:
         health = self.recipe.health(child)
         now = time.monotonic()
         self._sick = self._sick + 1 if health is Health.sick else 0
@@ -95,11 +95,11 @@ class Part:
             self._heard_at = now
         if self.ready:
             self._due_at = now + _LOOK_EVERY_S
-            patience_s = self.recipe.silence_s
+            silence_s = self.recipe.silence_s
             if self._sick >= _SICK_LOOKS:
                 self._fail("it says that it cannot work any more")
-            elif patience_s is not None and now - self._heard_at > patience_s:
-                self._fail(f"it has not answered for {patience_s:.0f} s")
+            elif silence_s is not None and now - self._heard_at > silence_s:
+                self._fail(f"it has not answered for {silence_s:.0f} s")
         elif health is Health.well:
             self._due_at = now + _LOOK_EVERY_S
             self.ready = self._ever_ready = True

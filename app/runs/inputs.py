@@ -18,7 +18,7 @@ _IDS_SHOWN = 5
 
 
 class Inputs(NamedTuple):
-    """rewordings: the schema in other words, by their origin; only the examination reads them."""
+    """rewordings: the schema in other words, by their origin; only the evaluation reads them."""
 
     schema: CategorySchema
     splits: Mapping[Split, list[Conversation]]

@@ -119,7 +119,7 @@ def keep_files(output: Output, files: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def validation_in(folder: Path, inputs: Inputs, stage: BaseModel) -> Path | None:
-    """What a stage that wants to is examined on, of the files of `write_inputs`. Raises: InputError."""
+    """What a stage that wants to is validated on, of the files of `write_inputs`. Raises: InputError."""
     if not validates(stage):
         return None
     if not inputs.splits[Split.validation]:

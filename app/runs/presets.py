@@ -40,7 +40,7 @@ class Benchmark(BaseModel):
 
 
 class Plan(BaseModel):
-    """The stages in their order, each with its settings, and the examination that follows."""
+    """The stages in their order, each with its settings, and the evaluation that follows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,10 +17,10 @@ NOTE, ADAPTER = "model.json", "adapter"
 class ModelNote(BaseModel):
     """base: `starter`, a Hugging Face name, or the path of a folder; codes: aligned with the schema's answers.
 
-    temperature: of calibrated confidences under that schema; None where the examination has fitted none.
+    temperature: of calibrated confidences under that schema; None where the evaluation has fitted none.
     answer_tokens: how long an answer may be, as it was trained; notes of before do not say.
-    mode: in which it was examined. temperature: of calibrated confidences in it and under that schema; None where the
-    examination has fitted none.
+    mode: in which it was evaluated. temperature: of calibrated confidences in it and under that schema; None where the
+    evaluation has fitted none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -50,7 +50,7 @@ def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
     lines += head(["arm", *(TITLES[m] for m in SHOWN)])
     for arm in arms:
-        other = study.beside(arm, study.against)
+        other = study.on_same_base(arm, study.against)
         if arm != other:
             cells = [cell(against(results, arm, other, measure)) for measure in SHOWN]
             lines.append(line([arm, *cells]))

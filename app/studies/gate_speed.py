@@ -1,6 +1,6 @@
 """What the gate costs: its questions asked by the runner, and as fast as the same vLLM answers them, in one run.
 
-There are three ways of asking the very same questions. `gate`: as an examination does, outcomes on disk included.
+There are three ways of asking the very same questions. `gate`: as an evaluation does, outcomes on disk included.
 `raw`: the same requests in the same order by the barest client, which looks at what it got after its clock has stopped.
 `random_order`: raw too, but in random order, which shows what the suite's order is worth to vLLM's prefix cache.
 
@@ -261,7 +261,7 @@ def _speed(laps: dict[str, list[GateLap]], place: GateBench) -> GateSpeed:
 
 def _over(laps: Sequence[GateLap], raw: Sequence[GateLap]) -> list[float]:
     """Of answers a second, round by round. Both sides of a round have as many answers."""
-    return [beside.seconds / lap.seconds for lap, beside in zip(laps, raw, strict=True)]
+    return [bare.seconds / lap.seconds for lap, bare in zip(laps, raw, strict=True)]
 
 
 def _mean(laps: Sequence[GateLap]) -> WaySpeed:

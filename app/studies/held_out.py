@@ -35,7 +35,7 @@ async def plain(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
     return AnswerScore(valid and is_right(prediction, item.gold), valid)
 
 
-async def marks_of(
+async def scores_of(
     predictor: VllmPredictor,
     items: Sequence[BenchItem],
     concurrency: int,

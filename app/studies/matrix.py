@@ -155,7 +155,7 @@ class Study(_Part):
             path.insert(0, before)
         return [list(names)[-1] for _, names in groupby(path, lambda name: self.stages[name].tenant)]
 
-    def beside(self, arm: str, other: str) -> str:
+    def on_same_base(self, arm: str, other: str) -> str:
         """The arm `other` on the base that `arm` is on."""
         return on_base(arm.partition(_ON)[0], other) if self.bases else other
 

@@ -1,4 +1,4 @@
-"""The trained arms of a seed, asked at a vLLM of their own: each tenant's examination, and what they must not lose."""
+"""The trained arms of a seed, asked at a vLLM of their own: each tenant's evaluation, and what they must not lose."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from app.cli.console import Progress, examining
+from app.cli.console import Progress, evaluating
 from app.gates import evaluation
 from app.gates.evaluation import NOT_ASKED_FOR, GateEvaluation
 from app.runs.inputs import Inputs
@@ -16,7 +16,7 @@ from app.serving.adapters import Adapter
 from app.serving.base import codes_for, digest
 from app.serving.vllm import BASE_NAME, VllmEndpoint, VllmProcess, serving, while_alive
 from app.settings import Settings
-from app.studies.held_out import longest, marks_of, pass_at_k
+from app.studies.held_out import longest, pass_at_k, scores_of
 from app.studies.preparing import PreparedStudy
 from app.studies.results import BASE_ARM, MEASURES, StudyPoint
 from app.studies.subjects import retention_items
@@ -96,24 +96,24 @@ class _Asking(NamedTuple):
         """Points and pass@k, by the name of what is served."""
         tasks: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
         for inputs in self.prepared.tenants:
-            for stage in await self._examined(inputs):
+            for stage in await self._evaluated(inputs):
                 tasks[stage.stage].append(_measures(stage))
         retention = await self._retention()
         points = {name: StudyPoint(tasks=tasks[name], retention=retention[name]) for name in tasks}
         return points, await self._pass_at_k() if self.prepared.study.pass_items else {}
 
-    async def _examined(self, inputs: Inputs) -> tuple[StageReport, ...]:
+    async def _evaluated(self, inputs: Inputs) -> tuple[StageReport, ...]:
         """On a tenant's held-out conversations, under its own schema and under edits of it."""
         study, place = self.prepared.study, self.prepared.place
         suite = evaluation.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
         codes = codes_for(place.base.folder, inputs.schema)
         at_once = load_policy().model_copy(
-            update={"looks": (1.0,)}
+            update={"interim_looks": (1.0,)}
         )  # arms are compared on the same questions
         kept = place.folder / "benchmark"
-        exam = GateEvaluation(inputs, suite, None, at_once, codes, kept, NOT_ASKED_FOR)
-        made = await evaluation.examine(
-            exam, self.endpoint, self.served, self.settings, examining(self.progress)
+        gate_evaluation = GateEvaluation(inputs, suite, None, at_once, codes, kept, NOT_ASKED_FOR)
+        made = await evaluation.evaluate(
+            gate_evaluation, self.endpoint, self.served, self.settings, evaluating(self.progress)
         )
         return tuple(made.stages)
 
@@ -122,13 +122,13 @@ class _Asking(NamedTuple):
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
-        marks = await self._each(
+        scores = await self._each(
             "retention",
             codes,
             len(items),
-            lambda predictor, done: marks_of(predictor, items, self.settings.concurrency, done),
+            lambda predictor, done: scores_of(predictor, items, self.settings.concurrency, done),
         )
-        return {name: rate(sum(mark.right for mark in of), len(of)) for name, of in marks.items()}
+        return {name: rate(sum(score.right for score in of), len(of)) for name, of in scores.items()}
 
     async def _pass_at_k(self) -> dict[str, list[float]]:
         (inputs,) = self.prepared.tenants

@@ -125,14 +125,14 @@ async def _compare(
             progress.update("measure", number + 1, rounds)
     progress.end("measure")
     ratios = [_percentile(loud, 99) / _percentile(calm, 99) for calm, loud in pairs]
-    alone, beside = ([seconds for pair in pairs for seconds in pair[side]] for side in (0, 1))
+    alone, crowded = ([seconds for pair in pairs for seconds in pair[side]] for side in (0, 1))
     return Neighbours(
         p99_ratio=statistics.geometric_mean(ratios),
         p99_ratio_95=interval(ratios),
         quiet_p50_ms=1000 * statistics.median(alone),
         quiet_p99_ms=1000 * _percentile(alone, 99),
-        noisy_p50_ms=1000 * statistics.median(beside),
-        noisy_p99_ms=1000 * _percentile(beside, 99),
+        noisy_p50_ms=1000 * statistics.median(crowded),
+        noisy_p99_ms=1000 * _percentile(crowded, 99),
         failed=failed,
         noise=dict(sorted(noise.items())),
         round_ratios=ratios,

@@ -41,7 +41,7 @@ def _scatter(study: Study, results: Sequence[SeedResult], x: str, y: str, path: 
             up.value,
             xerr=across.reach,
             yerr=up.reach,
-            fmt="s" if arm == study.beside(arm, BASE_ARM) else "o",
+            fmt="s" if arm == study.on_same_base(arm, BASE_ARM) else "o",
             color=colour,
             markerfacecolor="none" if arm.endswith(_PERTURBED) else colour,
             elinewidth=0.6,

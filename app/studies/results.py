@@ -34,7 +34,7 @@ class StudyPoint(BaseModel):
     retention: Measure
 
 
-class Marks(BaseModel):
+class ArmResult(BaseModel):
     """measures: those of MEASURES, and `retention`, at the arm's end; of several tenants the mean over them.
 
     curve: share of right rollouts at each step, of RL. pass_at_k: for k = 1, 2, …, on the tenant's own conversations.
@@ -51,7 +51,7 @@ class Marks(BaseModel):
 class SeedResult(BaseModel):
     key: str
     seed: int
-    arms: dict[str, Marks]
+    arms: dict[str, ArmResult]
 
 
 def at_end(points: list[StudyPoint]) -> dict[str, Measure]:

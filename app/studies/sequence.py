@@ -75,7 +75,7 @@ def names(study: Study) -> list[str]:
 
 
 def ways(study: Study, results: Sequence[SeedResult]) -> list[ArmCourse]:
-    arms = [arm for arm in results[0].arms if arm != study.beside(arm, BASE_ARM)]
+    arms = [arm for arm in results[0].arms if arm != study.on_same_base(arm, BASE_ARM)]
     return [_way(arm, [_points(study, result, arm) for result in results]) for arm in arms]
 
 
@@ -99,7 +99,7 @@ def _ends(study: Study, results: Sequence[SeedResult], found: list[ArmCourse]) -
     lines += head(["arm", "average accuracy", "forgetting", f"minus that of {study.against}"])
     by_arm = {way.arm: way for way in found}
     for way in found:
-        other = by_arm[study.beside(way.arm, study.against)]
+        other = by_arm[study.on_same_base(way.arm, study.against)]
         pairs = zip(way.courses, other.courses, strict=True)
         difference = mean_of_known(forgetting(a) - forgetting(b) if a and b else None for a, b in pairs)
         ends = [way.mean(lambda course: fmean(course[-1])), way.mean(forgetting), difference]
@@ -115,7 +115,7 @@ def _way(arm: str, of_seeds: list[list[StudyPoint]]) -> ArmCourse:
 
 
 def _points(study: Study, result: SeedResult, arm: str) -> list[StudyPoint]:
-    return [*result.arms[study.beside(arm, BASE_ARM)].points, *result.arms[arm].points]
+    return [*result.arms[study.on_same_base(arm, BASE_ARM)].points, *result.arms[arm].points]
 
 
 def _course(points: list[StudyPoint]) -> Course | None:

@@ -15,7 +15,7 @@ from app.cli.console import Progress
 from app.serving.base import STARTER, ModelBase, find_base
 from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
 from app.settings import Settings
-from app.studies.held_out import AnswerScore, longest, marks_of, plain
+from app.studies.held_out import AnswerScore, longest, plain, scores_of
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
@@ -52,20 +52,20 @@ async def _all(
 ) -> dict[str, Measure]:
     questions = {kind: bench_items(kind, items, seed) for kind in get_args(BenchKind)}
     codes = load_codes(base.folder, max(longest(asked) for asked in questions.values()))
-    measured, marks = {}, list[AnswerScore]()
+    measured, scores = {}, list[AnswerScore]()
     async with endpoint.async_client() as client:
         predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=ANSWER_TOKENS)
         for kind, asked in questions.items():
             shown = partial(_show, progress, kind, len(asked))
             ask = _told if kind == "told_answer" else plain
-            of_kind = await marks_of(predictor, asked, settings.concurrency, shown, ask)
+            of_kind = await scores_of(predictor, asked, settings.concurrency, shown, ask)
             progress.end(kind)
-            measured[kind] = rate(sum(mark.right for mark in of_kind), len(of_kind))
-            marks += of_kind
-    # `told_answer` is no examination: it comes last, after the figure that counts for all.
+            measured[kind] = rate(sum(score.right for score in of_kind), len(of_kind))
+            scores += of_kind
+    # `told_answer` decides nothing: it comes last, after the figure that counts for all.
     told = measured.pop("told_answer")
     return measured | {
-        "valid_answers": rate(sum(mark.valid for mark in marks), len(marks)),
+        "valid_answers": rate(sum(score.valid for score in scores), len(scores)),
         "told_answer": told,
     }
 

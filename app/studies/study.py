@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
-from app.studies.results import Cost, Marks, SeedResult, at_end
+from app.studies.results import ArmResult, Cost, SeedResult, at_end
 from evaluation.atomic_files import write_whole
 from training.config import StageManifest
 from training.protocol import EVENTS
@@ -42,7 +42,7 @@ def run(asked: StudyRequest, settings: Settings, progress: Progress) -> list[See
 def _seed(
     study: Study, seed: int, on: Mapping[str, ModelBase], folder: Path, settings: Settings, progress: Progress
 ) -> SeedResult:
-    keys, arms = list[str](), dict[str, Marks]()
+    keys, arms = list[str](), dict[str, ArmResult]()
     for name, base in on.items():
         title = f"seed {seed}, {name}" if name else f"seed {seed}"
         made = _on_one(prepare(study, StudyFolder(seed, base, folder, title)), settings, progress)
@@ -61,7 +61,7 @@ def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
     _train(prepared, settings, progress)
     several = len(prepared.tenants) > 1
     arms = {
-        name: Marks(
+        name: ArmResult(
             measures=at_end(found.points),
             cost=_cost(prepared.chains[name].stages),
             curve=_curve(prepared.chains[name]),

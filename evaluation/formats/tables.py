@@ -10,13 +10,13 @@ from evaluation.formats.cells import Record
 from evaluation.formats.incoming import Unreadable
 from evaluation.formats.unread import Unread, shortened
 
-_BESIDE: Final = (
+_ATTRIBUTES: Final = (
     "language",
     "channel",
     "time",
     "customer_reference",
 )  # the first of a conversation is its own
-COLUMNS: Final = ("id", "role", "text", "category", "criterion", "split", *_BESIDE)
+COLUMNS: Final = ("id", "role", "text", "category", "criterion", "split", *_ATTRIBUTES)
 _ONCE: Final = ("category", "criterion", "split")  # said once, they hold for the whole conversation
 MAX_CELLS_KEPT: Final = 128 << 20  # characters, where the rows of a conversation may lie apart
 
@@ -166,7 +166,7 @@ class _Rows:
             before = group.said.setdefault(name, _Said(record.line, value))
             if folded(before.value) != folded(value):
                 return f"the conversation has another {name} on line {before.line}"
-        for name in _BESIDE:
+        for name in _ATTRIBUTES:
             value = self._cell(record, name).strip()
             first = group.said.setdefault(name, _Said(record.line, value)) if value else None
             if first is not None and first.value != value and name != "time":

@@ -21,7 +21,7 @@ from evaluation.reporting.assembly import (
     StageRun,
     assemble,
 )
-from evaluation.reporting.report import Looks, Report
+from evaluation.reporting.report import InterimLooks, Report
 from evaluation.suites.steerability import Suite
 
 
@@ -30,7 +30,7 @@ class EvaluationRun(NamedTuple):
     is then open.
 
     threshold: answers that are less sure count as none of these. baselines: measured elsewhere, for comparison.
-    mode: that the asker asks in.
+    mode: in which the models are asked.
     """
 
     tenant: str
@@ -42,72 +42,83 @@ class EvaluationRun(NamedTuple):
     mode: Mode = Mode.reasoned
 
 
-async def evaluate(exam: EvaluationRun, stage_client: StageClient) -> Report:
-    """The last of the asker's stages is the candidate. Those that the verdict does not depend on are asked when it is
+async def evaluate(evaluation: EvaluationRun, stage_client: StageClient) -> Report:
+    """The last of the client's stages is the candidate. Those that the verdict does not depend on are asked when it is
     found."""
     stages = [one.stage for one in stage_client.stages]
     deciding = [stage for stage in stages if stage in COMPARED_WITH or stage == stages[-1]]
-    found = await _auxiliary_answers(exam, stage_client, deciding)
-    sample = Sample(exam.suite, exam.policy.looks)
-    made = await _look(exam, stage_client, deciding, sample, found)
+    found = await _auxiliary_answers(evaluation, stage_client, deciding)
+    sample = Sample(evaluation.suite, evaluation.policy.interim_looks)
+    made = await _look(evaluation, stage_client, deciding, sample, found)
     while made.gate is not None and sample.grow(made.gate.checks):
-        made = await _look(exam, stage_client, deciding, sample, found)
-    return made if len(deciding) == len(stages) else await _look(exam, stage_client, stages, sample, found)
+        made = await _look(evaluation, stage_client, deciding, sample, found)
+    return (
+        made if len(deciding) == len(stages) else await _look(evaluation, stage_client, stages, sample, found)
+    )
 
 
 async def _auxiliary_answers(
-    exam: EvaluationRun, stage_client: StageClient, deciding: Sequence[str]
+    evaluation: EvaluationRun, stage_client: StageClient, deciding: Sequence[str]
 ) -> dict[str, AuxiliaryAnswers]:
     """Where a threshold decides which answers count, the live model's are calibrated too, as those of both are in
     traffic. The base's are not, there either.
     """
-    if exam.auxiliary_suites is None:
+    if evaluation.auxiliary_suites is None:
         return {}
     base = BASE if BASE in deciding[:-1] else None
-    calibrated = {deciding[-1]} if exam.threshold is None else {deciding[-1], LIVE}
+    calibrated = {deciding[-1]} if evaluation.threshold is None else {deciding[-1], LIVE}
     return {
         stage: await auxiliary.ask(
-            exam.auxiliary_suites, stage_client, stage, base, whole=stage in calibrated, mode=exam.mode
+            evaluation.auxiliary_suites,
+            stage_client,
+            stage,
+            base,
+            whole=stage in calibrated,
+            mode=evaluation.mode,
         )
         for stage in deciding
     }
 
 
 async def _look(
-    exam: EvaluationRun,
+    evaluation: EvaluationRun,
     stage_client: StageClient,
     stages: Sequence[str],
     sample: Sample,
     found: Mapping[str, AuxiliaryAnswers],
 ) -> Report:
     models = {one.stage: one.version[:12] for one in stage_client.stages}
-    questions = exam.suite.questions
+    questions = evaluation.suite.questions
     runs = [
         StageRun(stage, models[stage], await stage_client.answers(stage, questions, sample.indices))
         for stage in stages
     ]
     made = assemble(
-        exam.tenant,
-        exam.suite,
+        evaluation.tenant,
+        evaluation.suite,
         runs,
-        Choices(exam.threshold, exam.policy.families.counted),
-        looks=Looks(planned=exam.policy.looks, used=sample.used),
-        side=_side(exam, runs, found),
-        baselines=exam.baselines,
+        Choices(evaluation.threshold, evaluation.policy.families.counted),
+        interim_looks=InterimLooks(planned=evaluation.policy.interim_looks, used=sample.used),
+        side=_side(evaluation, runs, found),
+        baselines=evaluation.baselines,
     )
-    return made.model_copy(update={"mode": exam.mode, "gate": gate.decide(made, exam.policy)})
+    return made.model_copy(update={"mode": evaluation.mode, "gate": gate.decide(made, evaluation.policy)})
 
 
 def _side(
-    exam: EvaluationRun, runs: Sequence[StageRun], found: Mapping[str, AuxiliaryAnswers]
+    evaluation: EvaluationRun, runs: Sequence[StageRun], found: Mapping[str, AuxiliaryAnswers]
 ) -> Side | None:
-    if exam.auxiliary_suites is None:
+    if evaluation.auxiliary_suites is None:
         return None
     of_stage = {
         run.stage: auxiliary.report(
-            exam.auxiliary_suites, found[run.stage], exam.suite, run.measured, exam.threshold
+            evaluation.auxiliary_suites,
+            found[run.stage],
+            evaluation.suite,
+            run.measured,
+            evaluation.threshold,
         )
         for run in runs
         if run.stage in found
     }
-    return Side(of_stage, auxiliary.report_out_of_distribution(exam.auxiliary_suites, found))
+    return Side(of_stage, auxiliary.report_out_of_distribution(evaluation.auxiliary_suites, found))

@@ -125,7 +125,7 @@ def _more(check: Check, report: Report) -> str:
     if check.needed is None:
         return "what is missing, as said here, has to be measured"
     needed = f"about {check.needed} examples are needed"
-    if report.looks.used < len(report.looks.planned):
+    if report.interim_looks.used < len(report.interim_looks.planned):
         return f"{needed}; no more were asked once the verdict was clear, so measure again when what failed is mended"
     return (
         f"{needed}: label more held-out conversations, or let the gate ask more than {report.items} questions "

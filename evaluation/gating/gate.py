@@ -37,7 +37,7 @@ _OF_EDITS = frozenset(
     )
 )
 _NATURAL = frozenset(("accuracy", "macro_f1", "majority_over_selection"))
-_BESIDE = frozenset(
+_AUXILIARY = frozenset(
     ("injection_success", "out_of_distribution_accuracy_gain")
 )  # no family's: more of the suite says nothing
 _NO_BASE = "the report has no stage `base` to compare with; measure the base model too"
@@ -131,7 +131,7 @@ def _bound(report: Report, candidate: StageReport, bound: Bound, policy: Policy,
         if bound.measure.endswith("_gain")
         else f"it has no examples (at least {bound.least_n} are needed)"
     )
-    limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(report.looks.planned)))
+    limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(report.interim_looks.planned)))
     return _check(
         _measured(report, candidate, bound.measure), _Asked(bound.measure, name, families, missing), limit
     )
@@ -169,14 +169,14 @@ def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: 
             uncounted if others else _deciding(asked.measure, policy),
             _NO_BASE,
         ),
-        _Limit(-asked.margin, asked.slack, asked.least_n, 1, widening(len(report.looks.planned))),
+        _Limit(-asked.margin, asked.slack, asked.least_n, 1, widening(len(report.interim_looks.planned))),
     )
 
 
 def _deciding(measure: str, policy: Policy) -> tuple[str, ...]:
     if measure in _NATURAL:
         return (IDENTITY,)
-    if measure in _BESIDE:
+    if measure in _AUXILIARY:
         return (measure,)
     return policy.families.counted if measure in _OF_EDITS else ()
 
@@ -189,7 +189,7 @@ def _check(measure: Measure | None, asked: _Asked, limit: _Limit) -> Check:
             reason=f"{asked.name} could not be measured: {asked.missing}",
             families=asked.families,
         )
-    graded = _judge(measure, limit)
+    graded = _outcome(measure, limit)
     reason = f"{asked.name} is {measure.value:.2f}{_interval(measure)} over {measure.n} examples; "
     reason += f"{'at least' if limit.sign > 0 else 'at most'} {limit.limit:.2f} is asked"
     if graded.verdict is Verdict.incomplete:
@@ -203,7 +203,7 @@ def _check(measure: Measure | None, asked: _Asked, limit: _Limit) -> Check:
     )
 
 
-def _judge(measure: Measure, limit: _Limit) -> CheckOutcome:
+def _outcome(measure: Measure, limit: _Limit) -> CheckOutcome:
     assert measure.value is not None
     if measure.n < limit.least_n:
         return CheckOutcome(Verdict.incomplete, limit.least_n)

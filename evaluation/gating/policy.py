@@ -81,7 +81,7 @@ class Families(_Part):
 class Policy(_Part):
     version: Literal[2]
     max_errored: float = Field(ge=0, le=1)
-    looks: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
+    interim_looks: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0,)
     families: Families = Families()
     floors: tuple[Bound, ...] = Field(min_length=1)
     ceilings: tuple[Bound, ...] = ()
@@ -89,9 +89,9 @@ class Policy(_Part):
     sha256: str  # of the file's bytes
 
     @model_validator(mode="after")
-    def _looks_grow_to_all(self) -> "Policy":
-        if list(self.looks) != sorted(set(self.looks)) or self.looks[-1] != 1:
-            raise ValueError("looks: shares of the sample that grow, and end with 1.0")
+    def _interim_looks_grow_to_all(self) -> "Policy":
+        if list(self.interim_looks) != sorted(set(self.interim_looks)) or self.interim_looks[-1] != 1:
+            raise ValueError("interim_looks: shares of the sample that grow, and end with 1.0")
         return self
 
 

@@ -1,4 +1,4 @@
-"""The models of an examination behind one OpenAI-compatible server, and their answers as they are kept."""
+"""The models of an evaluation run behind one OpenAI-compatible server, and their answers as they are kept."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,7 +50,7 @@ class StageClient(Protocol):
 
 
 class ClientSettings(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped examination goes on. progress: of what, done, total."""
+    """kept: folder for single outcomes, from which a stopped evaluation goes on. progress: of what, done, total."""
 
     kept: Path
     progress: Callable[[str, int, int], None]

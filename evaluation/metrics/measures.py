@@ -54,14 +54,14 @@ class Judgement:
     moved: by item.
     """
 
-    def __init__(self, suite: Suite, marks: Sequence[SampleScore], threshold: float | None = None):
+    def __init__(self, suite: Suite, scores: Sequence[SampleScore], threshold: float | None = None):
         """threshold: below this confidence the answer is none of these, as in traffic."""
         self.suite = suite
-        self.marks = marks
+        self.scores = scores
         self.graded: dict[str, Graded] = {}
         self.natural: dict[str, Graded] = {}
         self.moved: dict[int, Row] = {}
-        given = {m.item: m.given(threshold) for m in marks if m.outcome is not Outcome.errored}
+        given = {s.item: s.given(threshold) for s in scores if s.outcome is not Outcome.errored}
         for index, item in enumerate(suite.items):
             if index in given and item.perturbation == 0:
                 graded = Graded(item.gold_before, given[index])

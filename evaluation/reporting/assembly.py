@@ -1,4 +1,4 @@
-"""From answers to a report, and from a report's own marks to the same report under other choices."""
+"""From answers to a report, and from a report's own sample scores to the same report under other choices."""
 
 import platform
 from collections import Counter
@@ -10,8 +10,7 @@ from evaluation.contract import score
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import UNPARSABLE, is_right
 from evaluation.inference.runner import Measured, Outcome
-from evaluation.metrics import measures
-from evaluation.metrics import sample_scores as marks
+from evaluation.metrics import measures, sample_scores
 from evaluation.metrics.auxiliary import AuxiliaryMetrics, temperature_of
 from evaluation.metrics.comparison import compare
 from evaluation.metrics.measures import Judgement, Measure, Row, mean, rate
@@ -21,7 +20,7 @@ from evaluation.reporting.report import (
     CategoryReport,
     Confusion,
     FamilyReport,
-    Looks,
+    InterimLooks,
     Report,
     ReportedExample,
     StageReport,
@@ -52,7 +51,7 @@ class Choices(NamedTuple):
 
 
 ALL: Final = Choices()
-AT_ONCE: Final = Looks()
+AT_ONCE: Final = InterimLooks()
 
 
 class Side(NamedTuple):
@@ -85,7 +84,7 @@ def assemble(
     runs: Sequence[StageRun],
     choices: Choices = ALL,
     *,
-    looks: Looks = AT_ONCE,
+    interim_looks: InterimLooks = AT_ONCE,
     side: Side | None = None,
     baselines: Baselines = NO_BASELINES,
 ) -> Report:
@@ -102,27 +101,28 @@ def assemble(
         versions={"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
         counted=_counted(choices.counted),
         left_out=dict(suite.left_out),
-        looks=looks,
+        interim_looks=interim_looks,
         out_of_distribution=side and side.out_of_distribution,
         stages=_reports(stages, _counted(choices.counted)),
         baselines=dict(baselines.measures),
         baselines_left_out=dict(baselines.left_out),
         examples=_examples(suite, runs[-1].measured),
-        suite=marks.keep(suite),
+        suite=sample_scores.keep(suite),
     )
 
 
 def _answered(suite: Suite, run: StageRun, choices: Choices, side: Side | None) -> _Stage:
     found = side.of_stage.get(run.stage) if side else None
-    given = marks.sample_scores(run.measured, temperature_of(found.calibration) if found else None)
+    given = sample_scores.sample_scores(run.measured, temperature_of(found.calibration) if found else None)
     return _Stage(run.stage, run.model, Judgement(suite, given, choices.threshold), found)
 
 
 def rescore(made: Report, counted: Collection[str]) -> Report:
     """The same answers, other families counted. Its verdict is dropped: it was of other measures."""
-    suite = marks.restore(made.suite)
+    suite = sample_scores.restore(made.suite)
     stages = [
-        _Stage(s.stage, s.model, Judgement(suite, s.marks, made.threshold), s.auxiliary) for s in made.stages
+        _Stage(s.stage, s.model, Judgement(suite, s.sample_scores, made.threshold), s.auxiliary)
+        for s in made.stages
     ]
     change = {"stages": _reports(stages, _counted(counted)), "counted": _counted(counted), "gate": None}
     return made.model_copy(update=change)
@@ -146,7 +146,7 @@ def _stage(stage: _Stage, others: Mapping[str, Judgement], counted: Sequence[str
     return StageReport(
         stage=stage.name,
         model=stage.model,
-        items=len(judgement.marks),
+        items=len(judgement.scores),
         accuracy=measures.accuracy(natural),
         macro_f1=measures.macro_f1(natural),
         majority_category=score.majority(list(natural.values())) if natural else None,
@@ -164,8 +164,8 @@ def _stage(stage: _Stage, others: Mapping[str, Judgement], counted: Sequence[str
         compared={
             name: compare(judgement, other, counted) for name, other in others.items() if name != stage.name
         },
-        marks=list(judgement.marks),
-        **_about_answers(judgement.marks),
+        sample_scores=list(judgement.scores),
+        **_about_answers(judgement.scores),
     )
 
 

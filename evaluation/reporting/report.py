@@ -73,7 +73,7 @@ class StageReport(BaseModel):
     completion_tokens: Measure
     compared: dict[str, Compared]  # with the stages `base` and `live`, where the report has them
     auxiliary: AuxiliaryMetrics | None = None
-    marks: list[SampleScore]
+    sample_scores: list[SampleScore]
 
 
 class ReportedExample(BaseModel):
@@ -121,7 +121,7 @@ BASELINES: Final = {
 }  # and what people call them
 
 
-class Looks(BaseModel):
+class InterimLooks(BaseModel):
     """The sample grows until the verdict is clear. planned: the shares of it after which one was to be found."""
 
     planned: tuple[float, ...] = (1.0,)
@@ -129,7 +129,7 @@ class Looks(BaseModel):
 
 
 class Report(BaseModel):
-    report_version: Literal[2] = 2
+    report_version: Literal[3] = 3
     tenant: str
     schema_sha256: str
     suite_sha256: str
@@ -141,7 +141,7 @@ class Report(BaseModel):
     versions: dict[str, str]
     counted: tuple[str, ...]  # families in steerability, flip accuracy, invariance and override rate
     left_out: dict[str, str] = {}  # families that could not be asked, and why
-    looks: Looks = Looks()
+    interim_looks: InterimLooks = InterimLooks()
     stages: list[StageReport] = Field(min_length=1)
     gate: GateReport | None = None
     baselines: dict[str, Measure] = {}  # under `<baseline>_<measure>`; a baseline's name has no `_`

@@ -18,7 +18,7 @@ RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()
 VIOLATIONS = {
     "layers": ("evaluation/contract/planted.py", "from training import config"),
     "app-and-training": ("app/planted.py", "from training.stages import sft"),
-    "training-and-exam": ("training/planted.py", "import evaluation.gating.gate"),
+    "training-and-gate": ("training/planted.py", "import evaluation.gating.gate"),
     "torch-free": ("training/config.py", "import torch"),
     "client-light": ("steerwise/planted.py", "from app.auth import principal"),
     "contract-alone": ("evaluation/contract/planted.py", "from evaluation.suites import steerability"),
@@ -31,7 +31,7 @@ VIOLATIONS = {
 DETOURS = {
     "a function-level import": ("torch-free", "app/planted.py", "def late() -> None:\n    import torch"),
     "a type-checking import": (
-        "training-and-exam",
+        "training-and-gate",
         "training/planted.py",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from evaluation.suites import steerability",
     ),

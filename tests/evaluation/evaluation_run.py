@@ -1,4 +1,4 @@
-"""Models examined the way the product examines them: suite, HTTP, runner, companions, report."""
+"""Models evaluated as the product evaluates them: suite, HTTP, runner, auxiliary suites, report."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from evaluation.suites.steerability import Suite
 from tests.evaluation.fake_server import FakeServer, Model, predictor
 from tests.evaluation.shop import SCHEMA, of_split
 
-BESIDE = 440  # enough of each for the policy to judge it
+AUXILIARY_ITEMS = 440  # enough of each for the policy to judge it
 
 
 @cache
@@ -29,7 +29,7 @@ def suite(max_items: int = 600) -> Suite:
 
 @cache
 def auxiliary_suites() -> auxiliary.AuxiliarySuites:
-    return auxiliary.build(suite(), of_split(Split.test), of_split(Split.train), max_items=BESIDE)
+    return auxiliary.build(suite(), of_split(Split.test), of_split(Split.train), max_items=AUXILIARY_ITEMS)
 
 
 @cache
@@ -37,8 +37,8 @@ def measured(model: Model) -> list[Measured]:
     return run(FakeServer(model), suite())
 
 
-def run(server: FakeServer, exam: Suite) -> list[Measured]:
-    return asyncio.run(runner.run(exam.questions, predictor(server), model="fake"))
+def run(server: FakeServer, benchmark: Suite) -> list[Measured]:
+    return asyncio.run(runner.run(benchmark.questions, predictor(server), model="fake"))
 
 
 _KEPT: dict[tuple[Model | FakeServer, str], list[Measured]] = {}
@@ -76,10 +76,10 @@ class Models:
         return None
 
 
-def examined(
-    stages: dict[str, Model | FakeServer], exam: Suite | None = None, policy: Policy | None = None
+def evaluated(
+    stages: dict[str, Model | FakeServer], benchmark: Suite | None = None, policy: Policy | None = None
 ) -> Report:
     """Every question at once, unless the policy says otherwise."""
-    at_once = load_policy().model_copy(update={"looks": (1.0,)})
-    asked = EvaluationRun("shop", exam or suite(), policy or at_once, auxiliary_suites())
+    at_once = load_policy().model_copy(update={"interim_looks": (1.0,)})
+    asked = EvaluationRun("shop", benchmark or suite(), policy or at_once, auxiliary_suites())
     return asyncio.run(evaluate(asked, Models(stages)))

@@ -15,7 +15,7 @@ from evaluation.contract.record import Split
 from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined
+from tests.evaluation.evaluation_run import evaluated
 from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
 from tests.evaluation.wire_server import WireServer
@@ -65,7 +65,7 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
         assert main(["run", *inputs, "--base-url", address]) == 0
     assert capsys.readouterr().out.startswith("passed\n")
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written["report_version"] == 2
+    assert written["report_version"] == 3
     assert [stage["stage"] for stage in written["stages"]] == ["base", "rl"]
     assert written["stages"][-1]["label_mass"]["value"] == pytest.approx(0.9, abs=0.01)
     assert written["baselines"]["tfidf_accuracy"]["n"] == written["baselines"]["embeddings_accuracy"]["n"] > 0
@@ -164,7 +164,7 @@ def test_families_and_rewordings_that_cannot_be_used_are_named(
 
 def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None:
     path, policy = tmp_path / "report.json", tmp_path / "policy.toml"
-    report.write(examined({"base": models.oracle(), "sft": models.habit()}), path)
+    report.write(evaluated({"base": models.oracle(), "sft": models.habit()}), path)
     assert main(["decide", "--report", str(path), "--out", str(path)]) == 3
     graded = report.read(path)
     assert graded.gate is not None

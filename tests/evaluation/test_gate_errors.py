@@ -23,18 +23,18 @@ def not_worse(measure: str) -> gate._Limit:
     """Than the base, as the policy asks it."""
     asked = next(o for o in POLICY.not_worse if (o.measure, o.than, o.edits) == (measure, "base", "counted"))
     assert isinstance(asked, NotWorse)
-    return gate._Limit(-asked.margin, asked.slack, asked.least_n, 1, gate.widening(len(POLICY.looks)))
+    return gate._Limit(-asked.margin, asked.slack, asked.least_n, 1, gate.widening(len(POLICY.interim_looks)))
 
 
 def floor(measure: str) -> gate._Limit:
     asked = next(o for o in POLICY.floors if o.measure == measure)
-    return gate._Limit(asked.limit, asked.slack, asked.least_n, 1, gate.widening(len(POLICY.looks)))
+    return gate._Limit(asked.limit, asked.slack, asked.least_n, 1, gate.widening(len(POLICY.interim_looks)))
 
 
 def passes(limit: gate._Limit, looks: Sequence[int], measured: Callable[[int], Measure]) -> bool:
     """measured: on the first so many conversations."""
     for look in looks:
-        verdict = gate._judge(measured(look), limit).verdict
+        verdict = gate._outcome(measured(look), limit).verdict
         if verdict is not Verdict.incomplete:
             return verdict is Verdict.passed
     return False

@@ -16,10 +16,10 @@ from evaluation.metrics.injection import SuccessfulAttack
 from evaluation.metrics.measures import Measure, rate
 from evaluation.metrics.reasoning_length import MeasuredLength
 from evaluation.metrics.turns import AtTurn, FlippingConversation, Turn, TurnsReport
-from evaluation.reporting.report import Looks, Report
+from evaluation.reporting.report import InterimLooks, Report
 from evaluation.suites.injection import AttackForm, AttackLocation, Encoding, Kind, Language, Naming, write
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined, suite
+from tests.evaluation.evaluation_run import evaluated, suite
 
 TFIDF = {"tfidf_accuracy": Measure(value=0.875, n=140, ci95=(0.8125, 0.9375))}
 NOT_INSTALLED = {"embeddings": "the package is not installed"}
@@ -38,7 +38,7 @@ def graded() -> Report:
         "sft": models.habit(),
         "rl": models.name_reader(),
     }
-    made = examined(stages, suite(240))
+    made = evaluated(stages, suite(240))
     return made.model_copy(update={"gate": gate.decide(made, _of_few())})
 
 
@@ -62,11 +62,11 @@ def whole() -> Report:
         "divergence": divergence(),
     }
     last = last.model_copy(update={"auxiliary": last.auxiliary.model_copy(update=found)})
-    looks = Looks(planned=(0.4, 0.7, 1.0), used=2)
+    looks = InterimLooks(planned=(0.4, 0.7, 1.0), used=2)
     return made.model_copy(
         update={
             "stages": [*before, last],
-            "looks": looks,
+            "interim_looks": looks,
             "baselines": TFIDF,
             "baselines_left_out": NOT_INSTALLED,
         }
@@ -85,7 +85,7 @@ def of_last(**changes: object) -> Report:
     return whole().model_copy(update={"stages": [*before, last.model_copy(update=changes)]})
 
 
-def of_companions(**changes: object) -> Report:
+def with_auxiliary(**changes: object) -> Report:
     found = whole().stages[-1].auxiliary
     assert found is not None
     return of_last(auxiliary=found.model_copy(update=changes))

@@ -28,7 +28,7 @@ ANSWER: Final = 48  # tokens of an answer with its reasons; those of four real t
 _AT_ONCE: Final = 3  # of one without
 _HINT: Final = 24  # of a hint that is no demonstration
 _SEEN: Final = 48  # conversations that are tokenised
-_TRUNK, _BRANCH, _BRANCHES = 320, 56, 4
+_PREFIX, _SUFFIX, _SUFFIXES = 320, 56, 4
 _ROWS, _NEW = 16, 8
 
 
@@ -61,8 +61,8 @@ class Work(NamedTuple):
     at_once: float = 0.0
 
 
-def estimate(manifests: Sequence[StageManifest], examined: int) -> dict[str, Any]:
-    """examined: questions of the examination. Stages whose traces do not exist yet are taken to get them all."""
+def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, Any]:
+    """evaluated: questions of the evaluation. Stages whose traces do not exist yet are taken to get them all."""
     started = time.monotonic()
     learning = next((m for m in manifests if isinstance(m.stage, Learning)), manifests[0])
     stage = learning.stage if isinstance(learning.stage, Learning) else Sft()
@@ -72,9 +72,9 @@ def estimate(manifests: Sequence[StageManifest], examined: int) -> dict[str, Any
     shape = _shape(manifests[0], loaded)
     pace = _probe(loaded, bf16, start_s)
     stages = [_entry(m, _work(m, manifests, shape), pace, loaded) for m in manifests]
-    if examined:
-        work = Work(read=examined * shape.own, written=examined * ANSWER)
-        stages.append({"stage": "examination", **_cost(work, pace, None), "memory_bytes": None})
+    if evaluated:
+        work = Work(read=evaluated * shape.own, written=evaluated * ANSWER)
+        stages.append({"stage": "evaluation", **_cost(work, pace, None), "memory_bytes": None})
     memory = [s["memory_bytes"] for s in stages if s["memory_bytes"] is not None]
     return {
         "machine": {
@@ -214,9 +214,9 @@ def _memory(work: Work, pace: Pace, loaded: Loaded) -> int | None:
 
 
 def _probe(loaded: Loaded, bf16: bool, start_s: float) -> Pace:
-    ids = torch.randint(100, loaded.tokenizer.vocab_size // 2, (_TRUNK + _BRANCHES * _BRANCH,)).tolist()
-    prefix = ids[:_TRUNK]
-    suffixes = [ids[_TRUNK + n * _BRANCH : _TRUNK + (n + 1) * _BRANCH] for n in range(_BRANCHES)]
+    ids = torch.randint(100, loaded.tokenizer.vocab_size // 2, (_PREFIX + _SUFFIXES * _SUFFIX,)).tolist()
+    prefix = ids[:_PREFIX]
+    suffixes = [ids[_PREFIX + n * _SUFFIX : _PREFIX + (n + 1) * _SUFFIX] for n in range(_SUFFIXES)]
     model, device = loaded.model, loaded.model.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         with torch.no_grad():
@@ -226,7 +226,7 @@ def _probe(loaded: Loaded, bf16: bool, start_s: float) -> Pace:
         learn_s = _seconds(lambda: _learn(loaded, prefix, suffixes))
         peak = _memory_peak()
     model.zero_grad(set_to_none=True)
-    prompts = [[*prefix, *suffixes[n % _BRANCHES][:8], n + 100] for n in range(_ROWS)]
+    prompts = [[*prefix, *suffixes[n % _SUFFIXES][:8], n + 100] for n in range(_ROWS)]
 
     def write(tokens: int) -> float:
         how = Sampling(1.0, tokens, _ROWS, bf16)

@@ -220,10 +220,10 @@ def _bring(stage: Traces, labelled: list[Conversation], drawing: _Drawing, board
                 example, file, "whoever wrote the trace says that the label contradicts the schema"
             )
         elif row.id not in board.left_out:
-            _judge(row, example, file, board)
+            _filter_expert(row, example, file, board)
 
 
-def _judge(row: experts.Expert, example: Example, file: str, board: Board) -> None:
+def _filter_expert(row: experts.Expert, example: Example, file: str, board: Board) -> None:
     try:
         text = row.response(example)
     except ValueError as error:

@@ -53,7 +53,7 @@ class DecisionProblem(NamedTuple):
     examples: list[ProblemExample]
 
 
-def judge(rules: list[Rule], issue: Issue) -> ConditionVerdict | None:
+def decide(rules: list[Rule], issue: Issue) -> ConditionVerdict | None:
     """The right answer; None where two categories claim the issue (such a conversation is not used)."""
     claims: list[tuple[Rule, Matcher]] = []
     set_aside = []
@@ -219,7 +219,7 @@ def _example(
             issue = random_issue(rng, like, held)
         except ValueError:
             continue
-        verdict = judge(rules, issue)
+        verdict = decide(rules, issue)
         if verdict is None or (verdict.key is None) != wants_none:
             continue
         earlier = random_issue(rng, Matcher(), held) if rng.random() < 0.12 else None

@@ -1,4 +1,4 @@
-"""What the rest of the product sees of the world: a demo tenant and the starter's exam. Torch-free."""
+"""What the rest of the product sees of the world: a demo tenant and what the starter is measured on. Torch-free."""
 
 import random
 from typing import Any, Literal, NamedTuple
@@ -10,7 +10,7 @@ from evaluation.contract.schema import Category, CategorySchema
 from training.data.examples import Trace
 from training.starter.facts import Matcher, random_issue
 from training.starter.lexicon import OBJECTS
-from training.starter.problems import ProblemExample, Rule, judge, reasoning, sample_problem
+from training.starter.problems import ProblemExample, Rule, decide, reasoning, sample_problem
 from training.starter.talk import tell
 
 
@@ -219,7 +219,7 @@ def _demo_example(
             else Matcher()
         )
         issue = random_issue(rng, like, held=False)
-        verdict = judge(rules, issue)
+        verdict = decide(rules, issue)
         if verdict is None or verdict.key != (rule.key if rule else None):
             continue
         named = issue.object == deals.named and rng.random() < _DEMO_NAMED
@@ -241,7 +241,7 @@ BenchKind = Literal["unseen_pairs", "permuted_names", "told_answer"]
 
 
 def bench_items(kind: BenchKind, n: int, seed: int = 0) -> list[BenchItem]:
-    """The starter's exam: unseen schemas of 4-8 categories and conversations with unseen action-object pairs.
+    """To measure a starter: unseen schemas of 4-8 categories and conversations with unseen action-object pairs.
 
     permuted_names: every name stands at another category's definition. told_answer: with jargon that nothing
     explains, for answering with the right answer in the prompt.

@@ -41,9 +41,9 @@ def list_conversations(
         "last message": lambda row: _short(row["messages"][-1]["text"]),
     }
     found_id = call.api.find("/v1/datasets", dataset, "dataset")
-    beside = {"language": language, "channel": channel, "customer_reference": customer}
+    attributes = {"language": language, "channel": channel, "customer_reference": customer}
     path = f"/v1/datasets/{found_id}/conversations"
-    listed(call, path, columns, limit, everything, split=split, **beside)
+    listed(call, path, columns, limit, everything, split=split, **attributes)
 
 
 @conversations.command("append")

@@ -26,7 +26,7 @@ from tests.app.classify.serving_contexts import set_tenant
 
 pytestmark = pytest.mark.anyio
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-BESIDE = {
+AUXILIARY_ITEMS = {
     "language": "en",
     "channel": "chat",
     "time": "2026-01-02T10:30:00Z",
@@ -37,14 +37,14 @@ BESIDE = {
 
 
 async def test_an_answer_is_kept_as_it_was_given_with_what_is_known_beside_it(keeping: Keeping) -> None:
-    given = await keeping.ask(**BESIDE)
+    given = await keeping.ask(**AUXILIARY_ITEMS)
     (kept,) = await keeping.listed()
     for name in ("category", "mode", "reasoning", "evidence", "decided_by", "confidence", "label_mass"):
         assert kept[name] == given[name], name
     assert kept["id"] == given["id"] and kept["probabilities"] == given["probabilities"]
     assert kept["deployment_id"] == given["deployment_id"]
     assert kept["model_version_id"] == given["model_version"]
-    assert {name: kept[name] for name in BESIDE} == BESIDE
+    assert {name: kept[name] for name in AUXILIARY_ITEMS} == AUXILIARY_ITEMS
     assert kept["messages"] == [{"role": "customer", "text": "Where is my parcel?"}]
     assert (await keeping.reader.get(f"/v1/answers/{given['id']}")).json() == kept
 
@@ -93,7 +93,7 @@ async def test_nothing_is_kept_where_nobody_wants_it(keeping: Keeping) -> None:
 
 
 async def test_answers_are_found_by_all_that_is_known_of_them(keeping: Keeping) -> None:
-    parcel = await keeping.ask(**BESIDE)
+    parcel = await keeping.ask(**AUXILIARY_ITEMS)
     money = await keeping.ask(
         "I want my money back.", language="de", metadata={"country": "FR", "größe": "ü"}
     )

@@ -1,4 +1,4 @@
-"""Conversations answered by a model folder: its confidences are those that its examination has calibrated."""
+"""Conversations answered by a model folder: its confidences are those that its evaluation has calibrated."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def asked(schema: CategorySchema, temperature: float | None) -> ClassifyRequest:
     [(SCHEMA, 2.0, scaled(RAW, 2.0)["refund"]), (SCHEMA, None, 0.9), (EDITED, 2.0, 0.9)],
     ids=["calibrated", "nothing was fitted", "fitted under another schema"],
 )
-def test_confidences_are_calibrated_where_the_examination_was_of_this_schema(
+def test_confidences_are_calibrated_where_the_evaluation_was_of_this_schema(
     schema: CategorySchema, temperature: float | None, sure: float
 ) -> None:
     server = FakeVllm({BASE_NAME: lambda _: Reply("Because.\nAnswer: A", {"A": 0.9, "B": 0.1})})

@@ -17,13 +17,13 @@ GIB = 1 << 30
 def found(need: int) -> dict[str, Any]:
     tokens = {"read": 0, "learned": 216_000, "written": 0}
     sft = {"stage": "sft", "minutes": 30.0, "bounded": True, "tokens": tokens, "memory_bytes": need}
-    examination = {
-        "stage": "examination", "minutes": 19.4, "bounded": False, "tokens": tokens, "memory_bytes": None,
+    evaluation = {
+        "stage": "evaluation", "minutes": 19.4, "bounded": False, "tokens": tokens, "memory_bytes": None,
     }  # fmt: skip
     machine = {"processor": "A Processor", "cores": 2, "memory_bytes": 8 * GIB, "precision": "fp32"}
     return {
         "machine": machine,
-        "stages": [sft, examination],
+        "stages": [sft, evaluation],
         "minutes": 49.4,
         "memory_bytes": need,
     }
@@ -31,7 +31,7 @@ def found(need: int) -> dict[str, Any]:
 
 def test_one_line_says_how_long_where_and_what_is_cut_short() -> None:
     assert line(found(4 * GIB)) == (
-        "about 49 minutes here (A Processor, 2 cores, fp32): sft 30.0 (max_seconds), examination 19.4; "
+        "about 49 minutes here (A Processor, 2 cores, fp32): sft 30.0 (max_seconds), evaluation 19.4; "
         "4.0 GiB of memory at most"
     )
 

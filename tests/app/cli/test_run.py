@@ -1,4 +1,4 @@
-"""The whole path with nothing replaced: real stages, a real vLLM, the real examination, and answers from the model."""
+"""The whole path with nothing replaced: real stages, a real vLLM, the real evaluation, and answers from the model."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def steerwise(*arguments: str | Path, timeout_s: float = 1000) -> subprocess.Com
     )
 
 
-def test_the_main_job_trains_examines_judges_resumes_and_answers(tmp_path: Path) -> None:
+def test_the_main_job_trains_evaluates_decides_resumes_and_answers(tmp_path: Path) -> None:
     find_base(STARTER)  # fails here, with its reason, where the weights are missing
     tenant = demo_tenant(seed=1)
     schema, rows, out = tmp_path / "schema.json", tmp_path / "conversations.jsonl", tmp_path / "out"

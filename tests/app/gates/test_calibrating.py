@@ -15,7 +15,7 @@ from tests.factories.trained import trained
 from tests.model_server import Worker
 from tests.servers.vllm import FakeVllm
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.score.anyio, pytest.score.slow]
 
 
 @on_sqlite
@@ -44,6 +44,6 @@ async def test_what_was_fitted_is_kept_with_the_verdict_and_the_tenants_threshol
         "auto_threshold": None,  # a gate in mode fast finds it
     }
     assert found.ece.before.value is not None and found.ece.before.value > found.ece.after.value
-    sure = [mark.confidence for mark in stage.marks if mark.confidence is not None]
+    sure = [score.confidence for score in stage.sample_scores if score.confidence is not None]
     assert sure and max(sure) < 0.9, "the model itself says 0.98"
     assert {answered.predicted for answered in stage.per_category if answered.category is not None} == {0}

@@ -1,4 +1,4 @@
-"""What an examination asks, from the files that a person hands in."""
+"""What an evaluation asks, from the files that a person hands in."""
 
 import json
 from pathlib import Path

@@ -300,7 +300,7 @@ async def test_with_vllm_away_the_gate_waits_for_it_however_long_that_is(
 
 
 @on_sqlite
-async def test_a_vllm_that_is_started_again_under_the_examination_costs_neither_an_attempt_nor_a_verdict(
+async def test_a_vllm_that_is_started_again_under_the_evaluation_costs_neither_an_attempt_nor_a_verdict(
     database: Database, settings: Settings, scope: TenantScope, vllm: FakeVllm, worker: Worker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

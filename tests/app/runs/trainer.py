@@ -30,7 +30,7 @@ def main() -> int:
     manifest = StageManifest.model_validate_json(Path(sys.argv[2]).read_bytes())
     kind, out = manifest.stage.kind, manifest.out
     read = [json.loads(line) for line in manifest.conversations.read_text().splitlines()]
-    assert {row["split"] for row in read} == {"train"}, "the pupil reads the exam"
+    assert {row["split"] for row in read} == {"train"}, "training reads what the gate asks"
     if manifest.traces is not None:
         assert manifest.traces.read_text()
     if manifest.adapter is not None:

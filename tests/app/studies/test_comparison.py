@@ -8,7 +8,7 @@ import pytest
 from app.studies import comparison, plots, tables
 from app.studies.held_out import at_least_one
 from app.studies.matrix import Study
-from app.studies.results import Cost, Marks, SeedResult
+from app.studies.results import ArmResult, Cost, SeedResult
 from evaluation.metrics.measures import Measure
 
 STUDY = Study.model_validate(
@@ -21,9 +21,9 @@ STUDY = Study.model_validate(
 )
 
 
-def marks(accuracy: float | None, wall_s: float = 10, tokens: int | None = 100) -> Marks:
+def marks(accuracy: float | None, wall_s: float = 10, tokens: int | None = 100) -> ArmResult:
     measure = Measure(value=accuracy, n=50, ci95=None)
-    return Marks(measures={"accuracy": measure}, cost=Cost(wall_s=wall_s, tokens=tokens))
+    return ArmResult(measures={"accuracy": measure}, cost=Cost(wall_s=wall_s, tokens=tokens))
 
 
 def results(*pairs: tuple[float | None, float | None]) -> list[SeedResult]:

@@ -171,9 +171,9 @@ def test_tenants_and_bases_that_do_not_fit_together_are_refused(change: dict[str
 
 def test_an_arm_stands_beside_those_of_its_own_base() -> None:
     one = Study.model_validate(CONTENT)
-    assert (one.beside("A: b", "base"), matrix.on_base("", "A")) == ("base", "A")
+    assert (one.on_same_base("A: b", "base"), matrix.on_base("", "A")) == ("base", "A")
     several = Study.model_validate(CONTENT | {"bases": {"128": {"width": 128, "minutes": 40}}})
-    assert several.beside("128: A: b", "base") == matrix.on_base("128", "base") == "128: base"
+    assert several.on_same_base("128: A: b", "base") == matrix.on_base("128", "base") == "128: base"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from app.studies import comparison, plots, sequence
 from app.studies.matrix import Study
-from app.studies.results import Cost, Marks, SeedResult, StudyPoint, at_end
+from app.studies.results import ArmResult, Cost, SeedResult, StudyPoint, at_end
 from app.studies.sequence import forgetting, normalised
 from evaluation.metrics.measures import Measure
 
@@ -39,9 +39,9 @@ def point(accuracies: list[float | None], retention: float = 0.9) -> StudyPoint:
     )
 
 
-def marks(*rows: list[float]) -> Marks:
+def marks(*rows: list[float]) -> ArmResult:
     points = [point([*row]) for row in rows]
-    return Marks(measures=at_end(points), cost=Cost(wall_s=1, tokens=1), points=points)
+    return ArmResult(measures=at_end(points), cost=Cost(wall_s=1, tokens=1), points=points)
 
 
 def result(seed: int, a: list[list[float]], b: list[list[float]]) -> SeedResult:

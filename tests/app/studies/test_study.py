@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.studies import study
 from app.studies.matrix import Existing
 from app.studies.preparing import StudyFolder, prepare
-from app.studies.results import Cost, Marks, SeedResult
+from app.studies.results import ArmResult, Cost, SeedResult
 from app.studies.study import StudyRequest
 from evaluation.metrics.measures import Measure
 from tests.app.studies.shipped import training_study
@@ -25,7 +25,7 @@ def leave(asked: StudyRequest, seed: int, base: str, accuracy: float) -> None:
     folder = asked.out / f"seed-{seed}"
     prepared = prepare(asked.study, StudyFolder(seed, find_base(base), folder, ""))
     measures = {"accuracy": Measure(value=accuracy, n=10, ci95=None)}
-    arms = {name: Marks(measures=measures, cost=Cost(wall_s=1, tokens=1)) for name in prepared.chains}
+    arms = {name: ArmResult(measures=measures, cost=Cost(wall_s=1, tokens=1)) for name in prepared.chains}
     kept = SeedResult(key=prepared.key, seed=seed, arms=arms)
     (folder / f"result-{prepared.key[:12]}.json").write_text(kept.model_dump_json())
 
@@ -69,8 +69,8 @@ def test_what_is_left_of_a_seed_is_estimated_before_it_is_trained(
     asked: list[tuple[int, int]] = []
     shown = io.StringIO()
 
-    def estimated(left: Sequence[StageManifest], examined: int) -> dict[str, float]:
-        asked.append((len(left), examined))
+    def estimated(left: Sequence[StageManifest], evaluated: int) -> dict[str, float]:
+        asked.append((len(left), evaluated))
         return {"minutes": 140.4}
 
     monkeypatch.setattr(study.estimate, "estimate", estimated)

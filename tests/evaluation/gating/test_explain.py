@@ -5,15 +5,15 @@ from evaluation.gating import explain
 from evaluation.gating.explain import _WORDS
 from evaluation.gating.policy import Named
 from evaluation.reporting.page import page
-from evaluation.reporting.report import Looks, Verdict
+from evaluation.reporting.report import InterimLooks, Verdict
 from evaluation.suites import steerability
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined
+from tests.evaluation.evaluation_run import evaluated
 from tests.evaluation.shop import SCHEMA, of_split
 
 
 def test_what_failed_comes_first_with_what_to_do_and_the_weakest_kinds_of_edit() -> None:
-    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    made = evaluated({"base": models.oracle(), "sft": models.name_reader()})
     told = explain.explain(made)
     assert [one.verdict for one in told] == sorted(
         (one.verdict for one in told), key=["failed", "incomplete", "passed"].index
@@ -29,7 +29,7 @@ def test_what_failed_comes_first_with_what_to_do_and_the_weakest_kinds_of_edit()
 
 def test_too_few_examples_say_how_many_and_where_they_come_from() -> None:
     small = steerability.build(SCHEMA, of_split(Split.test)[::12], max_items=60)
-    told = explain.explain(examined({"base": models.oracle(), "rl": models.oracle()}, small))
+    told = explain.explain(evaluated({"base": models.oracle(), "rl": models.oracle()}, small))
     needed = [one.change for one in told if "about 200 examples are needed" in one.change]
     assert needed and "`benchmark.max_items`" in needed[0]
 
@@ -37,8 +37,8 @@ def test_too_few_examples_say_how_many_and_where_they_come_from() -> None:
 def test_what_was_not_asked_to_the_end_is_not_blamed_on_the_conversations() -> None:
     """The verdict was clear before: more labels would not be asked either."""
     small = steerability.build(SCHEMA, of_split(Split.test)[::12], max_items=60)
-    made = examined({"base": models.oracle(), "rl": models.oracle()}, small)
-    stopped = made.model_copy(update={"looks": Looks(planned=(0.4, 1.0), used=1)})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()}, small)
+    stopped = made.model_copy(update={"interim_looks": InterimLooks(planned=(0.4, 1.0), used=1)})
     needed = [one.change for one in explain.explain(stopped) if "about 200 examples are needed" in one.change]
     assert needed and "once the verdict was clear" in needed[0] and "label more" not in needed[0]
 
@@ -48,12 +48,12 @@ def test_every_measure_that_a_policy_can_name_has_words() -> None:
 
 
 def test_a_report_that_nobody_has_judged_explains_nothing() -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     assert explain.explain(made.model_copy(update={"gate": None})) == []
 
 
 def test_the_page_says_what_would_have_to_change_below_the_verdict() -> None:
-    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    made = evaluated({"base": models.oracle(), "sft": models.name_reader()})
     shown = page.render(made)
     assert (
         shown.index("Failed: this model")

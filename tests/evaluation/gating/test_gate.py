@@ -12,7 +12,7 @@ from evaluation.reporting.assembly import Choices, StageRun, assemble
 from evaluation.reporting.report import GateReport, Report, Verdict
 from evaluation.suites import steerability
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined, measured, run, suite
+from tests.evaluation.evaluation_run import evaluated, measured, run, suite
 from tests.evaluation.fake_server import Asked, FakeServer, Reply, says
 from tests.evaluation.shop import SCHEMA, of_split
 
@@ -30,7 +30,7 @@ def verdict(result: GateReport, measure: str) -> Verdict:
 
 
 def test_a_model_that_follows_definitions_scores_1_and_passes() -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     last = made.stages[-1]
     assert last.steerability.value == pytest.approx(1.0)
     assert last.steerability.ci95 == pytest.approx((1.0, 1.0))
@@ -40,7 +40,7 @@ def test_a_model_that_follows_definitions_scores_1_and_passes() -> None:
 
 
 def test_an_accurate_classifier_that_ignores_definitions_scores_about_0_and_fails() -> None:
-    made = examined({"base": models.oracle(), "sft": models.habit()})
+    made = evaluated({"base": models.oracle(), "sft": models.habit()})
     last = made.stages[-1]
     assert last.accuracy.value is not None
     assert last.accuracy.value > 0.9, "it must be accurate, or the test shows nothing"
@@ -54,7 +54,7 @@ def test_an_accurate_classifier_that_ignores_definitions_scores_about_0_and_fail
 
 
 def test_a_model_that_reads_names_fails_where_meanings_were_exchanged_or_names_mislead() -> None:
-    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    made = evaluated({"base": models.oracle(), "sft": models.name_reader()})
     families = made.stages[-1].per_family
     assert families["swap"].flip_accuracy.value is not None
     assert families["swap"].flip_accuracy.value < 0.1
@@ -65,19 +65,19 @@ def test_a_model_that_reads_names_fails_where_meanings_were_exchanged_or_names_m
 
 
 def test_random_answers_do_not_pass() -> None:
-    made = examined({"base": models.dice(), "sft": models.dice()})
+    made = evaluated({"base": models.dice(), "sft": models.dice()})
     assert graded(made).verdict is Verdict.failed
 
 
 def test_too_few_examples_are_incomplete_and_the_reason_says_how_many_it_takes() -> None:
     small = steerability.build(SCHEMA, of_split(Split.test)[::12], max_items=60)
-    result = graded(examined({"base": models.oracle(), "rl": models.oracle()}, small))
+    result = graded(evaluated({"base": models.oracle(), "rl": models.oracle()}, small))
     assert result.verdict is Verdict.incomplete
     assert "about 200 are needed" in reason(result, "steerability")
 
 
 def test_without_a_base_the_gate_is_incomplete_and_says_what_to_do() -> None:
-    result = graded(examined({"rl": models.oracle()}))
+    result = graded(evaluated({"rl": models.oracle()}))
     assert result.verdict is Verdict.incomplete
     of_base = [c.reason for c in result.checks if c.measure.endswith(("_over_base", "_gain"))]
     assert set(result.reasons) == set(of_base)
@@ -89,7 +89,7 @@ def test_accuracy_lost_against_the_base_fails() -> None:
         forgot = any(word in asked.customer for word in ("lamp", "kettle", "mugs"))
         return says("A") if forgot else models.oracle()(asked)
 
-    result = graded(examined({"base": models.oracle(), "rl": forgetful}))
+    result = graded(evaluated({"base": models.oracle(), "rl": forgetful}))
     assert verdict(result, "accuracy_over_base") is Verdict.failed
 
 
@@ -113,13 +113,13 @@ def test_answers_that_always_have_to_be_forced_fail() -> None:
     def forced(asked: Asked) -> Reply:
         return models.oracle()(asked)._replace(text="Let me think about", finish_reason="length")
 
-    made = examined({"base": models.oracle(), "rl": forced})
+    made = evaluated({"base": models.oracle(), "rl": forced})
     assert made.stages[-1].accuracy.value == 1.0, "the forced read finds the code"
     assert verdict(graded(made), "forced_read") is Verdict.failed
 
 
 def test_failed_requests_make_even_a_good_model_incomplete() -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     last = made.stages[-1].model_copy(update={"errored": Measure(value=0.006, n=900, ci95=(0.003, 0.01))})
     result = graded(made.model_copy(update={"stages": [made.stages[0], last]}))
     assert result.verdict is Verdict.incomplete
@@ -140,7 +140,7 @@ def test_failed_requests_make_even_a_good_model_incomplete() -> None:
 def test_a_floor_is_judged_by_value_and_interval(
     value: float, low: float, high: float, expected: Verdict
 ) -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     changed = Measure(value=value, n=400, ci95=(low, high))
     last = made.stages[-1].model_copy(update={"steerability": changed})
     result = graded(made.model_copy(update={"stages": [made.stages[0], last]}))
@@ -148,7 +148,7 @@ def test_a_floor_is_judged_by_value_and_interval(
 
 
 def test_the_largest_category_may_not_swallow_the_others() -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     greedy = Measure(value=0.4, n=400, ci95=(0.35, 0.45))
     last = made.stages[-1].model_copy(update={"majority_over_selection": greedy})
     result = graded(made.model_copy(update={"stages": [made.stages[0], last]}))

@@ -11,10 +11,10 @@ from evaluation.gating import gate
 from evaluation.gating.policy import load_policy
 from evaluation.gating.sequential import Sample, open_families
 from evaluation.metrics.measures import Measure, rate
-from evaluation.reporting.report import Check, Looks, Report, Verdict
+from evaluation.reporting.report import Check, InterimLooks, Report, Verdict
 from evaluation.suites import steerability
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined, suite
+from tests.evaluation.evaluation_run import evaluated, suite
 from tests.evaluation.shop import SCHEMA, of_split
 
 LOOKS = (0.4, 0.7, 1.0)
@@ -25,8 +25,8 @@ def check(verdict: Verdict, *families: str) -> Check:
 
 
 def asked(sample: Sample) -> dict[str, int]:
-    exam = suite()
-    families = [exam.perturbations[exam.items[i].perturbation].family for i in sample.indices]
+    benchmark = suite()
+    families = [benchmark.perturbations[benchmark.items[i].perturbation].family for i in sample.indices]
     return {family: families.count(family) for family in families}
 
 
@@ -76,7 +76,7 @@ def test_what_is_asked_follows_from_the_suite_alone() -> None:
 def test_a_model_on_the_far_side_of_the_slack_gets_the_wrong_verdict_in_one_gate_of_forty_at_most(
     truth: float, wrong: Verdict
 ) -> None:
-    made = examined({"base": models.oracle(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
     rng = random.Random(0)
     sizes, simulations = (40, 70, 100), 3000  # small, so that it is the interval that decides
     runs = [[rng.random() < truth for _ in range(sizes[-1])] for _ in range(simulations)]
@@ -95,7 +95,7 @@ def share_of(verdict: Verdict, found: Sequence[Verdict]) -> float:
 def _graded(answers: Sequence[bool], sizes: Sequence[int], widened: float) -> Verdict:
     limit = gate._Limit(limit=0.8, slack=0.08, least_n=1, sign=1, widened=widened)
     for size in sizes:
-        found = gate._judge(rate(sum(answers[:size]), size), limit).verdict
+        found = gate._outcome(rate(sum(answers[:size]), size), limit).verdict
         if found is not Verdict.incomplete:
             return found
     return Verdict.incomplete
@@ -109,7 +109,9 @@ def _verdicts(made: Report, answers: Sequence[bool], sizes: Sequence[int], looks
     for size in sizes:
         changed: Measure = rate(sum(answers[:size]), size)
         last = made.stages[-1].model_copy(update={"flip_accuracy": changed})
-        report = made.model_copy(update={"stages": [last], "looks": Looks(planned=tuple(looks))})
+        report = made.model_copy(
+            update={"stages": [last], "interim_looks": InterimLooks(planned=tuple(looks))}
+        )
         found = gate.decide(report, policy).verdict
         if found is not Verdict.incomplete:
             return found

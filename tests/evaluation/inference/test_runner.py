@@ -16,19 +16,19 @@ from tests.evaluation import models
 from tests.evaluation.evaluation_run import suite
 from tests.evaluation.fake_server import FakeServer, Reply, predictor, says
 
-EXAM = suite(100)
+SUITE = suite(100)
 
 
 def run(server: FakeServer, **options: Any) -> list[Measured]:
-    return asyncio.run(runner.run(EXAM.questions, predictor(server), **{"model": "fake", **options}))
+    return asyncio.run(runner.run(SUITE.questions, predictor(server), **{"model": "fake", **options}))
 
 
 def test_there_is_one_outcome_for_each_item_in_order_and_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
     measured = run(FakeServer(models.oracle()), progress=lambda done, total: told.append((done, total)))
-    assert [m.item for m in measured] == list(range(len(EXAM.items)))
+    assert [m.item for m in measured] == list(range(len(SUITE.items)))
     assert {m.outcome for m in measured} == {Outcome.scored}
-    assert told == [(n, len(EXAM.items)) for n in range(1, len(EXAM.items) + 1)]
+    assert told == [(n, len(SUITE.items)) for n in range(1, len(SUITE.items) + 1)]
 
 
 def test_an_unparsable_answer_is_the_models_fault_and_a_failed_request_ours() -> None:
@@ -37,7 +37,7 @@ def test_an_unparsable_answer_is_the_models_fault_and_a_failed_request_ours() ->
     refusing = FakeServer(models.oracle(), failing=(400,) * 5)
     outcomes = [m.outcome for m in run(refusing)]
     assert outcomes.count(Outcome.errored) == 5
-    assert outcomes.count(Outcome.scored) == len(EXAM.items) - 5
+    assert outcomes.count(Outcome.scored) == len(SUITE.items) - 5
 
 
 def test_requests_that_share_a_schema_go_together() -> None:
@@ -45,7 +45,7 @@ def test_requests_that_share_a_schema_go_together() -> None:
     run(server, concurrency=1)
     systems = [body["messages"][0]["content"] for body in server.bodies]
     changes = sum(a != b for a, b in pairwise(systems))
-    assert changes == len({item.perturbation for item in EXAM.items}) - 1
+    assert changes == len({item.perturbation for item in SUITE.items}) - 1
 
 
 def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
     out.write_text("".join(lines[:31]) + lines[31][:20])  # killed within a write
     server = FakeServer(models.oracle())
     again = run(server, out=out)
-    assert len(server.bodies) == len(EXAM.items) - 30
+    assert len(server.bodies) == len(SUITE.items) - 30
     assert [(m.item, _answer(m)) for m in again] == [(m.item, _answer(m)) for m in whole]
-    assert len(out.read_text().splitlines()) == len(EXAM.items) + 1
+    assert len(out.read_text().splitlines()) == len(SUITE.items) + 1
 
 
 def test_what_errored_is_tried_again_and_what_was_answered_is_not(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_no_more_items_are_in_flight_than_allowed() -> None:
             raise PredictorError("busy")
 
     counting = Counting()
-    asyncio.run(runner.run(EXAM.questions, counting, model="fake", concurrency=4))
+    asyncio.run(runner.run(SUITE.questions, counting, model="fake", concurrency=4))
     assert counting.most == 4
 
 
@@ -108,7 +108,7 @@ def test_a_fault_of_our_own_is_not_hidden_as_an_errored_item() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ExceptionGroup) as caught:
-        asyncio.run(runner.run(EXAM.questions, Broken(), model="fake"))
+        asyncio.run(runner.run(SUITE.questions, Broken(), model="fake"))
     assert caught.value.subgroup(ZeroDivisionError)
 
 

@@ -13,20 +13,20 @@ from evaluation.metrics import auxiliary, calibrator, sample_scores
 from evaluation.metrics.auxiliary import temperature_of
 from evaluation.reporting.report import Report, StageReport
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import BESIDE, Models, measured, run, suite
+from tests.evaluation.evaluation_run import AUXILIARY_ITEMS, Models, measured, run, suite
 from tests.evaluation.fake_server import FakeServer, says
 from tests.evaluation.shop import of_split
 
 THRESHOLD = 0.9  # below the 0.98 that the model says, above the six times in ten that it is right
 
 
-def examined(threshold: float | None, *between: str) -> Report:
-    policy = load_policy().model_copy(update={"looks": (1.0,)})
+def evaluated(threshold: float | None, *between: str) -> Report:
+    policy = load_policy().model_copy(update={"interim_looks": (1.0,)})
     chats = [_greeted(c) for c in of_split(Split.test)]
-    auxiliary_suites = auxiliary.build(suite(), chats, of_split(Split.train), max_items=BESIDE)
-    exam = EvaluationRun("shop", suite(), policy, auxiliary_suites, threshold)
+    auxiliary_suites = auxiliary.build(suite(), chats, of_split(Split.train), max_items=AUXILIARY_ITEMS)
+    evaluation = EvaluationRun("shop", suite(), policy, auxiliary_suites, threshold)
     stages = dict.fromkeys(("base", *between, "rl"), models.overconfident())
-    return asyncio.run(evaluate(exam, Models(stages)))
+    return asyncio.run(evaluate(evaluation, Models(stages)))
 
 
 def _greeted(conversation: Conversation) -> Conversation:
@@ -36,17 +36,17 @@ def _greeted(conversation: Conversation) -> Conversation:
 
 
 def given(stage: StageReport) -> set[object]:
-    return {mark.given(THRESHOLD) for mark in stage.marks}
+    return {score.given(THRESHOLD) for score in stage.sample_scores}
 
 
 def test_a_temperature_changes_how_sure_an_answer_is_and_not_which_it_is() -> None:
     raw, scaled = (sample_scores.sample_scores(measured(models.overconfident()), t) for t in (None, 2.0))
     assert [m.category for m in scaled] == [m.category for m in raw]
     assert [m.label_mass for m in scaled] == [m.label_mass for m in raw]
-    for answer, mark in zip(measured(models.overconfident()), scaled, strict=True):
+    for answer, score in zip(measured(models.overconfident()), scaled, strict=True):
         assert answer.prediction is not None and answer.prediction.probabilities is not None
         expected = calibrator.scaled(answer.prediction.probabilities, 2.0)
-        assert mark.confidence == expected[answer.prediction.category]
+        assert score.confidence == expected[answer.prediction.category]
         assert answer.prediction.confidence == pytest.approx(0.98), "what was answered stays as it was"
 
 
@@ -55,7 +55,7 @@ def test_what_has_no_confidence_gets_none() -> None:
     errored = [Measured(item=0, outcome=Outcome.errored, prediction=None)]
     for answers in (unreadable, errored):
         assert sample_scores.sample_scores(answers, 2.0) == sample_scores.sample_scores(answers)
-        assert {mark.confidence for mark in sample_scores.sample_scores(answers, 2.0)} == {None}
+        assert {score.confidence for score in sample_scores.sample_scores(answers, 2.0)} == {None}
 
 
 def test_an_unreadable_answer_is_not_as_sure_as_none_of_these_is_likely() -> None:
@@ -67,7 +67,7 @@ def test_an_unreadable_answer_is_not_as_sure_as_none_of_these_is_likely() -> Non
 
 
 def test_the_threshold_is_of_the_calibrated_confidence_in_the_suite_and_beside_it() -> None:
-    base, candidate = examined(THRESHOLD).stages
+    base, candidate = evaluated(THRESHOLD).stages
     assert candidate.auxiliary is not None and base.auxiliary is not None
     assert (temperature_of(candidate.auxiliary.calibration) or 0) > 1.5
     assert given(candidate) == {None} and given(base) != {None}, "of the base nothing was fitted"
@@ -78,14 +78,14 @@ def test_the_threshold_is_of_the_calibrated_confidence_in_the_suite_and_beside_i
 
 def test_the_live_model_is_calibrated_too_where_a_threshold_decides_which_answers_count() -> None:
     """As its answers are in traffic; without a threshold nothing depends on it, and it is asked less."""
-    base, live, _ = examined(THRESHOLD, "live").stages
+    base, live, _ = evaluated(THRESHOLD, "live").stages
     assert given(live) == {None} and given(base) != {None}
-    _, live, _ = examined(None, "live").stages
+    _, live, _ = evaluated(None, "live").stages
     assert live.auxiliary is not None and live.auxiliary.calibration is None
 
 
 def test_the_calibration_is_of_raw_answers_whatever_the_threshold() -> None:
-    with_threshold, without = (examined(threshold).stages[-1].auxiliary for threshold in (THRESHOLD, None))
+    with_threshold, without = (evaluated(threshold).stages[-1].auxiliary for threshold in (THRESHOLD, None))
     assert with_threshold is not None and without is not None
     assert with_threshold.calibration == without.calibration
     assert with_threshold.turns != without.turns

@@ -73,8 +73,11 @@ def test_a_share_of_no_failures_is_not_certain() -> None:
 
 @pytest.mark.parametrize("right", [0.95, 0.8])
 def test_the_interval_of_steerability_covers_what_repeated_exams_give_on_average(right: float) -> None:
-    exam = _exam()
-    made = [measures.steerability(_answers(exam, right, random.Random(seed)), exam) for seed in range(40)]
+    benchmark = _suite()
+    made = [
+        measures.steerability(_answers(benchmark, right, random.Random(seed)), benchmark)
+        for seed in range(40)
+    ]
     average = float(np.mean([m.value for m in made if m.value is not None]))
     assert covered([m.ci95 for m in made], average) >= 0.9
     assert all(m.ci95 and m.value is not None and m.ci95[0] <= m.value <= m.ci95[1] for m in made)
@@ -82,23 +85,25 @@ def test_the_interval_of_steerability_covers_what_repeated_exams_give_on_average
     assert np.median(widths) < 0.25, "an interval that covers everything says nothing"
 
 
-def _exam() -> Suite:
+def _suite() -> Suite:
     categories = tuple(Category(key=f"k{i}", name=f"name {i}", definition=f"meaning {i}") for i in range(8))
     texts = [(conversation_from_text("text"), f"k{i % 8}", str(i)) for i in range(240)]
     labelled = [c.model_validate(c.model_dump() | {"id": i, "category": k}) for c, k, i in texts]
     return steerability.build(CategorySchema(categories=categories), labelled, max_items=600)
 
 
-def _answers(exam: Suite, right: float, rng: random.Random) -> list[tuple[str, Moved]]:
+def _answers(benchmark: Suite, right: float, rng: random.Random) -> list[tuple[str, Moved]]:
     """A model that follows every edit, but knows only `right` of the conversations, and wavers in 3 of 10."""
 
     def guess(gold: str | None) -> str | None:
-        return gold if rng.random() < right else rng.choice(exam.schema.keys)
+        return gold if rng.random() < right else rng.choice(benchmark.schema.keys)
 
-    before = {item.conversation_id: guess(item.gold_before) for item in exam.items if not item.perturbation}
+    before = {
+        item.conversation_id: guess(item.gold_before) for item in benchmark.items if not item.perturbation
+    }
     rows = []
-    for item in exam.items[len(before) :]:
-        gold, known = exam.perturbations[item.perturbation].gold, before[item.conversation_id]
+    for item in benchmark.items[len(before) :]:
+        gold, known = benchmark.perturbations[item.perturbation].gold, before[item.conversation_id]
         after = gold(guess(item.gold_before) if rng.random() < 0.3 else known)
         moved = Moved(item.perturbation, item.gold_before, item.gold_after, known, after, gold(known))
         rows.append((item.conversation_id, moved))

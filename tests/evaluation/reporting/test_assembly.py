@@ -16,11 +16,11 @@ from evaluation.reporting.report import Report
 from evaluation.suites.families import SEEN
 from evaluation.suites.steerability import Suite
 from tests.evaluation import models
-from tests.evaluation.evaluation_run import examined, measured, suite
+from tests.evaluation.evaluation_run import evaluated, measured, suite
 
 
 def test_a_written_report_is_scored_anew_to_the_same_figures() -> None:
-    made = examined({"base": models.oracle(), "sft": models.name_reader()})
+    made = evaluated({"base": models.oracle(), "sft": models.name_reader()})
     read = Report.model_validate_json(made.model_dump_json())
     assert rescore(read, made.counted).model_copy(update={"gate": made.gate}) == made
 
@@ -43,7 +43,7 @@ def test_a_suite_comes_back_whole_but_for_its_texts() -> None:
 
 
 def test_the_same_answers_differ_by_nothing_and_a_habit_loses_against_an_oracle() -> None:
-    made = examined({"base": models.oracle(), "live": models.habit(), "rl": models.oracle()})
+    made = evaluated({"base": models.oracle(), "live": models.habit(), "rl": models.oracle()})
     same, better = made.stages[-1].compared["base"], made.stages[-1].compared["live"]
     assert (same.steerability.value, same.flip_accuracy.value, same.accuracy.value) == (0.0, 0.0, 0.0)
     for found in (same.flip_accuracy, same.accuracy):  # which is no certainty that they are alike
@@ -55,12 +55,12 @@ def test_the_same_answers_differ_by_nothing_and_a_habit_loses_against_an_oracle(
 
 
 def test_a_question_that_one_of_them_did_not_answer_compares_nothing() -> None:
-    exam = suite()
-    edited = next(i for i, item in enumerate(exam.items) if item.must_move)
-    right = [SampleScore(i, Outcome.scored, item.gold_after) for i, item in enumerate(exam.items)]
+    benchmark = suite()
+    edited = next(i for i, item in enumerate(benchmark.items) if item.must_move)
+    right = [SampleScore(i, Outcome.scored, item.gold_after) for i, item in enumerate(benchmark.items)]
     missed = [SampleScore(i, Outcome.errored) if i == edited else right[i] for i in range(len(right))]
-    whole = compare(Judgement(exam, right), Judgement(exam, right), SEEN)
-    part = compare(Judgement(exam, right), Judgement(exam, missed), SEEN)
+    whole = compare(Judgement(benchmark, right), Judgement(benchmark, right), SEEN)
+    part = compare(Judgement(benchmark, right), Judgement(benchmark, missed), SEEN)
     assert part.flip_accuracy.n == whole.flip_accuracy.n - 1
     assert part.flip_accuracy.value == 0
 
@@ -77,17 +77,17 @@ def test_the_interval_of_a_difference_covers_what_repeated_exams_give_on_average
 
 def _difference(seed: int) -> Compared:
     """Of two models that follow edits, right on 80 % and 90 % of the conversations."""
-    exam, rng = suite(), random.Random(seed)
-    worse, better = (Judgement(exam, _answers(exam, right, rng)) for right in (0.8, 0.9))
+    benchmark, rng = suite(), random.Random(seed)
+    worse, better = (Judgement(benchmark, _answers(benchmark, right, rng)) for right in (0.8, 0.9))
     return compare(worse, better, SEEN)
 
 
-def _answers(exam: Suite, right: float, rng: random.Random) -> list[SampleScore]:
-    knows = {identity: rng.random() < right for identity in sorted(exam.conversations)}
-    guess = {identity: rng.choice(exam.schema.keys) for identity in knows}
+def _answers(benchmark: Suite, right: float, rng: random.Random) -> list[SampleScore]:
+    knows = {identity: rng.random() < right for identity in sorted(benchmark.conversations)}
+    guess = {identity: rng.choice(benchmark.schema.keys) for identity in knows}
     answers = []
-    for index, item in enumerate(exam.items):
-        known, gold = knows[item.conversation_id], exam.perturbations[item.perturbation].gold
+    for index, item in enumerate(benchmark.items):
+        known, gold = knows[item.conversation_id], benchmark.perturbations[item.perturbation].gold
         answer = item.gold_after if known else gold(guess[item.conversation_id], item.conversation_id)
         answers.append(SampleScore(index, Outcome.scored, answer))
     return answers

@@ -270,7 +270,7 @@ def test_no_text_of_anybodys_is_obeyed() -> None:
         name: value if name in ("suite", "counted") else poison(value, name) for name, value in told.items()
     }
     for stage, original in zip(poisoned["stages"], told["stages"], strict=True):
-        stage["marks"] = original["marks"]
+        stage["sample_scores"] = original["sample_scores"]
     poisoned["left_out"] = {HOSTILE: HOSTILE}
     poisoned["versions"] = {HOSTILE: HOSTILE}
     poisoned["baselines"] = {f"{HOSTILE}_accuracy": whole().baselines["tfidf_accuracy"].model_dump()}

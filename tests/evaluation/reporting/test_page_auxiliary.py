@@ -8,7 +8,7 @@ from evaluation.metrics.divergence import Divergence
 from evaluation.metrics.measures import Measure, rate
 from evaluation.metrics.turns import TurnsReport
 from evaluation.reporting.page import page
-from tests.evaluation.whole_report import of_companions, section, whole
+from tests.evaluation.whole_report import section, whole, with_auxiliary
 
 
 def test_calibration_shows_both_curves_and_every_threshold() -> None:
@@ -24,11 +24,13 @@ def test_calibration_that_was_not_fitted_says_why() -> None:
     made = whole().stages[-1].auxiliary
     assert made is not None and made.calibration is not None
     unfitted = made.calibration.model_copy(update={"method": "none", "reason": "only 12 conversations"})
-    shown = section(page.render(of_companions(calibration=unfitted)), "Can its confidence")
+    shown = section(page.render(with_auxiliary(calibration=unfitted)), "Can its confidence")
     assert "only 12 conversations" in shown
     assert "<th>after</th>" not in shown
     nothing = unfitted.model_copy(update={"n": 0})
-    assert "nothing to show" in section(page.render(of_companions(calibration=nothing)), "Can its confidence")
+    assert "nothing to show" in section(
+        page.render(with_auxiliary(calibration=nothing)), "Can its confidence"
+    )
 
 
 def test_mode_autos_threshold_is_told_with_what_it_brings_or_why_there_is_none() -> None:
@@ -37,12 +39,12 @@ def test_mode_autos_threshold_is_told_with_what_it_brings_or_why_there_is_none()
         value=0.625, reason=None, n=80, asked_again=rate(24, 80), fast=rate(60, 80), reasoned=rate(64, 80),
         auto=rate(68, 80),
     )  # fmt: skip
-    shown = " ".join(section(page.render(of_companions(auto=found)), "Can its confidence").split())
+    shown = " ".join(section(page.render(with_auxiliary(auto=found)), "Can its confidence").split())
     assert "not surer than 0.625" in shown and "30 of 100" in shown
     assert "0.750 at once, 0.800 with reasoning and 0.850 so" in shown
     none = found.model_copy(update={"value": None, "reason": "12 conversations; 50 are needed"})
     assert "12 conversations; 50 are needed" in section(
-        page.render(of_companions(auto=none)), "Can its confidence"
+        page.render(with_auxiliary(auto=none)), "Can its confidence"
     )
 
 
@@ -61,7 +63,7 @@ def test_injection_stands_side_by_side_for_the_candidate_and_the_base() -> None:
     quiet = whole().stages[-1].auxiliary
     assert quiet is not None
     nobody = quiet.injection.model_copy(update={"examples": []})
-    assert "None did." in page.render(of_companions(injection=nobody))
+    assert "None did." in page.render(with_auxiliary(injection=nobody))
 
 
 def test_a_conversation_is_shown_turn_by_turn() -> None:
@@ -90,7 +92,7 @@ def test_divergence_is_shown_and_why_some_of_it_is_missing() -> None:
     assert section(page.render(whole()), "Length of the reasoning").count('scope="row"') == 4
 
 
-def test_companions_that_found_nothing_are_shown_without_numbers() -> None:
+def test_auxiliary_suites_that_found_nothing_are_shown_without_numbers() -> None:
     nothing = Measure(value=None, n=0, ci95=None)
     found = whole().stages[-1].auxiliary
     assert found is not None and found.turns is not None and found.divergence is not None
@@ -100,7 +102,7 @@ def test_companions_that_found_nothing_are_shown_without_numbers() -> None:
         update=unscored | {"truncated": nothing, "errored": rate(120, 120)}
     )
     unasked = found.injection.model_copy(update={"attacks": 0})
-    report = of_companions(turns=no_turns, divergence=failed, injection=unasked)
+    report = with_auxiliary(turns=no_turns, divergence=failed, injection=unasked)
     text = page.render(report.model_copy(update={"stages": report.stages[-1:]}))
     assert "503: the model server is starting" in section(text, "How far it has moved")
     assert "<table" not in section(text, "How far it has moved")

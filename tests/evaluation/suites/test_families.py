@@ -12,7 +12,7 @@ from evaluation.suites import families, steerability
 from evaluation.suites.families import SEEN, SuiteError
 from evaluation.suites.predicates import LIBRARY, phrase, phrases, share
 from evaluation.suites.steerability import Suite
-from tests.evaluation.evaluation_run import examined
+from tests.evaluation.evaluation_run import evaluated
 from tests.evaluation.models import habit, oracle
 from tests.evaluation.shop import SCHEMA, of_split
 from tests.evaluation.suites.test_steerability import TENANTS
@@ -159,10 +159,10 @@ def test_an_include_takes_with_it_what_it_decides_and_nothing_else(target: str |
 
 def test_without_known_deciders_no_boundary_is_moved() -> None:
     assert "boundary" not in {p.family for p in everything().perturbations}
-    exam = steerability.build(BORDER, decided(40), max_items=200, families=("boundary",))
-    assert {p.family for p in exam.perturbations[1:]} == {"boundary"}
-    by_id = exam.conversations
-    moved = [item for item in exam.items if item.must_move]
+    benchmark = steerability.build(BORDER, decided(40), max_items=200, families=("boundary",))
+    assert {p.family for p in benchmark.perturbations[1:]} == {"boundary"}
+    by_id = benchmark.conversations
+    moved = [item for item in benchmark.items if item.must_move]
     assert moved and all(by_id[item.conversation_id].criterion == "the courier was rude" for item in moved)
 
 
@@ -175,10 +175,10 @@ def test_a_rewording_moves_nothing_and_must_be_of_the_same_categories() -> None:
             )
         }
     )
-    exam = everything(rewordings={"by hand": said_otherwise})
-    (index,) = [i for i, p in enumerate(exam.perturbations) if p.family == "reword"]
-    assert exam.perturbations[index].detail == "by hand"
-    assert not any(item.must_move for item in exam.items if item.perturbation == index)
+    benchmark = everything(rewordings={"by hand": said_otherwise})
+    (index,) = [i for i, p in enumerate(benchmark.perturbations) if p.family == "reword"]
+    assert benchmark.perturbations[index].detail == "by hand"
+    assert not any(item.must_move for item in benchmark.items if item.perturbation == index)
     fewer = SCHEMA.model_copy(update={"categories": SCHEMA.categories[1:]})
     with pytest.raises(SuiteError, match="by hand does not have the same categories: refund"):
         everything(rewordings={"by hand": fewer})
@@ -191,13 +191,13 @@ def test_a_family_that_does_not_exist_is_named() -> None:
 
 def test_a_suite_is_the_same_whoever_builds_it() -> None:
     first = ("swap", "cycle", "drop", "rename", "shuffle")
-    exam = steerability.build(SCHEMA, of_split(Split.test), max_items=600, families=first)
-    edits = [[p.family, p.detail, p.schema.sha256] for p in exam.perturbations]
-    asked = json.dumps(edits + [list(item) for item in exam.items])
+    benchmark = steerability.build(SCHEMA, of_split(Split.test), max_items=600, families=first)
+    edits = [[p.family, p.detail, p.schema.sha256] for p in benchmark.perturbations]
+    asked = json.dumps(edits + [list(item) for item in benchmark.items])
     # Another value means that reports of before and after cannot be compared.
     assert hashlib.sha256(asked.encode()).hexdigest().startswith("fbc0823784c19098")
     more = everything(max_items=600)
-    assert [i for i in more.items if not i.perturbation] == [i for i in exam.items if not i.perturbation]
+    assert [i for i in more.items if not i.perturbation] == [i for i in benchmark.items if not i.perturbation]
 
 
 def test_families_that_a_schema_or_its_labels_have_no_place_for_are_left_out_with_the_reason() -> None:
@@ -212,8 +212,8 @@ def everything(max_items: int = 1000, **options: dict[str, CategorySchema]) -> S
 
 
 def test_one_that_follows_definitions_passes_every_family_and_a_habit_none() -> None:
-    exam = everything()
-    report = examined({"habit": habit(), "oracle": oracle()}, exam)
+    benchmark = everything()
+    report = evaluated({"habit": habit(), "oracle": oracle()}, benchmark)
     ignorant, good = report.stages
     assert good.per_family.keys() == set(ALL) - {"boundary", "reword"}
     assert good.steerability.value == pytest.approx(1.0)
@@ -239,10 +239,10 @@ def test_real_tenants_are_asked_in_their_own_rewordings(tenant: str) -> None:
     assert rewordings
     told = parse_jsonl((folder / "conversations.jsonl").read_bytes(), schema).conversations
     held_out = [c for c in told if c.split is Split.test]
-    exam = steerability.build(schema, held_out, families=ALL, rewordings=rewordings)
-    found = {p.family for p in exam.perturbations[1:]}
+    benchmark = steerability.build(schema, held_out, families=ALL, rewordings=rewordings)
+    found = {p.family for p in benchmark.perturbations[1:]}
     assert found == set(ALL) - {"boundary"}
-    for item in exam.items:
-        assert item.gold_after in exam.perturbations[item.perturbation].schema.answers
-    moving = {exam.perturbations[i.perturbation].family for i in exam.items if i.must_move}
+    for item in benchmark.items:
+        assert item.gold_after in benchmark.perturbations[item.perturbation].schema.answers
+    moving = {benchmark.perturbations[i.perturbation].family for i in benchmark.items if i.must_move}
     assert moving == {"swap", "cycle", "drop", "novel", "split", "merge"}

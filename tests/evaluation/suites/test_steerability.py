@@ -91,7 +91,7 @@ def test_exchanged_meanings_do_not_cancel_in_the_marginals() -> None:
         assert {item.must_move for item in items} == {True, False}
 
 
-def test_the_exam_is_the_same_whatever_the_order_of_the_file_and_another_for_another_seed() -> None:
+def test_the_suite_is_the_same_whatever_the_order_of_the_file_and_another_for_another_seed() -> None:
     reversed_file = steerability.build(SCHEMA, of_split(Split.test)[::-1])
     assert reversed_file.sha256 == build().sha256
     assert build(seed=1).sha256 != build().sha256
@@ -128,7 +128,7 @@ def test_accuracy_is_measured_on_a_plain_sample_though_rare_categories_are_enric
     assert natural["size"] < 6
 
 
-def test_without_labels_there_is_no_exam() -> None:
+def test_without_labels_there_is_no_suite() -> None:
     unlabelled = [Conversation(id=c.id, messages=c.messages) for c in of_split(Split.test)]
     with pytest.raises(SuiteError, match="needs labelled ones"):
         steerability.build(SCHEMA, unlabelled)
@@ -143,7 +143,7 @@ def test_small_schemas_get_the_edits_that_they_allow(count: int) -> None:
 
 
 @pytest.mark.parametrize("tenant", ["multidogo-media", "sgd-travel", "banking77-cards"])
-def test_real_tenants_get_an_exam_with_every_family(tenant: str) -> None:
+def test_real_tenants_get_a_suite_with_every_family(tenant: str) -> None:
     folder = TENANTS / tenant
     if not folder.is_dir():
         pytest.skip(f"NOT RUN: there is no real tenant in {folder}; name the folder in STEERWISE_TENANTS")

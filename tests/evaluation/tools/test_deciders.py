@@ -89,10 +89,10 @@ def test_boundary_excludes_what_a_predicate_decides_and_moves_only_what_a_label_
     decided = {f"refund-{n}" for n in range(0, 32, 4)}
     assert families.boundary(both, "refund", PLEASE, None, pool).apart.ids == decided
     assert not families.boundary(both, "refund", PLEASE, "parcel", pool).apart.ids
-    exam = steerability.build(both, pool, max_items=200, families=("boundary",))
-    moved = [item.conversation_id for item in exam.items if item.must_move]
+    benchmark = steerability.build(both, pool, max_items=200, families=("boundary",))
+    moved = [item.conversation_id for item in benchmark.items if item.must_move]
     assert moved and {int(one.removeprefix("refund-")) % 4 for one in moved} == {0, 1}
-    assert {item.gold_after for item in exam.items if item.must_move} == {None}
+    assert {item.gold_after for item in benchmark.items if item.must_move} == {None}
 
 
 # ------------------------------------------------------------------------------------------------------- the teacher

@@ -76,8 +76,8 @@ def test_max_seconds_bounds_what_is_said() -> None:
 
 def test_the_probe_measures_the_base(tenant: Tenant, base: Path) -> None:
     stages: list[Stage] = [Traces(limit=8), Sft(max_steps=1), Distill(steps=1), Rl(steps=1)]
-    found = estimate([manifest(stage, tenant, base) for stage in stages], examined=100)
-    assert [one["stage"] for one in found["stages"]] == ["traces", "sft", "distill", "rl", "examination"]
+    found = estimate([manifest(stage, tenant, base) for stage in stages], evaluated=100)
+    assert [one["stage"] for one in found["stages"]] == ["traces", "sft", "distill", "rl", "evaluation"]
     probe = found["probe"]
     assert 0 < probe["learned_tokens_per_s"] < probe["read_tokens_per_s"]
     assert probe["written_tokens_per_s"] > 0

@@ -36,13 +36,13 @@ SETTINGS = {
 
 
 class Scripted:
-    """In place of the answers: what each examination finds. Keeps the student's weights of each."""
+    """In place of the answers: what each validation finds. Keeps the student's weights of each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *scores: float):
         self.left, self.weights = list(scores), list[dict[str, torch.Tensor]]()
-        monkeypatch.setattr(Validation, "_shares", lambda _self, model: self.examine(model))
+        monkeypatch.setattr(Validation, "_shares", lambda _self, model: self.validate(model))
 
-    def examine(self, model: Any) -> tuple[float, float]:
+    def validate(self, model: Any) -> tuple[float, float]:
         named = model.named_parameters()
         self.weights.append({n: p.detach().clone() for n, p in named if "lora_" in n})
         return self.left[0], self.left.pop(0)
@@ -127,15 +127,15 @@ def test_a_stage_that_died_goes_on_with_what_it_knew(
     assert metrics["validated_step"] == 2 and same(left(manifest), first.weights[0])
 
 
-def test_an_examination_counts_right_answers_under_each_of_the_two_schemas(
+def test_a_validation_counts_right_answers_under_each_of_the_two_schemas(
     manifest: StageManifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(manifest.stage, Sft)
     loaded = load(manifest, manifest.stage)
     events = EventWriter(manifest.out, "sft")
     watch = Watch(manifest, manifest.stage, events)
-    examined = Validation(manifest, manifest.stage, loaded, watch, events)
-    asked = examined._asked
+    validated = Validation(manifest, manifest.stage, loaded, watch, events)
+    asked = validated._asked
     assert len(asked) % 2 == 0 and len(asked) >= 8
 
     def scripted(_model: Any, prompts: list[list[int]], *_: Any) -> list[list[int]]:
@@ -146,18 +146,18 @@ def test_an_examination_counts_right_answers_under_each_of_the_two_schemas(
         return [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
     monkeypatch.setattr(validation, "sample", scripted)
-    assert examined._shares(loaded.model) == (1.0, 2 / len(asked))
+    assert validated._shares(loaded.model) == (1.0, 2 / len(asked))
 
 
-def test_an_examination_moves_no_random_number(
+def test_a_validation_moves_no_random_number(
     tenant: Tenant, base: Path, traces: Path, tmp_path: Path
 ) -> None:
-    examined = made(tenant, base, traces, tmp_path / "examined")
+    validated = made(tenant, base, traces, tmp_path / "validated")
     plain = made(tenant, base, traces, tmp_path / "plain", validate_every=None)
-    for manifest in (examined, plain):
+    for manifest in (validated, plain):
         manifest.out.mkdir()
         run(manifest)
-    events = [json.loads(line) for line in (examined.out / "events.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (validated.out / "events.jsonl").read_text().splitlines()]
     found = [event for event in events if "validation_accuracy" in event]
     assert [event["step"] for event in found] == [2, 4, 6]
 
@@ -165,7 +165,7 @@ def test_an_examination_moves_no_random_number(
         lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
         return [line["loss"] for line in lines if "loss" in line]
 
-    assert losses(examined.out) == losses(plain.out) != []
+    assert losses(validated.out) == losses(plain.out) != []
 
 
 def test_what_does_not_fit_together_is_refused(

@@ -9,7 +9,7 @@ from evaluation.contract.parse import decided_by, evidence, parse
 from evaluation.contract.record import Split
 from evaluation.contract.render import ANSWER_MARK, candidate_codes
 from training.starter.facts import HELD_PAIRS, Issue, Matcher
-from training.starter.problems import DecisionProblem, Rule, judge, reasoning, sample_problem
+from training.starter.problems import DecisionProblem, Rule, decide, reasoning, sample_problem
 from training.starter.world import TRADES, bench_items, demo_tenant, general_prompts
 
 CODES = tuple(code for code, _ in zip(candidate_codes(), range(26), strict=False))
@@ -33,7 +33,7 @@ def test_the_reasoning_that_is_taught_parses_to_the_right_answer_with_true_quote
             assert condition.text == example.verdict.decider
 
 
-def test_pairs_held_out_for_the_exam_do_not_occur_in_training() -> None:
+def test_pairs_held_out_for_the_benchmark_do_not_occur_in_training() -> None:
     pairs = {e.pair for problem in problems(60) for e in problem.examples}
     assert pairs
     assert not pairs & HELD_PAIRS
@@ -45,15 +45,15 @@ def test_an_exclude_takes_an_issue_away_and_two_claims_make_it_unusable() -> Non
     first = Rule("first", cancel, (), (moved,), {cancel: "cancels an order", moved: "has moved"})
     second = Rule("second", moved, (), (), {moved: "anything after moving"})
     plain, after_moving = Issue("cancel", "order"), Issue("cancel", "order", ("moved_house",))
-    assert judge([first, second], plain) == ("first", "cancels an order", ())
-    taken = judge([first, second], after_moving)
+    assert decide([first, second], plain) == ("first", "cancels an order", ())
+    taken = decide([first, second], after_moving)
     assert taken is not None
     assert taken.key == "second"
     assert taken.set_aside == (("first", "cancels an order", "has moved"),)
-    assert judge([first._replace(excludes=()), second], after_moving) is None
+    assert decide([first._replace(excludes=()), second], after_moving) is None
 
 
-def test_the_demo_tenant_and_the_exam_are_the_same_every_time() -> None:
+def test_the_demo_tenant_and_the_benchmark_are_the_same_every_time() -> None:
     first, again = demo_tenant(), demo_tenant()
     assert first == again
     assert demo_tenant(seed=1) != first

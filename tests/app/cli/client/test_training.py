@@ -11,7 +11,7 @@ from app.runs.payloads import RunOut
 from evaluation.gating.gate import decide
 from evaluation.gating.policy import load_policy
 from tests.app.cli.client.conftest import Installation, Shell
-from tests.evaluation.evaluation_run import examined
+from tests.evaluation.evaluation_run import evaluated
 from tests.evaluation.models import habit, oracle
 
 RUN: dict[str, Any] = {
@@ -141,7 +141,7 @@ def test_a_gate_is_waited_for_though_the_api_is_away_for_a_moment(
     gate = {
         "id": GATE, "state": "running", "verdict": None, "reasons": [], "model_version_id": "m", "schema_id": "s",
         "schema_version": 2, "policy_sha256": "0" * 64, "created_at": "2026-01-02T10:30:00Z", "finished_at": None,
-        "progress": {"done": 840, "total": 2400, "message": "examine rl", "waits_for": None},
+        "progress": {"done": 840, "total": 2400, "message": "evaluate rl", "waits_for": None},
     }  # fmt: skip
     answers = iter([(200, gate), (503, {"detail": "away", "code": "unavailable"}), (200, gate | end)])
 
@@ -155,7 +155,7 @@ def test_a_gate_is_waited_for_though_the_api_is_away_for_a_moment(
 
 
 def test_a_gate_is_explained_from_its_report(asking: Callable[[Any], Shell]) -> None:
-    api, made = FastAPI(), examined({"base": oracle(), "sft": habit()})
+    api, made = FastAPI(), evaluated({"base": oracle(), "sft": habit()})
     made = made.model_copy(update={"gate": decide(made, load_policy())})
 
     @api.get(f"/v1/gates/{GATE}/report")
