@@ -1,18 +1,46 @@
 """What the commands of this package read alike from their command lines."""
 
 import argparse
+import asyncio
 import os
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
+from typing import Any, Final
 
+import httpx
+
+from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Reject
+from evaluation.contract.render import CodesError
+from evaluation.contract.schema import SchemaError
 from evaluation.contract.seeds import MAX_SEED
 from evaluation.formats.incoming import Unreadable
 from evaluation.formats.reader import Reader
-from evaluation.terminal import complain
+from evaluation.terminal import complain, say
+
+BAD_INPUT: Final = 2  # as an exit code
 
 
 class CommandInputError(ValueError):
     """What was given on the command line cannot be used."""
+
+
+_INPUT_ERRORS: Final = (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL)
+
+
+def exit_code(work: Coroutine[Any, Any, str], nothing_written: Mapping[type[Exception], int]) -> int:
+    """Of a command that writes one file. work: it, and what is said when it is done. nothing_written: for each error
+    under which the file is not written, the code."""
+    try:
+        sentence = asyncio.run(work)
+    except _INPUT_ERRORS as error:
+        complain(f"error: {error}")
+        return BAD_INPUT
+    except tuple(nothing_written) as error:
+        complain(f"nothing written: {error}")
+        return next(code for kind, code in nothing_written.items() if isinstance(error, kind))
+    say(sentence)
+    return 0
 
 
 def api_key(variable: str | None) -> str | None:

@@ -17,7 +17,7 @@ from app.auth.service import RefusedKey
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.writing_behind import flushed_every
+from app.infra.writing_behind import flushed_to_the_end
 
 log = structlog.get_logger()
 EVERY_S = 60.0
@@ -67,11 +67,7 @@ class RefusedKeys:
 @asynccontextmanager
 async def watching(database: Database) -> AsyncIterator[RefusedKeys]:
     refused = RefusedKeys(database)
-    try:
-        async with flushed_every(EVERY_S, refused.flush, "refused_keys_not_recorded"):
-            yield refused
-    finally:
-        try:
-            await refused.flush()
-        except Exception:
-            log.exception("refused_keys_lost")
+    async with flushed_to_the_end(
+        EVERY_S, refused.flush, "refused_keys_not_recorded", lost="refused_keys_lost"
+    ):
+        yield refused

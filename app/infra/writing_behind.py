@@ -10,6 +10,21 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
+async def flushed_to_the_end(
+    pause_s: float, flush: Callable[[], Awaitable[None]], event: str, lost: str
+) -> AsyncIterator[None]:
+    """As `flushed_every`, and once more at the end. lost: logged where that last one fails."""
+    try:
+        async with flushed_every(pause_s, flush, event):
+            yield
+    finally:
+        try:
+            await flush()
+        except Exception:
+            log.exception(lost)
+
+
+@asynccontextmanager
 async def flushed_every(
     pause_s: float, flush: Callable[[], Awaitable[None]], event: str
 ) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ from datetime import date
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import case, exists, func, select, update
+from sqlalchemy import Select, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.http.paging import PageRequest, Position
@@ -42,23 +42,14 @@ async def get(session: AsyncSession, scope: TenantScope, run_id: UUID, *, lock: 
 
 
 async def with_version(session: AsyncSession, scope: TenantScope, run_id: UUID) -> OfVersion | None:
-    query = (
-        select(Run, SchemaVersion)
-        .join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
-        .where(Run.tenant_id == scope.tenant_id, Run.id == run_id)
-    )
-    found = (await session.execute(query)).one_or_none()
+    found = (await session.execute(_with_version(scope).where(Run.id == run_id))).one_or_none()
     return None if found is None else OfVersion(*found)
 
 
 async def listed(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
 ) -> list[OfVersion]:
-    query = (
-        select(Run, SchemaVersion)
-        .join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
-        .where(Run.tenant_id == scope.tenant_id)
-    )
+    query = _with_version(scope)
     if schema_id is not None:
         query = query.where(SchemaVersion.schema_id == schema_id)
     page = paging.newest_first(query, Run.created_at, Run.id)
@@ -73,12 +64,7 @@ async def model_version(
 
 
 async def model(session: AsyncSession, scope: TenantScope, model_version_id: UUID) -> Model | None:
-    query = (
-        select(ModelVersion, Run, SchemaVersion)
-        .join(Run, Run.id == ModelVersion.run_id)
-        .join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
-        .where(ModelVersion.tenant_id == scope.tenant_id, ModelVersion.id == model_version_id)
-    )
+    query = _models(scope).where(ModelVersion.id == model_version_id)
     found = (await session.execute(query)).one_or_none()
     return None if found is None else Model(*found)
 
@@ -86,12 +72,7 @@ async def model(session: AsyncSession, scope: TenantScope, model_version_id: UUI
 async def models(
     session: AsyncSession, scope: TenantScope, paging: PageRequest, schema_id: UUID | None
 ) -> list[Model]:
-    query = (
-        select(ModelVersion, Run, SchemaVersion)
-        .join(Run, Run.id == ModelVersion.run_id)
-        .join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
-        .where(ModelVersion.tenant_id == scope.tenant_id)
-    )
+    query = _models(scope)
     if schema_id is not None:
         query = query.where(SchemaVersion.schema_id == schema_id)
     page = paging.newest_first(query, ModelVersion.created_at, ModelVersion.id)
@@ -191,3 +172,14 @@ async def spent(session: AsyncSession, scope: TenantScope, run_id: UUID) -> dict
         TeacherSpending.tenant_id == scope.tenant_id, TeacherSpending.run_id == run_id
     )
     return {row.teacher: row.spent_usd for row in await session.execute(query)}
+
+
+def _with_version(scope: TenantScope) -> Select[Run, SchemaVersion]:
+    query = select(Run, SchemaVersion).join(SchemaVersion, SchemaVersion.id == Run.schema_version_id)
+    return query.where(Run.tenant_id == scope.tenant_id)
+
+
+def _models(scope: TenantScope) -> Select[ModelVersion, Run, SchemaVersion]:
+    query = select(ModelVersion, Run, SchemaVersion).join(Run, Run.id == ModelVersion.run_id)
+    query = query.join(SchemaVersion, SchemaVersion.id == ModelVersion.schema_version_id)
+    return query.where(ModelVersion.tenant_id == scope.tenant_id)

@@ -18,7 +18,7 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.writing_behind import flushed_every
+from app.infra.writing_behind import flushed_to_the_end
 from app.usage import repository
 from app.usage.repository import Use
 
@@ -68,11 +68,5 @@ class Meter:
 async def metering(database: Database) -> AsyncIterator[Meter]:
     """At the end what is left is stored; where that fails it is logged, for it is lost."""
     meter = Meter(database)
-    try:
-        async with flushed_every(EVERY_S, meter.flush, "usage_not_stored"):
-            yield meter
-    finally:
-        try:
-            await meter.flush()
-        except Exception:
-            log.exception("usage_lost", requests=meter._requests.total())
+    async with flushed_to_the_end(EVERY_S, meter.flush, "usage_not_stored", lost="usage_lost"):
+        yield meter

@@ -14,13 +14,14 @@ from typing import Any
 
 import httpx
 
+from evaluation.command import BAD_INPUT
 from evaluation.metrics.measures import Measure
 from evaluation.retention import harness, report
 from evaluation.retention.harness import HarnessLimits, RetentionError, Server
 from evaluation.retention.report import RetentionReport, StageResults
 from evaluation.terminal import complain, say, steady
 
-BAD_INPUT, INCOMPLETE = 2, 4
+INCOMPLETE = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

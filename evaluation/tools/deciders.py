@@ -19,14 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
-
-from evaluation.command import CommandInputError, api_key, check_out, read_conversations
+from evaluation.command import CommandInputError, api_key, check_out, exit_code, read_conversations
 from evaluation.contract import perturb
-from evaluation.contract.chat import ChatFormError
 from evaluation.contract.record import Conversation, Split
-from evaluation.contract.render import CodesError
-from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
+from evaluation.contract.schema import CategorySchema, parse_schema
 from evaluation.contract.score import is_right
 from evaluation.formats.reader import Reader
 from evaluation.inference.predictor import (
@@ -39,7 +35,7 @@ from evaluation.inference.predictor import (
 )
 from evaluation.inference.runner import Progress
 from evaluation.suites.deciders import decider
-from evaluation.terminal import complain, say, steady
+from evaluation.terminal import complain, steady
 
 ENOUGH = 3  # looks that agree; all of them, where there are fewer
 DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
@@ -104,17 +100,7 @@ def _reordered(schema: CategorySchema, rng: random.Random) -> CategorySchema:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
-    given = _parser().parse_args(arguments)
-    try:
-        sentence = asyncio.run(_run(given))
-    except (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
-        complain(f"error: {error}")
-        return 2
-    except PredictorError as error:
-        complain(f"nothing written: {error}")
-        return 4
-    say(sentence)
-    return 0
+    return exit_code(_run(_parser().parse_args(arguments)), {PredictorError: 4})
 
 
 async def _run(given: argparse.Namespace) -> str:

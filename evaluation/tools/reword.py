@@ -20,17 +20,15 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.command import CommandInputError, api_key, check_out, read_conversations
-from evaluation.contract.chat import ChatFormError
+from evaluation.command import CommandInputError, api_key, check_out, exit_code, read_conversations
 from evaluation.contract.record import Conversation, first_problem
-from evaluation.contract.render import CodesError
-from evaluation.contract.schema import Category, CategorySchema, SchemaError, parse_schema
+from evaluation.contract.schema import Category, CategorySchema, parse_schema
 from evaluation.formats.reader import Reader
 from evaluation.inference import completions
 from evaluation.inference.http import Retries
 from evaluation.inference.model_client import ROUTE, Sending, connect, post
 from evaluation.inference.predictor import PredictorError, VllmPredictor, load_codes
-from evaluation.terminal import complain, say, steady
+from evaluation.terminal import steady
 from evaluation.tools.equivalence import SLACK, Grader, NotGraded, to_try
 
 ATTEMPTS = 4  # at an answer that can be used, for each category
@@ -151,17 +149,7 @@ def _sentences(category: Category) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
-    given = _parser().parse_args(arguments)
-    try:
-        sentence = asyncio.run(_run(given))
-    except (CommandInputError, SchemaError, CodesError, ChatFormError, OSError, httpx.InvalidURL) as error:
-        complain(f"error: {error}")
-        return 2
-    except (NotReworded, NotGraded, PredictorError) as error:
-        complain(f"nothing written: {error}")
-        return 3 if isinstance(error, NotReworded) else 4
-    say(sentence)
-    return 0
+    return exit_code(_run(_parser().parse_args(arguments)), {NotReworded: 3, NotGraded: 4, PredictorError: 4})
 
 
 async def _run(given: argparse.Namespace) -> str:
