@@ -21,7 +21,7 @@ TESTS ?= tests
 # One more than there are processors: tests of processes and servers mostly wait.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? n + 1 : 4 )))
 
-.PHONY: help install serve demo bench test test-fast check format clean distclean
+.PHONY: help install serve demo bench test test-fast test-all check format clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,17 @@ demo: $(INSTALLED) ## the product in twenty minutes, on a shop that ships (ARGS=
 bench: $(INSTALLED) ## measure the starter model on what it has never seen
 	@$(BIN)/steerwise bench starter $(ARGS)
 
-test: $(INSTALLED) ## all tests, end to end included (TESTS=tests/app for some)
-	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup --durations 10 $(ARGS)
+PYTEST = $(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup
+IN_SECONDS := not postgres and not process and not slow and not fault and not e2e
 
-test-fast: $(INSTALLED) ## tests that need no training and no vLLM
-	@$(BIN)/python -m pytest $(TESTS) -m "not slow and not e2e and not fault" -n $(WORKERS) --dist loadgroup $(ARGS)
+test-fast: $(INSTALLED) ## tests that ask no PostgreSQL, start nothing and take no seconds (TESTS=tests/app for some)
+	@$(PYTEST) -m "$(IN_SECONDS)" $(ARGS)
+
+test: $(INSTALLED) ## ... and those that do, with a little training and one real vLLM: what a change must pass
+	@$(PYTEST) -m "not slow and not fault" --durations 10 $(ARGS)
+
+test-all: $(INSTALLED) ## ... and long trainings, faults and hostile calls
+	@$(PYTEST) --durations 10 $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, directions between packages
 	@$(BIN)/ruff check .

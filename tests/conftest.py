@@ -1,5 +1,6 @@
 """What holds for every test: no network, one thread a process, and a time limit by its marker."""
 
+import inspect
 import os
 
 import pytest
@@ -25,9 +26,23 @@ LIMIT_S = {"e2e": 1200, "slow": 600, "fault": 600}
 @pytest.hookimpl(tryfirst=True)  # xdist reads the group in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if _asks_postgres(item):
+            item.add_marker("postgres")
         markers = [name for name in LIMIT_S if item.get_closest_marker(name)]
         if markers and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(max(LIMIT_S[name] for name in markers)))
         if "e2e" in markers:
             # One after the other: each starts a vLLM, and two would time out over the same memory and cores.
             item.add_marker(pytest.mark.xdist_group("e2e"))
+
+
+def _asks_postgres(item: pytest.Item) -> bool:
+    """By its parameter, or because it wants a fixture that is nothing else."""
+    parameters = getattr(item, "callspec", None)
+    if parameters is not None and "postgresql" in parameters.params.values():
+        return True
+    if not isinstance(item, pytest.Function):
+        return False
+    wanted = [one.annotation for one in inspect.signature(item.function).parameters.values()]
+    places = [one for one in wanted if getattr(one, "__module__", None) == "tests.servers.postgres"]
+    return bool(places) or "postgresql" in item.fixturenames

@@ -6,6 +6,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from sqlalchemy import Table
+
 from app.infra.db import migrate
 from app.infra.tables.all import METADATA
 from tests.servers import postgres
@@ -28,13 +30,24 @@ def postgres_place() -> Place:
 
 
 def empty(place: Place) -> None:
-    """Triggers that protect rows from the application protect them from this too, unless they are told not to."""
-    tables = ", ".join(table.name for table in METADATA.sorted_tables)
+    """Only tables with rows are touched: to truncate every one takes the server twice as long, before each test.
+
+    Triggers that protect rows from the application protect them from this too, unless they are told not to.
+    """
     postgres.run_sql(
         place.admin_url,
         "SET session_replication_role = replica",
-        f"TRUNCATE {tables} RESTART IDENTITY CASCADE",
+        f"DO $$ BEGIN {' '.join(map(_emptied, METADATA.sorted_tables))} END $$",
     )
+
+
+def _emptied(table: Table) -> str:
+    """In PL/pgSQL. A column that counts by itself begins anew."""
+    rows = f"IF EXISTS (SELECT FROM {table.name}) THEN DELETE FROM {table.name}; END IF;"
+    counted = table.autoincrement_column
+    if counted is None:
+        return rows
+    return f"{rows} PERFORM setval(pg_get_serial_sequence('{table.name}', '{counted.name}'), 1, false);"
 
 
 @cache

@@ -35,6 +35,8 @@ _QUICK = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
+    "autovacuum": "off",  # few rows, which go after each test
+    "jit": "off",
     "statement_timeout": "100s",  # less than a test may take: what runs for hours is then named, and ends
 }
 
