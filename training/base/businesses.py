@@ -66,9 +66,18 @@ class BusinessDraw(NamedTuple):
 
 
 def load() -> dict[str, Business]:
-    """Every business that ships, by the name of its file."""
+    """Every business that ships, by the name of its file; without the further ones."""
+    return _load("businesses")
+
+
+def load_further() -> dict[str, Business]:
+    """Businesses with fewer conversations, written for the variety of their definitions; all are for training."""
+    return _load("further_businesses")
+
+
+def _load(folder: str) -> dict[str, Business]:
     found = {}
-    for file in sorted(files("training.base").joinpath("businesses").iterdir(), key=lambda f: f.name):
+    for file in sorted(files("training.base").joinpath(folder).iterdir(), key=lambda f: f.name):
         if file.name.endswith(".json"):
             raw = json.loads(file.read_text(encoding="utf-8"))
             name = file.name.removesuffix(".json")

@@ -16,10 +16,11 @@ from training.starter.problems import DecisionProblem
 
 
 class Shares(NamedTuple):
-    """How often a tree is of which source."""
+    """How often a tree is of which source. further: businesses with other definitions and fewer conversations."""
 
     corpus: float
     business: float
+    further: float
     yes_or_no: float
     world: float
 
@@ -36,10 +37,16 @@ class LessonPhase(NamedTuple):
 
 
 PHASES: Final = (
-    LessonPhase(0.08, Shares(1.0, 0.0, 0.0, 0.0), BusinessDraw((2, 4), 0.0), Mix(0.5, 0.0), 700, 1),
-    LessonPhase(0.17, Shares(0.60, 0.25, 0.03, 0.12), BusinessDraw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1),
-    LessonPhase(0.45, Shares(0.33, 0.55, 0.05, 0.07), BusinessDraw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1),
-    LessonPhase(1.01, Shares(0.30, 0.60, 0.05, 0.05), BusinessDraw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2),
+    LessonPhase(0.08, Shares(1.0, 0.0, 0.0, 0.0, 0.0), BusinessDraw((2, 4), 0.0), Mix(0.5, 0.0), 700, 1),
+    LessonPhase(
+        0.17, Shares(0.60, 0.15, 0.10, 0.03, 0.12), BusinessDraw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1
+    ),
+    LessonPhase(
+        0.45, Shares(0.33, 0.33, 0.22, 0.05, 0.07), BusinessDraw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1
+    ),
+    LessonPhase(
+        1.01, Shares(0.30, 0.36, 0.24, 0.05, 0.05), BusinessDraw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2
+    ),
 )
 CORPUS_SIZES: Final = (
     1,
@@ -51,8 +58,8 @@ FAR: Final = 0.3  # of the conversations under none of these: said to quite anot
 class Source:
     """Problems of every kind. corpus: None where it is not there; businesses take its share."""
 
-    def __init__(self, shops: list[Business], corpus: utterances.Corpus | None):
-        self.shops, self.corpus = shops, corpus
+    def __init__(self, shops: list[Business], further: list[Business], corpus: utterances.Corpus | None):
+        self.shops, self.further, self.corpus = shops, further, corpus
 
     def problem(self, phase: LessonPhase, rng: random.Random) -> DecisionProblem:
         shares = phase.shares
@@ -60,10 +67,11 @@ class Source:
         if kind == "corpus" and self.corpus is not None:
             return self._corpus(self.corpus, phase, rng)
         if kind == "yes_or_no":
-            return businesses.yes_or_no(self.shops, rng, 14)
+            return businesses.yes_or_no(self.shops + self.further, rng, 14)
         if kind == "world":
             return problems.sample_problem(rng, rng.randint(2, 8), 10, conditions=0.4)
-        return businesses.sample_problem(self.shops, rng, phase.draw, 26)
+        drawn = self.further if kind == "further" else self.shops
+        return businesses.sample_problem(drawn, rng, phase.draw, 26)
 
     def _corpus(self, corpus: utterances.Corpus, phase: LessonPhase, rng: random.Random) -> DecisionProblem:
         least, most = phase.draw.sizes
@@ -76,7 +84,7 @@ class Source:
     def _far(self, example: problems.ProblemExample, rng: random.Random) -> problems.ProblemExample:
         if example.verdict.key is not None or rng.random() >= FAR:
             return example
-        shop = rng.choice(self.shops)
+        shop = rng.choice(self.shops + self.further)
         row = rng.choice(shop.conversations)
         said = businesses.conversation_of(row, None, 0).model_copy(update={"id": example.conversation.id})
         return example._replace(conversation=said, quotes=businesses.quotes_of(row))

@@ -68,7 +68,8 @@ class BaseTrainingRun:
         if corpus is None:
             print("no --corpus: businesses and the world alone", flush=True)
         shops = businesses.load()
-        self.source = Source(businesses.for_training(shops), corpus)
+        further = list(businesses.load_further().values())
+        self.source = Source(businesses.for_training(shops), further, corpus)
         self.planter = Planter(tokenizer, codes)
         self.held_out = HeldOutAccuracy(self.planter, shops, corpus)
         self.network = self._network()

@@ -2,13 +2,16 @@
 
 import random
 
+import pytest
+
 from evaluation.contract.parse import decided_by, parse
 from evaluation.contract.render import NONE_TEXT
 from training.base import businesses
 from training.base.answers import reasoned
-from training.base.businesses import FOR_BENCH, FOR_GATES, BusinessDraw
+from training.base.businesses import FOR_BENCH, FOR_GATES, Business, BusinessDraw
 
 SHOPS = businesses.load()
+FURTHER = businesses.load_further()
 
 
 def test_what_is_kept_for_gates_and_for_the_bench_is_never_trained_on() -> None:
@@ -25,8 +28,9 @@ def test_every_business_is_a_schema_in_each_of_its_wordings() -> None:
         assert all(schema.keys == made[0].keys for schema in made)
 
 
-def test_a_drawn_answer_is_right_by_the_schema_that_is_shown() -> None:
-    rng, shops = random.Random(0), list(SHOPS.values())
+@pytest.mark.parametrize("drawn", [SHOPS, FURTHER], ids=["main", "further"])
+def test_a_drawn_answer_is_right_by_the_schema_that_is_shown(drawn: dict[str, Business]) -> None:
+    rng, shops = random.Random(0), list(drawn.values())
     moved = 0
     for _ in range(300):
         problem = businesses.sample_problem(shops, rng, BusinessDraw((2, 9), 0.3), 8)
