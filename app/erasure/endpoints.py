@@ -37,7 +37,7 @@ _ARCHIVE: dict[int | str, dict[str, Any]] = {
 )
 async def delete_run(run_id: RunId, caller: Caller, scope: Runner, session: Session) -> DeletedRunOut:
     """Remove a run that has ended, with its models, their gates and deployments, and all files of these. None of its
-    models may be live. Files go within a minute; an adapter that a model server has read, with its next restart."""
+    models may be live. Files go within a minute; an adapter that a model server has, with its restart at the latest."""
     return DeletedRunOut.of(await service.delete_run(session, scope, caller.key_id, run_id))
 
 

@@ -1,8 +1,8 @@
 """What lies below the home of a machine goes once no row stands for it: folders of runs and of attempts, parts of
 uploads, what teachers answered. Every process with a home looks after its own.
 
-An adapter that a model server has read stays until that one starts again, since without it the server would end
-(`app.serving.adapters.remove_gone`); here it is only marked.
+An adapter that a model server has read stays until no server has it any more: one that was asked for it would end
+without.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from app.runs import folders
 from app.runs.kinds import ENDED
 from app.runs.tasks import may_go_on
 from app.serving import adapters
+from app.serving.replicas import opened
 from app.settings import Settings
 
 EVERY_S = 60.0
@@ -55,7 +56,7 @@ async def tidy(database: Database, settings: Settings) -> None:
     await _attempts(database, settings.home / "jobs")
     await _uploads(database, settings.home / "uploads")
     await _teachers(database, folders.all_teachers_answers(settings))
-    await _adapters(database, settings.home / "adapters")
+    await _adapters(database, settings)
 
 
 async def _runs(database: Database, settings: Settings) -> None:
@@ -104,13 +105,21 @@ async def _teachers(database: Database, folder: Path) -> None:
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
-async def _adapters(database: Database, folder: Path) -> None:
+async def _adapters(database: Database, settings: Settings) -> None:
+    """Those of models that are gone, once no model server has them any more: with its restart at the latest."""
+    folder = settings.home / "adapters"
     present = await asyncio.to_thread(adapters.placed, folder)
-    if not present:
+    if not present or not settings.vllm_urls:
         return
     async with transaction(database, read_only=True) as session:
-        known = await repository.adapters(session)
-    await asyncio.to_thread(adapters.mark_gone, folder, present - known)
+        gone = present - await repository.adapters(session)
+    if not gone:
+        return
+    async with opened(settings) as replicas:
+        for replica in replicas.all:
+            gone -= set(await replica.adapters())  # one that does not answer may have any of them
+    for name in gone:
+        await asyncio.to_thread(adapters.remove, folder, name)
 
 
 def _named(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[UUID, Path]:

@@ -174,7 +174,6 @@ def vllm(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
 ) -> None:
     """A model server with the base model, as the product needs it: a replica for STEERWISE_VLLM_URLS."""
-    from app.serving import adapters
     from app.serving import vllm as replica
     from app.serving.base import find_base, tried
 
@@ -183,7 +182,6 @@ def vllm(
         tried(folder)
         argv = replica.command(folder, replica.VllmEndpoint(f"http://{host}:{port}"), settings)
         environment = replica.environment(settings)
-        adapters.remove_gone(settings.home / "adapters")
     for number in (signal.SIGTERM, signal.SIGHUP):  # what Python ignores or handles would stay so
         signal.signal(number, signal.SIG_DFL)
     os.execve(argv[0], argv, environment)

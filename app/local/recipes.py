@@ -20,7 +20,7 @@ from app.jobs.handlers import Queue
 from app.local.home import log_file
 from app.local.part import Health, PartRecipe
 from app.local.redis import RedisServer
-from app.serving import adapters, vllm
+from app.serving import vllm
 from app.serving.vllm import VllmEndpoint
 from app.settings import Settings
 
@@ -85,7 +85,6 @@ def serving(ground: LocalSetup, model: Path, endpoint: VllmEndpoint) -> PartReci
     def start() -> subprocess.Popen[bytes]:
         if endpoint.socket is not None:
             endpoint.socket.unlink(missing_ok=True)  # left by one that was killed
-        adapters.remove_gone(settings.home / "adapters")
         return spawn(vllm.command(model, endpoint, settings), log, env, [ground.lock])
 
     return PartRecipe(

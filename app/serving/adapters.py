@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import struct
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,30 +132,14 @@ def _check_tensors(header: dict[str, Any], rank: int, size: int) -> None:
             raise AdapterRefused(f"tensor {name!r} of the adapter is not a LoRA matrix of rank {rank}")
 
 
-# ------------------------------------------------------------------------------- those whose model was deleted
-
-_GONE = ".gone-"
-
-
 def placed(folder: Path) -> set[str]:
     """By their digests: the adapters that lie there for model servers to read."""
     return {path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")}
 
 
-def mark_gone(folder: Path, names: Collection[str]) -> None:
-    """These, and no others, go before the next model server of this home starts."""
-    for mark in folder.glob(f"{_GONE}*"):
-        if mark.name.removeprefix(_GONE) not in names:
-            mark.unlink(missing_ok=True)
-    for name in names:
-        (folder / f"{_GONE}{name}").touch()
-
-
-def remove_gone(folder: Path) -> None:
-    """Before a model server starts: the one before it may have had them, and would have ended without."""
-    for mark in folder.glob(f"{_GONE}*"):
-        shutil.rmtree(folder / mark.name.removeprefix(_GONE), ignore_errors=True)
-        mark.unlink(missing_ok=True)
+def remove(folder: Path, name: str) -> None:
+    """No model server may have it: one that has, and is asked for it, would end without."""
+    shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _digest(folder: Path) -> str:

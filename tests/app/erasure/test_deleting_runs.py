@@ -120,15 +120,3 @@ async def test_jobs_of_a_deleted_run_say_nothing_any_more(shop: Shop) -> None:
     assert {(job.run_id, job.error, job.progress, job.inputs_hash) for job in left} == {
         (None, None, None, None)
     }
-
-
-def test_an_adapter_that_a_model_server_may_have_goes_before_the_next_one_starts(tmp_path: Path) -> None:
-    known, unknown = "a" * 64, "b" * 64
-    for name in (known, unknown):
-        (tmp_path / name).mkdir()
-    assert adapters.placed(tmp_path) == {known, unknown}
-    adapters.mark_gone(tmp_path, {known, unknown})
-    adapters.mark_gone(tmp_path, {unknown})  # the other is a model's again
-    assert adapters.placed(tmp_path) == {known, unknown}
-    adapters.remove_gone(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [known]
