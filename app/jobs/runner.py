@@ -187,7 +187,8 @@ def _failure(error: BaseException) -> Failed | Lost | Postponed:
     if not isinstance(error, AppError):
         log.error("job_failed", exc_info=error)
         return Failed(INTERNAL)
-    log.warning("job_failed", code=error.code, error=str(error), details=error.details)
+    # Its details are in the job's row, and may quote what the job worked on.
+    log.warning("job_failed", code=error.code, error=str(error))
     problems = [f"{problem.where}: {problem.message}" for problem in error.problems]
     told = JobError(error.code, str(error), (*error.details, *problems))
     return Failed(told, final=error.fault is Fault.theirs)

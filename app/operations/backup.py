@@ -1,6 +1,7 @@
 """All that an installation knows, as a folder: the database's rows as text, and the files that they name.
 
-The rows are read in one transaction, the files afterwards: a file never changes, and goes later than what names it.
+The rows are read in one transaction, the files afterwards: a file goes later than what names it. Where somebody deletes
+meanwhile, the backup says which are missing, and is to be made again.
 `backup.json` is written last and has a digest of everything, so a folder without one, or with another file in it, is no
 backup. The form is the same for both databases, so one may be restored into the other.
 
@@ -40,7 +41,9 @@ TOLD, TABLES, FILES = "backup.json", "tables", "files"
 _LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
 # Without one of these something is wrong; the others may go, or be rebuilt, while the backup is made.
-_NEEDED = frozenset({FileKind.snapshot, FileKind.adapter, FileKind.traces, FileKind.upload, FileKind.report})
+_NEEDED = frozenset(
+    {FileKind.snapshot, FileKind.adapter, FileKind.traces, FileKind.upload, FileKind.rejects, FileKind.report}
+)
 Tell = Callable[[str], None]
 
 

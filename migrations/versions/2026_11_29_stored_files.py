@@ -110,7 +110,8 @@ def _register() -> None:
         sa.column("key", sa.String()),
         sa.column("made_at", TIME),
     )
-    found = {one.key: one for one in (*_of_datasets(), *_of_runs(), *_of_gates(), *_of_jobs())}
+    every = (*_of_datasets(), *_of_runs(), *_of_stages(), *_of_gates(), *_of_jobs())
+    found = {one.key: one for one in every}
     now = sa.func.current_timestamp()
     for one in found.values():
         bind.execute(sa.insert(files).values(one._asdict() | {"id": uuid4(), "made_at": now}))
@@ -136,13 +137,32 @@ def _of_runs() -> Iterator[Found]:
     for row in _rows("runs", "dataset_id", snapshot_key=sa.String()):
         yield Found(row.tenant_id, "snapshot", row.snapshot_key, dataset_id=row.dataset_id)
     for row in _rows("model_versions", "run_id", adapter_key=sa.String(), stages=JSON):
-        adapters = {row.adapter_key, *(stage.get("adapter_key") for stage in row.stages)} - {None}
-        for key in sorted(adapters):
-            names = _ADAPTER if key.endswith("/") else ("",)
-            yield from (Found(row.tenant_id, "adapter", key + name, run_id=row.run_id) for name in names)
+        yield from _adapter(row, row.adapter_key)
         for stage in row.stages:
-            if stage.get("adapter_key") is None and stage.get("artifact_key"):
-                yield Found(row.tenant_id, "traces", stage["artifact_key"], run_id=row.run_id)
+            yield from _of_stage(row, stage)
+
+
+def _of_stages() -> Iterator[Found]:
+    """Of runs that have not ended, or may go on."""
+    event = sa.column("event", JSON)
+    query = sa.select(sa.column("tenant_id", UUID), sa.column("run_id", UUID), event)
+    query = query.select_from(sa.table("job_events")).where(event["event"].as_string() == "succeeded")
+    for row in op.get_bind().execute(query).all():
+        if row.run_id is not None:
+            yield from _of_stage(row, row.event.get("result") or {})
+
+
+def _of_stage(row: Any, made: dict[str, Any]) -> Iterator[Found]:
+    """row: with the tenant's id and the run's."""
+    if made.get("adapter_key"):
+        yield from _adapter(row, made["adapter_key"])
+    elif made.get("artifact_key"):
+        yield Found(row.tenant_id, "traces", made["artifact_key"], run_id=row.run_id)
+
+
+def _adapter(row: Any, key: str) -> Iterator[Found]:
+    for name in _ADAPTER if key.endswith("/") else ("",):
+        yield Found(row.tenant_id, "adapter", key + name, run_id=row.run_id)
 
 
 def _of_gates() -> Iterator[Found]:

@@ -15,10 +15,10 @@ WRITES = {"put_file", "put", "pipe_file", "pipe", "upload", "touch", "mv", "copy
 def around(source: str) -> Iterator[int]:
     """Lines that write to a storage: one of its own methods, called or handed on, or its file system."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute):
-            of_its_files = ast.unparse(node.value).endswith("storage.files")
-            if node.attr == "put_file" or (of_its_files and node.attr in WRITES):
-                yield node.lineno
+        if not isinstance(node, ast.Attribute) or node.attr not in WRITES:
+            continue
+        if node.attr == "put_file" or ast.unparse(node.value).endswith("storage.files"):
+            yield node.lineno
 
 
 def violations(root: Path) -> list[str]:

@@ -38,7 +38,8 @@ async def test_everything_that_a_tenant_owns_goes(
     await trained(shop, await upload(shop, lines()))
     other = story()
     async with transaction(shop.database) as session:
-        await save(session, *other, *all_that_follows(other))
+        await save(session, *other)
+        await save(session, *all_that_follows(other))
     kept = await rows_of(shop, other.tenant.id)
     path = f"/v1/tenants/{shop.scope.tenant_id}"
     assert (await shop.client.delete(path)).status_code == 403
@@ -63,7 +64,8 @@ async def test_every_table_of_a_tenants_is_erased(shop: Shop) -> None:
     """With the rows that nothing in the test above makes."""
     told = story()
     async with transaction(shop.database) as session:
-        await save(session, *told, *all_that_follows(told))
+        await save(session, *told)
+        await save(session, *all_that_follows(told))
     assert {table.name for table in repository.owned_tables()} == set(await rows_of(shop, told.tenant.id)) | {
         "processes",
         "maintenance",
