@@ -103,6 +103,8 @@ class Storage(NamedTuple):
         """Of every file that has lain there for so long, in their order. Half-written files of a process that was
         killed are removed on the way. Raises: StorageAway."""
         with self._telling():
+            if isinstance(self.files, LocalFileSystem):
+                Path(self.root).stat()  # one that was taken away is not empty
             found = self.files.find(self.root, detail=True)
             before = time.time() - older_than_s
             old = [place for place, told in found.items() if _changed_at(told) <= before]
