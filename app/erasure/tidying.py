@@ -7,8 +7,9 @@ without.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from app.serving.replicas import opened
 from app.settings import Settings
 
 EVERY_S = 60.0
+_LEFT_FOR_S = 600.0
 log = structlog.get_logger()
 
 
@@ -71,8 +73,8 @@ async def _runs(database: Database, settings: Settings) -> None:
 
 
 async def _attempts(database: Database, folder: Path) -> None:
-    """Left by workers that were killed."""
-    present = await asyncio.to_thread(_named, folder.glob("*"), lambda path: path.name)
+    """Left by workers that were killed, some time ago: who has just claimed a job makes its folder anew."""
+    present = await asyncio.to_thread(_named, _older(folder.glob("*")), lambda path: path.name)
     if not present:
         return
     async with transaction(database, read_only=True) as session:
@@ -120,6 +122,13 @@ async def _adapters(database: Database, settings: Settings) -> None:
             gone -= set(await replica.adapters())  # one that does not answer may have any of them
     for name in gone:
         await asyncio.to_thread(adapters.remove, folder, name)
+
+
+def _older(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _LEFT_FOR_S:
+                yield path
 
 
 def _named(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[UUID, Path]:
