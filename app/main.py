@@ -14,6 +14,7 @@ import app.datasets.conversation_endpoints
 import app.datasets.endpoints
 import app.decisions.endpoints
 import app.deployments.endpoints
+import app.erasure.endpoints
 import app.gates.endpoints
 import app.operations.endpoints
 import app.runs.endpoints
@@ -28,6 +29,7 @@ from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
 from app.classify.service import serving_context
 from app.decisions import error_shapes
+from app.erasure.tidying import tidying
 from app.http import documentation, openapi, problems
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
@@ -64,6 +66,7 @@ ROUTERS = (
     app.runs.model_endpoints.router,
     app.gates.endpoints.router,
     app.deployments.endpoints.router,
+    app.erasure.endpoints.router,
 )
 
 
@@ -108,7 +111,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 api.state.run_feeds = RunFeeds(opened, settings)
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
-                async with aclosing(api.state.readiness):
+                async with aclosing(api.state.readiness), tidying(opened, settings):
                     yield
         finally:
             if database is None:

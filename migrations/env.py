@@ -100,7 +100,8 @@ def _grant(connection: Connection, role: str, *less: str) -> None:
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}",
         f"REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {name}",
-        f"REVOKE UPDATE, DELETE ON audit_events, audit_links, job_events FROM {name}",
+        f"REVOKE UPDATE, DELETE ON audit_events, audit_links FROM {name}",
+        f"REVOKE UPDATE ON job_events FROM {name}",
         *(one.format(name=name) for one in less),
     ):
         connection.execute(text(statement))

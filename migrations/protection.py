@@ -15,6 +15,11 @@ BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
 END $$
 """
+_REFUSAL_OF_ROWS = (
+    "CREATE TRIGGER {table}_stays_row BEFORE UPDATE OR DELETE ON {table} "
+    "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+)
+_REFUSAL = "BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
 
 
 def on_postgresql() -> bool:
@@ -69,18 +74,40 @@ def set_platform_roles(connection: Connection, roles: Sequence[str]) -> None:
 def append_only(table: str) -> None:
     if on_postgresql():
         op.execute(_REFUSE)
-        for events, each in (("UPDATE OR DELETE", "ROW"), ("TRUNCATE", "STATEMENT")):
-            op.execute(
-                f"CREATE TRIGGER {table}_stays_{each.lower()} BEFORE {events} ON {table} "
-                f"FOR EACH {each} EXECUTE FUNCTION refuse_change()"
-            )
+        op.execute(_REFUSAL_OF_ROWS.format(table=table))
+        op.execute(
+            f"CREATE TRIGGER {table}_stays_statement BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
         return
-    refusal = f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    refusal = _REFUSAL.format(table=table)
     op.execute(f"CREATE TRIGGER {table}_stays_update BEFORE UPDATE ON {table} {refusal}")
     op.execute(f"CREATE TRIGGER {table}_stays_delete BEFORE DELETE ON {table} {refusal}")
     # INSERT OR REPLACE deletes without asking the trigger above.
     known = f"WHEN EXISTS (SELECT 1 FROM {table} WHERE id = NEW.id)"
     op.execute(f"CREATE TRIGGER {table}_stays_insert BEFORE INSERT ON {table} {known} {refusal}")
+
+
+def only_removed(table: str) -> None:
+    """Of one that was append-only: from now on its rows may go, with what they tell of, and still not change."""
+    if on_postgresql():
+        op.execute(f"DROP TRIGGER {table}_stays_row ON {table}")
+        op.execute(
+            f"CREATE TRIGGER {table}_stays_row BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+        )
+    else:
+        op.execute(f"DROP TRIGGER {table}_stays_delete")
+
+
+def append_only_again(table: str) -> None:
+    """Takes `only_removed` back."""
+    if on_postgresql():
+        op.execute(f"DROP TRIGGER {table}_stays_row ON {table}")
+        op.execute(_REFUSAL_OF_ROWS.format(table=table))
+    else:
+        op.execute(
+            f"CREATE TRIGGER {table}_stays_delete BEFORE DELETE ON {table} {_REFUSAL.format(table=table)}"
+        )
 
 
 def drop_refusal() -> None:

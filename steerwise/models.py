@@ -208,6 +208,7 @@ class Findings(Model):
 class Forgotten(Model):
     answers: int
     conversations: list[str]
+    runs: list[str]
     model_versions: list[str]
 
 

@@ -172,6 +172,10 @@ class ForgottenOut(ResponseBody):
     conversations: list[UUID] = Field(
         description="Conversations of datasets that are gone, with their labels.", examples=[[_CONVERSATION]]
     )
+    runs: list[UUID] = Field(
+        description="Runs whose frozen dataset one of them was in; those that had not ended have ended now.",
+        examples=[["9b1f6a52-0c3d-4f6e-8a7b-2d5c4e3f1a60"]],
+    )
     model_versions: list[UUID] = Field(
         description="Models that were trained or judged with one of them and keep what they learned.",
         examples=[[_MODEL]],

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.answers import repository
 from app.audit import service as audit
 from app.audit.service import Act
-from app.datasets import attributes, conversations, placement
+from app.datasets import attributes, conversations, copies, placement
 from app.datasets import repository as dataset_repository
 from app.datasets import service as datasets
 from app.datasets.conversations import LabelDecision
@@ -51,10 +51,12 @@ class Reference(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """model_versions: trained or judged with one of the conversations; they keep what they learned."""
+    """runs: whose frozen dataset one of the conversations was in. model_versions: that those made; they keep what they
+    learned."""
 
     answers: int
     conversations: list[UUID]
+    runs: list[UUID]
     model_versions: list[UUID]
 
 
@@ -123,15 +125,17 @@ async def forget(
         "conversation_reference": reference.conversation,
     }
     answers = await repository.remove(session, scope, **asked)
+    runs: dict[UUID, None] = {}
     models: dict[UUID, None] = {}
     found = await dataset_repository.conversations_of(session, scope, **asked)
     for conversation_id in found:
         deleted = await conversations.delete(session, scope, actor_key_id, conversation_id)
+        runs |= dict.fromkeys(deleted.runs)
         models |= dict.fromkeys(deleted.model_versions)
     detail = {"answers": answers, "conversations": len(found)}
     act = Act("answers.forgotten", f"tenant:{scope.tenant_id}", detail)
     audit.record(session, actor_key_id, scope.tenant_id, act)
-    return Forgotten(answers, found, list(models))
+    return Forgotten(answers, found, list(runs), list(models))
 
 
 async def _dataset(
@@ -159,7 +163,7 @@ async def _there(session: AsyncSession, scope: TenantScope, row: KeptAnswer) -> 
 
 
 def _conversation(row: KeptAnswer) -> record.Conversation:
-    named = {"id": f"answer-{row.id}", "conversation_reference": row.conversation_reference}
+    named = {"id": copies.id_of_copy(row.id), "conversation_reference": row.conversation_reference}
     return record.Conversation.model_validate(named | {"messages": row.messages} | attributes.shown(row))
 
 

@@ -21,6 +21,7 @@ READ = "platform.read"
 ACTIONS: dict[str, str] = {
     "create_tenant": "tenant.created",
     "change_tenant": "tenant.changed",
+    "delete_tenant": "tenant.deleted",
     "create_api_key": "api_key.created",
     "revoke_api_key": "api_key.revoked",
     "create_schema": "schema.created",
@@ -39,6 +40,7 @@ ACTIONS: dict[str, str] = {
     "create_run": "run.created",
     "cancel_run": "run.cancelled",
     "retry_run": "run.retried",
+    "delete_run": "run.deleted",
     "begin_maintenance": "maintenance.begun",
     "end_maintenance": "maintenance.ended",
     "create_gate": "gate.requested",

@@ -55,7 +55,8 @@ async def lock_owner(session: AsyncSession, tenant_id: UUID | None) -> None:
 
 
 async def tenant_exists(session: AsyncSession, tenant_id: UUID) -> bool:
-    return await session.scalar(select(Tenant.id).where(Tenant.id == tenant_id)) is not None
+    there = select(Tenant.id).where(Tenant.id == tenant_id, Tenant.deleted_at.is_(None))
+    return await session.scalar(there) is not None
 
 
 async def tenant_name(session: AsyncSession, tenant_id: UUID) -> str | None:

@@ -88,7 +88,8 @@ async def get(
 async def delete(
     conversation_id: ConversationId, caller: Caller, scope: Writer, session: Session
 ) -> DeletedOut:
-    """Remove it with its labels. The answer names the models that were made with it."""
+    """Remove it with its labels, and from whatever was made with it: files lose it within a minute. The answer names
+    the runs and models that were made with it. A run that has not ended and was to learn from it ends."""
     return DeletedOut.of(await conversations.delete(session, scope, caller.key_id, conversation_id))
 
 

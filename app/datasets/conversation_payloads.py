@@ -151,6 +151,10 @@ class ConversationOut(AttributesOut):
 
 class DeletedOut(ResponseBody):
     id: UUID = Field(description="Of the conversation that is gone.", examples=[_CONVERSATION])
+    runs: list[UUID] = Field(
+        description="Runs whose frozen dataset it was in; those that had not ended have ended now, and say why.",
+        examples=[["9b1f6a52-0c3d-4f6e-8a7b-2d5c4e3f1a60"]],
+    )
     model_versions: list[UUID] = Field(
         description="Models that were trained or judged with it and keep what they learned.",
         examples=[["6e0e5c8f-3f8c-4f6a-9f52-1a2b3c4d5e6f"]],

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import service as audit
 from app.audit.service import Act
-from app.datasets import attributes, counts, placement, repository, service
+from app.datasets import attributes, copies, counts, placement, repository, service
 from app.datasets.counts import Cell
 from app.datasets.fingerprint import stored_signature
 from app.datasets.placement import Prepared
@@ -49,9 +49,10 @@ class Appended(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """model_versions: trained or judged with it; they keep what they learned."""
+    """runs: whose frozen dataset it was in. model_versions: that those made; they keep what they learned."""
 
     id: UUID
+    runs: list[UUID]
     model_versions: list[UUID]
 
 
@@ -106,21 +107,26 @@ async def get(session: AsyncSession, scope: TenantScope, conversation_id: UUID) 
 
 
 async def delete(
-    session: AsyncSession, scope: TenantScope, actor_key_id: UUID, conversation_id: UUID
+    session: AsyncSession, scope: TenantScope, actor_key_id: UUID | None, conversation_id: UUID
 ) -> Deleted:
-    """With its labels. Raises: DatasetBusy, NotFound."""
+    """With its labels, and whatever was made from it. Runs that have not ended and were to learn from it end.
+
+    Raises: DatasetBusy, NotFound.
+    """
     dataset, found = await _locked(session, scope, conversation_id)
     row = found.conversation
-    first = await repository.first_label(session, scope, row.id)
-    models = await repository.models_made_with(session, scope, row, first)
+    runs = await copies.lose(session, scope, dataset, row)
+    models = await repository.models_of(session, scope, runs)
     dataset.counts = counts.from_stored(dataset.counts).changed(gone=[_cell(found)]).stored
     await share.hold_more(session, scope, HeldKind.conversations, dataset.id, -share.size_of(row.messages))
     await session.delete(row)
     await session.flush()
-    detail = {"dataset_id": str(dataset.id), "model_versions": [str(model) for model in models]}
+    deleted = Deleted(row.id, [run.id for run in runs], models)
+    detail = {"dataset_id": str(dataset.id), "runs": [str(run) for run in deleted.runs]}
+    detail |= {"model_versions": [str(model) for model in models]}
     act = Act("conversation.deleted", f"conversation:{row.id}", detail)
     audit.record(session, actor_key_id, scope.tenant_id, act)
-    return Deleted(row.id, models)
+    return deleted
 
 
 async def decide(

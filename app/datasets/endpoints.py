@@ -36,6 +36,8 @@ from app.http.bodies import lift_body_cap
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
+from app.infra.files import door
+from app.infra.files.door import FileDoor
 from app.infra.storage import Storage
 from app.infra.tables.datasets import DatasetState
 from app.tenants import share
@@ -152,11 +154,12 @@ async def delete(
     request: Request,
     later: BackgroundTasks,
 ) -> None:
-    """Remove it with its file, conversations and labels, unless runs were made from it; its bytes count no longer."""
+    """Remove it with its file, conversations and labels, unless runs were made from it: those are deleted first. Its
+    bytes count no longer."""
     keys = await service.remove(session, scope, caller.key_id, dataset_id)
-    storage: Storage = request.app.state.storage
-    for key in keys:  # after the commit: a file must not be gone for a removal that was rolled back
-        later.add_task(storage.delete, key)
+    state = request.app.state
+    # After the commit: a file must not be gone for a removal that was rolled back.
+    later.add_task(door.remove, state.storage, state.database, keys)
     later.add_task(partial.path_of(_folder(request), str(dataset_id)).unlink, missing_ok=True)
 
 
@@ -205,7 +208,7 @@ async def put_content(
     lift_body_cap(request)
     place = UploadLocation(
         state.database,
-        state.storage,
+        FileDoor(state.storage, state.database, scope),
         _folder(request),
         scope,
         caller.key_id,

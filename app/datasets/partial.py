@@ -17,7 +17,7 @@ from app.infra import locks
 
 BLOCK_BYTES = 1 << 20
 ABANDONED_S = 7 * 24 * 3600
-_ENDING = ".part"
+ENDING = ".part"
 
 
 class UploadInProgress(Conflict):
@@ -67,7 +67,7 @@ class Partial:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    return folder / f"{name}{_ENDING}"
+    return folder / f"{name}{ENDING}"
 
 
 def size_of(path: Path) -> int:
@@ -97,7 +97,7 @@ def opened(path: Path) -> Iterator[Partial]:
 
 def remove_abandoned(folder: Path, older_than_s: float = ABANDONED_S) -> None:
     """Files that nobody has written to for so long; a client that comes back begins at 0."""
-    for path in folder.glob(f"*{_ENDING}"):
+    for path in folder.glob(f"*{ENDING}"):
         with suppress(FileNotFoundError, UploadInProgress):
             if time.time() - path.stat().st_mtime > older_than_s:
                 with opened(path) as partial:

@@ -24,7 +24,9 @@ from app.datasets.attributes import AttributeFilter
 from app.datasets.counts import Cell
 from app.http.paging import PageRequest, Q
 from app.infra.db.base import TenantOwned
+from app.infra.db.clock import now
 from app.infra.db.scope import TenantScope
+from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
 from evaluation.contract.overlap import HELD_OUT
@@ -357,26 +359,50 @@ async def merge_groups(
     )
 
 
-async def models_made_with(
+async def runs_made_with(
     session: AsyncSession, scope: TenantScope, row: ConversationRow, label: Label | None
-) -> list[UUID]:
-    """Model versions of runs that froze the dataset when this conversation was in it with a label, oldest first."""
+) -> list[Run]:
+    """Those that froze the dataset when this conversation was in it with a label, oldest first."""
     if label is None:
         return []
-    query = (
-        select(ModelVersion.id)
-        .join(Run, Run.id == ModelVersion.run_id)
-        .where(
-            ModelVersion.tenant_id == scope.tenant_id,
-            Run.tenant_id == scope.tenant_id,
-            Run.dataset_id == row.dataset_id,
-            Run.created_at >= label.created_at,
-        )
+    query = select(Run).where(
+        Run.tenant_id == scope.tenant_id,
+        Run.dataset_id == row.dataset_id,
+        Run.created_at >= label.created_at,
+    )
+    return list(await session.scalars(query.order_by(Run.created_at, Run.id)))
+
+
+async def models_of(session: AsyncSession, scope: TenantScope, runs: Sequence[Run]) -> list[UUID]:
+    """Oldest first."""
+    query = select(ModelVersion.id).where(
+        ModelVersion.tenant_id == scope.tenant_id, ModelVersion.run_id.in_([run.id for run in runs])
     )
     return list(await session.scalars(query.order_by(ModelVersion.created_at, ModelVersion.id)))
 
 
+async def lose_rows(session: AsyncSession, scope: TenantScope, dataset_id: UUID, runs: Sequence[Run]) -> None:
+    """By the database's clock, as what read them says when it did."""
+    own = update(Dataset).where(Dataset.tenant_id == scope.tenant_id, Dataset.id == dataset_id)
+    await session.execute(own.values(lost_rows_at=now()), execution_options=_IN_PLACE)
+    held = update(Run).where(Run.tenant_id == scope.tenant_id, Run.id.in_([run.id for run in runs]))
+    await session.execute(held.values(lost_rows_at=now()), execution_options=_IN_PLACE)
+
+
+async def taken_file(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> UploadRow | None:
+    """The file that the dataset's rows came from, if it is still there; not one that was only checked."""
+    found = await upload(session, scope, dataset_id)
+    return found if found is not None and found.key and not found.check_only else None
+
+
+async def forget_answer(session: AsyncSession, scope: TenantScope, answer_id: UUID) -> None:
+    """A kept answer, with its conversation."""
+    gone = delete(KeptAnswer).where(KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.id == answer_id)
+    await session.execute(gone, execution_options=_IN_PLACE)
+
+
 _FRESH = {"populate_existing": True}
+_IN_PLACE = {"synchronize_session": False}
 
 
 def _conversations(scope: TenantScope) -> Select[ConversationRow]:

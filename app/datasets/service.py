@@ -1,6 +1,5 @@
 """Decisions about datasets as a whole: making, removing, and freezing one for a run."""
 
-import asyncio
 import hashlib
 import json
 import tempfile
@@ -19,8 +18,12 @@ from app.datasets.refusals import NothingToTake
 from app.datasets.repository import HeldOut, Sealed
 from app.errors import Conflict, existing
 from app.infra.db.scope import TenantScope
+from app.infra.files import repository as files
+from app.infra.files.door import put_within
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import Storage
 from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.files import FileKind
 from app.infra.tables.jobs import Job, JobKind
 from app.infra.tables.schemas import SchemaVersion
 from app.infra.tables.tenants import HeldKind
@@ -44,7 +47,7 @@ class DatasetBusy(Conflict):
 
 
 class DatasetInUse(Conflict):
-    """Runs were made from it, and their records name it."""
+    """Runs were made from it; delete those first."""
 
     code = "dataset_in_use"
 
@@ -117,9 +120,12 @@ async def remove(
     """
     row = await settled(session, scope, dataset_id)
     if await repository.is_used_by_runs(session, scope, dataset_id):
-        raise DatasetInUse("runs were made from this dataset; single conversations can be deleted")
+        raise DatasetInUse(
+            "runs were made from this dataset; delete those first. Single conversations can be deleted"
+        )
     detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
     keys = await discard_content(session, scope, row)
+    await files.let_go_of_dataset(session, scope, dataset_id)
     await share.release(session, scope, HeldKind.conversations, dataset_id)
     await session.delete(row)
     await session.flush()
@@ -133,6 +139,7 @@ async def discard_content(session: AsyncSession, scope: TenantScope, row: Datase
     """What its file left, and what came of it. Returns the keys in storage to remove once this is committed."""
     keys = await repository.upload_keys(session, scope, row.id)
     keys += [row.rejects_uri] if row.rejects_uri else []
+    await files.let_go_of_keys(session, scope, keys)
     await repository.delete_uploads(session, scope, row.id)
     await share.release(session, scope, HeldKind.upload, row.id)
     while await repository.clear(session, scope, row.id):
@@ -148,6 +155,10 @@ async def take(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, da
     upload = await repository.upload(session, scope, dataset_id)
     if dataset.state is not DatasetState.empty or upload is None or upload.completed_at is None:
         raise NothingToTake(f"the dataset is {dataset.state.value}; send a file with `?check=true` first")
+    if not upload.key:
+        raise NothingToTake(
+            "the file is no longer kept, as the tenant's `keep_files_days` says; send it again"
+        )
     upload.check_only = False
     dataset.state = DatasetState.uploaded
     await jobs.enqueue(session, scope, JobKind.validate_dataset, dataset_id)
@@ -196,7 +207,8 @@ async def freeze(
             async for sealed in repository.all_labelled(session, scope, row.id):
                 writer.write(sealed, known=sealed.category in answers)
         snapshot = writer.snapshot(scope)
-        await asyncio.to_thread(storage.put_file, path, snapshot.key)
+        made = NewFile(snapshot.key, FileKind.snapshot, MadeFrom(dataset_id=row.id))
+        await put_within(session, storage, scope, path, made)
     return snapshot
 
 

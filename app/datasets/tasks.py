@@ -24,8 +24,11 @@ from app.datasets.service import Definitions
 from app.errors import AppError
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
+from app.infra.files import repository as files
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import Storage
 from app.infra.tables.datasets import ConversationBand, ConversationRow, DatasetState, Label, LabelSource
+from app.infra.tables.files import FileKind
 from app.infra.tables.jobs import Job, JobKind
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
@@ -178,7 +181,8 @@ def _keep_rejects(context: JobContext, work: DatasetWork, reading: DatasetReadin
     with reading.rejects.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     key = f"tenants/{context.scope.tenant_id}/datasets/{work.dataset_id}/rejects/{sha256}.jsonl"
-    context.storage.put_file(reading.rejects, key)
+    made = NewFile(key, FileKind.rejects, MadeFrom(dataset_id=work.dataset_id))
+    context.files.put_from_thread(reading.rejects, made)
     return key
 
 
@@ -272,6 +276,7 @@ async def _apply(scope: TenantScope, storage: Storage, end: _End, session: Async
         upload = await repository.upload(session, scope, end.dataset_id)
         assert upload is not None  # it was read
         upload.key = ""
+        await files.let_go_of_keys(session, scope, [end.file_gone])
         await asyncio.to_thread(storage.delete, end.file_gone)
 
 

@@ -26,9 +26,12 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.outage import reason
-from app.infra.storage import Storage, StorageAway
+from app.infra.storage import StorageAway
 from app.infra.tables.datasets import Dataset, DatasetState, UploadRow
+from app.infra.tables.files import FileKind
 from app.infra.tables.jobs import JobKind
 from app.infra.tables.tenants import HeldKind
 from app.jobs import service as jobs
@@ -49,7 +52,7 @@ class UploadLocation(NamedTuple):
     """
 
     database: Database
-    storage: Storage
+    files: FileDoor
     folder: Path
     scope: TenantScope
     actor_key_id: UUID
@@ -111,7 +114,7 @@ async def receive(
     with partial.opened(partial.path_of(place.folder, str(dataset_id))) as file:
         async with transaction(place.database, place.scope) as session:
             reserved = await _reserve(session, place.scope, dataset_id, piece, media, file)
-        await asyncio.to_thread(_forget, place.storage, reserved.old_keys)
+        await _forget(place.files, reserved.old_keys)
         await asyncio.to_thread(file.begin, reserved.offset)
         receiver = Receiver(file, _bounds(reserved, piece), _Ahead(place, dataset_id, reserved))
         try:
@@ -231,7 +234,8 @@ async def _complete(place: UploadLocation, dataset_id: UUID, file: Partial, uplo
         await _same_upload(
             session, place.scope, await service.get(session, place.scope, dataset_id), upload_id
         )
-    await _store(place.storage, file, key)
+    made = NewFile(key, FileKind.upload, MadeFrom(dataset_id=dataset_id))
+    await _store(place.files, file, made)
     try:
         async with transaction(place.database, place.scope) as session:
             dataset = await service.get(session, place.scope, dataset_id, lock=True)
@@ -247,24 +251,23 @@ async def _complete(place: UploadLocation, dataset_id: UUID, file: Partial, uplo
             act = Act("dataset.uploaded", f"dataset:{dataset_id}", detail)
             audit.record(session, place.actor_key_id, place.scope.tenant_id, act)
     except Refused:
-        await asyncio.to_thread(place.storage.delete, key)
+        await place.files.remove([key])
         raise
     file.remove()
     return dataset.state
 
 
-def _forget(storage: Storage, keys: list[str]) -> None:
-    """What cannot be removed now costs space, and must not cost the new file."""
-    for key in keys:
-        try:
-            storage.delete(key)
-        except AppError as error:
-            log.warning("old_file_not_removed", key=key, error=reason(error))
-
-
-async def _store(storage: Storage, file: Partial, key: str) -> None:
+async def _forget(files: FileDoor, keys: list[str]) -> None:
+    """What cannot be removed now goes with the next sweep, and must not cost the new file."""
     try:
-        await asyncio.to_thread(storage.put_file, file.path, key)
+        await files.remove(keys)
+    except AppError as error:
+        log.warning("old_file_not_removed", keys=keys, error=reason(error))
+
+
+async def _store(files: FileDoor, file: Partial, made: NewFile) -> None:
+    try:
+        await files.put(file.path, made)
     except (NoSpace, StorageAway) as error:
         finish = f"Content-Range: bytes */{file.received_bytes}"
         raise type(error)(f"the file has arrived, but {error}; finish later with {finish}") from error

@@ -202,7 +202,7 @@ async def _check_share(
 
 async def begin(session: AsyncSession, scope: TenantScope, deployment_id: UUID) -> Deployment:
     row = await repository.get(session, scope, deployment_id, lock=True)
-    assert row is not None  # rows of deployments are never removed
+    assert row is not None  # no run is deleted while a deployment of its model is open
     if row.state in OPEN:
         row.state = DeploymentState.loading
     return row

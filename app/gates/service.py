@@ -174,6 +174,8 @@ async def report_key(session: AsyncSession, scope: TenantScope, gate_id: UUID) -
     row = await result(session, scope, gate_id)
     if row.report_key is None:
         why = "; ".join(row.reasons) if row.state not in OPEN else f"it is {row.state.value}"
+        if row.verdict in FINAL:  # which nobody has found without one
+            why = "it is no longer kept"
         raise GateNotMeasured(f"the gate has no report: {why}")
     return row.report_key
 
@@ -189,7 +191,7 @@ def page_key(key: str) -> str:
 async def begin(session: AsyncSession, scope: TenantScope, gate_id: UUID) -> GateResult:
     """The verdict will be under the policy that is in force now, whichever was when it was asked for."""
     row = await repository.get(session, scope, gate_id, lock=True)
-    assert row is not None  # rows of gates are never removed
+    assert row is not None  # no run is deleted while a gate on its model is open
     row.state, row.policy_sha256 = GateState.running, load_policy().sha256
     return row
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from app.errors import InputError
 from app.gates import evaluation
-from app.infra.db.scope import TenantScope
-from app.infra.storage import Storage
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
+from app.infra.tables.files import FileKind
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
 from evaluation.contract.record import Split
@@ -16,9 +17,14 @@ from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
 
 
-def stored(storage: Storage, scope: TenantScope, inputs: Inputs, settings: Benchmark, local: Path) -> Suite:
-    """local: where the file may lie. Raises: InputError."""
-    key = f"tenants/{scope.tenant_id}/suites/{_identity(inputs, settings)}.json"
+def stored(files: FileDoor, made_from: MadeFrom, inputs: Inputs, settings: Benchmark, local: Path) -> Suite:
+    """made_from: its dataset, which is that of every gate which asks it. local: where the file may lie.
+
+    Raises: InputError.
+    """
+    storage = files.storage
+    folder = f"tenants/{files.scope.tenant_id}/datasets/{made_from.dataset_id}/suites"
+    key = f"{folder}/{_identity(inputs, settings)}.json"
     held_out = inputs.splits[Split.test]
     if storage.exists(key):
         storage.get_file(key, local)
@@ -28,7 +34,7 @@ def stored(storage: Storage, scope: TenantScope, inputs: Inputs, settings: Bench
             raise InputError(f"what is kept in the storage as {key} cannot be used: {error}") from None
     suite = evaluation.suite_of(inputs, settings)
     suite_file.write(suite, local)
-    storage.put_file(local, key)
+    files.put_from_thread(local, NewFile(key, FileKind.suite, made_from))
     return suite
 
 

@@ -5,12 +5,13 @@ replica of the service answers, with the candidate's adapters loaded beside thos
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from app.datasets import service as datasets
-from app.errors import InputError
+from app.errors import InputError, Unavailable
 from app.gates import evaluation, repository, service, suites
 from app.gates import material as gate_material
 from app.gates.confidence import Fitted
@@ -21,6 +22,9 @@ from app.gates.repository import Pair
 from app.gates.service import GateDecision
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
+from app.infra.files import repository as files
+from app.infra.files.repository import MadeFrom, NewFile
+from app.infra.tables.files import FileKind
 from app.infra.tables.gates import GateResult
 from app.infra.tables.jobs import JobKind
 from app.infra.tables.runs import ModelVersion, Run
@@ -57,7 +61,8 @@ OTHER_VERSION = "the labels of the run are of another schema version"
 class GateWork(NamedTuple):
     """threshold: below which the tenant's answers abstain. live: what answers the tenant now, if another model does.
 
-    held_out_now: of the run's dataset, with the labels of today.
+    held_out_now: of the run's dataset, with the labels of today. began_at: by the database's clock, before
+    any of it was read.
     """
 
     gate: GateResult
@@ -67,10 +72,16 @@ class GateWork(NamedTuple):
     schema: CategorySchema
     threshold: float | None
     held_out_now: list[Conversation]
+    began_at: datetime
 
     @property
     def of_own_version(self) -> bool:
         return self.gate.schema_version_id == self.model.schema_version_id
+
+    @property
+    def made_from(self) -> MadeFrom:
+        """The dataset, as it was when the job began."""
+        return MadeFrom(dataset_id=self.run.dataset_id, read_at=self.began_at)
 
 
 class Candidate(NamedTuple):
@@ -125,12 +136,17 @@ async def _begin(context: JobContext) -> GateWork:
         version = await schema_repository.version_by_id(session, scope, gate.schema_version_id)
         assert model is not None and version is not None  # foreign keys, and nobody removes them
         run = await repository.run(session, scope, model.run_id)
+        if await files.is_being_changed(session, scope, run.snapshot_key):
+            raise Unavailable(
+                "a conversation that was deleted is being taken out of the run's frozen dataset"
+            )
         live = await repository.live_model(session, scope, version.schema_id)
         threshold = (await tenants.get(session, scope)).abstain_below
         held_out = await datasets.held_out(session, scope, run.dataset_id)
     comparable = live and live.id != model.id and live.base_sha256 == model.base_sha256
     schema, live = schemas.content_of(version), live if comparable else None
-    return GateWork(gate, model, live, run, schema, threshold, held_out)
+    assert context.job.started_at is not None  # it was claimed
+    return GateWork(gate, model, live, run, schema, threshold, held_out, context.job.started_at)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -175,7 +191,7 @@ async def _decide(
     try:
         settings, local = gate_material.benchmark_of(work.run), context.workdir / "suite.json"
         suite = await context.in_thread(
-            suites.stored, context.storage, context.scope, material.inputs, settings, local
+            suites.stored, context.files, work.made_from, material.inputs, settings, local
         )
     except InputError as error:
         found = await _without_labels(context, work, prepared, replica)
@@ -268,8 +284,9 @@ async def _stored(
     key = f"tenants/{context.scope.tenant_id}/gates/{work.gate.id}/{context.ticket.epoch}/report.json"
     local, page = context.workdir / "report.json", context.workdir / "report.html"
     await context.in_thread(evaluation.write, report, local, page)
-    await context.in_thread(context.storage.put_file, page, service.page_key(key))
-    await context.in_thread(context.storage.put_file, local, key)
+    made_from = work.made_from._replace(run_id=work.run.id, gate_id=work.gate.id)
+    await context.files.put(page, NewFile(service.page_key(key), FileKind.report, made_from))
+    await context.files.put(local, NewFile(key, FileKind.report, made_from))
     gate, found = report.gate, report.stages[-1].auxiliary
     fitted = Fitted.of(found.calibration, found.auto) if found and found.calibration else None
     return GateDecision(gate.verdict, gate.reasons, gate.policy_sha256, key, fitted, label_free_found)

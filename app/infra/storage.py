@@ -7,10 +7,11 @@ through `asyncio.to_thread`.
 
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
@@ -98,6 +99,21 @@ class Storage(NamedTuple):
         except FileNotFoundError:
             return  # somebody else was faster
 
+    def listed(self, older_than_s: float = 0.0) -> list[str]:
+        """Of every file that has lain there for so long, in their order. Half-written files of a process that was
+        killed are removed on the way. Raises: StorageAway."""
+        with self._telling():
+            if isinstance(self.files, LocalFileSystem):
+                Path(self.root).stat()  # one that was taken away is not empty
+            found = self.files.find(self.root, detail=True)
+            before = time.time() - older_than_s
+            old = [place for place, told in found.items() if _changed_at(told) <= before]
+            keys = [place.removeprefix(f"{self.root}/") for place in old]
+            for key in keys:
+                if PurePosixPath(key).name.startswith(_TEMPORARY) and older_than_s > 0:
+                    self.files.rm_file(f"{self.root}/{key}")
+            return sorted(key for key in keys if _KEY.fullmatch(key))
+
     def check(self) -> None:
         """Raises: StorageAway where it cannot be used, which says why; for whoever runs it, not for callers."""
         try:
@@ -162,6 +178,12 @@ def open_storage(url: str) -> Storage:
     except OSError as error:
         raise StorageAway(f"the storage {root} cannot be used: {error.strerror}") from error
     return Storage(LocalFileSystem(), str(root))
+
+
+def _changed_at(told: dict[str, Any]) -> float:
+    """As the file system of a folder says it, and that of S3."""
+    at = told["mtime"] if "mtime" in told else told["LastModified"]
+    return float(at) if isinstance(at, int | float) else float(at.timestamp())
 
 
 def _s3() -> Any:

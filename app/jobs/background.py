@@ -10,6 +10,7 @@ MODULES: tuple[str, ...] = (
     "app.gates.tasks",
     "app.deployments.tasks",
     "app.answers.tasks",
+    "app.erasure.tasks",
 )
 
 

@@ -11,8 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import Storage
-from app.infra.tables.jobs import Job
+from app.infra.tables.files import FileKind
+from app.infra.tables.jobs import Job, JobKind
 from app.jobs import service
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.lease import Event, Ticket
@@ -25,11 +28,13 @@ T = TypeVar("T")
 class JobContext(NamedTuple):
     """job: the row as it was claimed. workdir: of this attempt alone, empty, removed when it has ended.
 
-    log: where child processes write; kept in the storage under `log_key` when the attempt has ended.
+    log: where child processes write; kept in the storage under `log_key` when the attempt has ended. files: through
+    which whatever it makes comes into the storage.
     """
 
     database: Database
     storage: Storage
+    files: FileDoor
     settings: Settings
     job: Job
     ticket: Ticket
@@ -84,3 +89,10 @@ class JobContext(NamedTuple):
 def log_key(ticket: Ticket) -> str:
     """In the storage; `epoch` tells the attempts of a job apart."""
     return f"jobs/{ticket.job_id}/{ticket.epoch}.log"
+
+
+def log_file(job: Job, ticket: Ticket) -> NewFile:
+    """What a job's processes printed may repeat what its conversations say."""
+    of_dataset = job.subject_id if job.kind is JobKind.validate_dataset else None
+    of_gate = job.subject_id if job.kind is JobKind.gate else None
+    return NewFile(log_key(ticket), FileKind.log, MadeFrom(of_dataset, job.run_id, of_gate))

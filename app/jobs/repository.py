@@ -19,6 +19,8 @@ from app.jobs.lease import Event, Ticket
 
 OPEN = (JobState.blocked, JobState.queued, JobState.running)
 _FRESH = {"populate_existing": True, "synchronize_session": False}  # rows come back as they were written
+_IN_PLACE = {"synchronize_session": False}
+_TELLING = ("progress", "failed", "retried", "postponed", "lost")  # events with sentences in them
 
 
 class Due(NamedTuple):
@@ -248,6 +250,18 @@ async def mark_published(session: AsyncSession, job_ids: Sequence[UUID]) -> None
     free = select(Job.id).where(Job.id.in_(job_ids), _waiting()).with_for_update(skip_locked=True)
     statement = update(Job).where(Job.id.in_(free)).values(published_at=now())
     await session.execute(statement, execution_options={"synchronize_session": False})
+
+
+async def forget_words(session: AsyncSession, scope: TenantScope, run_ids: Sequence[UUID]) -> None:
+    """Of these runs' jobs: sentences for their readers, which may quote what they work on. What they made stays."""
+    which = (JobEvent.tenant_id == scope.tenant_id, JobEvent.run_id.in_(run_ids))
+    told = JobEvent.event["event"].as_string().in_(_TELLING)
+    await session.execute(delete(JobEvent).where(*which, told), execution_options=_IN_PLACE)
+    query = select(Job.id, Job.error).where(Job.tenant_id == scope.tenant_id, Job.run_id.in_(run_ids))
+    for job_id, error in await session.execute(query.where(Job.error.is_not(None))):
+        shorter = update(Job).where(Job.tenant_id == scope.tenant_id, Job.id == job_id)
+        values = {"error": error | {"details": []}, "progress": None}
+        await session.execute(shorter.values(values), execution_options=_IN_PLACE)
 
 
 async def maintenance(session: AsyncSession) -> Maintenance | None:

@@ -20,10 +20,11 @@ from app.infra import outage
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
 from app.infra.db.version import DatabaseMisfit, check_version
-from app.infra.storage import Storage, open_storage
+from app.infra.files.door import FileDoor
+from app.infra.storage import open_storage
 from app.infra.tables.jobs import Job
 from app.jobs import maintenance, service
-from app.jobs.context import JobContext, log_key
+from app.jobs.context import JobContext, log_file
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.handlers import HANDLERS, QUEUE_OF, kinds_in
 from app.jobs.heartbeat import Heartbeat, Stop, beating
@@ -103,11 +104,12 @@ async def _work(database: Database, job: Job, heartbeat: Heartbeat) -> None:
         except (AppError, OSError) as error:
             end = _failure(error)
         else:
+            files = FileDoor(storage, database, heartbeat.ticket.scope)
             context = JobContext(
-                database, storage, heartbeat.settings, job, heartbeat.ticket, *place, heartbeat
+                database, storage, files, heartbeat.settings, job, heartbeat.ticket, *place, heartbeat
             )
             end = await _end_of(context)
-            await _keep_log(storage, heartbeat.ticket, place.log)
+            await _keep_log(context)
         await _report(database, heartbeat, end)
 
 
@@ -185,17 +187,18 @@ def _failure(error: BaseException) -> Failed | Lost | Postponed:
     if not isinstance(error, AppError):
         log.error("job_failed", exc_info=error)
         return Failed(INTERNAL)
-    log.warning("job_failed", code=error.code, error=str(error), details=error.details)
+    # Its details are in the job's row, and may quote what the job worked on.
+    log.warning("job_failed", code=error.code, error=str(error))
     problems = [f"{problem.where}: {problem.message}" for problem in error.problems]
     told = JobError(error.code, str(error), (*error.details, *problems))
     return Failed(told, final=error.fault is Fault.theirs)
 
 
-async def _keep_log(storage: Storage, ticket: Ticket, path: Path) -> None:
-    if not path.is_file():
+async def _keep_log(context: JobContext) -> None:
+    if not context.log.is_file():
         return
     try:
-        await asyncio.to_thread(storage.put_file, path, log_key(ticket))
+        await context.files.put(context.log, log_file(context.job, context.ticket))
     except Exception as error:  # noqa: BLE001 (S3 has errors of its own, and no log decides about its job)
         log.warning("job_log_not_kept", error=repr(error))
 

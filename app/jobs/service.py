@@ -217,6 +217,16 @@ async def requeue_of_run(session: AsyncSession, scope: TenantScope, jobs: Sequen
         await repository.add_events(session, scope, again, [{"event": state.value, "retried": True}])
 
 
+async def lock_open_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
+    """Those that have not ended. Call before locking rows of other tables."""
+    return await repository.lock_open_of_run(session, scope, run_id)
+
+
+async def forget_words(session: AsyncSession, scope: TenantScope, run_ids: Sequence[UUID]) -> None:
+    """That they may have quoted of what the runs work on."""
+    await repository.forget_words(session, scope, run_ids)
+
+
 async def lock_ended_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> list[Job]:
     """Those that did not succeed. Call before locking rows of other tables."""
     return await repository.lock_ended_of_run(session, scope, run_id)

@@ -1,11 +1,12 @@
 """All that an installation knows, as a folder: the database's rows as text, and the files that they name.
 
-The rows are read in one transaction, the files afterwards: a file never changes, and goes later than what names it.
+The rows are read in one transaction, the files afterwards: a file goes later than what names it. Where somebody deletes
+meanwhile, the backup says which are missing, and is to be made again.
 `backup.json` is written last and has a digest of everything, so a folder without one, or with another file in it, is no
 backup. The form is the same for both databases, so one may be restored into the other.
 
-Not in it: what is rebuilt (suites), what is on its way (parts of uploads), Redis, which only knows what rows say too,
-and models' bases, which have an identity instead.
+Not in it: what teachers answered (below a worker's home), what is on its way (parts of uploads), Redis, which only
+knows what rows say too, and models' bases, which have an identity instead.
 """
 
 import base64
@@ -24,21 +25,25 @@ from sqlalchemy import Column, Table
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import AppError, InputError
-from app.gates.service import page_key
 from app.infra.db.base import UtcDateTime
 from app.infra.db.engine import Database, open_database
+from app.infra.db.rows import as_text
 from app.infra.db.session import transaction
 from app.infra.db.version import RELEASE, check_version
 from app.infra.storage import Storage, open_storage
 from app.infra.tables.all import METADATA
+from app.infra.tables.files import FileKind, StoredFile
 from app.operations import repository
-from app.serving import adapters
 from app.settings import Settings
 from evaluation.atomic_files import whole, write_whole
 
 TOLD, TABLES, FILES = "backup.json", "tables", "files"
 _LEFT_OUT = frozenset({"processes", "maintenance"})  # who lived then, and what was done there
 _FORM = 1
+# Without one of these something is wrong; the others may go, or be rebuilt, while the backup is made.
+_NEEDED = frozenset(
+    {FileKind.snapshot, FileKind.adapter, FileKind.traces, FileKind.upload, FileKind.rejects, FileKind.report}
+)
 Tell = Callable[[str], None]
 
 
@@ -136,7 +141,7 @@ async def _write_tables(database: Database, out: Path) -> tuple[dict[str, Backup
             count = 0
             with whole(path) as file:
                 async for row in repository.rows_of(session, table):
-                    named += _files_of(table.name, row)
+                    named += _named(row) if table.name == StoredFile.__tablename__ else []
                     file.write(_line(row))
                     count += 1
             parts[table.name] = BackupPart(sha256=_sha256(path), size_bytes=path.stat().st_size, rows=count)
@@ -179,28 +184,12 @@ def _copied(source: Any, target: Path | None) -> BackupPart:
     return BackupPart(sha256=digest.hexdigest(), size_bytes=size_bytes)
 
 
-def _files_of(table: str, row: dict[str, Any]) -> list[Named]:
-    """Keys in the storage that a row names. A key that ends with / is an adapter's folder."""
-    keys: list[str | None] = []
-    match table:
-        case "uploads":
-            keys = [row["key"]] if row["completed_at"] is not None else []
-        case "datasets":
-            keys = [row["rejects_uri"]]
-        case "runs":
-            keys = [row["snapshot_key"]]
-        case "model_versions":
-            keys = [row["adapter_key"], *(stage["artifact_key"] for stage in row["stages"])]
-        case "gate_results" if row["report_key"] is not None:
-            keys = [row["report_key"], page_key(row["report_key"])]
-        case "jobs":
-            logs = [Named(f"jobs/{row['id']}/{epoch}.log", False) for epoch in range(1, row["epoch"] + 1)]
-            return logs + ([Named(row["checkpoint_uri"], False)] if row["checkpoint_uri"] else [])
-    return [Named(one) for key in keys if key for one in _files_at(key)]
-
-
-def _files_at(key: str) -> list[str]:
-    return [key + name for name in adapters.FILES] if key.endswith("/") else [key]
+def _named(row: dict[str, Any]) -> list[Named]:
+    """The file that a row of the register tells of, if it is to be in the storage and stays there."""
+    kind = FileKind(row["kind"])
+    if row["kept_until"] is not None or kind is FileKind.teachers_answers:
+        return []
+    return [Named(row["key"], kind in _NEEDED)]
 
 
 # ---------------------------------------------------------------------------------------------------------- restoring
@@ -295,19 +284,8 @@ def _tables() -> list[Table]:
 
 def _line(row: dict[str, Any]) -> bytes:
     return (
-        json.dumps(row, default=_text, ensure_ascii=False, allow_nan=False, sort_keys=True).encode() + b"\n"
+        json.dumps(row, default=as_text, ensure_ascii=False, allow_nan=False, sort_keys=True).encode() + b"\n"
     )
-
-
-def _text(value: Any) -> str:
-    match value:
-        case UUID():
-            return str(value)
-        case datetime() | date():
-            return value.isoformat()
-        case bytes():
-            return base64.b64encode(value).decode()
-    raise TypeError(f"a column holds {type(value).__name__}, which a backup does not know")
 
 
 def _row(table: Table, stored: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from app.erasure.tidying import keep_tidy
 from app.infra import outage
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
@@ -68,16 +69,18 @@ async def keep(database: Database, me: Announcement) -> None:
 
 @contextmanager
 def announced(settings: Settings, me: Announcement) -> Iterator[None]:
-    """From a thread with a connection of its own, for a process whose main thread is somebody else's."""
+    """From a thread with a connection of its own, for a process whose main thread is somebody else's. Its home is kept
+    tidy meanwhile."""
     ended = threading.Event()
 
     async def run() -> None:
         database = open_database(settings.database_url, settings.platform_database_url)
-        keeping = asyncio.create_task(keep(database, me))
+        tasks = [asyncio.create_task(keep(database, me)), asyncio.create_task(keep_tidy(database, settings))]
         waiting = asyncio.create_task(asyncio.to_thread(ended.wait))
-        await asyncio.wait([keeping, waiting], return_when=asyncio.FIRST_COMPLETED)
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await database.close()
 
     thread = threading.Thread(target=asyncio.run, args=[run()], name="presence", daemon=True)

@@ -10,7 +10,10 @@ from uuid import UUID
 
 from app.errors import AdapterRefused
 from app.infra.db.scope import TenantScope
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import Storage
+from app.infra.tables.files import FileKind
 from app.serving import adapters
 from evaluation.atomic_files import place_folder
 
@@ -56,22 +59,21 @@ def run_key(scope: TenantScope, run_id: UUID, *parts: str) -> str:
     return "/".join(("tenants", str(scope.tenant_id), "runs", str(run_id), *parts))
 
 
-def put_traces(storage: Storage, scope: TenantScope, run_id: UUID, path: Path) -> tuple[str, str]:
+def put_traces(files: FileDoor, run_id: UUID, path: Path) -> tuple[str, str]:
     """Returns its key and its sha256."""
     sha256 = sha256_of(path)
-    key = run_key(scope, run_id, "traces", f"{sha256}.jsonl")
-    storage.put_file(path, key)
+    key = run_key(files.scope, run_id, "traces", f"{sha256}.jsonl")
+    files.put_from_thread(path, NewFile(key, FileKind.traces, MadeFrom(run_id=run_id)))
     return key, sha256
 
 
-def put_adapter(
-    storage: Storage, scope: TenantScope, source: Path, workdir: Path, max_rank: int
-) -> tuple[str, str]:
+def put_adapter(files: FileDoor, run_id: UUID, source: Path, workdir: Path, max_rank: int) -> tuple[str, str]:
     """Checked as vLLM needs it. Returns its key and its sha256. Raises: AdapterRefused."""
     frozen = adapters.freeze(source, workdir / "frozen", max_rank)
-    key = adapter_key(scope.tenant_id, frozen.sha256)
+    key = adapter_key(files.scope.tenant_id, frozen.sha256)
     for name in adapters.FILES:
-        storage.put_file(frozen.folder / name, key + name)
+        made = NewFile(key + name, FileKind.adapter, MadeFrom(run_id=run_id))
+        files.put_from_thread(frozen.folder / name, made)
     return key, frozen.sha256
 
 
@@ -131,11 +133,11 @@ def sha256_of(path: Path) -> str:
 # --------------------------------------------------------------- what an attempt had finished before it was cut off
 
 
-def note_done(storage: Storage, key: str, result: StageResult, workdir: Path) -> None:
+def note_done(files: FileDoor, run_id: UUID, key: str, result: StageResult, workdir: Path) -> None:
     """Written after everything that it names."""
     path = workdir / "done.json"
     path.write_text(json.dumps(result.stored))
-    storage.put_file(path, key)
+    files.put_from_thread(path, NewFile(key, FileKind.result, MadeFrom(run_id=run_id)))
 
 
 def read_done(storage: Storage, key: str) -> StageResult | None:

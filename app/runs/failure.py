@@ -55,3 +55,9 @@ def of_job(error: dict[str, Any], stage: str) -> dict[str, Any]:
         "stage": stage,
         "details": [without_paths(str(line)) for line in error.get("details", ())],
     }
+
+
+def lost_rows(stage: str) -> dict[str, Any]:
+    """Of a run that ended because it was no longer to learn from what it had frozen."""
+    message = "a conversation that it was to learn from was deleted; begin another run"
+    return {"code": "conversation_deleted", "message": message, "stage": stage, "details": []}

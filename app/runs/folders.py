@@ -40,9 +40,13 @@ def folder_of(settings: Settings, run_id: UUID) -> RunFolder:
     return RunFolder(_all(settings) / str(run_id))
 
 
-def teachers_answers(settings: Settings, tenant_id: UUID) -> Path:
-    """Outlives runs, so that a tenant's repeated run pays no teacher twice; a file of that tenant alone."""
-    return settings.home / "teachers" / f"{tenant_id}.sqlite"
+def teachers_answers(settings: Settings, file_id: UUID) -> Path:
+    """Outlives runs, so that a repeated run on the same dataset pays no teacher twice. file_id: of its row."""
+    return all_teachers_answers(settings) / f"{file_id}.sqlite"
+
+
+def all_teachers_answers(settings: Settings) -> Path:
+    return settings.home / "teachers"
 
 
 def lock(folder: RunFolder, timeout_s: float, stopped: Callable[[], bool]) -> IO[str]:

@@ -166,6 +166,8 @@ async def retry(
         raise RunNotFailed(
             f"the run is {run.state.value}; only one that failed can go on from where it failed"
         )
+    if run.lost_rows_at is not None:
+        raise RunNotFailed("a conversation that it was to learn from was deleted; begin another run")
     await jobs.requeue_of_run(session, scope, again)
     run.state = RunState.queued if again[0].seq == 1 else RunState.running
     run.error, run.finished_at = None, None
@@ -235,6 +237,9 @@ async def end_badly(session: AsyncSession, scope: TenantScope, job: Job) -> None
         return
     run.state = RunState.cancelled if job.state is JobState.cancelled else RunState.failed
     run.error = failure.of_job(job.error or {}, job.kind.value) if run.state is RunState.failed else None
+    if run.lost_rows_at is not None:
+        run.state, run.error = RunState.cancelled, failure.lost_rows(job.kind.value)
+        await jobs.forget_words(session, scope, [run.id])  # that were on their way
     run.finished_at = utc_now()
     await session.flush()
 

@@ -13,7 +13,10 @@ from uuid import UUID
 
 from app.errors import InputError
 from app.infra.db.scope import TenantScope
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import Storage
+from app.infra.tables.files import FileKind
 from app.runs import artifacts, checkpoints, output
 from app.runs.artifacts import StageResult
 from app.runs.folders import RunFolder, teachers_answers
@@ -36,7 +39,8 @@ class SnapshotFile(NamedTuple):
 class StageWork(NamedTuple):
     """number: the stage's place in the run, from 1. earlier: what the stages before it have made, by kind.
 
-    spent_usd: by earlier attempts, with each teacher of the installation.
+    spent_usd: by earlier attempts, with each teacher of the installation. answers_id: of the file with what teachers
+    have answered about the dataset; None of a stage that asks none.
     """
 
     run_id: UUID
@@ -50,6 +54,7 @@ class StageWork(NamedTuple):
     base: ModelBase
     base_sha256: str
     spent_usd: Mapping[str, float] = {}
+    answers_id: UUID | None = None
 
     @property
     def kind(self) -> str:
@@ -57,12 +62,16 @@ class StageWork(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """workdir: of this attempt alone."""
+    """workdir: of this attempt alone. files: through which whatever the stage makes comes into the storage."""
 
-    storage: Storage
+    files: FileDoor
     settings: Settings
     folder: RunFolder
     workdir: Path
+
+    @property
+    def storage(self) -> Storage:
+        return self.files.storage
 
 
 class PreparedStage(NamedTuple):
@@ -97,13 +106,19 @@ def prepare(workspace: Workspace, work: StageWork) -> PreparedStage:
         conversations=data / "train.jsonl",
         validation=output.validation_in(data, inputs, work.stage),
         traces=_traces(workspace, work),
-        answers=teachers_answers(workspace.settings, work.scope.tenant_id) if work.kind == "traces" else None,
+        answers=_answers(workspace, work),
         out=workspace.folder.stage(work.number, work.kind),
         seed=work.seed,
     )
     path = output.prepare(manifest, [])
     notices = inputs.notices if work.kind == "traces" else ()
     return PreparedStage(manifest, path, output.key_of(manifest.sha256, work.base_sha256), notices)
+
+
+def _answers(workspace: Workspace, work: StageWork) -> Path | None:
+    if work.answers_id is None:
+        return None
+    return teachers_answers(workspace.settings, work.answers_id)
 
 
 def _inputs(workspace: Workspace, work: StageWork) -> Inputs:
@@ -173,7 +188,8 @@ def keep_checkpoint(
         return None
     folder = artifacts.run_key(work.scope, work.run_id, "checkpoints")
     key = checkpoints.key_of(folder, work.kind, found.step)
-    workspace.storage.put_file(packed, key)
+    made = NewFile(key, FileKind.checkpoint, MadeFrom(run_id=work.run_id))
+    workspace.files.put_from_thread(packed, made)
     packed.unlink()
     return key
 
@@ -182,14 +198,15 @@ def put_away(workspace: Workspace, work: StageWork, prepared: PreparedStage) -> 
     """Raises: AdapterRefused, NoSpace."""
     result = read_result(prepared.out)
     assert result is not None and result.succeeded
-    storage, scope = workspace.storage, work.scope
+    files = workspace.files
     if work.kind == "traces":
         path = prepared.out / TRACES
-        key, sha256 = artifacts.put_traces(storage, scope, work.run_id, path)
+        key, sha256 = artifacts.put_traces(files, work.run_id, path)
     else:
         shutil.rmtree(workspace.workdir / "frozen", ignore_errors=True)
         rank = workspace.settings.vllm_max_lora_rank
-        key, sha256 = artifacts.put_adapter(storage, scope, prepared.out / ADAPTER, workspace.workdir, rank)
+        source = prepared.out / ADAPTER
+        key, sha256 = artifacts.put_adapter(files, work.run_id, source, workspace.workdir, rank)
     made = StageResult(
         kind=work.kind,
         artifact_key=key,
@@ -199,7 +216,7 @@ def put_away(workspace: Workspace, work: StageWork, prepared: PreparedStage) -> 
         seconds=float(result.body.get("wall_s") or 0.0),
         base_sha256=work.base_sha256,
     )
-    artifacts.note_done(storage, _done_key(work, prepared), made, workspace.workdir)
+    artifacts.note_done(files, work.run_id, _done_key(work, prepared), made, workspace.workdir)
     return made
 
 

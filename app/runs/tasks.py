@@ -16,10 +16,11 @@ from app.errors import AppError, Unavailable
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.files import repository as files
 from app.infra.tables.jobs import Job
 from app.infra.tables.runs import Run, RunState
 from app.jobs import service as jobs
-from app.jobs.context import JobContext, log_key
+from app.jobs.context import JobContext, log_file
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import register
 from app.jobs.lease import LeaseLost
@@ -69,7 +70,7 @@ async def train(context: JobContext) -> JobOutcome:
     await _forget_ended(context)
     assert context.job.run_id is not None
     folder = folders.folder_of(context.settings, context.job.run_id)
-    workspace = Workspace(context.storage, context.settings, folder, context.workdir)
+    workspace = Workspace(context.files, context.settings, folder, context.workdir)
     out = folder.stage(context.job.seq, context.job.kind.value)
     try:
         return await _train(context, workspace)
@@ -111,7 +112,9 @@ async def _begin(context: JobContext) -> StageWork:
             granted = await budgets.grant(session, context.scope, run_id, asked, context.settings)
             asked = teachers.resolved(asked, context.settings, granted)
         before = await repository.spent(session, context.scope, run_id)
-    run = begun.run
+        run, answers_id = begun.run, None
+        if isinstance(asked, Traces):
+            answers_id = await files.teachers_answers(session, context.scope, run.dataset_id)
     base = await context.in_thread(find_base, run.base)
     return StageWork(
         run_id=run_id,
@@ -125,6 +128,7 @@ async def _begin(context: JobContext) -> StageWork:
         base=base,
         base_sha256=await context.in_thread(digest, base),
         spent_usd=before,
+        answers_id=answers_id,
     )
 
 
@@ -206,7 +210,7 @@ async def _keep_costs(task: _Task, costs: Costs) -> None:
 
 
 def _put_log(context: JobContext) -> None:
-    context.storage.put_file(context.log, log_key(context.ticket))
+    context.files.put_from_thread(context.log, log_file(context.job, context.ticket))
 
 
 async def _keep_checkpoint(task: _Task, prepared: PreparedStage, kept: str | None) -> str | None:
@@ -218,7 +222,7 @@ async def _keep_checkpoint(task: _Task, prepared: PreparedStage, kept: str | Non
         return kept
     await context.save_checkpoint(key)
     if kept is not None:
-        await context.in_thread(context.storage.delete, kept)
+        await context.files.remove([kept])
     return key
 
 
@@ -246,15 +250,17 @@ async def _forget_ended(context: JobContext) -> None:
     somebody may let it go on."""
     present = await context.in_thread(folders.present, context.settings)
     async with transaction(context.database, read_only=True) as session:
-        ended = [run for run in await repository.in_states(session, present, ENDED) if not _may_go_on(run)]
+        ended = [run for run in await repository.in_states(session, present, ENDED) if not may_go_on(run)]
         kept = await repository.checkpoints(session, [run.id for run in ended])
-    for key in kept:
-        await context.in_thread(context.storage.delete, key)
+    await context.files.remove(kept)
     for run in ended:
         await context.in_thread(folders.remove, context.settings, run.id)
 
 
-def _may_go_on(run: Run) -> bool:
+def may_go_on(run: Run) -> bool:
+    """What lies on this machine of one that has ended may be needed once more."""
+    if run.lost_rows_at is not None:
+        return False
     failed_at = run.finished_at if run.state is RunState.failed else None
     return failed_at is not None and utc_now() - failed_at < KEPT_FOR_RETRY
 

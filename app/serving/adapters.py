@@ -132,6 +132,16 @@ def _check_tensors(header: dict[str, Any], rank: int, size: int) -> None:
             raise AdapterRefused(f"tensor {name!r} of the adapter is not a LoRA matrix of rank {rank}")
 
 
+def placed(folder: Path) -> set[str]:
+    """By their digests: the adapters that lie there for model servers to read."""
+    return {path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")}
+
+
+def remove(folder: Path, name: str) -> None:
+    """No model server may have it: one that has, and is asked for it, would end without."""
+    shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for name in FILES:

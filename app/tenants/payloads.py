@@ -38,6 +38,15 @@ _KEEP = (
     "numbers; null: not at all. Fewer days than before hold for those that are there too; with null they stay until "
     "their time is over."
 )
+_KEEP_CONVERSATIONS = (
+    "For how many days after it came a conversation of a dataset is kept; then it is deleted, as if somebody had done "
+    "it: from whatever was made of it too. null: until somebody deletes it."
+)
+_KEEP_FILES = (
+    "For how many days files are kept that were made on the way: uploads, rejected rows, traces, what stages printed, "
+    "checkpoints, reports, what teachers answered. Frozen datasets and adapters stay with their runs, and everything "
+    "with a run that has not ended. null: for as long as what they belong to."
+)
 _MAX_DAYS = 3650
 _QUOTA = "How many bytes of uploads the tenant may keep."
 
@@ -51,6 +60,10 @@ class TenantIn(RequestBody):
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
+    keep_conversations_days: int | None = Field(
+        None, description=_KEEP_CONVERSATIONS, examples=[365], ge=1, le=_MAX_DAYS
+    )
+    keep_files_days: int | None = Field(None, description=_KEEP_FILES, examples=[90], ge=1, le=_MAX_DAYS)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES, description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES], ge=0, le=_MAX_QUOTA_BYTES
     )
@@ -66,6 +79,10 @@ class TenantPatch(RequestBody):
     redact: bool = Field(False, description=_REDACT, examples=[True])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
+    keep_conversations_days: int | None = Field(
+        None, description=_KEEP_CONVERSATIONS, examples=[365], ge=1, le=_MAX_DAYS
+    )
+    keep_files_days: int | None = Field(None, description=_KEEP_FILES, examples=[90], ge=1, le=_MAX_DAYS)
     upload_quota_bytes: int = Field(
         DEFAULT_QUOTA_BYTES,
         description=f"{_QUOTA} Only an admin of the platform may change it.",
@@ -94,6 +111,8 @@ class TenantOut(ResponseBody):
     redact: bool = Field(description=_REDACT, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     keep_answers_days: int | None = Field(description=_KEEP, examples=[30])
+    keep_conversations_days: int | None = Field(description=_KEEP_CONVERSATIONS, examples=[365])
+    keep_files_days: int | None = Field(description=_KEEP_FILES, examples=[90])
     upload_quota_bytes: int = Field(description=_QUOTA, examples=[DEFAULT_QUOTA_BYTES])
     created_at: datetime = Field(description="When it was made.", examples=["2026-01-01T09:00:00Z"])
 

@@ -11,11 +11,14 @@ from app.infra.tables.tenants import HeldBytes, HeldKind, Tenant
 
 
 async def get(session: AsyncSession, scope: TenantScope) -> Tenant | None:
-    return await session.scalar(select(Tenant).where(Tenant.id == scope.tenant_id))
+    return await session.scalar(
+        select(Tenant).where(Tenant.id == scope.tenant_id, Tenant.deleted_at.is_(None))
+    )
 
 
 async def listed(session: AsyncSession, paging: PageRequest) -> list[Tenant]:
-    query = paging.newest_first(select(Tenant), Tenant.created_at, Tenant.id)
+    there = select(Tenant).where(Tenant.deleted_at.is_(None))
+    query = paging.newest_first(there, Tenant.created_at, Tenant.id)
     return list(await session.scalars(query))
 
 

@@ -21,6 +21,7 @@ from app.infra.tables.datasets import (
     UploadRow,
 )
 from app.infra.tables.deployments import Deployment, ServedEdit
+from app.infra.tables.files import FileKind, StoredFile
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
 from app.infra.tables.processes import Maintenance, Process, ProcessKind
@@ -217,6 +218,7 @@ def all_that_follows(told: Story) -> list[Base]:
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
         UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
+        StoredFile(kind=FileKind.upload, key=f"uploads/{uuid4().hex}", dataset_id=told.dataset.id, **own),
         HeldBytes(kind=HeldKind.upload, holder=told.dataset.id, size_bytes=7, **own),
         TeacherSpending(run_id=told.run.id, teacher="large", month=date(2026, 1, 1), granted_usd=5.0, **own),
         Maintenance(id=uuid4().int % 10**9, reason="an upgrade", **own),

@@ -1,5 +1,6 @@
 """A model as a run leaves it: rows, a frozen dataset and adapters in the storage, with the starter as its base."""
 
+import asyncio
 import hashlib
 import json
 import struct
@@ -19,8 +20,11 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.files.door import FileDoor
+from app.infra.files.repository import MadeFrom, NewFile
 from app.infra.storage import open_storage
 from app.infra.tables.datasets import Dataset, DatasetState
+from app.infra.tables.files import FileKind
 from app.infra.tables.jobs import JobKind
 from app.infra.tables.runs import ModelVersion, Run, RunState
 from app.infra.tables.schemas import SchemaVersion
@@ -100,25 +104,28 @@ async def retrained(
     snapshot = scratch / "snapshot.jsonl"
     snapshot.write_bytes(content)
     key = f"tenants/{scope.tenant_id}/snapshots/{sha256}.jsonl"
-    storage.put_file(snapshot, key)
-    made: list[dict[str, Any]] = [_stage("traces", None, "0" * 64)]
-    for kind in stages:
-        folder = adapter(scratch / kind, lora_alpha=f"{number} {kind}")
-        made.append(_stage(kind, *artifacts.put_adapter(storage, scope, folder, scratch / f"{kind}-w", 32)))
+    door = FileDoor(storage, database, scope)
+    frozen_as = NewFile(key, FileKind.snapshot, MadeFrom(dataset_id=before.dataset_id))
+    await door.put(snapshot, frozen_as)
     run = Run(
         id=uuid4(), tenant_id=scope.tenant_id, schema_version_id=before.version.id, dataset_id=before.dataset_id,
         snapshot_key=key, snapshot_sha256=sha256, preset="smoke", base="starter", state=RunState.succeeded,
         settings={"benchmark": {"max_items": max_items, "seed": 0}},
     )  # fmt: skip
+    async with transaction(database, scope) as session:
+        session.add(run)
+    made: list[dict[str, Any]] = [_stage("traces", None, "0" * 64)]
+    for kind in stages:
+        folder, frozen_in = adapter(scratch / kind, lora_alpha=f"{number} {kind}"), scratch / f"{kind}-w"
+        put = await asyncio.to_thread(artifacts.put_adapter, door, run.id, folder, frozen_in, 32)
+        made.append(_stage(kind, *put))
     model = ModelVersion(
         id=uuid4(), tenant_id=scope.tenant_id, run_id=run.id, schema_version_id=before.version.id,
         base_sha256=digest(find_base("starter")), adapter_sha256=made[-1]["sha256"],
         adapter_key=made[-1]["adapter_key"], stages=made, created_at=utc_now(),
     )  # fmt: skip
     async with transaction(database, scope) as session:
-        for row in (run, model):
-            session.add(row)
-            await session.flush()
+        session.add(model)
     return model
 
 

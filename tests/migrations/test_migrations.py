@@ -20,6 +20,7 @@ from app.infra.db import migrate
 from app.infra.db.engine import make_engine, open_database
 from app.infra.db.session import transaction
 from app.infra.tables.all import METADATA
+from app.infra.tables.jobs import Job, JobEvent
 from app.infra.tables.schemas import Schema
 from evaluation.contract.mode import Mode
 from tests.factories.rows import all_that_follows, save, story
@@ -30,7 +31,7 @@ FIRST = "2026_11_22_data"
 LATER_TABLES = {
     "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
     "schema_republications", "teacher_spending", "held_bytes", "audit_links", "kept_answers",
-    "processes", "maintenance",
+    "processes", "maintenance", "stored_files",
 }  # fmt: skip
 MADE_AGAIN = {"held_bytes": 1}  # from what is kept
 LOCK_WAIT_S = 5
@@ -185,6 +186,31 @@ def test_a_filled_database_goes_down_step_by_step_and_up_again(url: str) -> None
     migrate.upgrade(url)
     fill(url)
     migrate.check(url)
+
+
+def test_files_of_before_are_found_through_the_rows_that_name_them(url: str) -> None:
+    migrate.upgrade(url)
+    fill(url)
+    result = {"kind": "traces", "artifact_key": "traces/of a run that goes on", "adapter_key": None}
+
+    async def add_result() -> None:
+        database = open_database(url)
+        async with transaction(database) as session:
+            job = (await session.scalars(select(Job))).one()
+            told = {"event": "succeeded", "result": result}
+            own = {"tenant_id": job.tenant_id, "run_id": job.run_id}
+            session.add(JobEvent(job_id=job.id, event=told, **own))
+        await database.engine.dispose()
+
+    asyncio.run(add_result())
+    migrate.downgrade(url, "2026_11_29_kept_answers")
+    migrate.upgrade(url)
+    found = seen(url, lambda connection: connection.execute(text("SELECT kind, key FROM stored_files")).all())
+    assert {tuple(row) for row in found} == {
+        ("snapshot", "runs/snapshot.jsonl"),
+        ("adapter", "adapters/one"),
+        ("traces", "traces/of a run that goes on"),
+    }
 
 
 def test_a_model_that_is_served_in_a_mode_is_not_taken_back_to_a_version_that_knows_none(url: str) -> None:

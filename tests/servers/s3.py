@@ -43,7 +43,8 @@ def fake_s3(objects: dict[str, bytes], trouble: Trouble | None = None) -> FastAP
     def find(bucket: str, prefix: str = "") -> Response:
         found = [key for key in objects if key.startswith(f"{bucket}/{prefix}")]
         entries = "".join(
-            f"<Contents><Key>{key.partition('/')[2]}</Key><Size>{len(objects[key])}</Size></Contents>"
+            f"<Contents><Key>{key.partition('/')[2]}</Key><Size>{len(objects[key])}</Size>"
+            "<LastModified>2026-11-01T00:00:00.000Z</LastModified></Contents>"
             for key in found
         )
         return Response(_LIST.format(count=len(found), found=entries), media_type="application/xml")

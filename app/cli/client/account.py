@@ -78,6 +78,23 @@ KeepAnswers = Annotated[
         min=0,
     ),
 ]
+KeepConversations = Annotated[
+    int | None,
+    typer.Option(
+        help="After how many days a conversation of a dataset is deleted, and whatever was made of it; 0: never.",
+        metavar="DAYS",
+        min=0,
+    ),
+]
+KeepFiles = Annotated[
+    int | None,
+    typer.Option(
+        help="After how many days uploads, rejected rows, traces, logs and reports are removed; 0: with what they "
+        "belong to.",
+        metavar="DAYS",
+        min=0,
+    ),
+]
 Quota = Annotated[int | None, typer.Option(help="For uploads, in MiB.", min=0)]
 
 
@@ -197,14 +214,14 @@ def create_tenant(
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
     keep_answers: KeepAnswers = None,
+    keep_conversations: KeepConversations = None,
+    keep_files: KeepFiles = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
-    body = {
-        "name": name,
-        **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib),
-    }
-    _show_tenant(call, call.api.post(_TENANTS, body))
+    kept = _kept(keep_answers, keep_conversations, keep_files)
+    settings = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
+    _show_tenant(call, call.api.post(_TENANTS, {"name": name, **settings, **kept}))
 
 
 @tenants.command("show")
@@ -231,16 +248,46 @@ def change_tenant(
     ] = False,
     redact: Redact = None,
     keep_answers: KeepAnswers = None,
+    keep_conversations: KeepConversations = None,
+    keep_files: KeepFiles = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
+    body |= _kept(keep_answers, keep_conversations, keep_files)
     if never_abstain:
         body["abstain_below"] = None
     if not body:
         raise InputError("name at least one setting to change; --help lists them")
     path = f"{_TENANTS}/{_tenant_id(call.api, tenant_named)}"
     _show_tenant(call, dict(call.api.send("PATCH", path, json=body).json()))
+
+
+@tenants.command("delete")
+@asks_platform
+def delete_tenant(
+    call: Call,
+    tenant_named: Annotated[str, typer.Argument(metavar="TENANT", help="Id or name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask once more.")] = False,
+) -> None:
+    """Remove a tenant with its keys and all that it owns, for good. `tenants export` first, where that is wanted."""
+    tenant_id = _tenant_id(call.api, tenant_named)
+    if not yes:
+        typer.confirm(f"remove {tenant_named} with everything that it owns?", abort=True, err=True)
+    gone = dict(call.api.send("DELETE", f"{_TENANTS}/{tenant_id}").json())
+    call.answer(gone, lambda: f"{tenant_named} is gone; its rows and files are erased within minutes")
+
+
+@tenants.command("export")
+@asks
+def export_tenant(
+    call: Call, file: Annotated[Path, typer.Argument(help="Where to: NAME.tar.", dir_okay=False)]
+) -> None:
+    """All that the tenant owns as one archive: rows as JSON lines, and files. `tar -xf` reads it."""
+    if file.exists():
+        raise InputError(f"{file} is there already; name a file that is to be made")
+    size = call.api.download(file, "/v1/export")
+    call.answer({"file": str(file), "bytes": size}, lambda: f"{file}: {size} bytes")
 
 
 @keys.command("list")
@@ -313,7 +360,6 @@ def _settings(
     mode: ModeChoice | None,
     redact: bool | None,
     abstain_below: float | None,
-    keep_answers: int | None,
     quota_mib: int | None,
 ) -> dict[str, Any]:
     given = {
@@ -325,10 +371,13 @@ def _settings(
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if keep_answers is not None:
-        settings["keep_answers_days"] = keep_answers or None
-    return settings
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _kept(answers: int | None, conversations: int | None, files: int | None) -> dict[str, Any]:
+    """For how many days; 0 is how a command says that there is no limit, or none at all."""
+    days = {"answers": answers, "conversations": conversations, "files": files}
+    return {f"keep_{name}_days": value or None for name, value in days.items() if value is not None}
 
 
 def _tenant_id(api: Api, named: str) -> str:
@@ -349,6 +398,8 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "redact": tenant["redact"],
                 "abstain below": tenant["abstain_below"],
                 "answers kept, days": tenant["keep_answers_days"],
+                "conversations kept, days": tenant["keep_conversations_days"],
+                "files kept, days": tenant["keep_files_days"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
                 "created": at(tenant["created_at"]),
             }

@@ -128,6 +128,7 @@ def forget_answers(call: Call, customer: Customer = None, conversation: Conversa
             {
                 "answers": gone["answers"],
                 "conversations of datasets": len(gone["conversations"]),
+                "runs made with them": gone["runs"],
                 "models made with them": gone["model_versions"],
             }
         ),

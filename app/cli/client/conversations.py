@@ -103,7 +103,8 @@ def label_conversation(
 def delete_conversation(call: Call, conversation: Identity) -> None:
     """Remove a conversation. The answer names the models that were made with it."""
     gone = dict(call.api.send("DELETE", f"/v1/conversations/{conversation}").json())
-    call.answer(gone, lambda: details({"deleted": gone["id"], "models made with it": gone["model_versions"]}))
+    made = {"runs made with it": gone["runs"], "models made with it": gone["model_versions"]}
+    call.answer(gone, lambda: details({"deleted": gone["id"], **made}))
 
 
 def _show(call: Call, found: Json) -> None:

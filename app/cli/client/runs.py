@@ -140,6 +140,14 @@ def retry_run(
         call.answer(found, lambda: _shown(found))
 
 
+@runs.command("delete")
+@asks
+def delete_run(call: Call, run: Identity) -> None:
+    """Remove a run that has ended, with its models, their gates and whatever else it left. None of them may be live."""
+    gone = dict(call.api.send("DELETE", f"{_PATH}/{run}").json())
+    call.answer(gone, lambda: f"{run} is deleted, with {len(gone['model_versions'])} models")
+
+
 @models.command("list")
 @asks
 def list_models(call: Call, schema: OfSchema = None, limit: Limit = 50, everything: All = False) -> None:

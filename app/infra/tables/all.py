@@ -6,6 +6,7 @@ from app.infra.tables import (
     auth,
     datasets,
     deployments,
+    files,
     gates,
     jobs,
     processes,
@@ -15,5 +16,18 @@ from app.infra.tables import (
     tenants,
 )
 
-MODULES = (answers, auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
+MODULES = (
+    answers,
+    auth,
+    datasets,
+    deployments,
+    files,
+    gates,
+    jobs,
+    processes,
+    records,
+    runs,
+    schemas,
+    tenants,
+)
 METADATA = Base.metadata

@@ -42,7 +42,10 @@ class Attributed:
 
 
 class Dataset(TenantOwned, Base):
-    """findings: what was found in its file, taken or only checked; NULL before it was read."""
+    """findings: what was found in its file, taken or only checked; NULL before it was read.
+
+    lost_rows_at: when one of its conversations was deleted last.
+    """
 
     __tablename__ = "datasets"
     __table_args__ = (
@@ -59,6 +62,7 @@ class Dataset(TenantOwned, Base):
     problem: Mapped[dict[str, Any] | None]
     rejects_uri: Mapped[str | None]
     findings: Mapped[dict[str, Any] | None]
+    lost_rows_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
 
 

@@ -18,7 +18,10 @@ class RunState(StrEnum):
 
 
 class Run(TenantOwned, Base):
-    """snapshot: the dataset as it was frozen for this run, in storage."""
+    """snapshot: the dataset as it was frozen for this run, in storage.
+
+    lost_rows_at: when a conversation of the snapshot was deleted last; a run that has not ended then ends.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -49,6 +52,7 @@ class Run(TenantOwned, Base):
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]
     model_version_id: Mapped[UUID | None]
+    lost_rows_at: Mapped[datetime | None]
 
 
 class ModelVersion(TenantOwned, Base):
@@ -80,11 +84,11 @@ class ModelVersion(TenantOwned, Base):
 class TeacherSpending(TenantOwned, Base):
     """What a run has spent with one of the installation's teachers, in US dollars, and may spend in all.
 
-    month: its first day, in UTC, of the budget that it counts against.
+    month: its first day, in UTC, of the budget that it counts against. Outlives its run: what was spent stays spent.
     """
 
     __tablename__ = "teacher_spending"
-    __table_args__ = (within_tenant("runs", "run_id"), Index(None, "tenant_id", "month"))
+    __table_args__ = (Index(None, "tenant_id", "month"),)
 
     run_id: Mapped[UUID] = mapped_column(primary_key=True)
     teacher: Mapped[str] = mapped_column(String(50), primary_key=True)

@@ -1,3 +1,4 @@
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -35,10 +36,15 @@ class Ungated(StrEnum):
 
 
 class Tenant(Base):
+    """deleted_at: since when it is gone for everybody; its row stays, because audit events name it. erased_at: since
+    when nothing else of it is left."""
+
     __tablename__ = "tenants"
     __table_args__ = (
         CheckConstraint("abstain_below >= 0 AND abstain_below <= 1", name="abstain_below_is_a_probability"),
         CheckConstraint("keep_answers_days > 0", name="answers_are_kept_for_days"),
+        CheckConstraint("keep_conversations_days > 0", name="conversations_are_kept_for_days"),
+        CheckConstraint("keep_files_days > 0", name="files_are_kept_for_days"),
     )
 
     id: Mapped[Id]
@@ -54,8 +60,12 @@ class Tenant(Base):
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     keep_answers_days: Mapped[int | None]
+    keep_conversations_days: Mapped[int | None]
+    keep_files_days: Mapped[int | None]
     upload_quota_bytes: Mapped[int] = mapped_column(BigInteger, default=DEFAULT_QUOTA_BYTES)
     created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+    erased_at: Mapped[datetime | None]
 
 
 class HeldKind(StrEnum):

@@ -10,14 +10,17 @@ from app.errors import InputError
 from app.gates import evaluation as benchmark
 from app.gates import suites
 from app.infra.db.scope import TenantScope
+from app.infra.files.repository import MadeFrom
 from app.infra.storage import Storage, open_storage
 from app.runs.inputs import Inputs
 from app.runs.presets import Benchmark
 from evaluation.contract.record import Split
 from evaluation.suites.steerability import Suite
 from tests.evaluation.shop import SCHEMA, of_split
+from tests.factories.doors import UnlistedDoor
 
 SETTINGS = Benchmark(max_items=100)
+OF_DATASET = MadeFrom(dataset_id=uuid4())
 
 
 @pytest.fixture
@@ -49,8 +52,8 @@ def test_it_is_built_once_and_read_by_every_other_gate(
     storage: Storage, built: list[Any], tmp_path: Path
 ) -> None:
     scope = TenantScope(uuid4())
-    first = suites.stored(storage, scope, inputs(), SETTINGS, tmp_path / "one.json")
-    again = suites.stored(storage, scope, inputs(), SETTINGS, tmp_path / "two.json")
+    first = suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), SETTINGS, tmp_path / "one.json")
+    again = suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), SETTINGS, tmp_path / "two.json")
     assert again == first and len(built) == 1
 
 
@@ -58,11 +61,11 @@ def test_other_labels_texts_settings_or_tenants_have_another(
     storage: Storage, built: list[Any], tmp_path: Path
 ) -> None:
     scope, local = TenantScope(uuid4()), tmp_path / "suite.json"
-    suites.stored(storage, scope, inputs(), SETTINGS, local)
-    suites.stored(storage, scope, inputs(category=None), SETTINGS, local)
-    suites.stored(storage, scope, inputs(criterion="it broke"), SETTINGS, local)
-    suites.stored(storage, scope, inputs(), Benchmark(max_items=100, seed=1), local)
-    suites.stored(storage, TenantScope(uuid4()), inputs(), SETTINGS, local)
+    suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), SETTINGS, local)
+    suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(category=None), SETTINGS, local)
+    suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(criterion="it broke"), SETTINGS, local)
+    suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), Benchmark(max_items=100, seed=1), local)
+    suites.stored(UnlistedDoor(storage, TenantScope(uuid4())), OF_DATASET, inputs(), SETTINGS, local)
     assert len(built) == 5
 
 
@@ -70,8 +73,8 @@ def test_what_is_kept_and_cannot_be_used_is_named_and_not_silently_replaced(
     storage: Storage, tmp_path: Path
 ) -> None:
     scope, local = TenantScope(uuid4()), tmp_path / "suite.json"
-    suites.stored(storage, scope, inputs(), SETTINGS, local)
+    suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), SETTINGS, local)
     (kept,) = (tmp_path / "storage").rglob("suites/*.json")
     kept.write_text("{}")
     with pytest.raises(InputError, match=r"suites/\w+\.json cannot be used: .* not a suite of this version"):
-        suites.stored(storage, scope, inputs(), SETTINGS, local)
+        suites.stored(UnlistedDoor(storage, scope), OF_DATASET, inputs(), SETTINGS, local)

@@ -32,12 +32,17 @@ OURS = ("x-tenant", "authorization")  # headers that say who asks
 UNENDING = "/v1/runs/{run_id}/events"  # of a run that nobody works on
 
 
+_GONE = "DELETE /v1/tenants/{tenant_id}"
+
+
 class Known(NamedTuple):
-    """key: of an admin of the platform, who names the tenant. ids: of what the tenant has."""
+    """key: of an admin of the platform, who names the tenant. ids: of what the tenant has. spare_id: of another, which
+    may go."""
 
     key: str
     tenant_id: str
     ids: dict[str, Any]
+    spare_id: str
 
 
 class Place(NamedTuple):
@@ -86,7 +91,8 @@ def _walk(operation: Any, place: Place) -> None:
     )
     def ask(case: Any) -> None:
         if operation.path != UNENDING:
-            case.path_parameters = {name: place.known.ids[name] for name in case.path_parameters or {}}
+            ids = place.known.ids | ({"tenant_id": place.known.spare_id} if operation.label == _GONE else {})
+            case.path_parameters = {name: ids[name] for name in case.path_parameters or {}}
         case.headers = {
             name: value for name, value in (case.headers or {}).items() if name.lower() not in OURS
         }
@@ -99,11 +105,12 @@ def _walk(operation: Any, place: Place) -> None:
 
 async def _fill(url: str) -> Known:
     database = open_database(url)
-    told = story()
+    told, spare = story(), story()
     live = deployment_of(told, state=DeploymentState.live)
     try:
         async with transaction(database) as session:
             await save(session, *told, live)
+            await save(session, *spare)
             own = await service.create(
                 session, None, told.tenant.id, KeyOrder("to be revoked", [Scope.classify])
             )
@@ -112,4 +119,4 @@ async def _fill(url: str) -> Known:
         await database.engine.dispose()
     ids = ids_of(told, live, own.row.id)
     shown = {name: value if isinstance(value, int) else str(value) for name, value in ids.items()}
-    return Known(platform.text, str(told.tenant.id), shown)
+    return Known(platform.text, str(told.tenant.id), shown, str(spare.tenant.id))

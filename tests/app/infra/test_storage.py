@@ -194,6 +194,19 @@ def test_a_folder_of_keys_is_no_file(storage: Storage, local: Path) -> None:
     assert storage.exists("a/b/c")
 
 
+def test_every_file_is_listed_by_its_key(storage: Storage, local: Path, tmp_path: Path) -> None:
+    assert storage.listed() == []
+    for key in ("b/2", "a/1"):
+        storage.put_file(local, key)
+    assert storage.listed() == ["a/1", "b/2"]
+    left = tmp_path / "storage" / "a" / ".part-of-a-process-that-was-killed"
+    if left.parent.is_dir():
+        left.touch()
+        for path in left.parent.iterdir():
+            os.utime(path, (0, 0))
+        assert storage.listed(3600) == ["a/1"] and not left.exists()
+
+
 def test_what_is_not_there_is_not_found(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         storage.get_file(KEY, tmp_path / "copy")

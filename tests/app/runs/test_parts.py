@@ -18,6 +18,7 @@ from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import StageReporter
 from app.runs.supervisor import Result
 from tests.app.serving.test_adapters import adapter
+from tests.factories.doors import UnlistedDoor
 from training.protocol import FailureCode, Fault
 
 
@@ -188,7 +189,7 @@ def test_an_adapter_is_fetched_once_and_mended_where_it_was_damaged(tmp_path: Pa
 
     storage, scope = open_storage(str(tmp_path / "storage")), TenantScope(uuid4())
     source = adapter(tmp_path / "made")
-    key, sha256 = artifacts.put_adapter(storage, scope, source, tmp_path, 8)
+    key, sha256 = artifacts.put_adapter(UnlistedDoor(storage, scope), uuid4(), source, tmp_path, 8)
     assert key == artifacts.adapter_key(scope.tenant_id, sha256)
     cache = tmp_path / "cache"
     folder = artifacts.fetch_adapter(storage, key, sha256, cache)
@@ -208,7 +209,8 @@ def test_an_adapter_under_another_ones_name_is_refused(tmp_path: Path) -> None:
     from app.infra.db.scope import TenantScope
 
     storage = open_storage(str(tmp_path / "storage"))
-    key, _ = artifacts.put_adapter(storage, TenantScope(uuid4()), adapter(tmp_path / "made"), tmp_path, 8)
+    door = UnlistedDoor(storage, TenantScope(uuid4()))
+    key, _ = artifacts.put_adapter(door, uuid4(), adapter(tmp_path / "made"), tmp_path, 8)
     with pytest.raises(artifacts.Damaged):
         artifacts.fetch_adapter(storage, key, "0" * 64, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -3,7 +3,8 @@
 It reads what the real one reads, writes what the real one writes, in the same order and through the same functions,
 and heeds its checkpoints. What happens in it is told by files in the folder that STEERWISE_TEST_PLAY names:
 `<kind>.fail` (a result that failed, as JSON), `<kind>.die`, `<kind>.stop_at` (waits after that step until
-`<kind>.go_on` is there). It leaves a line in `starts` each time: kind and the step that it began with.
+`<kind>.go_on` is there), `aloud` (it repeats what it reads wherever a real one might). It leaves a line in `starts`
+each time: kind and the step that it began with.
 """
 
 import json
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 from training.artifacts import latest_checkpoint, mark_complete, write_json, write_jsonl
 from training.config import StageManifest
 from training.engine.progress import EventWriter
+from training.teachers.paid import PaidAnswers, Reply
 
 STEPS = 6
 PLAY = Path(os.environ["STEERWISE_TEST_PLAY"])
@@ -36,6 +38,12 @@ def main() -> int:
     if manifest.adapter is not None:
         assert (manifest.adapter / "adapter_model.safetensors").is_file()
     print(f"{kind} reads {manifest.conversations}", flush=True)
+    said = (
+        [message["text"] for row in read for message in row["messages"]] if (PLAY / "aloud").exists() else []
+    )
+    print(*said, sep="\n", flush=True)
+    if said and manifest.answers is not None:
+        PaidAnswers(manifest.answers).keep({"about": said}, Reply("\n".join(said), 1, 1))
     events = EventWriter(out, kind)
     events.write("started", message=f"stage {kind} on {manifest.base}")
     checkpoint = latest_checkpoint(out, manifest.sha256)
@@ -47,20 +55,21 @@ def main() -> int:
     while step < STEPS:
         step += 1
         events.write("metric", step=step, total_steps=STEPS, metrics={"loss": 1 / step})
-        keep(manifest, step)
+        keep(manifest, step, said)
         wait(kind, step)
     if (PLAY / f"{kind}.die").exists():
         os.kill(os.getpid(), signal.SIGKILL)
     if (PLAY / f"{kind}.fail").exists():
         return end(manifest, json.loads((PLAY / f"{kind}.fail").read_text()), 1)
-    make(manifest)
+    make(manifest, said)
     return end(manifest, {"status": "succeeded", "metrics": {"loss_last": 1 / STEPS}}, 0)
 
 
-def keep(manifest: StageManifest, step: int) -> None:
+def keep(manifest: StageManifest, step: int, said: list[str]) -> None:
     folder = manifest.out / "checkpoints" / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "state").write_text(str(step))
+    (folder / "said").write_text("\n".join(said))
     mark_complete(folder, manifest.sha256)
 
 
@@ -76,9 +85,9 @@ def wait(kind: str, step: int) -> None:
         time.sleep(0.05)
 
 
-def make(manifest: StageManifest) -> None:
+def make(manifest: StageManifest, said: list[str]) -> None:
     if manifest.stage.kind == "traces":
-        write_jsonl(manifest.out / "traces.jsonl", [{"id": "c1", "completion": "Answer: A"}])
+        write_jsonl(manifest.out / "traces.jsonl", [{"id": "c1", "completion": "Answer: A", "quoted": said}])
         return
     folder = manifest.out / "adapter"
     folder.mkdir(exist_ok=True)

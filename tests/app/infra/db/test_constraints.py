@@ -178,13 +178,20 @@ async def test_a_conversation_takes_its_labels_with_it(database: Database) -> No
         assert await session.scalar(select(func.count()).select_from(Label)) == 0
 
 
-@pytest.mark.parametrize("table", ["audit_events", "job_events"])
-@pytest.mark.parametrize("change", ["UPDATE {} SET tenant_id = tenant_id", "DELETE FROM {}"])
-async def test_what_was_done_stays_done(database: Database, table: str, change: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit_events SET tenant_id = tenant_id",
+        "DELETE FROM audit_events",
+        "UPDATE job_events SET tenant_id = tenant_id",
+    ],
+)
+async def test_what_was_done_stays_done(database: Database, change: str) -> None:
+    """What a job told goes with its job, and does not change."""
     rows = await told(database)
     await stored(database, *all_that_follows(rows))
     with pytest.raises(DBAPIError):
-        await executed(database, text(change.format(table)))
+        await executed(database, text(change))
     async with transaction(database) as session:
         for model in (AuditEvent, JobEvent):
             assert await session.scalar(select(func.count()).select_from(model)) == 1
@@ -198,12 +205,20 @@ async def test_an_event_is_not_written_over(sqlite: Database) -> None:
         await executed(sqlite, text(over))
 
 
-@pytest.mark.parametrize("change", ["UPDATE {} SET at = now()", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
-@pytest.mark.parametrize("table", ["audit_events", "job_events"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE audit_events SET at = now()",
+        "DELETE FROM audit_events",
+        "TRUNCATE audit_events CASCADE",
+        "UPDATE job_events SET at = now()",
+        "TRUNCATE job_events CASCADE",
+    ],
+)
 async def test_not_even_the_owner_of_the_tables_changes_what_was_done(
-    postgresql: Database, place: Place, table: str, change: str
+    postgresql: Database, place: Place, change: str
 ) -> None:
     await stored(postgresql, *all_that_follows(await told(postgresql)))
     platform = "SELECT set_config('app.platform', 'on', false)"
     with pytest.raises(RestrictViolationError, match="append-only"):
-        await postgres.sql(place.owner_url, platform, change.format(table))
+        await postgres.sql(place.owner_url, platform, change)
