@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
+import httpx
 from fastapi import FastAPI
 
 import app.answers.endpoints
@@ -26,6 +27,7 @@ from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
+from app.auth.tokens import Tokens
 from app.classify.service import serving_context
 from app.decisions import error_shapes
 from app.http import documentation, openapi, problems
@@ -96,6 +98,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.standing = TtlCache[
             UUID, None
         ]()  # by the id of a key that was good when it was last looked at
+        oidc = settings.oidc
+        api.state.tokens = None if oidc is None else Tokens(oidc, httpx.AsyncClient())
         try:
             await check_at_start(opened)
             async with (
@@ -111,6 +115,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 async with aclosing(api.state.readiness):
                     yield
         finally:
+            if api.state.tokens is not None:
+                await api.state.tokens.close()
             if database is None:
                 await opened.close()
 
