@@ -27,7 +27,7 @@ from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
-from app.auth.tokens import Tokens
+from app.auth.tokens import PersonTokens
 from app.classify.service import serving_context
 from app.decisions import error_shapes
 from app.http import documentation, openapi, problems
@@ -99,7 +99,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
             UUID, None
         ]()  # by the id of a key that was good when it was last looked at
         oidc = settings.oidc
-        api.state.tokens = None if oidc is None else Tokens(oidc, httpx.AsyncClient())
+        api.state.tokens = None if oidc is None else PersonTokens(oidc, httpx.AsyncClient())
         try:
             await check_at_start(opened)
             async with (

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.audit.repository import Named
+from app.audit.repository import NamedEvent
 from app.http.payload import ResponseBody
 
 
@@ -27,6 +27,6 @@ class AuditEventOut(ResponseBody):
     )
 
     @classmethod
-    def of(cls, named: Named) -> "AuditEventOut":
+    def of(cls, named: NamedEvent) -> "AuditEventOut":
         shown = {name: getattr(named.event, name) for name in cls.model_fields if name != "person"}
         return cls(**shown, person=named.person)

@@ -21,7 +21,7 @@ class Filter(NamedTuple):
     subject: str | None = None
 
 
-class Named(NamedTuple):
+class NamedEvent(NamedTuple):
     """person: what the one who did it is called, where it was a person of the same tenant."""
 
     event: AuditEvent
@@ -30,7 +30,7 @@ class Named(NamedTuple):
 
 async def listed(
     session: AsyncSession, tenant_id: UUID | None, paging: PageRequest, only: Filter
-) -> list[Named]:
+) -> list[NamedEvent]:
     called = func.coalesce(Person.name, Person.subject)
     whose = and_(Person.id == AuditEvent.actor_key_id, Person.tenant_id == AuditEvent.tenant_id)
     query = select(AuditEvent, called).outerjoin(Person, whose).where(AuditEvent.tenant_id == tenant_id)
@@ -39,7 +39,7 @@ async def listed(
     if only.subject is not None:
         query = query.where(AuditEvent.subject == only.subject)
     rows = await session.execute(paging.newest_first(query, AuditEvent.at, AuditEvent.id))
-    return [Named(event, person) for event, person in rows]
+    return [NamedEvent(event, person) for event, person in rows]
 
 
 # ---------------------------------------------------------------------------------------------------------- chains

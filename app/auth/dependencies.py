@@ -18,7 +18,7 @@ from app.auth import people, repository, service
 from app.auth.access import Access, declares
 from app.auth.principal import Principal, Scope
 from app.auth.service import RefusedKey
-from app.auth.tokens import Tokens, is_token
+from app.auth.tokens import PersonTokens, is_token
 from app.errors import InvalidRequest, NotFound, Problem, Unauthorized
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -72,7 +72,7 @@ async def admit(request: Request, access: Access) -> Principal:
 async def _verified(request: Request, text: str) -> Principal:
     """Raises: Unauthorized, Unavailable; who is refused is counted."""
     state = request.app.state
-    tokens: Tokens | None = state.tokens
+    tokens: PersonTokens | None = state.tokens
     try:
         if tokens is not None and is_token(text):
             return await people.come_in(state.database, tokens, text)

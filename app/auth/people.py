@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.auth import repository, service
 from app.auth.principal import Identity, KeyRole, Principal, Scope
 from app.auth.service import LAST_USE_RESOLUTION, NOT_VALID, RefusedKey
-from app.auth.tokens import Tokens
+from app.auth.tokens import PersonTokens
 from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -22,7 +22,7 @@ _MAX_SUBJECT, _MAX_NAME = 255, 300
 _NAMESPACE = UUID("a3b7c0de-6a53-4f0e-9a55-3f2a1c9d7e10")
 
 
-async def come_in(database: Database, tokens: Tokens, text: str) -> Principal:
+async def come_in(database: Database, tokens: PersonTokens, text: str) -> Principal:
     """Whom the token vouches for. Raises: RefusedKey, Unavailable."""
     found = principal_of(tokens.oidc, await tokens.verify(text))
     assert found.tenant_id is not None and found.identity is not None

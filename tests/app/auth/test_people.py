@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from app.auth import issuer_keys
 from app.auth.principal import KeyRole, Scope
 from app.auth.service import RefusedKey
-from app.auth.tokens import MAX_CHARS, Tokens
+from app.auth.tokens import MAX_CHARS, PersonTokens
 from app.errors import InputError, Unavailable
 from app.infra.db.scope import TenantScope
 from app.settings import OidcIssuer, load_settings
@@ -43,7 +43,7 @@ def issuer() -> FakeIssuer:
 def take_part(callers: Callers, issuer: FakeIssuer, **changes: Any) -> None:
     """From here on the API takes tokens of this issuer."""
     http = httpx.AsyncClient(transport=httpx.ASGITransport(issuer))
-    callers.api.state.tokens = Tokens(oidc(**changes), http)
+    callers.api.state.tokens = PersonTokens(oidc(**changes), http)
 
 
 @pytest.fixture
@@ -294,11 +294,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def tokens(issuer: FakeIssuer) -> Tokens:
-    return Tokens(oidc(), httpx.AsyncClient(transport=httpx.ASGITransport(issuer)))
+def tokens(issuer: FakeIssuer) -> PersonTokens:
+    return PersonTokens(oidc(), httpx.AsyncClient(transport=httpx.ASGITransport(issuer)))
 
 
-async def good(tokens: Tokens, key_id: str = "one", key: RSAPrivateKey | None = None) -> bool:
+async def good(tokens: PersonTokens, key_id: str = "one", key: RSAPrivateKey | None = None) -> bool:
     try:
         await tokens.verify(signed(claims(), key_id, key))
     except RefusedKey:
@@ -307,7 +307,7 @@ async def good(tokens: Tokens, key_id: str = "one", key: RSAPrivateKey | None = 
 
 
 async def test_keys_are_fetched_once_and_known_ones_go_on_while_the_issuer_is_away(
-    tokens: Tokens, issuer: FakeIssuer, clock: Clock
+    tokens: PersonTokens, issuer: FakeIssuer, clock: Clock
 ) -> None:
     assert all(await asyncio.gather(*(good(tokens) for _ in range(20))))
     assert issuer.asked == ["/realm/.well-known/openid-configuration", "/realm/keys"]
@@ -321,7 +321,7 @@ async def test_keys_are_fetched_once_and_known_ones_go_on_while_the_issuer_is_aw
 
 
 async def test_a_new_key_is_found_and_a_withdrawn_one_refused(
-    tokens: Tokens, issuer: FakeIssuer, clock: Clock
+    tokens: PersonTokens, issuer: FakeIssuer, clock: Clock
 ) -> None:
     assert await good(tokens)
     issuer.keys = [public_jwk(private_key(2), "two")]
@@ -332,7 +332,7 @@ async def test_a_new_key_is_found_and_a_withdrawn_one_refused(
 
 
 async def test_a_withdrawn_key_is_refused_a_while_later_though_no_token_names_another(
-    tokens: Tokens, issuer: FakeIssuer, clock: Clock
+    tokens: PersonTokens, issuer: FakeIssuer, clock: Clock
 ) -> None:
     assert await good(tokens)
     issuer.keys = []
@@ -344,7 +344,7 @@ async def test_a_withdrawn_key_is_refused_a_while_later_though_no_token_names_an
 
 
 async def test_strangers_do_not_make_us_ask_the_issuer_as_fast_as_they_can_send(
-    tokens: Tokens, issuer: FakeIssuer, clock: Clock
+    tokens: PersonTokens, issuer: FakeIssuer, clock: Clock
 ) -> None:
     assert await good(tokens)
     clock.ahead_s = issuer_keys.RETRY_S + 1
@@ -375,13 +375,13 @@ async def test_no_keys_and_no_issuer_is_an_outage_and_not_a_wrong_key(
     ],
 )
 async def test_a_key_that_is_for_something_else_verifies_nothing(
-    tokens: Tokens, issuer: FakeIssuer, published: Any
+    tokens: PersonTokens, issuer: FakeIssuer, published: Any
 ) -> None:
     issuer.keys = [published]
     assert not await good(tokens)
 
 
-async def test_a_key_that_is_too_short_verifies_nothing(tokens: Tokens, issuer: FakeIssuer) -> None:
+async def test_a_key_that_is_too_short_verifies_nothing(tokens: PersonTokens, issuer: FakeIssuer) -> None:
     short = private_key(bits=1024)
     issuer.keys = [public_jwk(short, "one")]
     assert not await good(tokens, key=short)
@@ -398,7 +398,7 @@ async def test_a_key_that_is_too_short_verifies_nothing(tokens: Tokens, issuer: 
     ],
 )
 async def test_a_page_that_is_not_the_issuers_is_not_believed(
-    tokens: Tokens, issuer: FakeIssuer, page: dict[str, Any]
+    tokens: PersonTokens, issuer: FakeIssuer, page: dict[str, Any]
 ) -> None:
     issuer.page = page
     with pytest.raises(Unavailable, match="cannot be reached now"):
