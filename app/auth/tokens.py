@@ -1,4 +1,4 @@
-"""Tokens of the OIDC issuer: JSON Web PersonTokens, signed by one of its keys, for us, and for now.
+"""Tokens of the OIDC issuer: JSON Web Tokens, signed by one of its keys, for us, and for now.
 
 Nothing that a token says of itself is followed: not the address of a key (`jku`, `x5u`), nor a key that it brings
 (`jwk`, `x5c`). Its `alg` must be one of the settings' and fit the key that its `kid` names among the issuer's.
