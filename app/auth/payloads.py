@@ -3,7 +3,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
-from app.auth.principal import KeyRole, Scope
+from app.auth.principal import KeyRole, Principal, Scope
 from app.auth.service import KeyOrder, MadeKey
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.auth import ApiKey
@@ -74,8 +74,36 @@ class NewApiKeyOut(ApiKeyOut):
         return cls(**ApiKeyOut.of(made.row).model_dump(), key=made.text)
 
 
+class PersonOut(ResponseBody):
+    id: UUID = Field(description="Names this person in the audit trail (`actor_key_id`).", examples=[_ID])
+    tenant_id: UUID = Field(description="The tenant that the token names.", examples=[_TENANT])
+    issuer: str = Field(description="Who vouches for them.", examples=["https://login.example/realm"])
+    subject: str = Field(description="Their id at the issuer (`sub`).", examples=["248289761001"])
+    name: str | None = Field(
+        description="What the installation's name claim says; null: nothing.", examples=["ada@example.com"]
+    )
+    scopes: list[Scope] = Field(description="What their roles allow.", examples=[["schemas:read"]])
+    expires_at: datetime | None = Field(
+        description="From then on the token is refused.", examples=["2027-01-01T00:00:00Z"]
+    )
+
+    @classmethod
+    def of(cls, caller: Principal) -> "PersonOut | None":
+        if caller.identity is None:
+            return None
+        scopes = sorted(caller.scopes)
+        return cls(
+            id=caller.key_id,
+            tenant_id=caller.tenant_id,
+            scopes=scopes,
+            expires_at=caller.expires_at,
+            **caller.identity._asdict(),
+        )
+
+
 class MeOut(ResponseBody):
-    key: ApiKeyOut = Field(description="The key that this request came with.")
+    key: ApiKeyOut | None = Field(description="The key that this request came with; null: a person's token.")
+    person: PersonOut | None = Field(description="Who signed in with the issuer; null: a key.")
     tenant_name: str | None = Field(
         description="The name of its tenant; null for a platform admin.", examples=["Blue Lake Outfitters"]
     )

@@ -69,16 +69,26 @@ _OF_ROLES = {
 }
 
 
-class Principal(NamedTuple):
-    """tenant_id: None for a platform admin, who names the tenant in each request (`X-Tenant`).
+class Identity(NamedTuple):
+    """Who a person is to the OIDC issuer. name: by which others know them, where the settings name a claim for it."""
 
-    expires_at: when its key ends; None: it does not.
+    issuer: str
+    subject: str
+    name: str | None
+
+
+class Principal(NamedTuple):
+    """key_id: of the key, or of the person (`app.infra.tables.auth.Person`) where `identity` is set.
+
+    tenant_id: None for a platform admin, who names the tenant in each request (`X-Tenant`). expires_at: when the key or
+    the person's token ends; None: it does not.
     """
 
     key_id: UUID
     tenant_id: UUID | None
     scopes: frozenset[Scope]
     expires_at: datetime | None = None
+    identity: Identity | None = None
 
     def may(self, needed: frozenset[Scope]) -> bool:
         return needed <= self.scopes.union(*(_INCLUDED.get(scope, ()) for scope in self.scopes))

@@ -5,10 +5,12 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.auth.principal import Identity
 from app.http.paging import PageRequest
-from app.infra.tables.auth import ApiKey
+from app.infra.tables.auth import ApiKey, Person
 from app.infra.tables.tenants import Tenant
 
 
@@ -28,6 +30,27 @@ async def children(session: AsyncSession, key_id: UUID) -> list[ApiKey]:
 async def note_use(session: AsyncSession, key_id: UUID, at: datetime, unless_after: datetime) -> None:
     stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < unless_after)
     await session.execute(update(ApiKey).where(ApiKey.id == key_id, stale).values(last_used_at=at))
+
+
+async def person(session: AsyncSession, person_id: UUID) -> Person | None:
+    return await session.scalar(select(Person).where(Person.id == person_id))
+
+
+async def note_person(
+    session: AsyncSession, person_id: UUID, tenant_id: UUID, identity: Identity, at: datetime
+) -> None:
+    """Two first requests of one person may come at the same moment."""
+    made = session.get_bind().dialect.name
+    insert = postgresql.insert(Person) if made == "postgresql" else sqlite.insert(Person)
+    values = {
+        **identity._asdict(),
+        "id": person_id,
+        "tenant_id": tenant_id,
+        "last_seen_at": at,
+        "created_at": at,
+    }
+    changed = {"name": identity.name, "last_seen_at": at}
+    await session.execute(insert.values(values).on_conflict_do_update(index_elements=["id"], set_=changed))
 
 
 async def get(session: AsyncSession, tenant_id: UUID | None, key_id: UUID) -> ApiKey | None:

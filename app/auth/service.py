@@ -19,6 +19,7 @@ MAX_LIVE_OF_A_NAME = 2  # the old one and the new one, while clients change over
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a row written for every request would be a queue of its own
 MAX_LINE = 8  # keys that made one another; each is looked up whenever the last of them is used
 MAX_LIFETIME = timedelta(days=3660)
+NOT_VALID = "this is not a valid API key"  # whatever is wrong with what came, a token included
 _NO_DIGEST = "0" * 64
 
 
@@ -62,7 +63,7 @@ async def verify(session: AsyncSession, text: str) -> ApiKey:
     prefix = keys.prefix_of(text)
     row = None if prefix is None else await repository.find(session, prefix)
     if not keys.matches(text, row.digest if row is not None else _NO_DIGEST) or row is None:
-        raise RefusedKey("this is not a valid API key", "unknown")
+        raise RefusedKey(NOT_VALID, "unknown")
     await _check_line(session, row)
     return row
 
@@ -94,7 +95,8 @@ async def _check_line(session: AsyncSession, row: ApiKey) -> None:
 def check_expiry(caller: Principal) -> None:
     """Raises: Unauthorized."""
     if caller.expires_at is not None and caller.expires_at <= utc_now():
-        raise Unauthorized(f"this API key expired at {caller.expires_at.isoformat(timespec='seconds')}")
+        what = "API key" if caller.identity is None else "token"
+        raise Unauthorized(f"this {what} expired at {caller.expires_at.isoformat(timespec='seconds')}")
 
 
 def principal_of(row: ApiKey) -> Principal:
@@ -116,8 +118,10 @@ async def create(
 ) -> MadeKey:
     """maker: None where the installation itself makes it. A key ends no later than its maker, and with it.
 
-    Raises: InvalidRequest, LineTooLong, TooManyKeys.
+    Raises: Forbidden, InvalidRequest, LineTooLong, TooManyKeys.
     """
+    if maker is not None and maker.identity is not None:
+        raise Forbidden("a key would outlive the token of this request; make it with an admin's API key")
     expires_at = _end(maker, order.expires_at)
     _check(tenant_id, order)
     if maker is not None and len(await _line(session, maker.key_id)) >= MAX_LINE:

@@ -1,4 +1,4 @@
-"""Whether the key of a request is still good while the request lasts: streams, uploads, batches.
+"""Whether the key (or the token) of a request is still good while the request lasts: streams, uploads, batches.
 
 Many requests of one key ask the database once a second between them.
 """
@@ -15,7 +15,7 @@ from fastapi import Request
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.types import Message, Receive
 
-from app.auth import service
+from app.auth import people, service
 from app.auth.principal import Principal
 from app.errors import Unauthorized
 from app.http.problems import document, request_id_of
@@ -96,7 +96,10 @@ def of(request: Request, caller: Principal) -> Standing:
 
 async def _look(database: Database, caller: Principal) -> None:
     async with transaction(database, read_only=True) as session:
-        await service.check_standing(session, caller.key_id)
+        if caller.identity is None:
+            await service.check_standing(session, caller.key_id)
+        else:
+            await people.check_standing(session, caller)
 
 
 async def _next(iterator: AsyncIterator[Any]) -> Any:

@@ -110,6 +110,8 @@ def _recipes(ground: LocalSetup, model: Path | None, tell: Tell) -> Iterator[lis
         if settings.redis_url is None:
             here = settings.model_copy(update={"socket_dir": ground.sockets})
             server = stack.enter_context(embedded_redis(settings.home / "redis", here))
+            if server.program.warning is not None:
+                tell("redis", server.program.warning)
             ground = ground.with_settings(redis_url=server.url)
             found.append(recipes.redis(server))
         if model is not None:

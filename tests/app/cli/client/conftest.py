@@ -21,7 +21,7 @@ from app.infra.db.session import transaction
 from app.infra.tables.deployments import DeploymentState
 from app.infra.tables.jobs import Job, JobKind
 from app.main import create_app
-from app.settings import Settings
+from app.settings import OidcIssuer, Settings
 from evaluation.reporting.report import Verdict
 from tests.factories.rows import Story, deployment_of, gate_of, model_of, run_of, save, story
 from tests.servers import databases
@@ -93,13 +93,21 @@ def model_urls() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def installation(tmp_path: Path, model_urls: tuple[str, ...]) -> Iterator[Installation]:
+def oidc() -> OidcIssuer | None:
+    return None
+
+
+@pytest.fixture
+def installation(
+    tmp_path: Path, model_urls: tuple[str, ...], oidc: OidcIssuer | None
+) -> Iterator[Installation]:
     url = databases.sqlite_url(tmp_path)
     settings = Settings(
         home=tmp_path / "home",
         database_url=url,
         storage_url=str(tmp_path / "storage"),
         vllm_urls=model_urls,
+        oidc=oidc,
     )
     rows = anyio.run(_fill, url)
     with serving(create_app(settings)) as address:
