@@ -44,7 +44,7 @@ class DatasetBusy(Conflict):
 
 
 class DatasetInUse(Conflict):
-    """Runs were made from it, and their records name it."""
+    """Runs were made from it and their records name it, or a trigger begins runs from it."""
 
     code = "dataset_in_use"
 
@@ -118,6 +118,8 @@ async def remove(
     row = await settled(session, scope, dataset_id)
     if await repository.is_used_by_runs(session, scope, dataset_id):
         raise DatasetInUse("runs were made from this dataset; single conversations can be deleted")
+    if await repository.is_used_by_triggers(session, scope, dataset_id):
+        raise DatasetInUse("a trigger begins runs from this dataset; delete the trigger first")
     detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
     keys = await discard_content(session, scope, row)
     await share.release(session, scope, HeldKind.conversations, dataset_id)

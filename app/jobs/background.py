@@ -10,6 +10,8 @@ MODULES: tuple[str, ...] = (
     "app.gates.tasks",
     "app.deployments.tasks",
     "app.answers.tasks",
+    "app.triggers.tasks",
+    "app.operations.tasks",
 )
 
 

@@ -13,7 +13,21 @@ from app.infra.tables import (
     runs,
     schemas,
     tenants,
+    triggers,
 )
 
-MODULES = (answers, auth, datasets, deployments, gates, jobs, processes, records, runs, schemas, tenants)
+MODULES = (
+    answers,
+    auth,
+    datasets,
+    deployments,
+    gates,
+    jobs,
+    processes,
+    records,
+    runs,
+    schemas,
+    tenants,
+    triggers,
+)
 METADATA = Base.metadata

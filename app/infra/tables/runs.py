@@ -18,7 +18,10 @@ class RunState(StrEnum):
 
 
 class Run(TenantOwned, Base):
-    """snapshot: the dataset as it was frozen for this run, in storage."""
+    """snapshot: the dataset as it was frozen for this run, in storage.
+
+    trigger_id: no foreign key, since what was begun outlives the trigger. trigger_record: why it began, in its words.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -32,6 +35,7 @@ class Run(TenantOwned, Base):
             use_alter=True,
         ),
         Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "trigger_id"),
     )
 
     id: Mapped[Id]
@@ -45,6 +49,8 @@ class Run(TenantOwned, Base):
     base: Mapped[str] = mapped_column(String(500))
     state: Mapped[RunState] = mapped_column(choice(RunState), default=RunState.queued)
     created_by: Mapped[UUID | None]
+    trigger_id: Mapped[UUID | None]
+    trigger_record: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]
