@@ -22,6 +22,7 @@ import app.runs.endpoints
 import app.runs.model_endpoints
 import app.schemas.endpoints
 import app.tenants.endpoints
+import app.triggers.endpoints
 import app.usage.endpoints
 from app.answers.writer import keeping
 from app.audit import operations
@@ -66,6 +67,7 @@ ROUTERS = (
     app.audit.endpoints.router,
     app.runs.endpoints.router,
     app.runs.model_endpoints.router,
+    app.triggers.endpoints.router,
     app.gates.endpoints.router,
     app.deployments.endpoints.router,
     app.erasure.endpoints.router,

@@ -155,6 +155,8 @@ class Settings(BaseSettings):
     vllm_max_model_len: int = Field(4096, ge=256)
     vllm_max_lora_rank: int = Field(32, ge=1)
     vllm_max_adapters: int = Field(8, ge=1)
+    # Model servers take adapters from the storage, and share no disk with whoever loads them. To be set for them too.
+    vllm_fetches_adapters: bool = False
     vllm_max_num_seqs: int = Field(64, ge=1)
     vllm_cpu_kv_cache_gib: int = Field(1, ge=1)
     vllm_gpu_memory_fraction: float = Field(0.6, gt=0, lt=1)
@@ -165,6 +167,9 @@ class Settings(BaseSettings):
     stage_stop_timeout_s: float = Field(15, ge=0)
     job_heartbeat_s: float = Field(10, gt=0)
     job_lease_s: float = Field(60, gt=0)  # a worker that is silent for so long has lost its job
+    worker_memory_gib: float | None = Field(
+        None, gt=0
+    )  # that a stage may need of a worker; None: what its GPU, or its machine, has
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
     metrics_port: int | None = Field(
         None, ge=1, le=65535

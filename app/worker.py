@@ -24,6 +24,7 @@ from app.infra import metrics
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_isolation
 from app.infra.db.version import check_version, until_it_fits
+from app.infra.machine import as_json, libraries, machine
 from app.infra.tables.processes import ProcessKind
 from app.jobs import runner
 from app.jobs.background import load_handlers
@@ -107,13 +108,22 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
         # Here is torch to build it with; whoever serves it or counts its tokens finds it below the same home.
         find_base(settings.base, settings.home)
     load_handlers()
-    made.task(name=TASK)(_task(settings))
+    here = machine(on_gpu=settings.on_gpu)
+    room_bytes = (
+        int(settings.worker_memory_gib * (1 << 30)) if settings.worker_memory_gib else here.room_bytes
+    )
+    made.task(name=TASK)(_task(settings, room_bytes))
     signals.setup_logging.connect(lambda **_: app.infra.logging.configure(settings.log_level), weak=False)
     signals.worker_shutting_down.connect(_shut_down, weak=False)
     names = ",".join(queue.value for queue in queues)
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
     me = presence.announcement(
-        ProcessKind.worker, queues=[queue.value for queue in queues], concurrency=concurrency
+        ProcessKind.worker,
+        queues=[queue.value for queue in queues],
+        concurrency=concurrency,
+        room_bytes=room_bytes,
+        libraries=libraries(),
+        **as_json(here),
     )
     living = ExitStack()
     # Once its pool is there: what the pool's processes are forked from has no thread of ours yet.
@@ -138,9 +148,9 @@ async def _look(database: Database) -> None:
     await check_version(database)
 
 
-def _task(settings: Settings) -> Callable[[str], None]:
+def _task(settings: Settings, room_bytes: int) -> Callable[[str], None]:
     def run(job_id: str) -> None:
-        runner.run_job(UUID(job_id), settings, shutting_down=lambda: _SHUTTING_DOWN[0] != 0)
+        runner.run_job(UUID(job_id), settings, lambda: _SHUTTING_DOWN[0] != 0, room_bytes)
 
     return run
 

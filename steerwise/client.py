@@ -167,6 +167,29 @@ class Client:
         """Until it has ended, whatever its end. Raises: TookTooLong."""
         return self._until(calls.call(op.RUN, run_id=run_id), m.Run, calls.RUN_GOES_ON, timeout_s)
 
+    def create_trigger(
+        self, *, idempotency_key: str | None = None, **trigger: Unpack[m.TriggerIn]
+    ) -> m.Trigger:
+        """Say when runs shall begin by themselves."""
+        return self._one(calls.call(op.CREATE_TRIGGER, body=trigger, key=idempotency_key), m.Trigger)
+
+    def triggers(self, **which: Unpack[m.TriggersQuery]) -> Iterator[m.Trigger]:
+        """All of them, the newest first."""
+        return self._each(calls.call(op.TRIGGERS, query=which), m.Trigger)
+
+    def trigger(self, trigger_id: str) -> m.Trigger:
+        """One trigger: what was found at the last look, and why it did not start."""
+        return self._one(calls.call(op.TRIGGER, trigger_id=trigger_id), m.Trigger)
+
+    def start_trigger(self, trigger_id: str, *, idempotency_key: str | None = None) -> m.Trigger:
+        """Start it by hand; its `run_id` is the run."""
+        call = calls.call(op.START_TRIGGER, key=idempotency_key, trigger_id=trigger_id)
+        return self._one(call, m.Trigger)
+
+    def simulate_trigger(self, **asked: Unpack[m.SimulationIn]) -> m.Simulation:
+        """What a trigger would have started in the past that is kept."""
+        return self._one(calls.call(op.SIMULATE_TRIGGER, body=asked), m.Simulation)
+
     def create_gate(self, *, idempotency_key: str | None = None, **gate: Unpack[m.GateIn]) -> m.Gate:
         """Have a model examined."""
         return self._one(calls.call(op.CREATE_GATE, body=gate, key=idempotency_key), m.Gate)

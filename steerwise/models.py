@@ -64,6 +64,12 @@ class BatchResult(Model):
     problem: ProblemDocument | None = None
 
 
+class Budget(Model):
+    window_h: int
+    runs: int
+    gpu_s: float | None = None
+
+
 class Calibration(Model):
     method: str
     n: int
@@ -368,8 +374,21 @@ class Run(Model):
     finished_at: datetime | None = None
     error: RunFailure | None = None
     model_version_id: str | None = None
+    trigger: RunTrigger | None = None
     progress: Progress
     stages: list[Stage]
+
+
+class RunTrigger(Model):
+    trigger_id: str
+    name: str
+    kind: str
+    reason: str
+    figures: dict[str, Any]
+    threshold: float | None = None
+    window_h: int | None = None
+    rule: dict[str, Any]
+    at: datetime
 
 
 class Schema(Model):
@@ -388,6 +407,31 @@ class Share(Model):
     ci95: list[Any] | None = None
 
 
+class SimulatedHold(Model):
+    brake: str
+    looks: int
+    first_at: datetime
+    reason: str
+
+
+class SimulatedStart(Model):
+    at: datetime
+    reason: str
+    figures: dict[str, Any]
+
+
+class Simulation(Model):
+    first: datetime
+    last: datetime
+    looks: int
+    met: int
+    starts: list[SimulatedStart]
+    held_back: list[SimulatedHold]
+    last_reason: str | None = None
+    run_gpu_s: float
+    events: dict[str, int]
+
+
 class SplitCounts(Model):
     split: str
     conversations: int
@@ -404,6 +448,7 @@ class SplitFound(Model):
 
 class Stage(Model):
     kind: str
+    needs_gib: float | None = None
     state: str
     attempt: int
     done: int | None = None
@@ -428,6 +473,29 @@ class Tokens(Model):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+
+
+class Trigger(Model):
+    id: str
+    name: str
+    schema_id: str
+    dataset_id: str
+    kind: str
+    rule: dict[str, Any]
+    preset: str
+    seed: int
+    cool_down_h: int
+    budget: Budget
+    paused: bool
+    looked_at: datetime | None = None
+    outcome: str | None = None
+    reason: str | None = None
+    figures: dict[str, Any] | None = None
+    held_at: datetime | None = None
+    held_reason: str | None = None
+    started_at: datetime | None = None
+    run_id: str | None = None
+    created_at: datetime
 
 
 class Upload(Model):
@@ -514,6 +582,16 @@ class BatchItemIn(TypedDict, total=False):
     id: Required[str]
 
 
+class BudgetIn(TypedDict, total=False):
+    window_h: NotRequired[int]
+    runs: NotRequired[int]
+    gpu_s: NotRequired[float | None]
+
+
+class ByHandRule(TypedDict, total=False):
+    kind: Required[str]
+
+
 class CategoryIn(TypedDict, total=False):
     key: Required[str]
     name: NotRequired[str | None]
@@ -563,6 +641,11 @@ class ConversationsQuery(TypedDict, total=False):
     metadata: list[str] | None
 
 
+class CorrectionsRule(TypedDict, total=False):
+    kind: Required[str]
+    corrections: Required[int]
+
+
 class DatasetIn(TypedDict, total=False):
     name: Required[str]
     schema_id: Required[str]
@@ -574,6 +657,13 @@ class DatasetsQuery(TypedDict, total=False):
 
 class DeploymentIn(TypedDict, total=False):
     gate_id: Required[str]
+
+
+class DriftRule(TypedDict, total=False):
+    window_h: NotRequired[int]
+    min_answers: NotRequired[int]
+    kind: Required[str]
+    threshold: NotRequired[float]
 
 
 class ExportQuery(TypedDict, total=False):
@@ -597,6 +687,10 @@ class ExportQuery(TypedDict, total=False):
     metadata: list[str] | None
 
 
+class FailedEditRule(TypedDict, total=False):
+    kind: Required[str]
+
+
 class FeedbackIn(TypedDict, total=False):
     right: Required[bool]
     category_key: NotRequired[str | None]
@@ -615,9 +709,23 @@ class GateIn(TypedDict, total=False):
     mode: NotRequired[str | None]
 
 
+class LabelMassRule(TypedDict, total=False):
+    window_h: NotRequired[int]
+    min_answers: NotRequired[int]
+    kind: Required[str]
+    fall: NotRequired[float]
+
+
 class MessageIn(TypedDict, total=False):
     role: Required[str]
     text: Required[str]
+
+
+class NoneRateRule(TypedDict, total=False):
+    window_h: NotRequired[int]
+    min_answers: NotRequired[int]
+    kind: Required[str]
+    rise: NotRequired[float]
 
 
 class RunIn(TypedDict, total=False):
@@ -628,11 +736,61 @@ class RunIn(TypedDict, total=False):
     stages: NotRequired[list[dict[str, Any]] | None]
     seed: NotRequired[int]
     base: NotRequired[str | None]
+    needs_gib: NotRequired[float | None]
+
+
+class ScheduleRule(TypedDict, total=False):
+    kind: Required[str]
+    cron: NotRequired[str | None]
+    every_days: NotRequired[int | None]
 
 
 class SchemaIn(TypedDict, total=False):
     name: Required[str]
     draft: NotRequired[dict[str, Any]]
+
+
+class SimulationIn(TypedDict, total=False):
+    schema_id: Required[str]
+    dataset_id: Required[str]
+    rule: Required[
+        ByHandRule
+        | ScheduleRule
+        | CorrectionsRule
+        | DriftRule
+        | NoneRateRule
+        | LabelMassRule
+        | FailedEditRule
+    ]
+    cool_down_h: NotRequired[int]
+    budget: NotRequired[BudgetIn]
+    first: NotRequired[str | None]
+    last: NotRequired[str | None]
+    trigger_id: NotRequired[str | None]
+
+
+class TriggerIn(TypedDict, total=False):
+    name: Required[str]
+    schema_id: Required[str]
+    dataset_id: Required[str]
+    rule: Required[
+        ByHandRule
+        | ScheduleRule
+        | CorrectionsRule
+        | DriftRule
+        | NoneRateRule
+        | LabelMassRule
+        | FailedEditRule
+    ]
+    preset: NotRequired[str]
+    seed: NotRequired[int]
+    cool_down_h: NotRequired[int]
+    budget: NotRequired[BudgetIn]
+    paused: NotRequired[bool]
+
+
+class TriggersQuery(TypedDict, total=False):
+    schema_id: str | None
 
 
 class UploadQuery(TypedDict, total=False):

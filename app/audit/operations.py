@@ -41,6 +41,10 @@ ACTIONS: dict[str, str] = {
     "cancel_run": "run.cancelled",
     "retry_run": "run.retried",
     "delete_run": "run.deleted",
+    "create_trigger": "trigger.created",
+    "change_trigger": "trigger.changed",
+    "delete_trigger": "trigger.deleted",
+    "start_trigger": "trigger.started",
     "begin_maintenance": "maintenance.begun",
     "end_maintenance": "maintenance.ended",
     "create_gate": "gate.requested",
@@ -51,10 +55,18 @@ ACTIONS: dict[str, str] = {
 ALSO: dict[str, frozenset[str]] = {
     "give_answer_feedback": frozenset({"dataset.created"}),
     "forget_answers": frozenset({"conversation.deleted"}),
+    "start_trigger": frozenset({"run.created"}),
 }
-# Answers are counted as use; a row for each would be what answering waits for.
+# Answers are counted as use; a row for each would be what answering waits for. What is simulated is not done.
 NOT_RECORDED = frozenset(
-    {"classify_conversation", "classify_batch", "classify_stream", "answer_decisions", "answer_system_one"}
+    {
+        "classify_conversation",
+        "classify_batch",
+        "classify_stream",
+        "answer_decisions",
+        "answer_system_one",
+        "simulate_trigger",
+    }
 )
 
 

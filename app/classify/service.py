@@ -13,7 +13,7 @@ from app.answers.writer import AnswerWriter
 from app.classify.deadline import each_in_time, in_time
 from app.classify.keeping import new_answer
 from app.classify.label_codes import LabelCodes
-from app.classify.live import Asker, LiveServings, SchemaChoice, Serving
+from app.classify.live import Asker, LiveServings, SchemaChoice, Serving, UngatedBase
 from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.errors import AppError, Problem, ServingAway
 from app.gates.confidence import auto_of
@@ -26,7 +26,8 @@ from app.infra.tracing import HEADER, RequestTrace
 from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
-from app.usage.service import Meter
+from app.usage.outcomes import outcome_of
+from app.usage.service import AnswerOf, Meter
 from evaluation.contract import budget
 from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
@@ -265,6 +266,7 @@ def _done(
     answered = Answered(uuid4(), serving, shown, time.perf_counter() - start)
     metrics.DEGRADED.inc(serving.degraded)
     at.meter.count(classify_context.scope, prediction.prompt_tokens, prediction.completion_tokens)
+    _count_answer(at.meter, classify_context.scope, answered)
     outcome = "unparsable" if prediction.failure else "abstained" if answered.abstained else "answered"
     metrics.ANSWERS.labels(outcome).inc()
     metrics.MODEL_SECONDS.observe(prediction.latency_s)
@@ -274,6 +276,16 @@ def _done(
     if kept is not None:
         at.writer.offer(kept)
     return answered
+
+
+def _count_answer(meter: Meter, scope: TenantScope, answered: Answered) -> None:
+    """Of what is deployed alone: what stands in for it answers otherwise, and says nothing of it."""
+    live, found = answered.serving.live, answered.prediction
+    if isinstance(live, UngatedBase) or answered.serving.degraded:
+        return
+    by = AnswerOf(scope, live.schema_id, live.version.id, live.model_version_id)
+    outcome = outcome_of(found.category, abstained=answered.abstained, failed=found.failure is not None)
+    meter.answered(by, outcome, found.label_mass)
 
 
 @contextmanager

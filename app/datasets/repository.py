@@ -29,6 +29,7 @@ from app.infra.db.scope import TenantScope
 from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.datasets import ConversationBand, ConversationRow, Dataset, Label, UploadRow
 from app.infra.tables.runs import ModelVersion, Run
+from app.infra.tables.triggers import Trigger
 from evaluation.contract.overlap import HELD_OUT
 from evaluation.contract.record import Split
 
@@ -74,6 +75,11 @@ async def datasets(
     if schema_id is not None:
         query = query.where(Dataset.schema_id == schema_id)
     return list(await session.scalars(paging.newest_first(query, Dataset.created_at, Dataset.id)))
+
+
+async def is_used_by_triggers(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> bool:
+    query = select(Trigger.id).where(Trigger.tenant_id == scope.tenant_id, Trigger.dataset_id == dataset_id)
+    return await session.scalar(query.limit(1)) is not None
 
 
 async def is_used_by_runs(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> bool:

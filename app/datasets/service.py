@@ -47,7 +47,7 @@ class DatasetBusy(Conflict):
 
 
 class DatasetInUse(Conflict):
-    """Runs were made from it; delete those first."""
+    """Runs were made from it; delete those first. Or a trigger begins runs from it."""
 
     code = "dataset_in_use"
 
@@ -123,6 +123,8 @@ async def remove(
         raise DatasetInUse(
             "runs were made from this dataset; delete those first. Single conversations can be deleted"
         )
+    if await repository.is_used_by_triggers(session, scope, dataset_id):
+        raise DatasetInUse("a trigger begins runs from this dataset; delete the trigger first")
     detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
     keys = await discard_content(session, scope, row)
     await files.let_go_of_dataset(session, scope, dataset_id)

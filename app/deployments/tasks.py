@@ -84,16 +84,16 @@ async def deploy(context: JobContext) -> JobOutcome:
         present = replicas.present()
         for number, replica in enumerate(present):
             context.progress(number, len(present), "loading")
-            await _load(context, replica, prepared.folder, name)
+            await _load(context, replica, prepared.folder, work.model)
             await _try_canary(replica, name, prepared.codes, work)
     apply = partial(service.activate, scope=context.scope, deployment_id=context.job.subject_id)
     return JobOutcome({"replicas": len(present), "adapter": name}, apply=apply)
 
 
-async def _load(context: JobContext, replica: Replica, folder: Path, name: str) -> None:
+async def _load(context: JobContext, replica: Replica, folder: Path, model: ModelVersion) -> None:
     """Places may come free: gates give theirs back. Raises: NoPlaceLeft, and what loading raises."""
     try:
-        await replica.load(folder, name)
+        await replica.load(folder, model.adapter_sha256, model.adapter_key)
     except ServingFull as full:
         if utc_now() - context.job.created_at < WAIT_FOR_PLACE:
             raise
@@ -232,7 +232,7 @@ async def _put_back(settings: Settings, storage: Storage, replica: Replica, mode
     if await asyncio.to_thread(misfit, settings, model) is not None:
         return  # which is told of by `check_fit`
     folder = await asyncio.to_thread(_place, storage, settings, model)
-    await replica.load(folder, model.adapter_sha256)
+    await replica.load(folder, model.adapter_sha256, model.adapter_key)
     log.info("adapter_loaded", adapter=model.adapter_sha256, replica=replica.url)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from app.errors import InputError
 from app.infra.storage import Storage
 from app.infra.tables.runs import ModelVersion
-from app.runs import artifacts
+from app.serving.adapter_store import fetch_adapter
 from app.serving.base import ModelBase, digest, find_base
 from app.settings import Settings
 from evaluation.contract import budget
@@ -44,4 +44,4 @@ def place(storage: Storage, settings: Settings, key: str, sha256: str) -> Path:
     Raises: AdapterRefused, FileNotFoundError, NoSpace.
     """
     folder, rank = settings.home / "adapters", settings.vllm_max_lora_rank
-    return artifacts.fetch_adapter(storage, key, sha256, folder, rank)
+    return fetch_adapter(storage, key, sha256, folder, rank)

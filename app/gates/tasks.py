@@ -85,11 +85,13 @@ class GateWork(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A stage's adapter as it lies on this machine, where the model server can read it."""
+    """A stage's adapter as it lies on this machine, where the model server can read it, and under `key` in the storage,
+    from where the model server takes it where it shares no disk with us."""
 
     stage: str
     sha256: str
     folder: Path
+    key: str
 
 
 class PreparedGate(NamedTuple):
@@ -175,7 +177,7 @@ def _candidates(context: JobContext, work: GateWork) -> list[Candidate]:
     if work.live is not None:
         named.insert(0, (LIVE, work.live.adapter_key, work.live.adapter_sha256))
     fetch = partial(place, context.storage, context.settings)
-    return [Candidate(kind, sha256, fetch(key, sha256)) for kind, key, sha256 in named]
+    return [Candidate(kind, sha256, fetch(key, sha256), key) for kind, key, sha256 in named]
 
 
 # ------------------------------------------------------------------------------------------------- the evaluation
@@ -197,7 +199,7 @@ async def _decide(
         found = await _without_labels(context, work, prepared, replica)
         return _nothing(work, [str(error), *material.left_out], found)
     for one in prepared.candidates:
-        await replica.load(one.folder, one.sha256)
+        await replica.load(one.folder, one.sha256, one.key)
     served = [ServedStage("base", BASE_NAME, work.model.base_sha256)]
     served += [ServedStage(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
     kept = context.workdir / "benchmark"
@@ -240,7 +242,7 @@ async def _without_labels(
     if not material.unlabelled or len(material.inputs.splits[Split.test]) >= needed:
         return None
     last = prepared.candidates[-1]
-    await replica.load(last.folder, last.sha256)
+    await replica.load(last.folder, last.sha256, last.key)
     run = LabelFreeRun(
         work.schema,
         held_out,

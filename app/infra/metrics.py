@@ -46,6 +46,12 @@ LEASES_LOST = Counter(
     ("kind",),
     registry=REGISTRY,
 )
+TRIGGERS = Counter(
+    "steerwise_trigger_looks",
+    "At triggers, by kind and by what came of it.",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
 DISPATCH_ROUNDS = Counter("steerwise_dispatch_rounds", "Of the dispatcher, done.", registry=REGISTRY)
 DISPATCH_INTERRUPTED = Counter(
     "steerwise_dispatch_interruptions", "Steps that did not come to their end.", ("step",), registry=REGISTRY

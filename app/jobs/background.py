@@ -11,6 +11,8 @@ MODULES: tuple[str, ...] = (
     "app.deployments.tasks",
     "app.answers.tasks",
     "app.erasure.tasks",
+    "app.triggers.tasks",
+    "app.operations.tasks",
 )
 
 

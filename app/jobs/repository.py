@@ -7,16 +7,29 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.infra.db.clock import now, seconds_since
 from app.infra.db.scope import TenantScope
 from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
-from app.infra.tables.processes import Maintenance
+from app.infra.tables.processes import Maintenance, Process, ProcessKind
 from app.jobs.lease import Event, Ticket
 
+NO_WORKER_FITS = "no_worker_fits"  # the code of an error that says so
 OPEN = (JobState.blocked, JobState.queued, JobState.running)
 _FRESH = {"populate_existing": True, "synchronize_session": False}  # rows come back as they were written
 _IN_PLACE = {"synchronize_session": False}
@@ -29,6 +42,16 @@ class Due(NamedTuple):
     job_id: UUID
     kind: JobKind
     again: bool
+
+
+class Needing(NamedTuple):
+    """A job that could begin, and how much memory it needs. told: its record says already that it fits no worker."""
+
+    scope: TenantScope
+    id: UUID
+    kind: JobKind
+    needs_bytes: int
+    told: bool
 
 
 async def add(session: AsyncSession, scope: TenantScope, values: dict[str, Any]) -> Job:
@@ -105,9 +128,12 @@ async def kind_of(session: AsyncSession, job_id: UUID) -> JobKind | None:
     return await session.scalar(select(Job.kind).where(Job.id == job_id))
 
 
-async def whose_turn(session: AsyncSession, job_id: UUID, kinds: Sequence[JobKind]) -> UUID | None:
-    """Of the jobs of these kinds that may begin: one of the tenant that has the fewest under way, and of those the one
-    that has waited longest since one of its own began. Of that tenant's `job_id` if it is one, else its oldest.
+async def whose_turn(
+    session: AsyncSession, job_id: UUID, kinds: Sequence[JobKind], room_bytes: int | None = None
+) -> UUID | None:
+    """Of the jobs of these kinds that may begin, and fit into a worker with so much memory: one of the tenant that has
+    the fewest under way, and of those the one that has waited longest since one of its own began. Of that tenant's
+    `job_id` if it is one, else its oldest.
     """
     other = aliased(Job)
     own = (other.tenant_id == Job.tenant_id, other.kind.in_(kinds))
@@ -115,7 +141,7 @@ async def whose_turn(session: AsyncSession, job_id: UUID, kinds: Sequence[JobKin
     last_began = select(func.max(other.started_at)).where(*own).correlate(Job).scalar_subquery()
     query = (
         select(Job.id)
-        .where(Job.kind.in_(kinds), _waiting())
+        .where(Job.kind.in_(kinds), _waiting(), _fits(room_bytes))
         .order_by(
             running.scalar_subquery(),
             last_began.is_not(None),
@@ -130,8 +156,10 @@ async def whose_turn(session: AsyncSession, job_id: UUID, kinds: Sequence[JobKin
     return await session.scalar(query)
 
 
-async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float) -> Job | None:
-    """None where somebody else was faster, or the job is not to be run (now)."""
+async def claim(
+    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, room_bytes: int | None = None
+) -> Job | None:
+    """None where somebody else was faster, or the job is not to be run (now), or does not fit."""
     values = {
         "state": JobState.running,
         "epoch": Job.epoch + 1,
@@ -141,8 +169,9 @@ async def claim(session: AsyncSession, job_id: UUID, owner: str, lease_s: float)
         "heartbeat_at": None,
         "lease_until": now(lease_s),
         "progress": None,
+        "error": case((_is_told(), null()), else_=Job.error),
     }
-    ready = (Job.id == job_id, Job.state == JobState.queued, Job.available_at <= now())
+    ready = (Job.id == job_id, Job.state == JobState.queued, Job.available_at <= now(), _fits(room_bytes))
     return await session.scalar(
         update(Job).where(*ready).values(values).returning(Job), execution_options=_FRESH
     )
@@ -242,6 +271,24 @@ async def waiting(session: AsyncSession) -> dict[JobKind, int]:
     return {row[0]: row[1] for row in await session.execute(query)}
 
 
+async def needing(session: AsyncSession, limit: int) -> list[Needing]:
+    """Of every tenant: those that could begin and say how much memory they need, the oldest first."""
+    told = case((_is_told(), True), else_=False)
+    query = select(Job.tenant_id, Job.id, Job.kind, Job.needs_bytes, told)
+    query = query.where(_waiting(), Job.needs_bytes.is_not(None)).order_by(Job.available_at).limit(limit)
+    rows = await session.execute(query)
+    return [
+        Needing(TenantScope(tenant_id), job_id, kind, needs_bytes or 0, bool(is_told))
+        for tenant_id, job_id, kind, needs_bytes, is_told in rows
+    ]
+
+
+async def workers(session: AsyncSession, alive_s: float) -> list[Process]:
+    """Those that were seen within that time."""
+    query = select(Process).where(Process.kind == ProcessKind.worker, Process.seen_at > now(-alive_s))
+    return list(await session.scalars(query))
+
+
 async def mark_published(session: AsyncSession, job_ids: Sequence[UUID]) -> None:
     """Now, or seen to be in the queue.
 
@@ -297,3 +344,15 @@ def _expired() -> ColumnElement[bool]:
 
 def _waiting() -> ColumnElement[bool]:
     return and_(Job.state == JobState.queued, Job.available_at <= now())
+
+
+def _fits(room_bytes: int | None) -> ColumnElement[bool]:
+    """room_bytes: None: nobody knows, and everything is tried."""
+    if room_bytes is None:
+        return true()
+    return or_(Job.needs_bytes.is_(None), Job.needs_bytes <= room_bytes)
+
+
+def _is_told() -> ColumnElement[bool]:
+    told: ColumnElement[bool] = Job.error["code"].as_string() == NO_WORKER_FITS
+    return told

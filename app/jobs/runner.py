@@ -45,16 +45,24 @@ class NoHandler(AppError):
     code = "no_handler"
 
 
-def run_job(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool] = lambda: False) -> None:
+def run_job(
+    job_id: UUID,
+    settings: Settings,
+    shutting_down: Callable[[], bool] = lambda: False,
+    room_bytes: int | None = None,
+) -> None:
     """This job, or another of its queue whose turn it is first. Does nothing where none of them is to be run now.
 
-    shutting_down: asked about once a second; once true, the job is handed back.
+    shutting_down: asked about once a second; once true, the job is handed back. room_bytes: of memory, for what says
+    how much it needs; None: nobody knows.
     """
     if not shutting_down():
-        asyncio.run(_run(job_id, settings, shutting_down))
+        asyncio.run(_run(job_id, settings, shutting_down, room_bytes))
 
 
-async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool]) -> None:
+async def _run(
+    job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room_bytes: int | None
+) -> None:
     database = open_database(settings.database_url, settings.platform_database_url)
     claimed_at = time.monotonic()
     try:
@@ -69,7 +77,7 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
                 return
             kind = await service.kind_of(session, job_id)
             same_queue = () if kind is None else kinds_in(QUEUE_OF[kind])
-            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, same_queue)
+            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, same_queue, room_bytes)
         if job is None:
             log.info("job_not_claimed", job_id=str(job_id))
             return

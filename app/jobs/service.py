@@ -30,10 +30,11 @@ async def enqueue(  # noqa: PLR0913
     seq: int = 0,
     blocked: bool = False,
     max_attempts: int = 3,
+    needs_bytes: int | None = None,
 ) -> Job:
     """Part of the caller's transaction; the dispatcher finds the row once that is committed.
 
-    blocked: until the job before it in the run has succeeded.
+    blocked: until the job before it in the run has succeeded. needs_bytes: of memory, where that is known.
     """
     state = JobState.blocked if blocked else JobState.queued
     row = {
@@ -44,6 +45,7 @@ async def enqueue(  # noqa: PLR0913
         "seq": seq,
         "state": state,
         "max_attempts": max_attempts,
+        "needs_bytes": needs_bytes,
     }
     job = await repository.add(session, scope, row)
     await repository.add_events(session, scope, job, [{"event": state.value}])
@@ -111,15 +113,21 @@ async def kind_of(session: AsyncSession, job_id: UUID) -> JobKind | None:
 
 
 async def claim(
-    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, same_queue: Sequence[JobKind] = ()
+    session: AsyncSession,
+    job_id: UUID,
+    owner: str,
+    lease_s: float,
+    same_queue: Sequence[JobKind] = (),
+    room_bytes: int | None = None,
 ) -> Job | None:
     """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant.
 
     same_queue: kinds of the jobs that wait in the same queue. There are as many messages as jobs, so one of them says
     only that somebody may begin, and not who: of all that wait there, it is the job of the tenant whose turn it is.
+    room_bytes: the memory that this worker has for one; what needs more is left to others.
     """
-    chosen = await repository.whose_turn(session, job_id, same_queue) if same_queue else job_id
-    job = None if chosen is None else await repository.claim(session, chosen, owner, lease_s)
+    chosen = await repository.whose_turn(session, job_id, same_queue, room_bytes) if same_queue else job_id
+    job = None if chosen is None else await repository.claim(session, chosen, owner, lease_s, room_bytes)
     if job is not None:
         started: Event = {"event": "started", "attempt": job.attempt, "epoch": job.epoch}
         await repository.add_events(session, TenantScope(job.tenant_id), job, [started])

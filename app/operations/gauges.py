@@ -9,6 +9,7 @@ from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import JobState
 from app.infra.tables.processes import ProcessKind
+from app.jobs import fitting
 from app.jobs.handlers import QUEUE_OF, Queue
 from app.operations import repository
 from app.operations.presence import ALIVE_S
@@ -20,6 +21,7 @@ async def exposed(database: Database) -> bytes:
         counted = await repository.counted(session)
         alive = await repository.alive(session, ALIVE_S)
         silent_s = await repository.silent_s(session)
+        unfit = await fitting.unfit(session, ALIVE_S)
     registry = CollectorRegistry()
     length = _gauge(registry, "queue_length", "Jobs that could be done now.", "queue")
     age = _gauge(registry, "queue_oldest_seconds", "How long the oldest of them could have been.", "queue")
@@ -36,6 +38,9 @@ async def exposed(database: Database) -> bytes:
     for role in ProcessKind:
         processes.labels(role.value).set(sum(one.kind is role for one in alive))
     _gauge(registry, "job_silent_seconds", "Since the longest silent running job was heard.").set(silent_s)
+    _gauge(registry, "jobs_without_worker", "Waiting, and needing more memory than any worker has.").set(
+        unfit
+    )
     return generate_latest(registry)
 
 

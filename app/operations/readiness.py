@@ -16,7 +16,7 @@ from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.storage import Storage
 from app.infra.tables.processes import ProcessKind
-from app.jobs import maintenance
+from app.jobs import fitting, maintenance
 from app.operations import repository
 from app.operations.presence import ALIVE_S
 from app.serving.replicas import Replicas
@@ -40,6 +40,7 @@ class Parts(NamedTuple):
     dispatchers: int | None
     workers: int | None
     not_served: int | None
+    unfit: int | None
     paused: str | None  # why no job begins
 
     def problems(self, settings: Settings) -> list[str]:
@@ -67,6 +68,10 @@ class Parts(NamedTuple):
             )
         if self.workers == 0:
             found.append("no worker has been seen: uploads, runs and deployments wait")
+        if self.unfit:
+            found.append(
+                f"{self.unfit} jobs need more memory than any worker has: they wait, and each says how much it needs"
+            )
         if self.not_served:
             found.append(
                 f"{self.not_served} live deployments are not served, as their models do not fit what is served here "
@@ -103,7 +108,7 @@ class Readiness:
             len(self._replicas.all),
             well or 0,
             _free_mib(self._settings.home),
-            *(seen or (None, None, None, None)),
+            *(seen or (None, None, None, None, None)),
         )
 
     async def _of(self, name: str, ask: Any, kept_s: float = _KEPT_S) -> Any:
@@ -148,12 +153,13 @@ async def _quietly(name: str, asked: Awaitable[T]) -> T | None:
         return None
 
 
-async def _seen(database: Database) -> tuple[int, int, int, str | None]:
+async def _seen(database: Database) -> tuple[int, int, int, int, str | None]:
     async with transaction(database, read_only=True) as session:
         return (
             await repository.count_of(session, ProcessKind.dispatcher, ALIVE_S),
             await repository.count_of(session, ProcessKind.worker, ALIVE_S),
             await deployments.not_served(session),
+            await fitting.unfit(session, ALIVE_S),
             (await maintenance.state(session)).reason,
         )
 

@@ -23,6 +23,8 @@ _RUN = "8a4e7f0c-2f7d-4d38-9d0f-0f6c3a1b5e21"
 _MODEL = "b2c1d0e9-6a5b-4c3d-8e2f-1a0b9c8d7e6f"
 _SCHEMA = "3c1f8f0a-54c6-4a0e-8b38-0c8a7e2d9f01"
 _DATASET = "5a0d1c9e-7f4b-4c1d-9a53-3f2f6a1b7c20"
+_TRIGGER = "0d7c3f52-8b1e-4a6f-9c24-5e8f7a6b1d39"
+_WHY = "the population stability index of the last 2310 answers against the first 1902 is 0.314; 0.2 starts a run"
 _TIME = "2026-01-02T10:30:00Z"
 _METRICS = {"loss_first": 1.92, "loss_last": 0.41, "step": 60}
 _ERROR = {
@@ -87,6 +89,16 @@ class RunIn(RequestBody):
         examples=["starter"],
     )
 
+    needs_gib: float | None = Field(
+        None,
+        description="How many GiB a worker must have for its stages, on its GPU or, without one, in its machine. Left "
+        "out: the most that stages of the tenant's last runs on this base with this preset have used; before the "
+        "first, any will do.",
+        gt=0,
+        le=100_000,
+        examples=[40],
+    )
+
     def order(self, settings: Settings) -> RunRequest:
         """Raises: BaseNotServed, InvalidRequest."""
         asked = RunRequest(
@@ -97,6 +109,7 @@ class RunIn(RequestBody):
             plan=requests.planned(self.preset, self.stages or ()),
             seed=self.seed,
             base=settings.base if self.base is None else self.base,
+            needs_bytes=None if self.needs_gib is None else int(self.needs_gib * (1 << 30)),
         )
         requests.check(asked, settings)
         return asked
@@ -128,6 +141,9 @@ class ProgressOut(ResponseBody):
 
 class StageOut(ResponseBody):
     kind: StageKind = Field(description="Which stage.", examples=["sft"])
+    needs_gib: float | None = Field(
+        description="How much memory a worker must have for it; null: nobody knows.", examples=[11.5]
+    )
     state: JobState = Field(
         description="blocked (until the stage before it is done) → queued → running → succeeded, failed or cancelled.",
         examples=["running"],
@@ -147,7 +163,9 @@ class StageOut(ResponseBody):
     metrics: dict[str, Any] | None = Field(
         description="While it runs the newest, afterwards those of its end; null: none.", examples=[_METRICS]
     )
-    error: FailureOut | None = Field(description="Why its last attempt failed; null: it did not.")
+    error: FailureOut | None = Field(
+        description="Why its last attempt failed, or what it waits for (`no_worker_fits`); null: neither."
+    )
 
     @classmethod
     def of(cls, job: Job, newest: JobEvent | None, now: datetime) -> "StageOut":
@@ -155,6 +173,7 @@ class StageOut(ResponseBody):
         heard_at = (job.heartbeat_at or job.started_at) if job.state is JobState.running else None
         return cls(
             kind=job.kind.value,
+            needs_gib=None if job.needs_bytes is None else round(job.needs_bytes / (1 << 30), 2),
             state=job.state,
             attempt=job.attempt,
             done=at.get("done"),
@@ -168,6 +187,24 @@ class StageOut(ResponseBody):
             metrics=_metrics(newest),
             error=None if job.error is None else FailureOut(**_three(job.error)),
         )
+
+
+class RunTriggerOut(ResponseBody):
+    """Why a run began by itself, as it was found then."""
+
+    trigger_id: UUID = Field(description="The trigger, which may be gone.", examples=[_TRIGGER])
+    name: str = Field(description="What it was called.", examples=["weekly drift"])
+    kind: str = Field(description="What it waits for.", examples=["drift"])
+    reason: str = Field(description="Why it started, with the figures that decided.", examples=[_WHY])
+    figures: dict[str, Any] = Field(
+        description="The same for programs.", examples=[{"stability_index": 0.314, "answers": 2310}]
+    )
+    threshold: float | None = Field(description="What they were compared with.", examples=[0.2])
+    window_h: int | None = Field(description="Over how many hours.", examples=[168])
+    rule: dict[str, Any] = Field(
+        description="Its rule as it was.", examples=[{"kind": "drift", "threshold": 0.2}]
+    )
+    at: datetime = Field(description="When it was looked at.", examples=[_TIME])
 
 
 class RunOut(ResponseBody):
@@ -185,6 +222,9 @@ class RunOut(ResponseBody):
     finished_at: datetime | None = Field(description="When it ended; null: it has not.", examples=[None])
     error: RunFailureOut | None = Field(description="Why it failed; null: it has not.")
     model_version_id: UUID | None = Field(description="What it made, once it succeeded.", examples=[_MODEL])
+    trigger: RunTriggerOut | None = Field(
+        description="The trigger that began it, and why; null: somebody asked for it."
+    )
     progress: ProgressOut = Field(description="How far it is.")
     stages: list[StageOut] = Field(description="Its stages, in their order.")
 
@@ -205,6 +245,7 @@ class RunOut(ResponseBody):
             finished_at=run.finished_at,
             error=None if run.error is None else RunFailureOut(stage=run.error["stage"], **_three(run.error)),
             model_version_id=run.model_version_id,
+            trigger=None if run.trigger_record is None else RunTriggerOut(**run.trigger_record),
             progress=_progress(stages),
             stages=stages,
         )

@@ -56,6 +56,14 @@ async def listed(
     return [OfVersion(*row) for row in await session.execute(page)]
 
 
+async def newest_like(
+    session: AsyncSession, scope: TenantScope, base: str, preset: str, limit: int
+) -> list[UUID]:
+    """Runs on this base with this preset, newest first."""
+    query = select(Run.id).where(Run.tenant_id == scope.tenant_id, Run.base == base, Run.preset == preset)
+    return list(await session.scalars(query.order_by(Run.created_at.desc(), Run.id).limit(limit)))
+
+
 async def model_version(
     session: AsyncSession, scope: TenantScope, model_version_id: UUID
 ) -> ModelVersion | None:

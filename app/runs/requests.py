@@ -38,7 +38,8 @@ class DatasetNotEnough(InvalidRequest):
 
 
 class RunRequest(NamedTuple):
-    """schema_version: a number; None: the current one."""
+    """schema_version: a number; None: the current one. needs_bytes: of memory, what its stages need of a worker; None:
+    what is known of earlier runs."""
 
     schema_id: UUID
     schema_version: int | None
@@ -47,6 +48,7 @@ class RunRequest(NamedTuple):
     plan: Plan
     seed: int
     base: str
+    needs_bytes: int | None = None
 
 
 def planned(preset: Preset, stages: Sequence[AnyStage]) -> Plan:

@@ -14,12 +14,12 @@ from app.errors import Conflict, InvalidRequest, NotFound, Problem, existing
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
-from app.infra.tables.jobs import Job, JobEvent, JobState
+from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
 from app.infra.tables.runs import ModelVersion, Run, RunState
 from app.infra.tables.schemas import SchemaVersion
 from app.jobs import service as jobs
 from app.runs import budgets, failure, repository
-from app.runs.artifacts import StageResult
+from app.runs.artifacts import PEAK, StageResult
 from app.runs.kinds import ENDED, STAGES
 from app.runs.repository import Model, OfVersion
 from app.runs.requests import DatasetNotEnough, RunRequest
@@ -29,11 +29,20 @@ from app.settings import Settings
 from app.tenants import share
 from evaluation.contract.budget import ANSWER_TOKENS
 
+_RUNS_LOOKED_AT = 5
+
 
 class RunNotFailed(Conflict):
     """Only a run that failed can be retried; one that succeeded, or was cancelled, is begun as another."""
 
     code = "run_not_failed"
+
+
+class Cause(NamedTuple):
+    """The trigger that begins a run, and what it says why."""
+
+    trigger_id: UUID
+    record: dict[str, Any]
 
 
 class View(NamedTuple):
@@ -49,11 +58,12 @@ async def create(
     session: AsyncSession,
     storage: Storage,
     scope: TenantScope,
-    actor_key_id: UUID,
+    actor_key_id: UUID | None,
     order: RunRequest,
     settings: Settings,
+    cause: Cause | None = None,
 ) -> Run:
-    """With the dataset frozen, and a job for each stage of which the first may begin.
+    """With the dataset frozen, and a job for each stage of which the first may begin. cause: None: somebody asked.
 
     Raises: DatasetBusy, DatasetNotEnough, InvalidRequest, NoSpace, NotFound, ShareExceeded, TeacherBudgetSpent.
     """
@@ -79,15 +89,44 @@ async def create(
         seed=order.seed,
         base=order.base,
         created_by=actor_key_id,
+        trigger_id=None if cause is None else cause.trigger_id,
+        trigger_record=None if cause is None else cause.record,
     )
     session.add(run)
     await session.flush()
+    needs = await _needs(session, scope, order)
     for seq, kind in enumerate(STAGES, start=1):
-        await jobs.enqueue(session, scope, kind, run.id, run_id=run.id, seq=seq, blocked=seq > 1)
+        await jobs.enqueue(
+            session,
+            scope,
+            kind,
+            run.id,
+            run_id=run.id,
+            seq=seq,
+            blocked=seq > 1,
+            needs_bytes=needs.get(kind),
+        )
     detail = {"schema_version_id": str(version.id), "dataset_id": str(order.dataset_id)}
     detail |= {"preset": order.preset.value, "snapshot_sha256": frozen.sha256}
+    detail |= {} if cause is None else {"trigger_id": str(cause.trigger_id)}
     audit.record(session, actor_key_id, scope.tenant_id, Act("run.created", f"run:{run.id}", detail))
     return run
+
+
+async def _needs(session: AsyncSession, scope: TenantScope, order: RunRequest) -> dict[JobKind, int]:
+    """Of memory, what is said; else what stages of runs like this one have used at most, which fits where they ran."""
+    if order.needs_bytes is not None:
+        return dict.fromkeys(STAGES, order.needs_bytes)
+    like = await repository.newest_like(session, scope, order.base, order.preset.value, _RUNS_LOOKED_AT)
+    done = await jobs.of_runs(session, scope, like)
+    ends = await jobs.newest_events(session, scope, [job.id for job in done], "succeeded")
+    used: dict[JobKind, int] = {}
+    for job in done:
+        end = ends.get(job.id)
+        peak = None if end is None else end.event.get("result", {}).get("metrics", {}).get(PEAK)
+        if peak is not None:
+            used[job.kind] = max(used.get(job.kind, 0), int(peak))
+    return used
 
 
 async def _version(session: AsyncSession, scope: TenantScope, order: RunRequest) -> SchemaVersion:

@@ -23,6 +23,7 @@ from app.runs.folders import RunFolder, teachers_answers
 from app.runs.inputs import Inputs, check_lengths, checked
 from app.runs.output import Output
 from app.runs.supervisor import Result, read_result
+from app.serving.adapter_store import fetch_adapter
 from app.serving.base import ModelBase, codes_for, context_of, token_counter
 from app.settings import Settings
 from evaluation.contract.record import parse_jsonl
@@ -139,9 +140,7 @@ def _adapter(workspace: Workspace, work: StageWork) -> Path | None:
         return None
     made = work.earlier[before]
     assert made.adapter_key is not None
-    return artifacts.fetch_adapter(
-        workspace.storage, made.adapter_key, made.sha256, workspace.folder.adapters
-    )
+    return fetch_adapter(workspace.storage, made.adapter_key, made.sha256, workspace.folder.adapters)
 
 
 def _traces(workspace: Workspace, work: StageWork) -> Path | None:
@@ -221,7 +220,8 @@ def put_away(workspace: Workspace, work: StageWork, prepared: PreparedStage) -> 
 
 
 def _metrics(result: Result) -> dict[str, object]:
-    counted = {name: result.body[name] for name in ("step", "tokens") if result.body.get(name) is not None}
+    names = ("step", "tokens", artifacts.PEAK)
+    counted = {name: result.body[name] for name in names if result.body.get(name) is not None}
     return {**(result.body.get("metrics") or {}), **counted}
 
 

@@ -12,6 +12,7 @@ import httpx
 
 from app.errors import AdapterRefused, ServingAway, ServingError, ServingFull
 from app.serving import adapters
+from app.serving.fetching import stored_at
 from app.serving.vllm import BASE_NAME, endpoint_at
 from app.settings import Settings
 from evaluation.inference.http import RETRIED_STATUS
@@ -62,8 +63,9 @@ class Replica:
         except ServingAway:
             return False
 
-    async def load(self, folder: Path, name: str) -> None:
-        """folder: of the adapter whose content `name` is the SHA-256 of, at a path that vLLM can read, for good.
+    async def load(self, folder: Path, name: str, key: str | None = None) -> None:
+        """folder: of the adapter whose content `name` is the SHA-256 of, at a path that vLLM can read, for good. key:
+        of the same in the storage, from where vLLM takes it if the settings say so.
 
         Harmless where it is there already. Raises: AdapterRefused, ServingAway, ServingError, ServingFull.
         """
@@ -75,15 +77,16 @@ class Replica:
             # More of them than slots, and each request of one evicts another.
             if len(there) >= self._settings.vllm_max_adapters:
                 raise ServingFull(f"a model server has all the {len(there)} adapters that it may have")
-            await self._load(folder, name)
+            stored = None if key is None or not self._settings.vllm_fetches_adapters else stored_at(key)
+            await self._load(stored or str(folder.resolve()), name)
         self._lacks_until.pop(name, None)
 
-    async def _load(self, folder: Path, name: str) -> None:
-        body = {"lora_name": name, "lora_path": str(folder.resolve())}
+    async def _load(self, path: str, name: str) -> None:
+        body = {"lora_name": name, "lora_path": path}
         response = await self._send("POST", "/v1/load_lora_adapter", _LOAD_TIMEOUT_S, json=body)
         # Another process may have been faster: vLLM refuses a name that it has, and this one means this content.
         if response.status_code != 200 and name not in await self.adapters():
-            raise AdapterRefused(f"vLLM refused the adapter {folder}", [response.text[:500]])
+            raise AdapterRefused(f"vLLM refused the adapter {name}", [response.text[:500]])
 
     async def unload(self, name: str) -> None:
         """Harmless where it is not there. Raises: ServingAway, ServingError."""

@@ -168,6 +168,8 @@ def command(model: Path, endpoint: VllmEndpoint, settings: Settings) -> list[str
     # As many slots as adapters: an adapter that was evicted and cannot be read again ends the engine for everyone.
     argv += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(settings.vllm_max_adapters)]
     argv += ["--max-cpu-loras", str(settings.vllm_max_adapters)]
+    if settings.vllm_fetches_adapters:
+        argv += ["--middleware", "app.serving.fetching.FetchesAdapters"]
     if settings.on_gpu:
         argv += ["--gpu-memory-utilization", str(settings.vllm_gpu_memory_fraction)]
     else:

@@ -25,10 +25,11 @@ from app.infra.tables.files import FileKind, StoredFile
 from app.infra.tables.gates import GateResult, GateState
 from app.infra.tables.jobs import Job, JobEvent, JobKind
 from app.infra.tables.processes import Maintenance, Process, ProcessKind
-from app.infra.tables.records import AuditEvent, AuditLink, IdempotencyKey, UsageDay
+from app.infra.tables.records import AnswerHour, AuditEvent, AuditLink, IdempotencyKey, UsageDay
 from app.infra.tables.runs import ModelVersion, Run, TeacherSpending
 from app.infra.tables.schemas import Republication, Schema, SchemaVersion
 from app.infra.tables.tenants import HeldBytes, HeldKind, Tenant
+from app.infra.tables.triggers import Trigger, TriggerKind
 from app.serving.base import STARTER, digest, find_base
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
@@ -63,6 +64,7 @@ class Story(NamedTuple):
     model: ModelVersion
     gate: GateResult
     answer: KeptAnswer
+    trigger: Trigger
 
     @property
     def scope(self) -> TenantScope:
@@ -97,7 +99,8 @@ def story(verdict: Verdict | None = Verdict.passed) -> Story:
     model = model_of(run)
     gate = gate_of(model, version, verdict)
     answer = answer_of(version, model)
-    return Story(tenant, schema, version, dataset, conversation, label, run, model, gate, answer)
+    trigger = trigger_of(dataset)
+    return Story(tenant, schema, version, dataset, conversation, label, run, model, gate, answer, trigger)
 
 
 def version_of(schema: Schema, number: int) -> SchemaVersion:
@@ -177,6 +180,23 @@ def answer_of(version: SchemaVersion, model: ModelVersion, **changes: Any) -> Ke
     return KeptAnswer(**fields | changes)
 
 
+def trigger_of(dataset: Dataset, **changes: Any) -> Trigger:
+    fields = {
+        "id": uuid4(),
+        "tenant_id": dataset.tenant_id,
+        "name": f"trigger {uuid4().hex[:8]}",
+        "schema_id": dataset.schema_id,
+        "dataset_id": dataset.id,
+        "kind": TriggerKind.by_hand,
+        "rule": {"kind": "by_hand"},
+        "preset": "smoke",
+        "cool_down_h": 24,
+        "budget_window_h": 168,
+        "budget_runs": 2,
+    }
+    return Trigger(**fields | changes)
+
+
 def deployment_of(told: Story, **changes: Any) -> Deployment:
     fields = {
         "id": uuid4(),
@@ -196,7 +216,7 @@ def ids_of(told: Story, live: Deployment, key_id: UUID) -> dict[str, UUID | int 
         "schema_version_id": told.version.id, "number": told.version.number, "dataset_id": told.dataset.id,
         "conversation_id": told.conversation.id, "run_id": told.run.id, "kind": "sft", "gate_id": told.gate.id,
         "model_version_id": told.model.id, "deployment_id": live.id, "key_id": key_id,
-        "answer_id": told.answer.id,
+        "answer_id": told.answer.id, "trigger_id": told.trigger.id,
     }  # fmt: skip
 
 
@@ -225,6 +245,18 @@ def all_that_follows(told: Story) -> list[Base]:
         Maintenance(id=uuid4().int % 10**9, reason="an upgrade", **own),
         Process(kind=ProcessKind.worker, host="here", about={}, **own),
         UsageDay(day=told.tenant.created_at.date(), **own),
+        AnswerHour(
+            model_version_id=told.model.id,
+            schema_version_id=told.version.id,
+            schema_id=told.schema.id,
+            hour=told.answer.created_at.replace(minute=0, second=0, microsecond=0),
+            outcome="delivery",
+            answers=3,
+            masses=3,
+            mass_sum=2.9,
+            mass_squares=2.8,
+            **own,
+        ),
         event,
         AuditLink(
             id=event.id, chain=str(told.tenant.id), number=1, previous_sha256="0" * 64, sha256=sha256(), **own

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from app.serving.fetching import STORED
 from app.serving.vllm import BASE_NAME
 from tests.evaluation.fake_server import Asked, FakeServer, Model, Reply, says
 
@@ -51,7 +52,8 @@ class FakeVllm:
         return self._answer(body)
 
     def _load(self, name: str, folder: str) -> tuple[int, Any]:
-        if self.refusing is not None or name in self.adapters or not Path(folder).is_dir():
+        there = folder.startswith(STORED) or Path(folder).is_dir()
+        if self.refusing is not None or name in self.adapters or not there:
             return 400, {"error": self.refusing or "has already been loaded"}
         self.adapters[name] = folder
         return 200, {}

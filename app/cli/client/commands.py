@@ -2,7 +2,17 @@
 
 import typer
 
-from app.cli.client import account, answers, conversations, datasets, gates, operations, runs, schemas
+from app.cli.client import (
+    account,
+    answers,
+    conversations,
+    datasets,
+    gates,
+    operations,
+    runs,
+    schemas,
+    triggers,
+)
 from app.cli.client.call import PANEL
 
 commands = typer.Typer()
@@ -17,6 +27,7 @@ for name, group in (
     ("answers", answers.answers),
     ("runs", runs.runs),
     ("models", runs.models),
+    ("triggers", triggers.triggers),
     ("gates", gates.gates),
     ("deployments", gates.deployments),
     ("maintenance", operations.maintenance),

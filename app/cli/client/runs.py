@@ -51,6 +51,10 @@ def create_run(
     ] = None,
     seed: int = 0,
     base: Annotated[str | None, typer.Option(help="Base model. (default: the installation's)")] = None,
+    needs_gib: Annotated[
+        float | None,
+        typer.Option(help="Memory that a worker must have for it. (default: as runs like it have used)"),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
     """Train a classifier. Everything is checked before the answer: what is missing is named at once."""
@@ -64,6 +68,8 @@ def create_run(
     }
     if base is not None:
         body["base"] = base
+    if needs_gib is not None:
+        body["needs_gib"] = needs_gib
     made = call.api.post_once(_PATH, body)
     if watch:
         if not call.as_json:
@@ -232,7 +238,7 @@ class _View:
 
 
 def _shown(found: Json) -> Any:
-    error = found["error"]
+    error, trigger = found["error"], found["trigger"]
     about = details(
         {
             "id": found["id"],
@@ -241,6 +247,7 @@ def _shown(found: Json) -> Any:
             "dataset id": found["dataset_id"],
             "preset": f"{found['preset']}, seed {found['seed']}, base {found['base']}",
             "created": at(found["created_at"]),
+            "began by": trigger and f"the trigger {trigger['name']}: {trigger['reason']}",
             "finished": at(found["finished_at"]),
             "error": error and f"{error['stage']}: {error['message']}",
             "model id": found["model_version_id"],
@@ -252,9 +259,15 @@ def _shown(found: Json) -> Any:
         "attempt": "attempt",
         "progress": steps,
         "last sign of life": _heard,
+        "waits for": _waits_for,
         "measured": lambda row: measures(row["metrics"]),
     }
     return Group(about, table(found["stages"], columns))
+
+
+def _waits_for(stage: Json) -> str | None:
+    """Why it has not begun, or not again."""
+    return stage["error"]["message"] if stage["error"] and stage["state"] == "queued" else None
 
 
 def _heard(stage: Json) -> str | None:

@@ -14,6 +14,7 @@ from app.infra.tables import (
     runs,
     schemas,
     tenants,
+    triggers,
 )
 
 MODULES = (
@@ -29,5 +30,6 @@ MODULES = (
     runs,
     schemas,
     tenants,
+    triggers,
 )
 METADATA = Base.metadata

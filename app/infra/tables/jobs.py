@@ -33,7 +33,8 @@ class Job(TenantOwned, Base):
 
     epoch: counts claims; whoever writes names the epoch of its own claim. attempt: counts starts that the task itself
     can be blamed for; losses: those that ended because a worker was lost. subject_id: what `kind` works on.
-    worked_s: of all claims that have ended, together.
+    worked_s: of all claims that have ended, together. needs_bytes: of memory on the worker's GPU, or machine; NULL:
+    nobody knows.
     """
 
     __tablename__ = "jobs"
@@ -68,6 +69,7 @@ class Job(TenantOwned, Base):
     heartbeat_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    needs_bytes: Mapped[int | None] = mapped_column(BigInteger)
     worked_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
     available_at: Mapped[datetime] = mapped_column(default=utc_now)
     published_at: Mapped[datetime | None]

@@ -42,6 +42,28 @@ class UsageDay(TenantOwned, Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class AnswerHour(TenantOwned, Base):
+    """How often the deployed model answered what under a schema version within an hour, without a word of anybody's.
+
+    hour: its beginning, in UTC. outcome: the key of a category, or a word in parentheses, which no key may be
+    (`app.usage.outcomes`). The sums are of the answers whose mass on labels is known.
+    """
+
+    __tablename__ = "answer_hours"
+    __table_args__ = (Index(None, "tenant_id", "schema_id", "hour"), Index(None, "hour"))
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    model_version_id: Mapped[UUID] = mapped_column(primary_key=True)
+    schema_version_id: Mapped[UUID] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(128), primary_key=True)
+    schema_id: Mapped[UUID]
+    answers: Mapped[int] = mapped_column(BigInteger)
+    masses: Mapped[int] = mapped_column(BigInteger)
+    mass_sum: Mapped[float]
+    mass_squares: Mapped[float]
+
+
 class AuditEvent(TenantOrPlatformOwned, Base):
     """Append-only, by a trigger too. subject: `kind:id` of what was acted upon. at: by the database's clock."""
 

@@ -21,6 +21,7 @@ class Run(TenantOwned, Base):
     """snapshot: the dataset as it was frozen for this run, in storage.
 
     lost_rows_at: when a conversation of the snapshot was deleted last; a run that has not ended then ends.
+    trigger_id: no foreign key, since what was begun outlives the trigger. trigger_record: why it began, in its words.
     """
 
     __tablename__ = "runs"
@@ -35,6 +36,7 @@ class Run(TenantOwned, Base):
             use_alter=True,
         ),
         Index(None, "tenant_id", "created_at", "id"),
+        Index(None, "trigger_id"),
     )
 
     id: Mapped[Id]
@@ -48,6 +50,8 @@ class Run(TenantOwned, Base):
     base: Mapped[str] = mapped_column(String(500))
     state: Mapped[RunState] = mapped_column(choice(RunState), default=RunState.queued)
     created_by: Mapped[UUID | None]
+    trigger_id: Mapped[UUID | None]
+    trigger_record: Mapped[dict[str, Any] | None]
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]

@@ -11,6 +11,7 @@ from app.auth.principal import Scope
 from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
 from app.infra.tables.auth import ApiKey
+from app.infra.tables.records import AnswerHour
 from app.infra.ttl_cache import KEPT_S
 from tests.app.classify.serving_contexts import SAID, Live, asked, model_server, plug_in, publish, set_tenant
 from tests.callers import Callers
@@ -45,6 +46,18 @@ async def test_an_answer_names_its_reasons_and_everything_that_made_it(
     (body,) = server.bodies
     assert body["model"] == live.told.model.adapter_sha256
     assert body["cache_salt"] == live.told.tenant.id.hex
+
+
+async def test_what_is_deployed_is_counted_by_the_hour_without_a_word(live: Live, callers: Callers) -> None:
+    for text in ("Where is my parcel?", "Where is my other parcel?"):
+        assert (await asked(live, text=text)).status_code == 200
+    await callers.api.state.meter.flush()
+    async with transaction(callers.database, live.told.scope, read_only=True) as session:
+        (row,) = await session.scalars(select(AnswerHour))
+    assert (row.outcome, row.answers, row.masses) == ("delivery", 2, 2)
+    assert row.mass_sum == pytest.approx(1.8) and row.mass_squares == pytest.approx(1.62)
+    assert (row.model_version_id, row.schema_version_id) == (live.told.model.id, live.told.version.id)
+    assert row.hour.minute == 0
 
 
 async def test_a_schema_may_be_named_and_a_conversation_given_turn_by_turn(

@@ -16,7 +16,7 @@ from app.infra.db import migrate
 from app.main import create_app
 from app.operations import backup
 from app.operations.backup import BackupIncomplete, BackupManifest
-from app.runs.artifacts import fetch_adapter
+from app.serving.adapter_store import fetch_adapter
 from app.settings import Settings
 from tests.app.runs.conftest import STAGES, Shop
 from tests.servers import databases, postgres

@@ -17,6 +17,7 @@ from app.runs.failure import told, without_paths
 from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import StageReporter
 from app.runs.supervisor import Result
+from app.serving import adapter_store
 from tests.app.serving.test_adapters import adapter
 from tests.factories.doors import UnlistedDoor
 from training.protocol import FailureCode, Fault
@@ -192,14 +193,16 @@ def test_an_adapter_is_fetched_once_and_mended_where_it_was_damaged(tmp_path: Pa
     key, sha256 = artifacts.put_adapter(UnlistedDoor(storage, scope), uuid4(), source, tmp_path, 8)
     assert key == artifacts.adapter_key(scope.tenant_id, sha256)
     cache = tmp_path / "cache"
-    folder = artifacts.fetch_adapter(storage, key, sha256, cache)
+    folder = adapter_store.fetch_adapter(storage, key, sha256, cache)
     assert folder == cache / sha256
     (folder / "adapter_model.safetensors").write_bytes(b"broken")
-    assert artifacts.fetch_adapter(storage, key, sha256, cache) == folder
+    assert adapter_store.fetch_adapter(storage, key, sha256, cache) == folder
     (tmp_path / "storage" / key / "adapter_config.json").write_text("{}")
-    assert artifacts.fetch_adapter(storage, key, sha256, cache) == folder  # it needs the storage no longer
+    assert (
+        adapter_store.fetch_adapter(storage, key, sha256, cache) == folder
+    )  # it needs the storage no longer
     with pytest.raises(AdapterRefused):
-        artifacts.fetch_adapter(storage, key, sha256, tmp_path / "another")
+        adapter_store.fetch_adapter(storage, key, sha256, tmp_path / "another")
     assert [path.name for path in cache.iterdir()] == [sha256]
 
 
@@ -211,8 +214,8 @@ def test_an_adapter_under_another_ones_name_is_refused(tmp_path: Path) -> None:
     storage = open_storage(str(tmp_path / "storage"))
     door = UnlistedDoor(storage, TenantScope(uuid4()))
     key, _ = artifacts.put_adapter(door, uuid4(), adapter(tmp_path / "made"), tmp_path, 8)
-    with pytest.raises(artifacts.Damaged):
-        artifacts.fetch_adapter(storage, key, "0" * 64, tmp_path / "cache")
+    with pytest.raises(adapter_store.Damaged):
+        adapter_store.fetch_adapter(storage, key, "0" * 64, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -19,7 +19,7 @@ from app.infra.processes import log_tail, spawn, stop
 from app.infra.storage import open_storage
 from app.local.redis import embedded_redis
 from app.runs import service
-from app.runs.artifacts import fetch_adapter
+from app.serving.adapter_store import fetch_adapter
 from app.settings import Settings
 from training.starter.world import DemoTenant, demo_tenant
 

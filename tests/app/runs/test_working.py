@@ -17,9 +17,10 @@ from app.infra.processes import spawn
 from app.infra.tables.jobs import Job, JobState
 from app.jobs import repository as job_repository
 from app.jobs import service as jobs
-from app.runs import artifacts, service
-from app.runs.artifacts import adapter_key, fetch_adapter
+from app.runs import service
+from app.runs.artifacts import adapter_key
 from app.runs.folders import folder_of
+from app.serving.adapter_store import Damaged, fetch_adapter
 from evaluation.contract.budget import ANSWER_TOKENS
 from tests.app.runs import work
 from tests.app.runs.conftest import STAGES, Shop
@@ -325,5 +326,5 @@ async def test_a_dataset_that_was_damaged_in_the_storage_is_not_learned_from(sho
         row = await service.get(session, shop.scope, UUID(run["id"]))
     Path(shop.settings.storage_url, row.snapshot_key).write_bytes(b"{}\n")
     job = await shop.work(run["id"], "traces")
-    assert job.error is not None and job.error["code"] == artifacts.Damaged.code
+    assert job.error is not None and job.error["code"] == Damaged.code
     assert shop.starts() == []

@@ -79,6 +79,17 @@ async def test_an_adapter_is_loaded_everywhere_and_once(
     assert not await replicas.has(name)
 
 
+async def test_a_server_that_fetches_adapters_is_told_where_they_are_in_the_storage(
+    settings: Settings, vllms: list[FakeVllm], tmp_path: Path
+) -> None:
+    folder, name = made(tmp_path)
+    for fetches, told in ((False, str(folder.resolve())), (True, "storage:tenants/t/adapters/1/")):
+        async with opened(settings.model_copy(update={"vllm_fetches_adapters": fetches})) as pool:
+            await pool.all[0].load(folder, name, "tenants/t/adapters/1/")
+            assert vllms[0].adapters == {name: told}
+            await pool.all[0].unload(name)
+
+
 async def test_two_processes_that_load_the_same_are_both_content(
     replicas: Replicas, settings: Settings, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Use is counted for each tenant and day, in batches, and nothing of it is lost where the process ends in order."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import httpx
 import pytest
@@ -10,10 +11,11 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.tables.records import UsageDay
+from app.infra.tables.records import AnswerHour, UsageDay
 from app.usage import repository
+from app.usage.outcomes import outcome_of
 from app.usage.repository import Use
-from app.usage.service import Meter, metering
+from app.usage.service import AnswerOf, Meter, metering
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +56,46 @@ async def test_what_could_not_be_stored_is_stored_later(database: Database, scop
     meter.count(scope, 10, 1)
     await meter.flush()
     assert await stored(database, scope) == [(2, 20, 2)]
+
+
+async def test_answers_are_counted_by_what_they_were_and_added_to_what_others_have_counted(
+    database: Database, scope: TenantScope, other_scope: TenantScope
+) -> None:
+    def by(whose: TenantScope) -> AnswerOf:
+        return AnswerOf(whose, UUID(int=1), UUID(int=2), UUID(int=3))
+
+    for _ in range(2):  # two processes
+        meter = Meter(database)
+        for mass in (0.5, 1.0, None):
+            meter.answered(by(scope), "refund", mass)
+        meter.answered(by(scope), outcome_of(None, abstained=False, failed=False), 0.25)
+        meter.answered(by(other_scope), outcome_of("refund", abstained=True, failed=False), None)
+        await meter.flush()
+        await meter.flush()
+    for whose, counted in (
+        (scope, {"refund": (6, 4, 3.0, 2.5), "(none)": (2, 2, 0.5, 0.125)}),
+        (other_scope, {"(abstained)": (2, 0, 0.0, 0.0)}),
+    ):
+        async with transaction(database, whose, read_only=True) as session:
+            rows = list(await session.scalars(select(AnswerHour)))
+        found = {row.outcome: (row.answers, row.masses, row.mass_sum, row.mass_squares) for row in rows}
+        assert found == counted
+
+
+async def test_answers_that_could_not_be_stored_stay_counted(database: Database, scope: TenantScope) -> None:
+    meter = Meter(database)
+    nobody = AnswerOf(TenantScope(UUID(int=1)), UUID(int=1), UUID(int=2), UUID(int=3))
+    meter.answered(nobody, "refund", 0.5)
+    meter.answered(nobody._replace(scope=scope), "refund", 0.5)
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        await meter.flush()
+    for counted in [one for one in meter._answers if one.tenant_id == UUID(int=1)]:
+        del meter._answers[counted]
+    meter.answered(nobody._replace(scope=scope), "refund", 0.25)
+    await meter.flush()
+    async with transaction(database, scope, read_only=True) as session:
+        (row,) = await session.scalars(select(AnswerHour))
+    assert (row.answers, row.masses, row.mass_sum) == (2, 2, 0.75)
 
 
 async def test_nothing_is_lost_when_the_process_ends(database: Database, scope: TenantScope) -> None:

@@ -27,6 +27,7 @@ RUN: dict[str, Any] = {
     "finished_at": None,
     "error": None,
     "model_version_id": None,
+    "trigger": None,
     "progress": {"stage": "sft", "done": 24, "total": 60, "message": "training", "eta_s": 41.5},
     "stages": [
         {
@@ -43,6 +44,7 @@ RUN: dict[str, Any] = {
             "error": None,
             "heard_at": "2026-01-02T10:31:00Z",
             "silent_s": 3.2,
+            "needs_gib": None,
         }
     ],
 }
