@@ -70,6 +70,13 @@ Redact = Annotated[
     bool | None,
     typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
 ]
+RedactNames = Annotated[
+    bool | None,
+    typer.Option(
+        "--redact-names/--keep-names",
+        help="Take names too, wherever personal data is taken out: those that their place tells.",
+    ),
+]
 KeepAnswers = Annotated[
     int | None,
     typer.Option(
@@ -196,13 +203,16 @@ def create_tenant(
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
+    redact_names: RedactNames = None,
     keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
     body = {
         "name": name,
-        **_settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib),
+        **_settings(
+            serve_edits, fallback, ungated, mode, redact, redact_names, abstain_below, keep_answers, quota_mib
+        ),
     }
     _show_tenant(call, call.api.post(_TENANTS, body))
 
@@ -230,11 +240,14 @@ def change_tenant(
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
     ] = False,
     redact: Redact = None,
+    redact_names: RedactNames = None,
     keep_answers: KeepAnswers = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, keep_answers, quota_mib)
+    body = _settings(
+        serve_edits, fallback, ungated, mode, redact, redact_names, abstain_below, keep_answers, quota_mib
+    )
     if never_abstain:
         body["abstain_below"] = None
     if not body:
@@ -312,6 +325,7 @@ def _settings(
     ungated: str | None,
     mode: ModeChoice | None,
     redact: bool | None,
+    redact_names: bool | None,
     abstain_below: float | None,
     keep_answers: int | None,
     quota_mib: int | None,
@@ -322,6 +336,7 @@ def _settings(
         "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
+        "redact_names": redact_names,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
@@ -347,6 +362,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
+                "redact names": tenant["redact_names"],
                 "abstain below": tenant["abstain_below"],
                 "answers kept, days": tenant["keep_answers_days"],
                 "upload quota": f"{tenant['upload_quota_bytes'] >> 20} MiB",
