@@ -95,8 +95,7 @@ class AnswerWriter:
         except Exception as error:
             if passes(error):
                 raise
-            metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
-            log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)
+            _not_kept(row, error)
 
     async def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
         if rows:
@@ -124,13 +123,23 @@ async def keeping(database: Database) -> AsyncIterator[AnswerWriter]:
         await writer.close()
 
 
+def _not_kept(row: dict[str, Any], error: Exception) -> None:
+    metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
+    log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)
+
+
 def _storable(batch: Sequence[NewAnswer], kept: dict[UUID, HowKept]) -> list[dict[str, Any]]:
-    return [
-        _without_personal_data(one.row, kept[one.tenant_id].redaction)
-        | repository.until(one.row["created_at"], kept[one.tenant_id].days)
-        for one in batch
-        if one.tenant_id in kept
-    ]
+    """One that personal data cannot be taken out of is not kept, and keeps no other from being stored."""
+    rows = []
+    for one in batch:
+        if (how := kept.get(one.tenant_id)) is not None:
+            try:
+                clean = _without_personal_data(one.row, how.redaction)
+            except Exception as error:  # noqa: BLE001 (else it would be tried again for ever, and all behind it wait)
+                _not_kept(one.row, error)
+            else:
+                rows.append(clean | repository.until(one.row["created_at"], how.days))
+    return rows
 
 
 def _without_personal_data(row: dict[str, Any], redaction: Redaction) -> dict[str, Any]:

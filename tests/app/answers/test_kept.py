@@ -265,6 +265,16 @@ async def test_one_that_the_store_refuses_takes_no_other_with_it(keeping: Keepin
 
 
 @on_sqlite
+async def test_one_that_cannot_be_cleaned_is_not_kept_and_holds_up_no_other(keeping: Keeping) -> None:
+    counted = _not_kept("refused")
+    good = await keeping.ask()
+    waiting = keeping.writer._waiting
+    waiting.appendleft(waiting[0]._replace(row=waiting[0].row | {"id": uuid4(), "messages": None}))
+    assert [one["id"] for one in await keeping.listed()] == [good["id"]]
+    assert _not_kept("refused") == counted + 1
+
+
+@on_sqlite
 async def test_a_store_that_hangs_delays_neither_answers_nor_the_end_of_the_process_for_long(
     keeping: Keeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
