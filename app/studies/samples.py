@@ -34,6 +34,9 @@ def draw(sources: Sequence[str], asked: int, tuning: int, seed: int) -> list[Ten
 
     Raises: InputError.
     """
+    names = [subjects.title(source) for source in sources]
+    if len(set(names)) < len(names):
+        raise InputError(f"a tenant is named twice among {', '.join(names)}; name each once")
     return [_of(source, asked, tuning, seed) for source in sources]
 
 

@@ -113,6 +113,11 @@ def test_what_is_asked_and_what_is_tuned_by_have_no_text_in_common() -> None:
     assert len(few.tuning) == 50 < len(few.asked)
 
 
+def test_nobody_is_asked_twice() -> None:
+    with pytest.raises(InputError, match="named twice"):
+        samples.draw(["business:city_bike_app"] * 2, 10, 10, 0)
+
+
 @pytest.mark.parametrize("source", ["business:bakery", "business:no_such_one", "nowhere"])
 def test_a_tenant_that_the_base_has_learned_from_is_refused(source: str) -> None:
     with pytest.raises(InputError):
