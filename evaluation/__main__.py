@@ -1,7 +1,7 @@
 """`python -m evaluation run …` measures models on a schema's own edits; `decide` judges a report under a policy, and
-`explain` says why.
+`explain` says why. `baselines` asks the same of what a user would otherwise pick, without any server.
 
-Exit codes of all: 0 passed, 3 failed, 4 incomplete, 2 bad input.
+Exit codes of all: 0 passed (baselines: measured), 3 failed, 4 incomplete, 2 bad input.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 from evaluation import baselines
-from evaluation.command import BAD_INPUT, CommandInputError, api_key, read_conversations, seed
+from evaluation.atomic_files import write_whole
+from evaluation.command import BAD_INPUT, CommandInputError, api_key, check_out, read_conversations, seed
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -36,7 +37,7 @@ from evaluation.inference.predictor import Codes, PredictorError, connect, load_
 from evaluation.inference.runner import RunnerError
 from evaluation.inference.stage_client import ServedStage, StageClient, VllmStageClient
 from evaluation.metrics import auxiliary
-from evaluation.reporting import assembly, report
+from evaluation.reporting import assembly, report, summary
 from evaluation.reporting.page import page
 from evaluation.reporting.report import Report, Verdict
 from evaluation.suites import steerability, suite_file
@@ -49,15 +50,18 @@ T = TypeVar("T")
 
 
 class Told(NamedTuple):
+    """beside: what was measured, in lines."""
+
     verdict: Verdict
     reasons: Sequence[str]
+    beside: Sequence[str] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     steady()
     given = _parser().parse_args(arguments)
     try:
-        told: Told = given.command(given)
+        told: Told | None = given.command(given)
     except (
         CommandInputError,
         SchemaError,
@@ -71,9 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ) as error:
         complain(f"error: {error}")
         return BAD_INPUT
+    if told is None:
+        return 0
     say(told.verdict.value)
     for reason in told.reasons:
         say(f"- {reason}")
+    if told.beside:
+        say("", *told.beside)
     return EXIT[told.verdict]
 
 
@@ -117,12 +125,10 @@ def _run(given: argparse.Namespace) -> Told:
         given.mode,
     )
     codes = _codes(given, _most_answers(evaluation))
-    return _told(
-        _kept(
-            asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(evaluation, client))),
-            given,
-        )
+    made = _kept(
+        asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(evaluation, client))), given
     )
+    return _told(made)._replace(beside=summary.of_report(made))
 
 
 def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
@@ -132,6 +138,30 @@ def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
     written = {"verdict": Verdict.incomplete, "label_free": found.model_dump(mode="json")}
     given.out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Told(Verdict.incomplete, label_free.reasons(found))
+
+
+def _baselines(given: argparse.Namespace) -> None:
+    schema = parse_schema(given.schema.read_bytes())
+    if given.out is not None:
+        check_out(given.out)
+    conversations = _conversations(given.conversations, schema)
+    suite = _suite(given, schema, _of_split(conversations, given.split))
+    learned = _learned_from(conversations, given.split)
+    found = baselines.reports_of(suite, learned, load_policy(given.policy).families.counted)
+    complain(f"{len(suite.items)} questions; {len(learned)} labels to learn from")
+    say(*summary.of_stages(found.reports), *report.not_measured(found.left_out))
+    if given.out is not None:
+        written = {
+            "suite_sha256": suite.sha256,
+            "items": len(suite.items),
+            "labels": len(learned),
+            "baselines": {
+                name: {shown: getattr(made, shown).model_dump() for shown in baselines.SHOWN}
+                for name, made in found.reports.items()
+            },
+            "left_out": found.left_out,
+        }
+        write_whole(given.out, json.dumps(written, indent=1).encode() + b"\n")
 
 
 def _told(made: Report) -> Told:
@@ -282,9 +312,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m evaluation", description=__doc__)
     commands = parser.add_subparsers(required=True)
     run = commands.add_parser("run", help="measure one or more models and judge the last")
-    run.add_argument("--schema", type=Path, required=True)
-    run.add_argument("--conversations", type=Path, required=True, help="labelled, JSONL or CSV")
-    run.add_argument("--split", type=Split, default=Split.test, help="default: test")
     run.add_argument("--base-url", default="http://localhost:8000")
     run.add_argument("--socket", help="Unix socket of the model server, instead of a TCP port")
     run.add_argument(
@@ -302,28 +329,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder with the base model's tokenizer.json; not with --wire, which needs none",
     )
-    run.add_argument(
-        "--suite",
-        type=Path,
-        help="a file with what is asked, the same for every model; where it does not exist it is built and written",
-    )
     run.add_argument("--tenant", help="default: the schema's name")
-    run.add_argument("--seed", type=seed, default=0)
-    run.add_argument("--max-items", type=int, default=1200, help="requests per model")
-    run.add_argument(
-        "--families",
-        type=lambda text: text.split(","),
-        default=list(SEEN),
-        help=f"with commas, of {', '.join(SEEN)}; default: all",
-    )
-    run.add_argument(
-        "--reworded",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="SCHEMA",
-        help="the schema in other words, for the family `reword`; repeatable",
-    )
     run.add_argument("--max-tokens", type=int, default=ANSWER_TOKENS)
     run.add_argument("--concurrency", type=int, default=32)
     run.add_argument(
@@ -336,6 +342,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")
     run.add_argument("--out", type=Path, required=True)
     run.set_defaults(command=_run)
+    apart = commands.add_parser(
+        "baselines", help="measure what a user would otherwise pick on the same questions; asks no server"
+    )
+    apart.add_argument("--out", type=Path, help="where to write what was measured, as JSON")
+    apart.add_argument("--policy", type=Path, default=DEFAULT_POLICY, help="says which families count")
+    apart.set_defaults(command=_baselines)
+    for asking in (run, apart):
+        _add_questions(asking)
     decide = commands.add_parser("decide", help="judge a report")
     decide.add_argument("--report", type=Path, required=True)
     decide.add_argument("--out", type=Path, help="where to write the report with this verdict")
@@ -353,6 +367,33 @@ def _parser() -> argparse.ArgumentParser:
             help="leave out what customers wrote, of a report that is to be passed on",
         )
     return parser
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--schema", type=Path, required=True)
+    parser.add_argument("--conversations", type=Path, required=True, help="labelled, JSONL or CSV")
+    parser.add_argument("--split", type=Split, default=Split.test, help="default: test")
+    parser.add_argument(
+        "--suite",
+        type=Path,
+        help="a file with what is asked, the same for every model; where it does not exist it is built and written",
+    )
+    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--max-items", type=int, default=1200, help="requests per model")
+    parser.add_argument(
+        "--families",
+        type=lambda text: text.split(","),
+        default=list(SEEN),
+        help=f"with commas, of {', '.join(SEEN)}; default: all",
+    )
+    parser.add_argument(
+        "--reworded",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="SCHEMA",
+        help="the schema in other words, for the family `reword`; repeatable",
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Good classifiers that cannot be steered, trained on the same labels: what a user would otherwise pick.
+"""What a user would otherwise pick, asked the same questions as a model.
 
-Word counts, or the sentence embeddings of a small model, under a linear head. They see no definition, so no edit can
-move them. What they score on the suite says how far accuracy alone misleads.
+Two good classifiers that cannot be steered, trained on the same labels: word counts, or the sentence embeddings of a
+small model, under a linear head. They see no definition, so no edit can move them. And one that learns from nothing:
+the category whose definition is nearest to what the customer says, by the same embeddings.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Collection, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +22,14 @@ from evaluation import sentence_encoder
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference import runner
-from evaluation.inference.predictor import Prediction
-from evaluation.metrics.measures import Measure
+from evaluation.inference.predictor import Prediction, Predictor
 from evaluation.reporting.assembly import Baselines, Choices, StageRun, assemble
-from evaluation.reporting.report import BASELINES
-from evaluation.sentence_encoder import EncoderMissing, SentenceEncoder
+from evaluation.reporting.report import BASELINES, StageReport
+from evaluation.sentence_encoder import EncoderMissing, Floats, SentenceEncoder
 from evaluation.suites.steerability import Suite
 
-TFIDF, EMBEDDINGS = BASELINES
+TFIDF, EMBEDDINGS, SIMILARITY = BASELINES
+LEARNED: Final = (TFIDF, EMBEDDINGS)
 SHOWN: Final = (
     "accuracy",
     "macro_f1",
@@ -40,7 +41,12 @@ SHOWN: Final = (
 ONE_LABEL: Final = (
     "they learn from labelled conversations of the split train, and there are none of two categories"
 )
+_SHARPNESS: Final = 20.0  # of shares made from cosines, as models of this kind are trained with
 MOST_EMBEDDED: Final = 2000  # training conversations: two minutes of one core, and a line's worth of accuracy
+
+
+class Encoder(Protocol):
+    def encode(self, texts: Sequence[str]) -> Floats: ...
 
 
 def missing() -> dict[str, str]:
@@ -48,7 +54,7 @@ def missing() -> dict[str, str]:
     try:
         sentence_encoder.folder()
     except EncoderMissing as error:
-        return {EMBEDDINGS: str(error)}
+        return dict.fromkeys((EMBEDDINGS, SIMILARITY), str(error))
     return {}
 
 
@@ -61,21 +67,40 @@ def measure(suite: Suite, train: Sequence[Conversation], counted: Collection[str
 
     counted: families of edits; all where empty.
     """
-    if len({c.category for c in train}) < 2:
-        return none_because(ONE_LABEL)
-    measures = _measured(TFIDF, tfidf(train), suite, counted)
+    reports, left_out = reports_of(suite, train, counted)
+    return Baselines(
+        {f"{name}_{shown}": getattr(made, shown) for name, made in reports.items() for shown in SHOWN},
+        left_out,
+    )
+
+
+class BaselineReports(NamedTuple):
+    """By baseline. left_out: why it was not measured."""
+
+    reports: dict[str, StageReport]
+    left_out: dict[str, str]
+
+
+def reports_of(suite: Suite, train: Sequence[Conversation], counted: Collection[str] = ()) -> BaselineReports:
+    """As `measure`."""
+    learns = len({c.category for c in train}) > 1
+    left_out = {} if learns else dict.fromkeys(LEARNED, ONE_LABEL)
+    asked: dict[str, Predictor] = {TFIDF: tfidf(train)} if learns else {}
     try:
-        return Baselines(measures | _measured(EMBEDDINGS, embeddings(train, suite.seed), suite, counted))
+        encoder = KnownTexts(SentenceEncoder())
     except EncoderMissing as missing:
-        return Baselines(measures, {EMBEDDINGS: str(missing)})
+        left_out |= dict.fromkeys({EMBEDDINGS, SIMILARITY} - left_out.keys(), str(missing))
+    else:
+        asked |= {EMBEDDINGS: embeddings(train, suite.seed, encoder)} if learns else {}
+        asked[SIMILARITY] = SimilarityPredictor(encoder)
+    reports = {name: _report(name, predictor, suite, counted) for name, predictor in asked.items()}
+    return BaselineReports(reports, left_out)
 
 
-def _measured(
-    name: str, predictor: "LinearPredictor", suite: Suite, counted: Collection[str]
-) -> dict[str, Measure]:
+def _report(name: str, predictor: Predictor, suite: Suite, counted: Collection[str]) -> StageReport:
     answered = asyncio.run(runner.run(suite.questions, predictor, model=name))
     made = assemble(suite.schema.name, suite, [StageRun(name, name, answered)], Choices(counted=counted))
-    return {f"{name}_{shown}": getattr(made.stages[0], shown) for shown in SHOWN}
+    return made.stages[0]
 
 
 def tfidf(train: Sequence[Conversation]) -> "LinearPredictor":
@@ -83,12 +108,45 @@ def tfidf(train: Sequence[Conversation]) -> "LinearPredictor":
     return LinearPredictor(words, train)
 
 
-def embeddings(train: Sequence[Conversation], seed: int = 0) -> "LinearPredictor":
+def embeddings(
+    train: Sequence[Conversation], seed: int = 0, encoder: Encoder | None = None
+) -> "LinearPredictor":
     """Raises: EncoderMissing."""
-    encoder = SentenceEncoder()
+    encoder = encoder or SentenceEncoder()
     if len(train) > MOST_EMBEDDED:
         train = random.Random(seed).sample(train, MOST_EMBEDDED)
     return LinearPredictor(FunctionTransformer(encoder.encode), train)
+
+
+class KnownTexts:
+    """A suite asks about one conversation under many schemas, which mostly have the same words."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder, self._known = encoder, dict[str, Floats]()
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._encoder.encode(new), strict=True)) if new else {}
+        return np.array([self._known[text] for text in texts], dtype=np.float32)
+
+
+class SimilarityPredictor:
+    """The category that means most nearly what the customer says: by the cosine to its definition or to one of its
+    includes. Excludes say nothing to it, and neither does a name; nothing tells it when to answer none of these."""
+
+    def __init__(self, encoder: Encoder):
+        self._encoder = encoder
+
+    async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
+        start = time.perf_counter()
+        said_D = self._encoder.encode([_text(conversation)])[0]
+        nearest = [
+            float((self._encoder.encode([category.definition, *category.includes]) @ said_D).max())
+            for category in schema.categories
+        ]
+        weights = np.exp(_SHARPNESS * (np.array(nearest) - max(nearest)))
+        shares = dict(zip(schema.keys, (weights / weights.sum()).tolist(), strict=True))
+        return _prediction({answer: shares.get(str(answer), 0.0) for answer in schema.answers}, start)
 
 
 class LinearPredictor:
@@ -111,29 +169,34 @@ class LinearPredictor:
             self.labels[int(k)]: float(p) for k, p in zip(self.pipeline.classes_, scores, strict=True)
         }
         allowed = {answer: by_label.get(answer, 0.0) for answer in schema.answers}
-        category = max(allowed, key=lambda answer: allowed[answer])
-        total = sum(allowed.values())
-        return Prediction(
-            category=category,
-            reasoning="",
-            failure=None,
-            evidence=(),
-            decided_by=None,
-            confidence=allowed[category] / total if total else None,
-            probabilities={answer: p / total for answer, p in allowed.items()} if total else None,
-            label_mass=total,
-            forced_read=False,
-            prompt_tokens=0,
-            completion_tokens=0,
-            cached_tokens=None,
-            latency_s=time.perf_counter() - start,
-        )
+        return _prediction(allowed, start)
 
     def _scores_of(self, text: str) -> npt.NDArray[np.float64]:
         """A suite asks about one conversation under many schemas, and this reads the conversation alone."""
         if text not in self._scores:
             self._scores[text] = self.pipeline.predict_proba([text])[0]
         return self._scores[text]
+
+
+def _prediction(shares: Mapping[str | None, float], start: float) -> Prediction:
+    """shares: of every answer that the schema allows. start: by the performance counter."""
+    category = max(shares, key=lambda answer: shares[answer])
+    total = sum(shares.values())
+    return Prediction(
+        category=category,
+        reasoning="",
+        failure=None,
+        evidence=(),
+        decided_by=None,
+        confidence=shares[category] / total if total else None,
+        probabilities={answer: p / total for answer, p in shares.items()} if total else None,
+        label_mass=total,
+        forced_read=False,
+        prompt_tokens=0,
+        completion_tokens=0,
+        cached_tokens=None,
+        latency_s=time.perf_counter() - start,
+    )
 
 
 def _text(conversation: Conversation) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, insert, select
@@ -14,6 +14,7 @@ from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.tenants import Tenant
+from evaluation.formats.redaction import Redaction
 
 SWEPT_AT_ONCE = 1000
 
@@ -22,12 +23,20 @@ def until(created_at: datetime, days: int) -> dict[str, datetime]:
     return {"expires_at": created_at + timedelta(days=days)}
 
 
-async def days_of(session: AsyncSession, tenants: Collection[UUID]) -> dict[UUID, int]:
-    """Of those tenants that keep answers, for how long; in a session of the platform."""
-    query = select(Tenant.id, Tenant.keep_answers_days).where(
+class HowKept(NamedTuple):
+    days: int
+    redaction: Redaction
+
+
+async def how_kept(session: AsyncSession, tenants: Collection[UUID]) -> dict[UUID, HowKept]:
+    """Of those tenants that keep answers; in a session of the platform."""
+    query = select(Tenant.id, Tenant.keep_answers_days, Tenant.redact_names).where(
         Tenant.id.in_(tenants), Tenant.keep_answers_days.is_not(None)
     )
-    return {row[0]: row[1] or 0 for row in await session.execute(query)}
+    return {
+        row[0]: HowKept(row[1] or 0, Redaction.names_too if row[2] else Redaction.by_form)
+        for row in await session.execute(query)
+    }
 
 
 async def add(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ store takes one of them not, that answer is not kept, and counted.
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -16,12 +16,13 @@ from uuid import UUID
 import structlog
 
 from app.answers import repository
+from app.answers.repository import HowKept
 from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.outage import passes
 from app.infra.writing_behind import flushed_every
-from evaluation.formats.redaction import redacted, redacted_metadata
+from evaluation.formats.redaction import Redaction, Redactor
 
 log = structlog.get_logger()
 EVERY_S: Final = 2.0
@@ -62,21 +63,21 @@ class AnswerWriter:
         async with self._writing:
             while self._waiting:
                 batch = list(islice(self._waiting, _AT_ONCE))
-                days = await self._days_of({one.tenant_id for one in batch})
-                rows = await asyncio.to_thread(_storable, batch, days)
+                kept = await self._how_kept({one.tenant_id for one in batch})
+                rows = await asyncio.to_thread(_storable, batch, kept)
                 await self._write(rows)
                 for one in batch:
                     self._waiting.popleft()
                     self._chars -= one.chars
 
-    async def _days_of(self, tenants: set[UUID]) -> dict[UUID, int]:
-        """Of those that keep answers, for how long."""
+    async def _how_kept(self, tenants: set[UUID]) -> dict[UUID, HowKept]:
+        """Of those that keep answers."""
         async with transaction(self._database, read_only=True) as session:
-            days = await repository.days_of(session, tenants)
+            kept = await repository.how_kept(session, tenants)
         until = time.monotonic() + EVERY_S
         self._keeps_none = {one: at for one, at in self._keeps_none.items() if at > time.monotonic()}
-        self._keeps_none |= dict.fromkeys(tenants - days.keys(), until)
-        return days
+        self._keeps_none |= dict.fromkeys(tenants - kept.keys(), until)
+        return kept
 
     async def _write(self, rows: Sequence[dict[str, Any]]) -> None:
         """One that is refused takes no other with it. Raises: what says that the store is away."""
@@ -94,8 +95,7 @@ class AnswerWriter:
         except Exception as error:
             if passes(error):
                 raise
-            metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
-            log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)
+            _not_kept(row, error)
 
     async def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
         if rows:
@@ -123,24 +123,34 @@ async def keeping(database: Database) -> AsyncIterator[AnswerWriter]:
         await writer.close()
 
 
-def _storable(batch: Sequence[NewAnswer], days: dict[UUID, int]) -> list[dict[str, Any]]:
-    return [
-        _without_personal_data(one.row) | repository.until(one.row["created_at"], days[one.tenant_id])
-        for one in batch
-        if one.tenant_id in days
-    ]
+def _not_kept(row: dict[str, Any], error: Exception) -> None:
+    metrics.ANSWERS_NOT_KEPT.labels("refused").inc()
+    log.warning("answer_not_kept", answer_id=str(row["id"]), error=type(error).__name__)
 
 
-def _without_personal_data(row: dict[str, Any]) -> dict[str, Any]:
+def _storable(batch: Sequence[NewAnswer], kept: dict[UUID, HowKept]) -> list[dict[str, Any]]:
+    """One that personal data cannot be taken out of is not kept, and keeps no other from being stored."""
+    rows = []
+    for one in batch:
+        if (how := kept.get(one.tenant_id)) is not None:
+            try:
+                clean = _without_personal_data(one.row, how.redaction)
+            except Exception as error:  # noqa: BLE001 (else it would be tried again for ever, and all behind it wait)
+                _not_kept(one.row, error)
+            else:
+                rows.append(clean | repository.until(one.row["created_at"], how.days))
+    return rows
+
+
+def _without_personal_data(row: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
     """Wherever words of people stand; references stay as they are, for they are what is deleted by."""
-
-    def clean(text: str | None) -> str | None:
-        return text if text is None else redacted(text, Counter())
-
-    quotes = row["evidence"]
+    redactor = Redactor([one["text"] for one in row["messages"]], redaction)
+    reasoning, quotes, extra = row["reasoning"], row["evidence"], row["extra"]
     return row | {
-        "messages": [one | {"text": clean(one["text"])} for one in row["messages"]],
-        "reasoning": clean(row["reasoning"]),
-        "evidence": None if quotes is None else [one | {"quote": clean(one["quote"])} for one in quotes],
-        "extra": None if row["extra"] is None else redacted_metadata(row["extra"], Counter()),
+        "messages": [one | {"text": redactor.text(one["text"])} for one in row["messages"]],
+        "reasoning": None if reasoning is None else redactor.text(reasoning),
+        "evidence": None
+        if quotes is None
+        else [one | {"quote": redactor.text(one["quote"])} for one in quotes],
+        "extra": None if extra is None else redactor.metadata(extra),
     }

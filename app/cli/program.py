@@ -1,6 +1,7 @@
 """One command line: the job on files, the product on this machine, and its API from anywhere."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,27 @@ _VERDICTS = {Verdict.passed: PASSED, Verdict.failed: FAILED, Verdict.incomplete:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Only the JSON object, on standard output.")]
 Seed = Annotated[int, typer.Option(help="Of everything random.", min=0, max=MAX_SEED)]
+SampledTenants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tenant",
+        help="A folder with schema.json and conversations.jsonl, or business:NAME of those that ship; repeatable. "
+        "(default: the three that are large enough for a gate)",
+    ),
+]
+SampledBase = Annotated[
+    str | None,
+    typer.Option("--base", help="A model folder or a Hugging Face name, in place of the base that ships."),
+]
+
+
+class Orders(StrEnum):
+    """Halved again and again it is 1."""
+
+    two = "2"
+    four = "4"
+    eight = "8"
+
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 bench = typer.Typer(no_args_is_help=True, help="Measurements of what ships with the project.")
@@ -332,6 +354,55 @@ def bench_modes(
     with _session() as (settings, progress):
         asked = study.ModesRequest(schema, conversations, model, base or settings.base, items, seed)
         measured = study.measure(study.prepared(asked, settings, progress), settings, progress)
+    _measured(measured, study.table, as_json)
+
+
+@bench.command(name="auto")
+def bench_auto(
+    as_json: AsJson = False,
+    tenant: SampledTenants = None,
+    base: SampledBase = None,
+    of_tenant: Annotated[int, typer.Option(min=1, help="Conversations of each that count.")] = 200,
+    tuning: Annotated[
+        int, typer.Option(min=1, help="Others of each, for its threshold, which needs 50.")
+    ] = 60,
+    seed: Seed = 0,
+) -> None:
+    """Whether mode auto is as good as the better one of fast and reasoned, by the base as it stands, over tenants."""
+    from app.serving.base import find_base
+    from app.studies import auto as study
+    from app.studies import samples
+
+    with _session() as (settings, progress):
+        drawn = samples.draw(tenant or samples.SHIPPED, of_tenant, tuning, seed)
+        found = find_base(base or settings.base, settings.home, progress.note)
+        measured = study.measure(drawn, found, settings, progress)
+    _measured(measured, study.table, as_json)
+
+
+@bench.command(name="orders")
+def bench_orders(
+    as_json: AsJson = False,
+    tenant: SampledTenants = None,
+    base: SampledBase = None,
+    of_tenant: Annotated[int, typer.Option(min=1, help="Conversations of each.")] = 100,
+    shuffles: Annotated[int, typer.Option(min=2, help="Random orders that are compared.")] = 4,
+    orders: Annotated[
+        Orders, typer.Option(help="Places at which each is begun, over which answers are averaged.")
+    ] = Orders.four,
+    mode: Annotated[Mode, typer.Option(help="With reasoning, or the code at once.")] = Mode.fast,
+    seed: Seed = 0,
+) -> None:
+    """How often another order of the categories brings another answer, and what averaging over orders brings."""
+    from app.serving.base import find_base
+    from app.studies import orders as study
+    from app.studies import samples
+
+    with _session() as (settings, progress):
+        drawn = samples.draw(tenant or samples.SHIPPED, of_tenant, 0, seed)
+        asked = study.OrdersRequest(drawn, shuffles, int(orders), mode, seed)
+        found = find_base(base or settings.base, settings.home, progress.note)
+        measured = study.measure(asked, found, settings, progress)
     _measured(measured, study.table, as_json)
 
 

@@ -39,7 +39,7 @@ from evaluation.gating.policy import load_policy
 from evaluation.inference.stage_client import ServedStage
 from evaluation.metrics.auxiliary import temperature_of
 from evaluation.reporting import report
-from evaluation.reporting.report import Report
+from evaluation.reporting.report import BASELINES, Report
 from evaluation.tools import label_review
 from training.config import StageManifest
 from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
@@ -75,7 +75,7 @@ class PreparedRun(NamedTuple):
         stages = [manifest.sha256 for manifest in self.manifests]
         planned = self.planned
         auxiliary_suites = planned.auxiliary_suites.sha256 if planned.auxiliary_suites else ""
-        baseline = f"{self.job.baselines} {sorted(baselines.missing())}"
+        baseline = f"{self.job.baselines} {sorted(set(BASELINES) - baselines.missing().keys())}"
         asked = (
             planned.suite.sha256,
             auxiliary_suites,

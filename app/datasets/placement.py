@@ -29,7 +29,7 @@ from evaluation.contract import record
 from evaluation.contract.overlap import most_held_out
 from evaluation.contract.record import Split
 from evaluation.contract.splits import split_of
-from evaluation.formats.redaction import redacted, redacted_metadata
+from evaluation.formats.redaction import Redaction, Redactor
 
 MAX_ALIKE = 200  # conversations compared with the new one: those that share most bands with it
 _SIGNED_AT_ONCE = 20  # a megabyte each
@@ -54,16 +54,17 @@ async def prepare(
 ) -> Prepared:
     """Raises: NotFound."""
     async with transaction(database, scope, read_only=True) as session:
-        redact = (await tenants.get(session, scope)).redact
-    prepared = await asyncio.to_thread(_prepared, given, redact)
+        redaction = (await tenants.get(session, scope)).incoming_redaction
+    prepared = await asyncio.to_thread(_prepared, given, redaction)
     await _sign_older(database, scope, dataset_id, prepared.bands)
     return prepared
 
 
-def _prepared(given: record.Conversation, redact: bool) -> Prepared:
-    if redact:
-        messages = tuple(m.model_copy(update={"text": redacted(m.text, Counter())}) for m in given.messages)
-        metadata = given.metadata and redacted_metadata(given.metadata, Counter())
+def _prepared(given: record.Conversation, redaction: Redaction) -> Prepared:
+    if redaction is not Redaction.nothing:
+        redactor = Redactor([m.text for m in given.messages], redaction)
+        messages = tuple(m.model_copy(update={"text": redactor.text(m.text)}) for m in given.messages)
+        metadata = given.metadata and redactor.metadata(given.metadata)
         given = given.model_copy(update={"messages": messages, "metadata": metadata})
     printed = fingerprint(given)
     return Prepared(given, printed.text_sha256, printed.signature, stored_bands(printed))

@@ -38,6 +38,7 @@ from evaluation.contract import record
 from evaluation.contract.record import Reject
 from evaluation.formats.incoming import Unreadable
 from evaluation.formats.reader import Reader
+from evaluation.formats.redaction import Redaction
 
 ROWS_AT_ONCE = 200  # a transaction's; on SQLite nobody else writes meanwhile
 _REPORT_EVERY = 100
@@ -63,7 +64,7 @@ class RowProblem(NamedTuple):
 class DatasetWork(NamedTuple):
     """What the job begins with. labels: what they are checked against. check_only: nothing is to be taken.
 
-    redact: personal data is taken out, and the file goes once its rows are taken.
+    redaction: where anything is taken out, the file goes once its rows are taken.
     """
 
     dataset_id: UUID
@@ -72,7 +73,7 @@ class DatasetWork(NamedTuple):
     key: str
     labels: Definitions
     check_only: bool
-    redact: bool
+    redaction: Redaction
 
 
 class DatasetReading(NamedTuple):
@@ -109,7 +110,8 @@ async def validate(context: JobContext) -> JobOutcome:
         found, state = Counts({}, Arrivals()), DatasetState.empty
     else:
         found, state = await _store(context, work, reading), DatasetState.ready
-    gone = work.key if work.redact and not work.check_only else None
+    redacts = work.redaction is not Redaction.nothing
+    gone = work.key if redacts and not work.check_only else None
     end = _End(work.dataset_id, state, found, reading.problem, rejects_key, reading.findings, gone)
     result = {"state": end.state.value, "conversations": found.conversations, "rejected": reading.rejected}
     return JobOutcome(result, apply=partial(_apply, context.scope, context.storage, end))
@@ -123,13 +125,13 @@ async def _begin(context: JobContext) -> DatasetWork:
         assert upload is not None and upload.completed_at is not None  # one transaction wrote it and the job
         dataset.state = DatasetState.validating
         labels = await service.definitions(session, context.scope, dataset.schema_id)
-        redact = (await tenants.get(session, context.scope)).redact
+        redaction = (await tenants.get(session, context.scope)).incoming_redaction
     gone = 1
     while gone:
         async with context.transaction() as session:
             gone = await repository.clear(session, context.scope, dataset.id)
     file = context.workdir / "upload"
-    return DatasetWork(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redact)
+    return DatasetWork(dataset.id, dataset.schema_id, file, upload.key, labels, upload.check_only, redaction)
 
 
 # ----------------------------------------------------------------------------------------------------- in a thread
@@ -140,7 +142,7 @@ def _read(context: JobContext, work: DatasetWork) -> DatasetReading:
     good: list[SeenConversation] = []
     shown: list[Reject] = []
     rejected, problem = 0, None
-    reader = Reader(work.file, work.labels.schema, redact=work.redact)
+    reader = Reader(work.file, work.labels.schema, redaction=work.redaction)
     with spool.open("wb") as spooled, rejects.open("wb") as refused:
         try:
             for one in _reported(context, reader):

@@ -103,7 +103,7 @@ class _Asked(NamedTuple):
     seconds: float
 
 
-class _Tuned(NamedTuple):
+class Tuned(NamedTuple):
     """What the calibration split has told of both modes."""
 
     temperatures: Mapping[Mode, float | None]
@@ -155,8 +155,9 @@ async def _asking(place: ModesBench, http: httpx.AsyncClient, name: str, progres
 
 async def compare(place: ModesBench, model: "ModelAsked") -> ModesMeasured:
     tuning = place.calibration.questions
-    tuned = _tuned(
-        place,
+    golds = [Gold(c.id, c.category) for c in place.calibration.conversations]
+    tuned = tuned_on(
+        golds,
         {mode: (await model.asked(tuning, model.plain(mode, "tuning"), mode)).measured for mode in Mode},
     )
     found: dict[ModeChoice, _Asked] = {}
@@ -230,18 +231,18 @@ def _inputs(schema: CategorySchema, file: Path) -> Inputs:
     return Inputs(schema, asked, ())
 
 
-def _tuned(place: ModesBench, answered: Mapping[Mode, Sequence[Measured]]) -> _Tuned:
-    golds = [Gold(c.id, c.category) for c in place.calibration.conversations]
+def tuned_on(golds: Sequence[Gold], answered: Mapping[Mode, Sequence[Measured]]) -> Tuned:
+    """answered: in each mode, to the conversations of the golds, in their order."""
     fitted = {mode: calibrator.fit(calibrator.reads(golds, found).each) for mode, found in answered.items()}
     temperatures = {
         mode: one.temperature if one.method == "temperature" else None for mode, one in fitted.items()
     }
     found = auto_threshold.fit(golds, answered[Mode.fast], answered[Mode.reasoned], temperatures[Mode.fast])
-    return _Tuned(temperatures, found)
+    return Tuned(temperatures, found)
 
 
 def _assembled(
-    place: ModesBench, name: str, tuned: _Tuned, found: Mapping[ModeChoice, _Asked]
+    place: ModesBench, name: str, tuned: Tuned, found: Mapping[ModeChoice, _Asked]
 ) -> ModesMeasured:
     judged = {
         mode: Judgement(place.suite, sample_scores.sample_scores(one.measured)) for mode, one in found.items()
@@ -261,7 +262,7 @@ def _assembled(
 
 
 def _of_mode(
-    place: ModesBench, tuned: _Tuned, asked: _Asked, judged: Judgement, best: Judgement
+    place: ModesBench, tuned: Tuned, asked: _Asked, judged: Judgement, best: Judgement
 ) -> ModeMeasures:
     answers = [m.prediction for m in asked.measured if m.prediction is not None]
     rows = judged.rows(load_policy().families.counted)
@@ -280,7 +281,7 @@ def _of_mode(
     )
 
 
-def _ece(suite: Suite, tuned: _Tuned, measured: Sequence[Measured]) -> Measure:
+def _ece(suite: Suite, tuned: Tuned, measured: Sequence[Measured]) -> Measure:
     golds = {
         i: Gold(item.conversation_id, item.gold_before) for i, item in enumerate(suite.items) if item.natural
     }

@@ -33,6 +33,10 @@ _REDACT = (
     "Take e-mail addresses, telephone, card and account numbers out of conversations as they come in, and remove a "
     "file once its rows are taken. What is there already stays as it is."
 )
+_REDACT_NAMES = (
+    "Take names too, wherever personal data is taken out (with `redact` from conversations, and from answers that are "
+    "kept): those that their place tells, as behind `Mr` or `my name is`, in a salutation or a signature. Others stay."
+)
 _KEEP = (
     "For how many days an answer is kept with its conversation, without e-mail addresses, telephone, card and account "
     "numbers; null: not at all. Fewer days than before hold for those that are there too; with null they stay until "
@@ -58,6 +62,7 @@ class TenantIn(RequestBody):
     ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["playground"])
     mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
+    redact_names: bool = Field(False, description=_REDACT_NAMES, examples=[False])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
     keep_conversations_days: int | None = Field(
@@ -77,6 +82,7 @@ class TenantPatch(RequestBody):
     ungated: Ungated = Field(Ungated.playground, description=_UNGATED, examples=["api"])
     mode: ModeChoice = Field(ModeChoice.reasoned, description=_MODE, examples=["reasoned"])
     redact: bool = Field(False, description=_REDACT, examples=[True])
+    redact_names: bool = Field(False, description=_REDACT_NAMES, examples=[False])
     abstain_below: float | None = Field(None, description=_ABSTAIN, examples=[0.4], ge=0, le=1)
     keep_answers_days: int | None = Field(None, description=_KEEP, examples=[30], ge=1, le=_MAX_DAYS)
     keep_conversations_days: int | None = Field(
@@ -109,6 +115,7 @@ class TenantOut(ResponseBody):
     ungated: Ungated = Field(description=_UNGATED, examples=["playground"])
     mode: ModeChoice = Field(description=_MODE, examples=["reasoned"])
     redact: bool = Field(description=_REDACT, examples=[False])
+    redact_names: bool = Field(description=_REDACT_NAMES, examples=[False])
     abstain_below: float | None = Field(description=_ABSTAIN, examples=[0.4])
     keep_answers_days: int | None = Field(description=_KEEP, examples=[30])
     keep_conversations_days: int | None = Field(description=_KEEP_CONVERSATIONS, examples=[365])

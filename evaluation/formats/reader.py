@@ -31,7 +31,7 @@ from evaluation.formats.exports import LISTS, Context, Product, product_of
 from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
 from evaluation.formats.incoming import DecodedText, Incoming, Unreadable, lines_of, not_text, text_of
 from evaluation.formats.pieces import TextPiece
-from evaluation.formats.redaction import redacted, redacted_metadata
+from evaluation.formats.redaction import Redaction, Redactor
 from evaluation.formats.unread import Unread, known, shortened
 
 MAX_CONVERSATIONS: Final = 250_000
@@ -64,7 +64,7 @@ class Reader:
         name: str | None = None,
         *,
         keep_originals: bool = False,
-        redact: bool = False,
+        redaction: Redaction = Redaction.nothing,
     ):
         self._incoming, self._schema = Incoming(path), schema
         self._name = (name or path.name).removesuffix(".gz")
@@ -74,7 +74,7 @@ class Reader:
         self.unread = Unread()
         self.originals: list[dict[str, Any]] = []
         self.redacted: Counter[str] = Counter()
-        self._keeps, self._redacts, self._grouped = keep_originals, redact, False
+        self._keeps, self._redaction, self._grouped = keep_originals, redaction, False
 
     @property
     def progress(self) -> ReadingProgress:
@@ -82,7 +82,7 @@ class Reader:
 
     def __iter__(self) -> Iterator[Conversation | Reject]:
         rows = map(self._with_usable_attributes, self._rows())
-        if self._redacts:
+        if self._redaction is not Redaction.nothing:
             rows = map(self._without_personal_data, rows)
         return _bounded(conversations(rows, self._schema))
 
@@ -120,12 +120,19 @@ class Reader:
 
     def _without_personal_data(self, row: Row | Reject) -> Row | Reject:
         """Before a row gets an id, which may be a hash of its text."""
-        messages = row.raw.get("messages") if isinstance(row, Row) and isinstance(row.raw, dict) else None
-        for message in messages if isinstance(messages, list) else ():
-            if isinstance(message, dict) and isinstance(message.get("text"), str):
-                message["text"] = redacted(message["text"], self.redacted)
-        if isinstance(row, Row) and isinstance(row.raw, dict) and isinstance(row.raw.get("metadata"), dict):
-            row.raw["metadata"] = redacted_metadata(row.raw["metadata"], self.redacted)
+        if isinstance(row, Reject) or not isinstance(row.raw, dict):
+            return row
+        messages = row.raw.get("messages")
+        readable = [
+            one
+            for one in (messages if isinstance(messages, list) else ())
+            if isinstance(one, dict) and isinstance(one.get("text"), str)
+        ]
+        redactor = Redactor([one["text"] for one in readable], self._redaction, self.redacted)
+        for message in readable:
+            message["text"] = redactor.text(message["text"])
+        if isinstance(row.raw.get("metadata"), dict):
+            row.raw["metadata"] = redactor.metadata(row.raw["metadata"])
         return row
 
     def _with_usable_attributes(self, row: Row | Reject) -> Row | Reject:

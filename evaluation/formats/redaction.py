@@ -1,13 +1,17 @@
 """Personal data that can be told by its form, taken out of what people wrote: `[email]` `[phone]` `[card]` `[iban]`.
 
 The rules are clear rather than clever: cards pass Luhn's check and IBANs theirs, so that order numbers stay. A
-telephone number begins with +, or with 0 and has separators, or has the North American form. Names and addresses stay.
+telephone number begins with +, or with 0 and has separators, or has the North American form. Names go where that is
+wanted, as far as their place tells them (`evaluation.formats.names`). Addresses stay.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any, Final
+
+from evaluation.formats import names
 
 _EMAIL: Final = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,30}")
@@ -21,19 +25,52 @@ _PHONE: Final = re.compile(
 )
 
 
+class Redaction(StrEnum):
+    """What is taken out."""
+
+    nothing = "nothing"
+    by_form = "by_form"
+    names_too = "names_too"
+
+
+class Redactor:
+    """Of one conversation: a name that one of its messages tells is taken out of all that is said of it.
+
+    count: gets how many of each kind were taken out.
+    """
+
+    def __init__(self, messages: Iterable[str], redaction: Redaction, count: Counter[str] | None = None):
+        self._redaction = redaction
+        self._count = Counter[str]() if count is None else count
+        wanted = redaction is Redaction.names_too
+        self._names = names.told_in(redacted(text, Counter()) for text in messages) if wanted else frozenset()
+
+    def text(self, text: str) -> str:
+        if self._redaction is Redaction.nothing:
+            return text
+        text = redacted(text, self._count)
+        wanted = self._redaction is Redaction.names_too
+        return names.without_names(text, self._names, self._count) if wanted else text
+
+    def metadata(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self._value(name, value) for name, value in metadata.items()}
+
+    def _value(self, name: str, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if self._redaction is Redaction.names_too and value and names.is_of_a_name(name):
+            self._count["name"] += 1
+            return names.MARK
+        return self.text(value)
+
+
 def redacted(text: str, count: Counter[str]) -> str:
-    """count: gets how many of each kind were taken out."""
+    """What its form tells. count: gets how many of each kind were taken out."""
     if "@" not in text and not any(map(str.isdigit, text)):
         return text
     for kind, found in _KINDS:
         text = _without(text, f"[{kind}]", found, count)
     return text
-
-
-def redacted_metadata(metadata: Mapping[str, Any], count: Counter[str]) -> dict[str, Any]:
-    return {
-        name: redacted(value, count) if isinstance(value, str) else value for name, value in metadata.items()
-    }
 
 
 def _without(

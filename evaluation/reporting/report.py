@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal
@@ -118,6 +119,7 @@ class GateReport(BaseModel):
 BASELINES: Final = {
     "tfidf": "TF-IDF, linear",
     "embeddings": "embeddings, linear",
+    "similarity": "embeddings, similarity",
 }  # and what people call them
 
 
@@ -162,16 +164,20 @@ class Report(BaseModel):
 
     @property
     def not_measured(self) -> list[str]:
-        """Which baselines are missing, a sentence for each reason."""
-        found: dict[str, list[str]] = {}
-        for baseline, reason in self.baselines_left_out.items():
-            found.setdefault(reason, []).append(BASELINES.get(baseline, baseline))
-        return [f"Not measured: {' and '.join(names)} ({reason})." for reason, names in found.items()]
+        return not_measured(self.baselines_left_out)
 
     @property
     def sha256(self) -> str:
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def not_measured(left_out: Mapping[str, str]) -> list[str]:
+    """Which baselines are missing, a sentence for each reason."""
+    found: dict[str, list[str]] = {}
+    for baseline, reason in left_out.items():
+        found.setdefault(reason, []).append(BASELINES.get(baseline, baseline))
+    return [f"Not measured: {' and '.join(names)} ({reason})." for reason, names in found.items()]
 
 
 def without_words(report: Report) -> Report:

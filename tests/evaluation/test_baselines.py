@@ -1,4 +1,4 @@
-"""A baseline is a good classifier and cannot be steered: that is what it is there to show."""
+"""Linear baselines are accurate and cannot be steered; similarity needs no label: that is what they are to show."""
 
 import asyncio
 import random
@@ -6,9 +6,22 @@ import random
 import pytest
 
 from evaluation import sentence_encoder
-from evaluation.baselines import EMBEDDINGS, SHOWN, TFIDF, embeddings, measure, missing, tfidf
+from evaluation.baselines import (
+    EMBEDDINGS,
+    LEARNED,
+    SHOWN,
+    SIMILARITY,
+    TFIDF,
+    SimilarityPredictor,
+    embeddings,
+    measure,
+    missing,
+    tfidf,
+)
+from evaluation.contract.perturb import swap
 from evaluation.contract.record import Conversation, Split, conversation_from_text
 from evaluation.contract.schema import CategorySchema, parse_schema
+from evaluation.sentence_encoder import SentenceEncoder
 from evaluation.suites import steerability
 from evaluation.suites.steerability import Suite
 
@@ -48,10 +61,10 @@ def suite() -> Suite:
     return steerability.build(schema(), conversations(Split.test, 160), max_items=400)
 
 
-def test_each_is_accurate_and_does_not_follow_an_edit() -> None:
+def test_each_that_learns_is_accurate_and_does_not_follow_an_edit() -> None:
     made = measure(suite(), conversations(Split.train, 200))
     assert made.left_out == {}
-    for name in (TFIDF, EMBEDDINGS):
+    for name in LEARNED:
         measured = {shown: made.measures[f"{name}_{shown}"] for shown in SHOWN}
         assert (measured["accuracy"].value or 0) > 0.95
         assert measured["accuracy"].ci95 is not None
@@ -76,13 +89,36 @@ def test_without_the_package_the_others_are_measured_and_the_reason_is_said(
     made = measure(suite(), conversations(Split.train, 200))
     assert f"{TFIDF}_accuracy" in made.measures and f"{EMBEDDINGS}_accuracy" not in made.measures
     assert sentence_encoder.INSTALL in made.left_out[EMBEDDINGS]
+    assert f"{SIMILARITY}_accuracy" not in made.measures and SIMILARITY in made.left_out
     assert missing() == made.left_out
 
 
-def test_of_one_category_nothing_can_be_learned() -> None:
+def test_of_one_category_nothing_can_be_learned_and_similarity_learns_nothing_anyway() -> None:
     alike = [c for c in conversations(Split.train, 50) if c.category == "refund"]
     made = measure(suite(), alike)
-    assert made.measures == {} and set(made.left_out) == {TFIDF, EMBEDDINGS}
+    assert set(made.left_out) == {TFIDF, EMBEDDINGS}
+    assert {name.partition("_")[0] for name in made.measures} == {SIMILARITY}
+    assert (made.measures[f"{SIMILARITY}_accuracy"].value or 0) > 0.6
+
+
+def test_similarity_goes_by_the_definition_whatever_it_is_called() -> None:
+    predictor = SimilarityPredictor(SentenceEncoder())
+    said = conversation_from_text("the courier never came with my parcel")
+    plain = schema()
+    for shown, expected in ((plain, "delivery"), (swap(plain, "delivery", "invoice").schema, "invoice")):
+        answer = asyncio.run(predictor.predict(shown, said))
+        assert answer.category == expected
+        assert answer.probabilities is not None and abs(sum(answer.probabilities.values()) - 1) < 1e-6
+    included = plain.model_copy(
+        update={
+            "none_of_these": True,
+            "categories": (
+                plain.categories[0].model_copy(update={"includes": ("a courier does not come",)}),
+                *plain.categories[2:],
+            ),
+        }
+    )
+    assert asyncio.run(predictor.predict(included, said)).category == "refund"
 
 
 def test_an_answer_that_the_schema_no_longer_has_is_never_given() -> None:

@@ -87,6 +87,29 @@ def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
         assert main(["run", *asked, "--base-url", address]) == 3
 
 
+def test_baselines_are_asked_the_same_questions_without_a_server(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*inputs[:4], "--max-items", "120", "--suite", str(tmp_path / "suite.json")]
+    assert main(["baselines", *asked, "--out", str(tmp_path / "found.json")]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["accuracy", "steerability", "flip", "accuracy", "invariance"]
+    assert [row.split("  ")[0] for row in rows] == [
+        "TF-IDF, linear",
+        "embeddings, linear",
+        "embeddings, similarity",
+    ]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["labels"] > 0 and set(found["baselines"]) == {"tfidf", "embeddings", "similarity"}
+    without = [*inputs[:6], "--base-url", "x", "--suite", str(tmp_path / "suite.json"), "--model", "fake"]
+    with listening(FakeServer(models.oracle())) as address:
+        without[without.index("x")] = address
+        main(["run", *without, "--out", str(tmp_path / "report.json")])
+    assert json.loads((tmp_path / "report.json").read_text())["suite_sha256"] == found["suite_sha256"]
+    assert "\ncandidate " in capsys.readouterr().out
+    assert main(["baselines", *asked, "--out", str(tmp_path)]) == 2
+
+
 def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     inputs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

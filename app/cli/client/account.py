@@ -70,6 +70,13 @@ Redact = Annotated[
     bool | None,
     typer.Option("--redact/--no-redact", help="Take personal data out of conversations that come in."),
 ]
+RedactNames = Annotated[
+    bool | None,
+    typer.Option(
+        "--redact-names/--keep-names",
+        help="Take names too, wherever personal data is taken out: those that their place tells.",
+    ),
+]
 KeepAnswers = Annotated[
     int | None,
     typer.Option(
@@ -220,6 +227,7 @@ def create_tenant(
     mode: AnswerMode = None,
     abstain_below: AbstainBelow = None,
     redact: Redact = None,
+    redact_names: RedactNames = None,
     keep_answers: KeepAnswers = None,
     keep_conversations: KeepConversations = None,
     keep_files: KeepFiles = None,
@@ -227,7 +235,7 @@ def create_tenant(
 ) -> None:
     """Make a tenant. Its first key: steerwise keys create NAME --tenant TENANT --scope admin"""
     kept = _kept(keep_answers, keep_conversations, keep_files)
-    settings = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
+    settings = _settings(serve_edits, fallback, ungated, mode, redact, redact_names, abstain_below, quota_mib)
     _show_tenant(call, call.api.post(_TENANTS, {"name": name, **settings, **kept}))
 
 
@@ -254,13 +262,14 @@ def change_tenant(
         bool, typer.Option("--never-abstain", help="Take --abstain-below back.")
     ] = False,
     redact: Redact = None,
+    redact_names: RedactNames = None,
     keep_answers: KeepAnswers = None,
     keep_conversations: KeepConversations = None,
     keep_files: KeepFiles = None,
     quota_mib: Quota = None,
 ) -> None:
     """Change settings; what is not named stays as it is."""
-    body = _settings(serve_edits, fallback, ungated, mode, redact, abstain_below, quota_mib)
+    body = _settings(serve_edits, fallback, ungated, mode, redact, redact_names, abstain_below, quota_mib)
     body |= _kept(keep_answers, keep_conversations, keep_files)
     if never_abstain:
         body["abstain_below"] = None
@@ -366,6 +375,7 @@ def _settings(
     ungated: str | None,
     mode: ModeChoice | None,
     redact: bool | None,
+    redact_names: bool | None,
     abstain_below: float | None,
     quota_mib: int | None,
 ) -> dict[str, Any]:
@@ -375,6 +385,7 @@ def _settings(
         "ungated": ungated,
         "mode": None if mode is None else mode.value,
         "redact": redact,
+        "redact_names": redact_names,
         "abstain_below": abstain_below,
         "upload_quota_bytes": None if quota_mib is None else quota_mib << 20,
     }
@@ -403,6 +414,7 @@ def _show_tenant(call: Call, tenant: Json) -> None:
                 "ungated": tenant["ungated"],
                 "mode": tenant["mode"],
                 "redact": tenant["redact"],
+                "redact names": tenant["redact_names"],
                 "abstain below": tenant["abstain_below"],
                 "answers kept, days": tenant["keep_answers_days"],
                 "conversations kept, days": tenant["keep_conversations_days"],

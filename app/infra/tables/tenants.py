@@ -7,6 +7,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import Base, CreatedAt, Id, TenantOwned, choice
 from evaluation.contract.mode import ModeChoice
+from evaluation.formats.redaction import Redaction
 
 DEFAULT_QUOTA_BYTES = 10 << 30
 
@@ -58,6 +59,7 @@ class Tenant(Base):
         choice(ModeChoice, "mode"), default=ModeChoice.reasoned, server_default="reasoned"
     )
     redact: Mapped[bool] = mapped_column(default=False, server_default=false())
+    redact_names: Mapped[bool] = mapped_column(default=False, server_default=false())
     abstain_below: Mapped[float | None]
     keep_answers_days: Mapped[int | None]
     keep_conversations_days: Mapped[int | None]
@@ -66,6 +68,13 @@ class Tenant(Base):
     created_at: Mapped[CreatedAt]
     deleted_at: Mapped[datetime | None]
     erased_at: Mapped[datetime | None]
+
+    @property
+    def incoming_redaction(self) -> Redaction:
+        """Of conversations that are uploaded or sent; answers that are kept have more taken out."""
+        if not self.redact:
+            return Redaction.nothing
+        return Redaction.names_too if self.redact_names else Redaction.by_form
 
 
 class HeldKind(StrEnum):

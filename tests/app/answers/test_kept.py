@@ -21,6 +21,7 @@ from app.infra import metrics
 from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
 from app.infra.tables.answers import KeptAnswer
+from evaluation.formats.redaction import Redaction
 from tests.app.answers.keeping import Keeping
 from tests.app.classify.serving_contexts import set_tenant
 
@@ -79,9 +80,32 @@ def test_quotes_and_reasons_are_words_of_the_customer_too() -> None:
         "evidence": [{"quote": "ann@shop.example", "message_index": 0}],
         "extra": None,
     }
-    clean = writing._without_personal_data(row)
+    clean = writing._without_personal_data(row, Redaction.by_form)
     assert clean["reasoning"] == 'They write "[email]".'
     assert clean["evidence"] == [{"quote": "[email]", "message_index": 0}]
+
+
+@on_sqlite
+async def test_names_go_too_where_the_tenant_wants_that(keeping: Keeping) -> None:
+    text = "Hello, my name is Ann Lee. Where is my parcel? Thanks, Ann"
+    body = {
+        "schema_id": keeping.live.schema_id,
+        "messages": [{"role": "agent", "text": "Dear Mrs Lee, yes?"}, {"role": "customer", "text": text}],
+        "metadata": {"customer_name": "Ann Lee", "product": "Lee 501"},
+        "customer_reference": "ann-7",
+    }
+    for names in (False, True):
+        await set_tenant(keeping.callers, keeping.live, redact_names=names)
+        assert (await keeping.live.client.post("/v1/classify", json=body)).status_code == 200
+        kept = (await keeping.listed())[0]
+        if not names:
+            assert kept["messages"][1]["text"] == text and kept["metadata"] == body["metadata"]
+    assert [one["text"] for one in kept["messages"]] == [
+        "Dear Mrs [name], yes?",
+        "Hello, my name is [name]. Where is my parcel? Thanks, [name]",
+    ]
+    assert kept["metadata"] == {"customer_name": "[name]", "product": "[name] 501"}
+    assert kept["customer_reference"] == "ann-7"
 
 
 @on_sqlite
@@ -237,6 +261,16 @@ async def test_one_that_the_store_refuses_takes_no_other_with_it(keeping: Keepin
     keeping.writer.offer(waiting[0]._replace(row=foreign))
     also = await keeping.ask()
     assert [one["id"] for one in await keeping.listed()] == [also["id"], good["id"]]
+    assert _not_kept("refused") == counted + 1
+
+
+@on_sqlite
+async def test_one_that_cannot_be_cleaned_is_not_kept_and_holds_up_no_other(keeping: Keeping) -> None:
+    counted = _not_kept("refused")
+    good = await keeping.ask()
+    waiting = keeping.writer._waiting
+    waiting.appendleft(waiting[0]._replace(row=waiting[0].row | {"id": uuid4(), "messages": None}))
+    assert [one["id"] for one in await keeping.listed()] == [good["id"]]
     assert _not_kept("refused") == counted + 1
 
 

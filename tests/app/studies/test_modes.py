@@ -13,16 +13,10 @@ from app.settings import Settings
 from app.studies import modes as study
 from app.studies.modes import ModelAsked, ModesMeasured, ModesRequest
 from evaluation.contract.record import Split
+from tests.app.studies.quiet import QUIET
 from tests.evaluation import models
 from tests.evaluation.fake_server import Asked, FakeServer, Reply
 from tests.evaluation.shop import SCHEMA, of_split
-
-
-class Quiet:
-    """A progress that nobody watches."""
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_: None
 
 
 class Hasty(FakeServer):
@@ -63,12 +57,12 @@ def test_auto_is_as_good_as_reasoning_for_fewer_tokens_where_fast_knows_what_it_
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     asked = ModesRequest(*files, None, "starter", 240, 0)
-    place = study.prepared(asked, Settings(home=tmp_path), Quiet())  # type: ignore[arg-type]
+    place = study.prepared(asked, Settings(home=tmp_path), QUIET)
     server = Hasty(models.oracle(), codes=place.codes)
 
     async def run() -> ModesMeasured:
         client = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
-        model = ModelAsked(client, "base", place.codes, Quiet())  # type: ignore[arg-type]
+        model = ModelAsked(client, "base", place.codes, QUIET)
         return await study.compare(place, model)
 
     found = anyio.run(run)
@@ -100,5 +94,5 @@ def test_without_a_test_conversation_it_is_said_what_is_missing(
         study.prepared(
             ModesRequest(schema, conversations, None, "starter", 60, 0),
             Settings(home=tmp_path),
-            Quiet(),  # type: ignore[arg-type]
+            QUIET,
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from evaluation.contract.record import Conversation
 from evaluation.formats.reader import Reader
+from evaluation.formats.redaction import Redaction
 from tests.evaluation.formats.reading import SCHEMA, read
 
 KNOWN = {"language": "de", "channel": "chat", "customer_reference": "c-1", "metadata": {"total": 49.9}}
@@ -56,6 +57,6 @@ def test_of_a_table_the_first_of_a_conversation_is_its_own(tmp_path: Path) -> No
 def test_personal_data_in_metadata_is_taken_out_as_in_messages(tmp_path: Path) -> None:
     row = {"text": "write to ann@shop.example", "metadata": {"mail": "ann@shop.example", "n": 1}}
     (tmp_path / "file").write_text(json.dumps(row))
-    (found,) = Reader(tmp_path / "file", SCHEMA, redact=True)
+    (found,) = Reader(tmp_path / "file", SCHEMA, redaction=Redaction.by_form)
     assert isinstance(found, Conversation)
     assert found.metadata == {"mail": "[email]", "n": 1} and found.said == ("write to [email]",)
