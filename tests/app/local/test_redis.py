@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from app.faults.process_tree import alive
 from app.local.redis import RedisFailed, RedisServer, embedded_redis, find_binary
 from app.settings import Settings
 from tests.app.infra.test_processes import until
-from tests.processes import alive
 
 SETTINGS = Settings(redis_server=None)
 PARENT = """
