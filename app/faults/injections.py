@@ -383,14 +383,11 @@ def _set_version(plant: Plant, from_: str, to: str) -> None:
 
 
 def _at_failpoint(plant: Plant, rng: random.Random) -> Injected:
-    """At one of those that ended fewest processes so far, and are come to."""
-    folder = plant.points
-    hits = plant.point_hits
-    known = sorted(path.name for path in (folder / failpoints.SEEN).iterdir())
-    known = [name for name in known if name not in plant.point_misses]
-    _must(bool(known))
-    fewest = min(hits[name] for name in known)
-    place = rng.choice([name for name in known if hits[name] == fewest])
+    """At one of those that ended fewest processes so far, and are come to often enough."""
+    folder, hits = plant.points, plant.point_hits
+    place = plant.next_point(rng)
+    _must(place is not None)
+    assert place is not None
     armed, hit = folder / failpoints.ARMED / place, folder / failpoints.HIT / place
     hit.unlink(missing_ok=True)
     armed.touch()
@@ -403,7 +400,6 @@ def _at_failpoint(plant: Plant, rng: random.Random) -> Injected:
         hits[place] += 1
         at_worker = not place.startswith("http.")
         return Injected(ONE_WORKER if at_worker else NOTHING, LEASE_S if at_worker else 0.0, place)
-    plant.point_misses.add(place)  # not come to again, as what is done once
     raise NotInjected
 
 
@@ -429,7 +425,8 @@ def faults(plant: Plant) -> list[Fault]:
         Fault("API SIGKILL", "api", _kill_api),
         Fault("base changed", "base", _change_base),
         Fault("old schema version", "database", _old_version),
-        Fault("failpoint", "failpoint", _at_failpoint, 8),
+        Fault("failpoint", "failpoint", _at_failpoint, 6),
+        Fault("failpoint", "another failpoint", _at_failpoint, 6),
     ]
     if plant.on_postgres:
         found += [

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -40,12 +41,13 @@ LEASE_S = 5
 HEARTBEAT_S = 1
 REPUBLISH_S = 3
 STAGE_STEPS = 4
-GPU_WORKERS = ("worker-gpu-1", "worker-gpu-2")
+GPU_WORKERS = ("worker-gpu-1", "worker-gpu-2", "worker-gpu-3")
 WORKERS = (*GPU_WORKERS, "worker-cpu")
 MODELS = ("model-1", "model-2")
 OURS = (*WORKERS, "dispatcher", "api")
 _LOOK_EVERY_S = 0.1
 _READY_TIMEOUT_S = 180
+_LATELY_S = 60
 _OWNER, _APP, _PLATFORM, _PASSWORD = "steerwise_owner", "steerwise_app", "steerwise_platform", "faults"
 # What is committed has to be there after a crash of the server; the machine's own crash is not tried.
 _POSTGRES = {"fsync": "off", "shared_buffers": "32MB", "max_connections": "80"}
@@ -77,7 +79,7 @@ class Plant:
         self.logs.mkdir()
         self.restarts = Counter[str]()
         self.point_hits = Counter[str]()  # of failpoints
-        self.point_misses: set[str] = set()
+        self._asked_points: dict[str, int] = {}  # how often each was tried
         self.other_base_served = threading.Event()
         self._held = Counter[str]()
         self._guard = threading.Lock()
@@ -190,7 +192,16 @@ class Plant:
             told |= {"AWS_ACCESS_KEY_ID": "faults", "AWS_SECRET_ACCESS_KEY": "faults"}
             told |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
         root = str(Path(next(iter(app.__path__))).parent)  # so that our packages are found from any folder
-        return others | told | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        return (
+            others
+            | told
+            | {
+                "PYTHONPATH": root,
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+            }
+        )
 
     def _settings(self) -> Settings:
         """As the processes have them."""
@@ -248,6 +259,19 @@ class Plant:
                 self.restarts[name] += 1
 
     # ---------------------------------------------------------------------------------------------------- for faults
+
+    def next_point(self, rng: random.Random) -> str | None:
+        """Of the failpoints that were come to lately one that was tried least."""
+        now = time.time()
+        seen = (self.points / failpoints.SEEN).iterdir()
+        lately = sorted(path.name for path in seen if now - path.stat().st_mtime < _LATELY_S)
+        if not lately:
+            return None
+        with self._guard:
+            least = min(self._asked_points.get(name, 0) for name in lately)
+            place = rng.choice([name for name in lately if self._asked_points.get(name, 0) == least])
+            self._asked_points[place] = least + 1
+        return place
 
     def signal(self, name: str, number: int = signal.SIGKILL) -> bool:
         """To the process and its group; False where it does not run."""

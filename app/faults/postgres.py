@@ -116,7 +116,7 @@ def programs() -> Path:
 def version(folder: Path) -> str:
     """folder: of `programs`."""
     told = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.split()[-1]
+    return told.stdout.split()[2]
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ ends all of them. Each process is what the command of the same name would be.
 
 import contextlib
 import ctypes
+import importlib
+import importlib.util
 import json
 import os
 import select
@@ -19,8 +21,11 @@ import app.main
 import app.worker
 from app.faults import model_server, object_store, quick
 from app.http import server
+from app.infra.db.version import known_versions
 from app.infra.private import keep_files_private
+from app.jobs.background import load_handlers
 from app.jobs.handlers import Queue
+from app.serving.base import STARTER, digest, find_base, tried
 from app.settings import load_settings
 
 _PR_SET_PDEATHSIG = 1
@@ -28,6 +33,7 @@ _LOOK_EVERY_S = 0.05
 
 
 def main() -> None:
+    _warm()
     tell({"ready": os.getpid()})
     mine: set[int] = set()
     buffer = b""
@@ -44,6 +50,17 @@ def main() -> None:
     for pid in mine:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def _warm() -> None:
+    """What each process would read or import by itself, once for all of them."""
+    if importlib.util.find_spec("s3fs") is not None:
+        importlib.import_module("s3fs")
+    load_handlers()
+    base = find_base(STARTER)
+    digest(base)
+    tried(base.folder)
+    known_versions()
 
 
 def _reap(mine: set[int]) -> None:

@@ -41,7 +41,7 @@ class Size(NamedTuple):
     step_s: float
 
 
-_SHORT, _LONG = Size(2, 0.15), Size(6, 0.4)
+_SHORT, _LONG = Size(2, 0.1), Size(6, 0.25)
 _SHORT_MINUTES = 2
 
 

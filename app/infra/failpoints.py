@@ -1,19 +1,21 @@
 """Places at which a fault run ends a process: off unless STEERWISE_FAILPOINTS names the folder of such a run.
 
-Every place that is reached leaves a file in `seen`. Where a file of its name lies in `armed`, the one process that
+Every place that is reached leaves a file in `seen`, as old as the last time. Where a file of its name lies in `armed`, the one process that
 takes it away leaves its id in `hit` and ends there, by SIGKILL.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 VARIABLE = "STEERWISE_FAILPOINTS"
 SEEN, ARMED, HIT = "seen", "armed", "hit"
 # Those through which a transaction is opened; the place is that of whoever opened it.
 _BETWEEN = ("contextlib", "app.infra.db.session", "app.jobs.context", __name__)
-_seen: set[str] = set()
+_NOTED_EVERY_S = 1.0
+_noted: dict[str, float] = {}
 
 
 def reached(place: str) -> None:
@@ -37,8 +39,8 @@ def _site() -> str:
 
 def _reached(folder: Path, place: str) -> None:
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in place)
-    if name not in _seen:
-        _seen.add(name)
+    if time.monotonic() > _noted.get(name, 0.0) + _NOTED_EVERY_S:
+        _noted[name] = time.monotonic()
         (folder / SEEN / name).touch()
     try:
         (folder / ARMED / name).unlink()
