@@ -1,7 +1,7 @@
 """Places at which a fault run ends a process: off unless STEERWISE_FAILPOINTS names the folder of such a run.
 
-Every place that is reached leaves a file in `seen`, as old as the last time. Where a file of its name lies in `armed`, the one process that
-takes it away leaves its id in `hit` and ends there, by SIGKILL.
+Every place that is reached leaves a file in `seen`, as old as the last time. Where a file of its name lies in `armed`,
+the one process that takes it away leaves its id in `hit` and ends there, by SIGKILL.
 """
 
 import os
