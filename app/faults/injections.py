@@ -23,6 +23,7 @@ ONE_WORKER = 1 / len(GPU_WORKERS)
 ALL, NOTHING = 1.0, 0.0
 JUMPS_S = (-86_400, -600, 600, 86_400)
 _ARMED_S = 12.0
+_TRIES = 150
 _LONGER_THAN_LEASE_S = LEASE_S + 1.5
 _BASE_IS_SEEN_S = 12.0  # a process starts, and a sweep of every five seconds has its turn
 _APP_ROLES = ("steerwise_app", "steerwise_platform")
@@ -163,7 +164,8 @@ def _limit_connections(plant: Plant, rng: random.Random) -> Injected:
         asyncio.run(_sql(plant, statements, list(_APP_ROLES)))
         time.sleep(rng.uniform(1, 4))
     finally:
-        asyncio.run(_sql(plant, [f"ALTER ROLE {role} CONNECTION LIMIT -1" for role in _APP_ROLES]))
+        back = [f"ALTER ROLE {role} CONNECTION LIMIT -1" for role in _APP_ROLES]
+        _surely(lambda: asyncio.run(_sql(plant, back)))
     return Injected(ALL)
 
 
@@ -188,15 +190,25 @@ async def _sql(plant: Plant, statements: list[str], *values: object) -> list[int
     assert plant.addresses.admin is not None
     try:
         connection = await asyncpg.connect(plant.addresses.admin, timeout=5)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        try:
+            *before, last = statements
+            for statement in before:
+                await connection.execute(statement)
+            return [row[0] for row in await connection.fetch(last, *values)]
+        finally:
+            await connection.close(timeout=5)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # another fault was faster
         raise NotInjected from error
-    try:
-        *before, last = statements
-        for statement in before:
-            await connection.execute(statement)
-        return [row[0] for row in await connection.fetch(last, *values)]
-    finally:
-        await connection.close(timeout=5)
+
+
+def _surely(put_right: Callable[[], object]) -> None:
+    """What a fault has changed is put right again, however often it takes."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(NotInjected):
+            put_right()
+            return
+        time.sleep(0.2)
+    raise AssertionError("what a fault had changed could not be put right again")
 
 
 def _until_postgres_answers(plant: Plant) -> None:
@@ -350,17 +362,7 @@ def _version_behind(plant: Plant) -> Iterator[None]:
     try:
         yield
     finally:
-        _put_right(plant)
-
-
-def _put_right(plant: Plant) -> None:
-    now, before = plant.versions
-    for _ in range(100):
-        with contextlib.suppress(NotInjected):
-            _set_version(plant, before, now)
-            return
-        time.sleep(0.2)
-    raise AssertionError("the version of the database could not be put right again")
+        _surely(lambda: _set_version(plant, before, now))
 
 
 def _set_version(plant: Plant, from_: str, to: str) -> None:
