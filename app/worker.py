@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 import app.infra.logging
 from app.errors import InputError
-from app.infra import metrics
+from app.infra import failpoints, metrics
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_isolation
 from app.infra.db.version import check_version, until_it_fits
@@ -38,9 +38,6 @@ TASK = "run_job"
 VISIBILITY_TIMEOUT_S = 86_400  # Redis shows an unacknowledged message again; we acknowledge at once
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
-
-# One byte that the pool's processes share with their parent: whether the worker is shutting down.
-_SHUTTING_DOWN = mmap.mmap(-1, 1)
 
 
 def make_celery(settings: Settings) -> Any:
@@ -112,9 +109,11 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     room_bytes = (
         int(settings.worker_memory_gib * (1 << 30)) if settings.worker_memory_gib else here.room_bytes
     )
-    made.task(name=TASK)(_task(settings, room_bytes))
+    # One byte that the pool's processes share with their parent: whether the worker is shutting down.
+    ending = mmap.mmap(-1, 1)
+    made.task(name=TASK)(_task(settings, room_bytes, ending))
     signals.setup_logging.connect(lambda **_: app.infra.logging.configure(settings.log_level), weak=False)
-    signals.worker_shutting_down.connect(_shut_down, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: ending.__setitem__(0, 1), weak=False)
     names = ",".join(queue.value for queue in queues)
     argv = ["--quiet", "worker", "--queues", names, "--concurrency", str(concurrency), "--pool", "prefork"]
     me = presence.announcement(
@@ -148,15 +147,11 @@ async def _look(database: Database) -> None:
     await check_version(database)
 
 
-def _task(settings: Settings, room_bytes: int) -> Callable[[str], None]:
+def _task(settings: Settings, room_bytes: int, ending: mmap.mmap) -> Callable[[str], None]:
     def run(job_id: str) -> None:
-        runner.run_job(UUID(job_id), settings, lambda: _SHUTTING_DOWN[0] != 0, room_bytes)
+        runner.run_job(UUID(job_id), settings, lambda: ending[0] != 0, room_bytes)
 
     return run
-
-
-def _shut_down(**_: Any) -> None:
-    _SHUTTING_DOWN[0] = 1
 
 
 # -------------------------------------------------------------------------------------------------------- dispatcher
@@ -213,8 +208,10 @@ def notifier(settings: Settings) -> Notifier:
     made = make_celery(settings)
 
     def ring(queue: Queue, job_id: UUID) -> None:
+        failpoints.reached("dispatcher.before_message")
         with _redis_away_as_ours():
             made.send_task(TASK, [str(job_id)], queue=queue.value)
+        failpoints.reached("dispatcher.after_message")
 
     def depth(queue: Queue) -> int:
         with _redis_away_as_ours(), made.connection_for_write() as connection:

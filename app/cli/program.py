@@ -16,6 +16,7 @@ from app.cli.endings import FAILED, INCOMPLETE, PASSED
 from app.cli.endings import session as _session
 from app.cli.terminal import Terminal
 from app.errors import InputError
+from app.faults.commands import faults
 from app.infra.private import keep_files_private
 from app.local.commands import commands as serving
 from app.runs.presets import Preset
@@ -59,6 +60,7 @@ studies = typer.Typer(no_args_is_help=True, help="Methods of training compared, 
 cli.add_typer(studies, name="study")
 admin = typer.Typer(no_args_is_help=True, help="For whoever runs the platform, on its own machine.")
 cli.add_typer(admin, name="admin")
+cli.add_typer(faults, name="faults")
 cli.add_typer(serving)
 cli.add_typer(asking)
 

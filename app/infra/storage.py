@@ -18,7 +18,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from app.errors import AppError, InputError, NoSpace, Unavailable
-from app.infra import outage
+from app.infra import failpoints, outage
 from evaluation.atomic_files import whole
 from training.protocol import Fault
 
@@ -50,7 +50,11 @@ class Storage(NamedTuple):
 
     def put_file(self, local: Path, key: str) -> None:
         """What was there is replaced, at once and as a whole. Raises: BadKey, NoSpace, StorageAway."""
-        place = self._place(key)
+        failpoints.reached("storage.before_put")
+        self._put_file(local, self._place(key))
+        failpoints.reached("storage.after_put")
+
+    def _put_file(self, local: Path, place: str) -> None:
         with self._telling(writing=True):
             if isinstance(self.files, LocalFileSystem):
                 Path(

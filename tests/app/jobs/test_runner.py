@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from app.faults.process_tree import alive
 from app.infra.db.clock import now
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
@@ -24,7 +25,6 @@ from app.jobs.runner import run_job
 from app.settings import Settings
 from tests.app.jobs import work
 from tests.app.jobs.factory import Made, enqueue, events, read, settings_for
-from tests.processes import alive
 
 pytestmark = pytest.mark.anyio
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from app.faults.process_tree import alive, children_of
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
@@ -22,7 +23,6 @@ from app.local.redis import RedisServer, embedded_redis
 from app.settings import Settings
 from tests.app.jobs import factory, work
 from tests.app.jobs.factory import Made, enqueue, events, read
-from tests.processes import alive, children_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 ROOT = Path(__file__).parents[3]

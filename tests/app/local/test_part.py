@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
+from app.faults.process_tree import alive
 from app.infra.processes import spawn
 from app.local import part
 from app.local.part import Health, Part, PartFailed, PartRecipe
 from app.local.watch import StopSignal, watch
 from tests.app.infra.test_processes import until
-from tests.processes import alive
 
 LASTS = "import time; time.sleep(120)"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.faults.process_tree import alive, children_of, descendants
 from app.infra.processes import log_tail
 from app.local.recipes import free_port
 from app.serving.base import STARTER
 from tests.app.local.stand_in import Place, stand_in
-from tests.processes import alive, children_of, descendants
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 ROOT = Path(__file__).parents[3]

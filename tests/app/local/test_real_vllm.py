@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from app.faults.process_tree import alive
 from app.serving.vllm import VllmEndpoint
 from tests.app.local.test_product import Place, next_of, served, until
-from tests.processes import alive
 
 pytestmark = pytest.mark.e2e
 

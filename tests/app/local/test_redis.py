@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from app.faults.process_tree import alive
 from app.local.redis import RedisServer, embedded_redis
 from app.local.redis_program import RedisFailed, find
 from app.settings import Settings
 from tests.app.infra.test_processes import until
-from tests.processes import alive
 
 SETTINGS = Settings(redis_server=None)
 PARENT = """

@@ -8,10 +8,10 @@ import pytest
 
 from app.cli.client.api import Api
 from app.cli.console import ConsoleReporter
+from app.faults.process_tree import alive, children_of, descendants
 from app.local.demo.running import NotServing, running
 from app.settings import Settings
 from tests.app.local.stand_in import Place, stand_in
-from tests.processes import alive, children_of, descendants
 
 PARTS = ("redis", "vllm", "worker-cpu", "worker-gpu", "dispatcher", "api")
 pytestmark = [pytest.mark.fault, pytest.mark.slow]

@@ -7,7 +7,7 @@ def alive(pid: int) -> bool:
     """A zombie is dead: nobody here may have been there to reap it."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
 
@@ -17,7 +17,7 @@ def children_of(pid: int) -> list[int]:
     try:
         listed = [Path(task) / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
         return [int(child) for place in listed for child in place.read_text().split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 

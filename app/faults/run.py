@@ -1,0 +1,277 @@
+"""A fault run: the product at work, the faults, and in the end the question whether everything is there, once."""
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import AppError
+from app.faults import checker, injections, repository
+from app.faults.history import Accepted, History
+from app.faults.injections import Fault, NotInjected
+from app.faults.plant import LEASE_S, Plant
+from app.faults.postgres import programs, version
+from app.faults.recorder import Recorder
+from app.faults.report import FaultReport, Happened, Times, held_s
+from app.faults.scratch import scratch_folder
+from app.faults.workload import Caller, Customer
+from app.infra import failpoints, outage
+from training.protocol import STAGES
+
+TENANTS = 2
+_AT_ONCE = 4
+_PACE_SHARE, _LEAST_PACE_S = 0.1, 10.0  # of the time, to see how fast it is without faults
+_FULL_TIMEOUT_S = 300.0
+_LEAST_END_S = 240.0
+_LOOK_S = 0.25
+
+Tell = Callable[[str, str], None]
+
+
+class Size(NamedTuple):
+    """open_runs: of each tenant, at a time. step_s: of a stage, which has four."""
+
+    open_runs: int
+    step_s: float
+
+
+_SHORT, _LONG = Size(2, 0.1), Size(6, 0.25)
+_SHORT_MINUTES = 2
+
+
+class FaultRun(NamedTuple):
+    """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays."""
+
+    seed: int
+    minutes: float
+    on_postgres: bool
+    every_s: float = 2.0
+    scratch: Path | None = None
+    keep: bool = False
+
+    @property
+    def size(self) -> Size:
+        return _SHORT if self.minutes < _SHORT_MINUTES else _LONG
+
+
+class Broken(AppError):
+    """The fault run itself could not go on; its folder has the logs."""
+
+    code = "fault_run_broken"
+
+
+def run(asked: FaultRun, tell: Tell) -> FaultReport:
+    """Call from the main thread. Nothing that was started is left. Raises: AppError."""
+    with scratch_folder(asked.scratch, keep=asked.keep) as scratch, ExitStack() as stack:
+        tell("scratch", str(scratch))
+        plant = Plant(scratch, on_postgres=asked.on_postgres, step_s=asked.size.step_s, stack=stack)
+        stack.enter_context(_storage_here(plant))
+        plant.wait_until_ready()
+        tell("ready", plant.api_url)
+        return _Running(asked, plant, tell, stack).report()
+
+
+@contextmanager
+def _storage_here(plant: Plant) -> Iterator[None]:
+    """The client of the object store reads its settings from the environment of whoever asks."""
+    ours = {name: value for name, value in plant.environment.items() if name.startswith("AWS_")}
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+class _Running:
+    def __init__(self, asked: FaultRun, plant: Plant, tell: Tell, stack: ExitStack):
+        self.asked, self.plant, self.tell = asked, plant, tell
+        self.stop, self.no_more = threading.Event(), threading.Event()
+        self.recorder = Recorder(plant)
+        self.customers = self._customers(stack)
+        self.happened: list[Happened] = []
+        self.pool = ThreadPoolExecutor(_AT_ONCE + TENANTS + 1)
+        stack.callback(self.pool.shutdown, cancel_futures=True)
+        stack.callback(self.stop.set)
+
+    def _customers(self, stack: ExitStack) -> list[Customer]:
+        url, key = self.plant.api_url, self.plant.key
+        admin = Caller(url, key, None, self.stop)
+        stack.callback(admin.close)
+        made = []
+        for number in range(1, TENANTS + 1):
+            tenant = admin.ask("POST", "tenants", json={"name": f"tenant {number}"}).json()["id"]
+            caller = Caller(url, key, tenant, self.stop)
+            stack.callback(caller.close)
+            served = self.plant.other_base_served.is_set
+            made.append(Customer(caller, number, self.asked.size.open_runs, served))
+        return made
+
+    # ----------------------------------------------------------------------------------------------- its course
+
+    def report(self) -> FaultReport:
+        for customer in self.customers:
+            customer.begin()
+        background = [self.pool.submit(one.work, self.stop, self.no_more) for one in self.customers]
+        background.append(self.pool.submit(self.recorder.look_until, self.stop))
+        pace = self._pace(background)
+        self.tell("pace", f"{pace:.2f} jobs a second without faults")
+        began_at, before = time.monotonic(), self._done()
+        self._inject(began_at, background)
+        self.tell("faults", f"{len(self.happened)}; now everything may end")
+        self.no_more.set()
+        took_s = self._until_ended(began_at, background)
+        jobs = self._done() - before
+        self.stop.set()
+        for one in background:
+            one.result()
+        times = Times(took_s, jobs, pace, held_s(self.happened))
+        return self._judged(times)
+
+    def _pace(self, background: list[Future[None]]) -> float:
+        """Measured once every customer has a deployment, so that all kinds of jobs come."""
+        deadline = time.monotonic() + _FULL_TIMEOUT_S
+        while not all(customer.answers for customer in self.customers):
+            self._pause(_LOOK_S, background)
+            if time.monotonic() > deadline:
+                raise Broken("nothing was deployed, even without a fault", self._surprises())
+        before, began_at = self._done(), time.monotonic()
+        self._pause(max(_LEAST_PACE_S, self.asked.minutes * 60 * _PACE_SHARE), background)
+        return (self._done() - before) / (time.monotonic() - began_at)
+
+    def _inject(self, began_at: float, background: list[Future[None]]) -> None:
+        rng = random.Random(self.asked.seed)
+        known = injections.faults(self.plant)
+        coming = injections.schedule(known, rng)
+        busy: dict[str, Future[None]] = {}
+        waiting: list[Fault] = []
+        due = began_at
+        until = began_at + self.asked.minutes * 60
+        while time.monotonic() < until:
+            busy = {name: one for name, one in busy.items() if not _ended(one)}
+            if len(busy) < _AT_ONCE:
+                waiting.append(next(coming))
+                free = next((fault for fault in waiting if fault.touches not in busy), None)
+                if free is not None:
+                    waiting.remove(free)
+                    seed = rng.getrandbits(32)
+                    busy[free.touches] = self.pool.submit(self._one, free, seed, began_at)
+            due += self.asked.every_s * rng.uniform(0.5, 1.5)
+            self._pause(max(0.05, due - time.monotonic()), background)
+        for one in busy.values():
+            one.result()
+
+    def _one(self, fault: Fault, seed: int, began_at: float) -> None:
+        at_s = time.monotonic() - began_at
+        try:
+            done = fault.inject(self.plant, random.Random(seed))
+        except NotInjected:
+            return
+        until_s = time.monotonic() - began_at
+        if done.place is not None:
+            at_s = until_s  # it held nothing while it was waited for
+        self.happened.append(Happened(fault.name, at_s, until_s, *done))
+
+    def _until_ended(self, began_at: float, background: list[Future[None]]) -> float:
+        """Seconds until all that was accepted had ended, or until it was not waited for any longer."""
+        deadline = time.monotonic() + max(_LEAST_END_S, self.asked.minutes * 60 * 0.5)
+        took_s = 0.0
+        while time.monotonic() < deadline:
+            self._pause(_LOOK_S, background)
+            took_s = time.monotonic() - began_at
+            if not any(customer.waiting for customer in self.customers) and not self._open():
+                break
+        return took_s
+
+    def _pause(self, seconds: float, background: list[Future[None]]) -> None:
+        """Raises: what has ended in the background, which it should not have."""
+        time.sleep(seconds)
+        for one in background:
+            if one.done():
+                one.result()
+                raise Broken("a customer or the recorder has ended before its time")
+        if self.plant.broken is not None:
+            raise self.plant.broken
+
+    # --------------------------------------------------------------------------------------------- what is looked at
+
+    def _done(self) -> int:
+        return self._surely(lambda: self.recorder.read(repository.count_stages_done))
+
+    def _open(self) -> int:
+        return self._surely(lambda: self.recorder.read(repository.count_open))
+
+    def _surely(self, look: Callable[[], int]) -> int:
+        while True:
+            try:
+                return look()
+            except Exception as error:
+                if not outage.passes(error):
+                    raise
+                time.sleep(_LOOK_S)
+
+    def _surprises(self) -> list[str]:
+        return [line for customer in self.customers for line in customer.surprises]
+
+    def _accepted(self) -> Accepted:
+        each = [customer.accepted for customer in self.customers]
+        runs = {seed: run_id for one in each for seed, run_id in one.runs.items()}
+        return Accepted(
+            [upload for one in each for upload in one.uploads],
+            [edit for one in each for edit in one.edits],
+            runs,
+            [deployment for one in each for deployment in one.deployments],
+            frozenset(seed for one in each for seed in one.doubtful),
+        )
+
+    def _judged(self, times: Times) -> FaultReport:
+        found = self.recorder.found()
+        not_alone = self.plant.scratch / "not-alone"
+        history = History(
+            self._accepted(),
+            found,
+            self.recorder.claims,
+            self.recorder.looks,
+            [answer for customer in self.customers for answer in customer.answers],
+            not_alone.read_text().splitlines() if not_alone.exists() else [],
+        )
+        stages = [job for job in found.jobs if job.kind in STAGES and job.state == "succeeded"]
+        seen = list((self.plant.points / failpoints.SEEN).iterdir())
+        return FaultReport(
+            seed=self.asked.seed,
+            database=f"PostgreSQL {version(programs())}" if self.plant.on_postgres else "SQLite",
+            lease_s=LEASE_S,
+            happened=sorted(self.happened, key=lambda one: one.at_s),
+            stages=len(stages),
+            runs=len(found.runs),
+            times=times,
+            borders=(len(seen), len(self.plant.point_hits)),
+            violations=checker.check(history),
+            not_injected=injections.not_injected_here(self.plant),
+            told=self._told(),
+            surprises=self._surprises(),
+            looks=len(self.recorder.looks),
+        )
+
+    def _told(self) -> Mapping[str, int]:
+        told = Counter[str]()
+        for customer in self.customers:
+            told += customer.counts
+            told["requests sent again"] += customer.caller.again
+        return told
+
+
+def _ended(one: Future[None]) -> bool:
+    if one.done():
+        one.result()
+    return one.done()
