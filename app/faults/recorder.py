@@ -20,6 +20,7 @@ from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
 from app.infra.storage import Storage, open_storage
 from app.runs import artifacts
+from app.serving import adapter_store
 from app.serving.base import STARTER, digest, find_base
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ def _artifact(storage: Storage, file: StoredFile, scratch: Path) -> Artifact:
     try:
         if file.adapter:
             assert file.sha256 is not None
-            found = artifacts.fetch_adapter(storage, file.key, file.sha256, scratch / "adapters").name
+            found = adapter_store.fetch_adapter(storage, file.key, file.sha256, scratch / "adapters").name
         else:
             local = scratch / "file"
             storage.get_file(file.key, local)
