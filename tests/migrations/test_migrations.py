@@ -31,7 +31,7 @@ FIRST = "2026_11_22_data"
 LATER_TABLES = {
     "runs", "model_versions", "jobs", "job_events", "gate_results", "deployments", "served_edits",
     "schema_republications", "teacher_spending", "held_bytes", "audit_links", "kept_answers",
-    "processes", "maintenance", "stored_files", "triggers", "answer_hours",
+    "processes", "maintenance", "stored_files", "triggers", "answer_hours", "people",
 }  # fmt: skip
 MADE_AGAIN = {"held_bytes": 1}  # from what is kept
 LOCK_WAIT_S = 5
