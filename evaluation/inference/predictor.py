@@ -32,6 +32,7 @@ from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.inference.completions import Completion, Growing
 from evaluation.inference.completions import PredictorError as PredictorError
+from evaluation.inference.likeness import weighed
 from evaluation.inference.logprobs import CodeReading, read_answer, read_code
 from evaluation.inference.model_client import DEFAULT_SENDING, ModelClient
 from evaluation.inference.model_client import ROUTE as ROUTE
@@ -104,7 +105,7 @@ class VllmPredictor:
         if len(codes.texts) != len(codes.token_ids):
             raise ValueError(f"{len(codes.texts)} codes and {len(codes.token_ids)} token ids were given")
         self.client, self.model = client, model
-        self.codes, self._token_ids, self.form = codes
+        self.codes, self._token_ids, self.form, self._likeness = codes
         self.max_tokens, self._sending, self._mode = max_tokens, sending, mode
         self._asking = ModelClient(client, sending, system_role=self.form.system_role)
         self._places = asyncio.Semaphore(concurrency)
@@ -159,10 +160,13 @@ class VllmPredictor:
 
     async def _at_once(self, asked: "_Asked", start: float) -> Prediction:
         """start: of the request, by the performance counter."""
-        prompt, schema, _ = asked
+        prompt, schema, conversation = asked
         none = Answer(None, "", ParseFailure.no_label)
         completion, answer, reading = await self._force(prompt, schema, FAST_PREFIX, none)
         probabilities = _by_answer(reading, schema, prompt.codes)
+        if self._likeness and probabilities and len(probabilities) == len(schema.answers):
+            probabilities = await weighed(probabilities, schema, conversation, self._likeness)
+            answer = answer._replace(category=max(probabilities, key=probabilities.__getitem__), failure=None)
         return Prediction(
             mode=Mode.fast,
             category=answer.category,

@@ -1,4 +1,4 @@
-"""What the tokenizer files of a model folder say: which codes are one token, and the model's chat form."""
+"""What the files of a model folder say: which codes are one token, its chat form, and what is read beside it."""
 
 import json
 from functools import lru_cache
@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
 
+from evaluation import sentence_encoder
+from evaluation.contract.base_note import LIKENESS, NOTE
 from evaluation.contract.chat import (
     PLAIN,
     ChatForm,
@@ -17,24 +19,29 @@ from evaluation.contract.chat import (
     check_control,
     control_tokens,
 )
-from evaluation.contract.render import ANSWER_MARK, choose_codes
+from evaluation.contract.render import ANSWER_MARK, CodesError, choose_codes
+from evaluation.sentence_encoder import EncoderMissing
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
 
 class Codes(NamedTuple):
-    """With the chat form of the model that is to write them."""
+    """With the chat form of the model that is to write them.
+
+    likeness: how much a sentence encoder counts where the model answers at once; 0: nothing (see `likeness`).
+    """
 
     texts: tuple[str, ...]
     token_ids: tuple[int, ...]
     form: ChatForm = PLAIN
+    likeness: float = 0.0
 
 
 def load_codes(model_dir: Path, count: int) -> Codes:
     """The first `count` one-token codes of the model's tokenizer.
 
     A folder without a chat template is one for asking a server that has it: how that takes a system message is seen
-    when it is asked. Raises: CodesError where it has fewer codes, ChatFormError.
+    when it is asked. Raises: CodesError where it has fewer codes, or wants an encoder that is not there; ChatFormError.
     """
     read = _read(model_dir)
 
@@ -42,7 +49,21 @@ def load_codes(model_dir: Path, count: int) -> Codes:
         return list(read.tokenizer.encode(text, add_special_tokens=False).ids)
 
     texts = choose_codes(tokens_of, count)
-    return Codes(texts, tuple(tokens_of(f"{ANSWER_MARK} {code}")[-1] for code in texts), read.form)
+    ids = tuple(tokens_of(f"{ANSWER_MARK} {code}")[-1] for code in texts)
+    return Codes(texts, ids, read.form, _likeness(model_dir))
+
+
+def _likeness(model_dir: Path) -> float:
+    """Raises: CodesError."""
+    weight = float(_json(model_dir / NOTE).get(LIKENESS) or 0.0)
+    if weight:
+        try:
+            sentence_encoder.folder()
+        except EncoderMissing as error:
+            raise CodesError(
+                f"the base in {model_dir} is read beside a sentence encoder, and {error}"
+            ) from None
+    return weight
 
 
 def check_template(model_dir: Path) -> None:

@@ -43,6 +43,11 @@ class Image(NamedTuple):
     def has_weights(self) -> bool:
         return self.name.startswith("models")
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Of dependency groups: packages that are installed without what they ask for."""
+        return ("weights", "encoder") if self.has_weights else ("encoder",)
+
 
 IMAGES = (
     Image("product", ("s3",)),
@@ -67,14 +72,19 @@ def wanted(image: Image) -> Iterator[Requirement]:
     extras: dict[str, list[str]] = found["project"]["optional-dependencies"]
     waiting = [*found["project"]["dependencies"], *found["build-system"]["requires"]]
     waiting += [f"steerwise[{','.join(image.extras)}]"]
-    if image.has_weights:
-        waiting += found["dependency-groups"]["weights"]
+    waiting += carried(image)
     while waiting:
         one = Requirement(waiting.pop())
         if one.name == "steerwise":
             waiting += [asked for extra in one.extras for asked in extras[extra]]
         else:
             yield one
+
+
+def carried(image: Image) -> list[str]:
+    """The packages that carry weights, of which the image has use."""
+    groups = project()["dependency-groups"]
+    return [one for name in image.groups for one in groups[name]]
 
 
 def read(lock: Path) -> list[Locked]:
@@ -107,9 +117,8 @@ def write(image: Image, options: Sequence[str]) -> None:
         kept.write_text(image.lock.read_text() if image.lock.exists() else _installed())
         asked = [str(ROOT / "pyproject.toml"), str(build), *extras, *left_out, *options]
         text = _resolved(asked, kept, image.on_cpu)
-        if image.has_weights:
-            weights.write_text("\n".join(found["dependency-groups"]["weights"]))
-            text += _resolved([str(weights), "--no-deps"], Path(folder) / "weights.txt", image.on_cpu)
+        weights.write_text("\n".join(carried(image)))
+        text += _resolved([str(weights), "--no-deps"], Path(folder) / "weights.txt", image.on_cpu)
     FOLDER.mkdir(parents=True, exist_ok=True)
     image.lock.write_text(_HEAD.format(python=PYTHON, platform=PLATFORM) + text)
 

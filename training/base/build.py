@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from evaluation.atomic_files import place_folder
+from evaluation.contract import base_note
 from training.base import adapter, package
 
 
@@ -45,8 +46,7 @@ def build(out: Path, *, with_adapter: bool = True) -> None:
     model.save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
     if with_adapter:
-        note = {"identity": package.identity(), "name": package.NAME}
-        (incoming / package.IDENTITY).write_text(json.dumps(note) + "\n", encoding="utf-8")
+        (incoming / base_note.NOTE).write_text(json.dumps(package.note()) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     place_folder(incoming, out)
 

@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from app.errors import InputError
 from app.serving.base import SHIPPED, digest, find_base, tried
+from evaluation.contract.base_note import NOTE
 from training.base import package
 
 
@@ -27,9 +28,9 @@ def test_it_is_built_by_the_first_who_needs_it_and_found_by_the_second(tmp_path:
 
 def test_a_folder_that_was_not_finished_is_no_base(tmp_path: Path) -> None:
     assert package.identity_of(tmp_path) is None
-    (tmp_path / package.IDENTITY).write_text("{")
+    (tmp_path / NOTE).write_text("{")
     assert package.identity_of(tmp_path) is None
-    (tmp_path / package.IDENTITY).write_text(json.dumps({"identity": "1" * 64}))
+    (tmp_path / NOTE).write_text(json.dumps({"identity": "1" * 64}))
     assert package.identity_of(tmp_path) == "1" * 64
 
 
