@@ -81,15 +81,15 @@ async def _change_frozen(database: Database, storage: Storage, one: Registered, 
     await asyncio.to_thread(storage.get_file, one.key, source)
     made = await asyncio.to_thread(rewriting.frozen_without, source, target, one.without)
     key = f"{one.key.rpartition('/')[0]}/{made.sha256}.jsonl"
-    await FileDoor(storage, database, one.scope).put(
-        target, NewFile(key, FileKind.snapshot, MadeFrom(dataset_id=one.dataset_id))
-    )
+    if key != one.key:
+        new = NewFile(key, FileKind.snapshot, MadeFrom(dataset_id=one.dataset_id))
+        await FileDoor(storage, database, one.scope).put(target, new)
     async with transaction(database, one.scope) as session:
-        if not await files.changed(session, one):
-            return  # there is more to take out by now
-        await repository.refreeze(session, one.scope, one.key, key, made.sha256)
-        if not await repository.freezes(session, one.scope, one.key):
-            await files.let_go_of_keys(session, one.scope, [one.key])
+        if await files.changed(session, one):
+            await repository.refreeze(session, one.scope, one.key, key, made.sha256)
+        for each_key in (one.key, key):  # the new one too, where there is more to take out by now
+            if not await repository.freezes(session, one.scope, each_key):
+                await files.let_go_of_keys(session, one.scope, [each_key])
 
 
 async def _change_report(database: Database, storage: Storage, one: Registered, folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from app.erasure import tasks
 from app.infra.db.session import transaction
+from app.infra.files import repository as files
 from app.infra.storage import Storage
 from app.runs import repository as runs
 from app.runs.artifacts import sha256_of
@@ -81,6 +82,27 @@ async def test_a_frozen_dataset_goes_on_without_what_was_deleted(shop: Shop, tmp
     after = await frozen(shop, run_id, tmp_path / "after.jsonl")
     assert after == [line for line in before if json.loads(line)["id"] not in ("said-1", "test-3")]
     assert len(after) == len(before) - 2
+
+
+@ON_SQLITE
+async def test_what_is_deleted_while_a_frozen_dataset_loses_a_row_goes_from_it_too(
+    shop: Shop, tmp_path: Path
+) -> None:
+    dataset_id = await upload(shop, lines())
+    await trained(shop, dataset_id)
+    first, *others = [c for c in await conversations(shop, dataset_id) if WORD in str(c["messages"])]
+    await shop.client.delete(f"/v1/conversations/{first['id']}")
+    async with transaction(shop.database, read_only=True) as session:
+        begun = await files.to_change(session)  # as a sweep does that takes its time
+    for other in others:
+        await shop.client.delete(f"/v1/conversations/{other['id']}")
+    for one in begun:
+        await tasks._change(shop.database, shop.storage, one)
+    await swept(shop)
+    assert searching.in_files(tmp_path / "storage", WORD) == []
+    assert await tasks.unlisted(shop.database, shop.storage) == []
+    snapshots = [key for key in shop.storage.listed() if "/snapshots/" in key]
+    assert len(snapshots) == 1
 
 
 async def conversations(shop: Shop, dataset_id: str) -> list[dict[str, str]]:

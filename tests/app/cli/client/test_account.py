@@ -37,7 +37,9 @@ def test_a_tenant_is_taken_along_and_then_removed_for_good(
     told = installation.shell(key).json("tenants", "export", str(archive))
     assert told["bytes"] == archive.stat().st_size
     with tarfile.open(archive) as opened:
-        assert opened.getnames()[0] == "tables/tenants-0001.jsonl" and opened.getnames()[-1] == "complete.json"
+        assert (
+            opened.getnames()[0] == "tables/tenants-0001.jsonl" and opened.getnames()[-1] == "complete.json"
+        )
     again = installation.shell(key).run("tenants", "export", str(archive), code=2)
     assert "there already" in again.stderr
     kept = platform.run("tenants", "delete", "Red Hill", code=1, input="n\n")
