@@ -7,6 +7,7 @@ import tempfile
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
@@ -112,12 +113,32 @@ async def _let_go(database: Database, one: Registered) -> None:
         await files.let_go_of_keys(session, one.scope, [one.key])
 
 
-async def sweep_unlisted(database: Database, settings: Settings) -> None:
-    """What lies in the storage without a row: of a transaction that was rolled back after its file was written."""
+async def sweep_unlisted(
+    database: Database, settings: Settings, older_than_s: float = QUIET_FOR.total_seconds()
+) -> None:
+    """What lies in the storage without a row: of a transaction that was rolled back after its file was written.
+
+    Whatever is not below the name of a tenant or a job of ours is somebody else's, and only told of.
+    """
     storage = await asyncio.to_thread(open_storage, settings.storage_url)
-    for key in await unlisted(database, storage, older_than_s=QUIET_FOR.total_seconds()):
-        log.warning("file_without_a_row", key=key)
-        await asyncio.to_thread(storage.delete, key)
+    found = await unlisted(database, storage, older_than_s)
+    owners = {key: owner for key in found if (owner := _owner(key)) is not None}
+    async with transaction(database, read_only=True) as session:
+        ours = await repository.owners(session, list(owners.values()))
+    for key in found:
+        mine = owners.get(key) in ours
+        log.warning("file_without_a_row", key=key, removed=mine)
+        if mine:
+            await asyncio.to_thread(storage.delete, key)
+
+
+def _owner(key: str) -> UUID | None:
+    """The tenant or the job that a key is named after."""
+    kind, _, rest = key.partition("/")
+    try:
+        return UUID(rest.partition("/")[0]) if kind in ("tenants", "jobs") else None
+    except ValueError:
+        return None
 
 
 async def unlisted(database: Database, storage: Storage, older_than_s: float = 0.0) -> list[str]:

@@ -132,8 +132,11 @@ async def test_a_file_without_a_row_is_seen_and_swept(shop: Shop, tmp_path: Path
     storage.put_file(planted, f"tenants/{shop.scope.tenant_id}/copies/1")
     assert await tasks.unlisted(shop.database, storage) == [f"tenants/{shop.scope.tenant_id}/copies/1"]
     assert f"storage/tenants/{shop.scope.tenant_id}/copies/1" in searching.in_files(tmp_path, WORD)
+    storage.put_file(planted, "elsewhere/of-another-program")
     await tasks.sweep_unlisted(shop.database, shop.settings)
-    assert len(await tasks.unlisted(shop.database, storage)) == 1  # somebody may be about to make its row
+    assert len(await tasks.unlisted(shop.database, storage)) == 2  # somebody may be about to make its row
+    await tasks.sweep_unlisted(shop.database, shop.settings, older_than_s=0)
+    assert await tasks.unlisted(shop.database, storage) == ["elsewhere/of-another-program"]
 
 
 @ON_SQLITE
