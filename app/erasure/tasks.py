@@ -124,7 +124,7 @@ async def sweep_unlisted(
     found = await unlisted(database, storage, older_than_s)
     owners = {key: owner for key in found if (owner := _owner(key)) is not None}
     async with transaction(database, read_only=True) as session:
-        ours = await repository.owners(session, list(owners.values()))
+        ours = await repository.owners(session, list(set(owners.values())))
     for key in found:
         mine = owners.get(key) in ours
         log.warning("file_without_a_row", key=key, removed=mine)
