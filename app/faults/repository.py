@@ -134,7 +134,9 @@ async def files(session: AsyncSession) -> list[CheckedFile]:
         for upload in await session.scalars(select(UploadRow))
         if upload.sha256 is not None and upload.encoding is None
     ]
-    found += [CheckedFile(run.snapshot_key, run.snapshot_sha256) for run in await session.scalars(select(Run))]
+    found += [
+        CheckedFile(run.snapshot_key, run.snapshot_sha256) for run in await session.scalars(select(Run))
+    ]
     for model in await session.scalars(select(ModelVersion)):
         for stage in model.stages:
             adapter = stage["adapter_key"] is not None
