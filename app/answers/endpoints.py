@@ -46,6 +46,7 @@ async def listed(scope: Reader, session: Session, paging: Paging, which: WhichAn
 )
 async def exported(
     scope: Reader,
+    _session: Session,  # of which nothing is asked; with its end it is noted that an admin of the platform has read
     request: Request,
     which: WhichAnswers,
     form: Annotated[

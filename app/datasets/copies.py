@@ -64,8 +64,8 @@ def copied_answer(external_id: str) -> UUID | None:
 
 async def _lose_file(session: AsyncSession, scope: TenantScope, dataset: Dataset) -> None:
     """The file as it came; and of what was found in it, the beginnings of texts."""
-    taken = await repository.taken_file(session, scope, dataset.id)
-    if taken is not None:
-        taken.key = ""
+    upload = await repository.upload(session, scope, dataset.id)
+    if upload is not None:
+        upload.key = ""
     if dataset.findings is not None and dataset.findings.get("contradicting"):
         dataset.findings = dataset.findings | {"contradicting": []}

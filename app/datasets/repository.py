@@ -395,12 +395,6 @@ async def lose_rows(session: AsyncSession, scope: TenantScope, dataset_id: UUID,
     await session.execute(held.values(lost_rows_at=now()), execution_options=_IN_PLACE)
 
 
-async def taken_file(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> UploadRow | None:
-    """The file that the dataset's rows came from, if it is still there; not one that was only checked."""
-    found = await upload(session, scope, dataset_id)
-    return found if found is not None and found.key and not found.check_only else None
-
-
 async def forget_answer(session: AsyncSession, scope: TenantScope, answer_id: UUID) -> None:
     """A kept answer, with its conversation."""
     gone = delete(KeptAnswer).where(KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.id == answer_id)

@@ -60,12 +60,13 @@ async def delete_tenant(tenant_id: TenantId, caller: PlatformAdmin, session: Ses
     response_class=StreamingResponse,
     responses=responses(Forbidden, NotFound) | _ARCHIVE,
 )
-async def exported(owner: KeyOwner, request: Request) -> StreamingResponse:
+async def exported(owner: KeyOwner, _session: Session, request: Request) -> StreamingResponse:
     """All that the tenant owns as one archive: rows of every table, and the files that they name. For an admin of it,
     or of the platform with `X-Tenant`. No key is in it."""
     if owner.tenant_id is None:
         problem = Problem("header.x-tenant", "a platform admin names the tenant that is meant")
         raise InvalidRequest(f"{problem.where}: {problem.message}", problems=[problem])
+    # Nothing is asked of the session; with its end it is noted that an admin of the platform has read.
     state, scope = request.app.state, TenantScope(owner.tenant_id)
     pieces = export.archive(state.database, state.storage, scope)
     named = {"Content-Disposition": 'attachment; filename="tenant.tar"', "Cache-Control": "no-store"}

@@ -336,6 +336,12 @@ async def running_jobs(session: AsyncSession, ids: Sequence[UUID]) -> set[UUID]:
     return set(await session.scalars(query))
 
 
+async def owners(session: AsyncSession, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of them that are tenants, deleted ones too, or jobs."""
+    tenants = await session.scalars(select(Tenant.id).where(Tenant.id.in_(ids)))
+    return {*tenants, *(await session.scalars(select(Job.id).where(Job.id.in_(ids))))}
+
+
 async def adapters(session: AsyncSession) -> set[str]:
     """By their digests: those of every model that there is."""
     found: set[str] = set()

@@ -7,6 +7,7 @@ import tempfile
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import structlog
 
@@ -81,15 +82,15 @@ async def _change_frozen(database: Database, storage: Storage, one: Registered, 
     await asyncio.to_thread(storage.get_file, one.key, source)
     made = await asyncio.to_thread(rewriting.frozen_without, source, target, one.without)
     key = f"{one.key.rpartition('/')[0]}/{made.sha256}.jsonl"
-    await FileDoor(storage, database, one.scope).put(
-        target, NewFile(key, FileKind.snapshot, MadeFrom(dataset_id=one.dataset_id))
-    )
+    if key != one.key:
+        new = NewFile(key, FileKind.snapshot, MadeFrom(dataset_id=one.dataset_id))
+        await FileDoor(storage, database, one.scope).put(target, new)
     async with transaction(database, one.scope) as session:
-        if not await files.changed(session, one):
-            return  # there is more to take out by now
-        await repository.refreeze(session, one.scope, one.key, key, made.sha256)
-        if not await repository.freezes(session, one.scope, one.key):
-            await files.let_go_of_keys(session, one.scope, [one.key])
+        if await files.changed(session, one):
+            await repository.refreeze(session, one.scope, one.key, key, made.sha256)
+        for each_key in (one.key, key):  # the new one too, where there is more to take out by now
+            if not await repository.freezes(session, one.scope, each_key):
+                await files.let_go_of_keys(session, one.scope, [each_key])
 
 
 async def _change_report(database: Database, storage: Storage, one: Registered, folder: Path) -> None:
@@ -112,12 +113,32 @@ async def _let_go(database: Database, one: Registered) -> None:
         await files.let_go_of_keys(session, one.scope, [one.key])
 
 
-async def sweep_unlisted(database: Database, settings: Settings) -> None:
-    """What lies in the storage without a row: of a transaction that was rolled back after its file was written."""
+async def sweep_unlisted(
+    database: Database, settings: Settings, older_than_s: float = QUIET_FOR.total_seconds()
+) -> None:
+    """What lies in the storage without a row: of a transaction that was rolled back after its file was written.
+
+    Whatever is not below the name of a tenant or a job of ours is somebody else's, and only told of.
+    """
     storage = await asyncio.to_thread(open_storage, settings.storage_url)
-    for key in await unlisted(database, storage, older_than_s=QUIET_FOR.total_seconds()):
-        log.warning("file_without_a_row", key=key)
-        await asyncio.to_thread(storage.delete, key)
+    found = await unlisted(database, storage, older_than_s)
+    owners = {key: owner for key in found if (owner := _owner(key)) is not None}
+    async with transaction(database, read_only=True) as session:
+        ours = await repository.owners(session, list(set(owners.values())))
+    for key in found:
+        mine = owners.get(key) in ours
+        log.warning("file_without_a_row", key=key, removed=mine)
+        if mine:
+            await asyncio.to_thread(storage.delete, key)
+
+
+def _owner(key: str) -> UUID | None:
+    """The tenant or the job that a key is named after."""
+    kind, _, rest = key.partition("/")
+    try:
+        return UUID(rest.partition("/")[0]) if kind in ("tenants", "jobs") else None
+    except ValueError:
+        return None
 
 
 async def unlisted(database: Database, storage: Storage, older_than_s: float = 0.0) -> list[str]:

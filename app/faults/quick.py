@@ -15,6 +15,8 @@ from app.gates import service as gates
 from app.gates import tasks as gate_tasks
 from app.gates.service import GateDecision
 from app.gates.tasks import GateWork, PreparedGate
+from app.infra.files.repository import NewFile
+from app.infra.tables.files import FileKind
 from app.jobs.background import load_handlers
 from app.jobs.context import JobContext
 from app.runs import tasks as run_tasks
@@ -76,6 +78,7 @@ async def decide_quickly(
     key = f"tenants/{context.scope.tenant_id}/gates/{work.gate.id}/{context.ticket.epoch}/report.json"
     report = context.workdir / "report.json"
     report.write_text("{}")
+    made_from = work.made_from._replace(run_id=work.run.id, gate_id=work.gate.id)
     for name in (gates.page_key(key), key):
-        await context.in_thread(context.storage.put_file, report, name)
+        await context.files.put(report, NewFile(name, FileKind.report, made_from))
     return GateDecision(Verdict.passed, ["asked one question"], work.gate.policy_sha256, key)

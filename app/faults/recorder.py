@@ -14,7 +14,7 @@ from app.errors import AppError
 from app.faults import repository
 from app.faults.history import Artifact, Claim, Found, Live
 from app.faults.plant import Plant
-from app.faults.repository import StoredFile
+from app.faults.repository import CheckedFile
 from app.infra import outage
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
@@ -88,7 +88,7 @@ class Recorder:
             artifacts=await asyncio.to_thread(self._artifacts, files),
         )
 
-    def _artifacts(self, files: list[StoredFile]) -> list[Artifact]:
+    def _artifacts(self, files: list[CheckedFile]) -> list[Artifact]:
         scratch = self.plant.scratch / "read-back"
         storage = open_storage(self.plant.settings.storage_url)
         try:
@@ -97,7 +97,7 @@ class Recorder:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _artifact(storage: Storage, file: StoredFile, scratch: Path) -> Artifact:
+def _artifact(storage: Storage, file: CheckedFile, scratch: Path) -> Artifact:
     """file.sha256 None: what is there is as it should be."""
     found: str | None
     try:

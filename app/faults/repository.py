@@ -24,7 +24,7 @@ from app.infra.tables.runs import ModelVersion, Run
 from app.infra.tables.schemas import Schema, SchemaVersion
 
 
-class StoredFile(NamedTuple):
+class CheckedFile(NamedTuple):
     """adapter: its key is that of a folder. sha256: None where any content will do, if only it is there."""
 
     key: str
@@ -127,17 +127,19 @@ async def deployments(session: AsyncSession) -> dict[str, str]:
     return {str(one.id): one.state.value for one in await session.scalars(select(Deployment))}
 
 
-async def files(session: AsyncSession) -> list[StoredFile]:
+async def files(session: AsyncSession) -> list[CheckedFile]:
     """Everything that a row names together with its hash, and the reports of gates."""
     found = [
-        StoredFile(upload.key, upload.sha256)
+        CheckedFile(upload.key, upload.sha256)
         for upload in await session.scalars(select(UploadRow))
         if upload.sha256 is not None and upload.encoding is None
     ]
-    found += [StoredFile(run.snapshot_key, run.snapshot_sha256) for run in await session.scalars(select(Run))]
+    found += [
+        CheckedFile(run.snapshot_key, run.snapshot_sha256) for run in await session.scalars(select(Run))
+    ]
     for model in await session.scalars(select(ModelVersion)):
         for stage in model.stages:
             adapter = stage["adapter_key"] is not None
-            found.append(StoredFile(stage["artifact_key"], stage["sha256"], adapter))
+            found.append(CheckedFile(stage["artifact_key"], stage["sha256"], adapter))
     reports = await session.scalars(select(GateResult.report_key).where(GateResult.report_key.is_not(None)))
-    return [*found, *(StoredFile(key, None) for key in reports if key is not None)]
+    return [*found, *(CheckedFile(key, None) for key in reports if key is not None)]

@@ -20,6 +20,7 @@ from app.infra.db import migrate
 from app.infra.db.engine import make_engine, open_database
 from app.infra.db.session import transaction
 from app.infra.tables.all import METADATA
+from app.infra.tables.files import StoredFile
 from app.infra.tables.jobs import Job, JobEvent
 from app.infra.tables.schemas import Schema
 from evaluation.contract.mode import Mode
@@ -205,12 +206,19 @@ def test_files_of_before_are_found_through_the_rows_that_name_them(url: str) -> 
     asyncio.run(add_result())
     migrate.downgrade(url, "2026_11_29_kept_answers")
     migrate.upgrade(url)
-    found = seen(url, lambda connection: connection.execute(text("SELECT kind, key FROM stored_files")).all())
-    assert {tuple(row) for row in found} == {
+    assert asyncio.run(stored_files(url)) == {
         ("snapshot", "runs/snapshot.jsonl"),
         ("adapter", "adapters/one"),
         ("traces", "traces/of a run that goes on"),
     }
+
+
+async def stored_files(url: str) -> set[tuple[str, str]]:
+    database = open_database(url)
+    async with transaction(database, read_only=True) as session:
+        rows = list(await session.scalars(select(StoredFile)))
+    await database.engine.dispose()
+    return {(row.kind.value, row.key) for row in rows}
 
 
 def test_a_model_that_is_served_in_a_mode_is_not_taken_back_to_a_version_that_knows_none(url: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.infra.db.engine import Database
@@ -46,9 +47,15 @@ class FileDoor:
 
     async def _note(self, file: NewFile) -> UUID:
         if file.key not in self._noted:
-            async with transaction(self._database, self.scope) as session:
-                self._noted[file.key] = await repository.note(session, self.scope, file)
+            try:
+                self._noted[file.key] = await self._note_once(file)
+            except IntegrityError:  # somebody was faster with the same content: there is a row now
+                self._noted[file.key] = await self._note_once(file)
         return self._noted[file.key]
+
+    async def _note_once(self, file: NewFile) -> UUID:
+        async with transaction(self._database, self.scope) as session:
+            return await repository.note(session, self.scope, file)
 
     async def _look_again(self, file: NewFile, file_id: UUID) -> None:
         """Where it was let go between its row and its writing, the sweep may have passed by already."""

@@ -298,3 +298,16 @@ def _not_kept(reason: str) -> float:
 
 async def _sweep(keeping: Keeping) -> None:
     await tasks.sweep(keeping.callers.database, keeping.callers.api.state.settings)
+
+
+@on_sqlite
+async def test_an_admin_of_the_platform_who_takes_answers_along_is_in_the_tenants_trail(
+    keeping: Keeping,
+) -> None:
+    scope = keeping.live.told.scope
+    platform = await keeping.callers.platform()
+    told = {"X-Tenant": str(scope.tenant_id)}
+    assert (await platform.get("/v1/answers/export", headers=told)).status_code == 200
+    admin = await keeping.callers.of(scope, Scope.admin)
+    read = (await admin.get("/v1/audit", params={"action": "platform.read"})).json()["items"]
+    assert [event["detail"]["operation"] for event in read] == ["export_answers"]

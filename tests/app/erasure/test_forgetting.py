@@ -8,6 +8,7 @@ import pytest
 
 from app.erasure import tasks
 from app.infra.db.session import transaction
+from app.infra.files import repository as files
 from app.infra.storage import Storage
 from app.runs import repository as runs
 from app.runs.artifacts import sha256_of
@@ -83,6 +84,27 @@ async def test_a_frozen_dataset_goes_on_without_what_was_deleted(shop: Shop, tmp
     assert len(after) == len(before) - 2
 
 
+@ON_SQLITE
+async def test_what_is_deleted_while_a_frozen_dataset_loses_a_row_goes_from_it_too(
+    shop: Shop, tmp_path: Path
+) -> None:
+    dataset_id = await upload(shop, lines())
+    await trained(shop, dataset_id)
+    first, *others = [c for c in await conversations(shop, dataset_id) if WORD in str(c["messages"])]
+    await shop.client.delete(f"/v1/conversations/{first['id']}")
+    async with transaction(shop.database, read_only=True) as session:
+        begun = await files.to_change(session)  # as a sweep does that takes its time
+    for other in others:
+        await shop.client.delete(f"/v1/conversations/{other['id']}")
+    for one in begun:
+        await tasks._change(shop.database, shop.storage, one)
+    await swept(shop)
+    assert searching.in_files(tmp_path / "storage", WORD) == []
+    assert await tasks.unlisted(shop.database, shop.storage) == []
+    snapshots = [key for key in shop.storage.listed() if "/snapshots/" in key]
+    assert len(snapshots) == 1
+
+
 async def conversations(shop: Shop, dataset_id: str) -> list[dict[str, str]]:
     page = await shop.get(f"datasets/{dataset_id}/conversations?limit=200")
     found: list[dict[str, str]] = page["items"]
@@ -110,8 +132,11 @@ async def test_a_file_without_a_row_is_seen_and_swept(shop: Shop, tmp_path: Path
     storage.put_file(planted, f"tenants/{shop.scope.tenant_id}/copies/1")
     assert await tasks.unlisted(shop.database, storage) == [f"tenants/{shop.scope.tenant_id}/copies/1"]
     assert f"storage/tenants/{shop.scope.tenant_id}/copies/1" in searching.in_files(tmp_path, WORD)
+    storage.put_file(planted, "elsewhere/of-another-program")
     await tasks.sweep_unlisted(shop.database, shop.settings)
-    assert len(await tasks.unlisted(shop.database, storage)) == 1  # somebody may be about to make its row
+    assert len(await tasks.unlisted(shop.database, storage)) == 2  # somebody may be about to make its row
+    await tasks.sweep_unlisted(shop.database, shop.settings, older_than_s=0)
+    assert await tasks.unlisted(shop.database, storage) == ["elsewhere/of-another-program"]
 
 
 @ON_SQLITE

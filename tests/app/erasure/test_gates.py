@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import select
 
 from app.datasets import conversations as deleting
 from app.erasure import tasks
@@ -95,17 +96,25 @@ async def test_what_is_deleted_while_a_gate_measures_is_not_in_its_report(
 ) -> None:
     told = await trained(database, settings, scope, frozen=said())
     ids = await with_rows(database, told)
-    once = threading.Lock()
+    once, deleted = threading.Lock(), []
 
     def deletes(seen: Asked) -> Reply:
         if once.acquire(blocking=False):
-            delete_all(settings, told, ids)
+            deleting_now = threading.Thread(target=delete_all, args=(settings, told, ids))
+            deleting_now.start()
+            deleting_now.join()
+            deleted.append(True)
         return oracle()(seen)
 
     vllm.models[told.adapters["rl"]] = deletes
     gate = await requested(database, told)
     job = await worker.work(scope, JobKind.gate, gate.id)
-    assert job.state is JobState.succeeded, job.error
+    assert job.state is JobState.succeeded and deleted, job.error
+    async with transaction(database, scope, read_only=True) as session:
+        left = await session.scalars(
+            select(ConversationRow.id).where(ConversationRow.tenant_id == scope.tenant_id)
+        )
+        assert list(left) == []
     storage = open_storage(settings.storage_url)
     for _ in range(3):
         await tasks.sweep_files(database, settings)

@@ -1,6 +1,7 @@
 """Keys, tenants and profiles, and what is said where the API cannot be asked."""
 
 import stat
+import tarfile
 from pathlib import Path
 
 from tests.app.cli.client.conftest import Installation, Shell
@@ -24,6 +25,30 @@ def test_a_platform_admin_makes_a_tenant_and_its_first_key_by_name(
         "tenants", "change", "Blue Lake", "--abstain-below", "0.4"
     )
     assert changed["abstain_below"] == 0.4
+
+
+def test_a_tenant_is_taken_along_and_then_removed_for_good(
+    platform: Shell, installation: Installation, tmp_path: Path
+) -> None:
+    made = platform.json("tenants", "create", "Red Hill", "--keep-files", "30", "--keep-conversations", "0")
+    assert (made["keep_files_days"], made["keep_conversations_days"]) == (30, None)
+    key = platform.run("keys", "create", "own", "--scope", "admin", "--tenant", "Red Hill").stdout.strip()
+    archive = tmp_path / "red-hill.tar"
+    told = installation.shell(key).json("tenants", "export", str(archive))
+    assert told["bytes"] == archive.stat().st_size
+    with tarfile.open(archive) as opened:
+        assert (
+            opened.getnames()[0] == "tables/tenants-0001.jsonl" and opened.getnames()[-1] == "complete.json"
+        )
+    again = installation.shell(key).run("tenants", "export", str(archive), code=2)
+    assert "there already" in again.stderr
+    kept = platform.run("tenants", "delete", "Red Hill", code=1, input="n\n")
+    assert "with everything" in kept.output
+    assert platform.json("tenants", "show", "Red Hill")["id"] == made["id"]
+    gone = platform.json("tenants", "delete", "Red Hill", "--yes")
+    assert gone["id"] == made["id"] and gone["deleted_at"]
+    assert "unauthorized" in installation.shell(key).run("whoami", code=2).stderr
+    assert "no tenant called" in platform.run("tenants", "show", "Red Hill", code=2).stderr
 
 
 def test_a_revoked_key_is_refused(tenant: Shell, installation: Installation) -> None:
