@@ -39,6 +39,8 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
+pytestmark = pytest.mark.process
+
 revision, down_revision = "later", "NEWEST"
 
 
