@@ -38,7 +38,7 @@ bench: $(INSTALLED) ## measure the starter model on what it has never seen
 	@$(BIN)/steerwise bench starter $(ARGS)
 
 PYTEST = $(BIN)/python -m pytest $(TESTS) --dist loadgroup
-IN_SECONDS := not postgres and not process and not slow and not fault and not e2e
+IN_SECONDS := not postgres and not seconds and not slow and not fault and not e2e
 
 test-fast: $(INSTALLED) ## tests that ask no PostgreSQL, start nothing and take no seconds (TESTS=tests/app for some)
 	@$(PYTEST) -n $$(( $(PROCESSORS) < 4 ? $(PROCESSORS) : 4 )) -m "$(IN_SECONDS)" $(ARGS)

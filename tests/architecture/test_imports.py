@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "training", "evaluation", "migrations", "steerwise")

@@ -39,7 +39,7 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 
 revision, down_revision = "later", "NEWEST"
 

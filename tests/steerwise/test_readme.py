@@ -10,7 +10,7 @@ import pytest
 
 from tests.steerwise.conftest import Place
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 
 ROOT = Path(__file__).parents[2]
 

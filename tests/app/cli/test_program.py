@@ -14,7 +14,7 @@ from app.cli.program import _session, cli
 from app.errors import InputError
 from app.serving.model_folder import ModelNote, read
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 
 ROOT = Path(__file__).parents[3]
 

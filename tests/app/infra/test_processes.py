@@ -25,7 +25,7 @@ import os, sys, time
 from pathlib import Path
 from app.infra.processes import spawn
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 child = spawn([sys.executable, "-c", "import time; time.sleep(60)"], Path(sys.argv[1]), dict(os.environ))
 print(child.pid, flush=True)
 time.sleep(60)

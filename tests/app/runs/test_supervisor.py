@@ -30,7 +30,7 @@ def child(out: Path, body: str) -> list[str]:
 import json, os, signal, sys, time
 from pathlib import Path
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.seconds
 out = Path({str(out)!r})
 def write_result(**changed):
     (out / "result.json").write_text(json.dumps({RESULT!r} | changed))

@@ -17,7 +17,7 @@ from training.config import StageManifest
 from training.data.examples import read_traces
 
 # Each stage once is part of every run of the tests, on one worker, which then trains the adapter once.
-pytestmark = [pytest.mark.process, pytest.mark.timeout(600), pytest.mark.xdist_group("stages")]
+pytestmark = [pytest.mark.seconds, pytest.mark.timeout(600), pytest.mark.xdist_group("stages")]
 ROOT = Path(__file__).parents[3]
 
 
