@@ -17,8 +17,9 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$python && break; done)
 ARGS ?=
 TESTS ?= tests
-# One more than there are processors: tests of processes and servers mostly wait.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$(( n < 3 ? n + 1 : 4 )))
+# One more than there are processors: tests of processes and servers mostly wait. Those of test-fast do not.
+PROCESSORS := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell echo $$(( $(PROCESSORS) < 3 ? $(PROCESSORS) + 1 : 4 )))
 
 .PHONY: help install serve demo bench test test-fast test-all check format locks sbom clean distclean
 
@@ -36,17 +37,17 @@ demo: $(INSTALLED) ## the product in twenty minutes, on a shop that ships (ARGS=
 bench: $(INSTALLED) ## measure the starter model on what it has never seen
 	@$(BIN)/steerwise bench starter $(ARGS)
 
-PYTEST = $(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadgroup
-IN_SECONDS := not postgres and not process and not slow and not fault and not e2e
+PYTEST = $(BIN)/python -m pytest $(TESTS) --dist loadgroup
+IN_SECONDS := not postgres and not seconds and not slow and not fault and not e2e
 
 test-fast: $(INSTALLED) ## tests that ask no PostgreSQL, start nothing and take no seconds (TESTS=tests/app for some)
-	@$(PYTEST) -m "$(IN_SECONDS)" $(ARGS)
+	@$(PYTEST) -n $$(( $(PROCESSORS) < 4 ? $(PROCESSORS) : 4 )) -m "$(IN_SECONDS)" $(ARGS)
 
 test: $(INSTALLED) ## ... and those that do, with a little training and one real vLLM: what a change must pass
-	@$(PYTEST) -m "not slow and not fault" --durations 10 $(ARGS)
+	@$(PYTEST) -n $(WORKERS) -m "not slow and not fault" --durations 10 $(ARGS)
 
 test-all: $(INSTALLED) ## ... and long trainings, faults and hostile calls
-	@$(PYTEST) --durations 10 $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --durations 10 $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, directions between packages
 	@$(BIN)/ruff check .

@@ -60,6 +60,7 @@ def test_json_for_programs_says_the_same_and_does_nothing_on_a_terminal() -> Non
     assert json.loads(json_text(content, indent=2)) == content
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_an_output_that_is_not_utf_8_holds_what_a_command_says(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "chats.csv"

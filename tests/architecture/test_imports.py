@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.seconds
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "training", "evaluation", "migrations", "steerwise")
 RUN = "from importlinter.cli import lint_imports_command; lint_imports_command()"

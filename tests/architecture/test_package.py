@@ -9,6 +9,11 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.program import cli
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "training", "evaluation", "steerwise")
 
@@ -40,16 +45,18 @@ def test_every_make_target_for_people_is_explained_by_make_help() -> None:
 def test_every_steerwise_command_of_the_readme_explains_itself() -> None:
     shown = commands_in_readme("steerwise")
     assert shown, "the README shows no steerwise command"
-    call = ("-c", "from app.cli.program import main; main()")
-    assert [command for command in shown if _exit_code(*call, command, "--help") != 0] == []
+    helped = {command: CliRunner().invoke(cli, [command, "--help"]) for command in shown}
+    assert [command for command, ended in helped.items() if ended.exit_code != 0] == []
 
 
+@pytest.mark.seconds
 def test_every_module_that_the_readme_runs_explains_itself() -> None:
     assert [
         module for module in commands_in_readme("python -m") if _exit_code("-m", module, "--help") != 0
     ] == []
 
 
+@pytest.mark.seconds
 def test_every_example_explains_itself_and_is_in_their_list() -> None:
     examples = sorted((ROOT / "examples").glob("*.py"))
     assert [path.name for path in examples if _exit_code(str(path), "--help") != 0] == []
@@ -65,12 +72,21 @@ def test_every_document_that_the_index_names_is_there() -> None:
         assert [link for link in links if not (folder / link).exists()] == []
 
 
+def test_every_place_that_contributing_names_is_there() -> None:
+    named = re.findall(
+        r"`((?:app|evaluation|training|steerwise|tests|migrations)/[\w/.]+)`",
+        (ROOT / "CONTRIBUTING.md").read_text(),
+    )
+    assert len(named) > 10 and [place for place in named if not (ROOT / place).exists()] == []
+
+
 def test_the_program_that_is_installed_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     module, name = project["scripts"]["steerwise"].split(":")
     assert callable(getattr(importlib.import_module(module), name))
 
 
+@pytest.mark.seconds
 def test_a_built_wheel_carries_every_file_of_the_packages(tmp_path: Path) -> None:
     """Presets, policies, pages and weights are files, and a wheel leaves out what nobody named."""
     source = tmp_path / "source"

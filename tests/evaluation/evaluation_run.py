@@ -79,7 +79,13 @@ class Models:
 def evaluated(
     stages: dict[str, Model | FakeServer], benchmark: Suite | None = None, policy: Policy | None = None
 ) -> Report:
-    """Every question at once, unless the policy says otherwise."""
+    """Every question at once, unless the policy says otherwise. Nobody changes it: it is made once for all tests."""
     at_once = load_policy().model_copy(update={"interim_looks": (1.0,)})
-    asked = EvaluationRun("shop", benchmark or suite(), policy or at_once, auxiliary_suites())
-    return asyncio.run(evaluate(asked, Models(stages)))
+    asked = tuple(stages.items()), (benchmark or suite()).sha256, policy or at_once
+    if asked not in _EVALUATED:
+        run_of = EvaluationRun("shop", benchmark or suite(), policy or at_once, auxiliary_suites())
+        _EVALUATED[asked] = asyncio.run(evaluate(run_of, Models(stages)))
+    return _EVALUATED[asked]
+
+
+_EVALUATED: dict[tuple[tuple[tuple[str, Model | FakeServer], ...], str, Policy], Report] = {}

@@ -132,6 +132,7 @@ def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     assert "refuses model 'other' on the wire decisions: 404" in said
 
 
+@pytest.mark.seconds
 def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> None:
     example = str(Path(__file__).parents[2] / "examples" / "measure_server.py")
     files = [str(tmp_path / "schema.json"), str(tmp_path / "conversations.jsonl")]

@@ -15,6 +15,8 @@ from evaluation.metrics.measures import Measure
 from evaluation.metrics.statistics import DIFFERENCE, clustered_interval, paired_interval, ratio
 from evaluation.reporting.report import Verdict
 
+pytestmark = pytest.mark.seconds
+
 POLICY = load_policy()
 PROMISED = 0.025
 

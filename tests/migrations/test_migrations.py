@@ -40,6 +40,8 @@ LATER = """
 import sqlalchemy as sa
 from alembic import op
 
+pytestmark = pytest.mark.seconds
+
 revision, down_revision = "later", "NEWEST"
 
 

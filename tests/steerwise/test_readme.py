@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.steerwise.conftest import Place
+
+pytestmark = pytest.mark.seconds
 
 ROOT = Path(__file__).parents[2]
 

@@ -105,6 +105,7 @@ def test_a_key_is_named_and_never_stored() -> None:
         TypeAdapter(Stage).validate_python(stage)
 
 
+@pytest.mark.seconds
 def test_a_manifest_is_checked_before_torch_is_imported(schema: CategorySchema, tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(manifest(schema, stage={"kind": "sft"})))
@@ -125,6 +126,7 @@ def test_a_path_may_be_given_and_may_not_be_endless() -> None:
             Traces(files=(Path(given),))
 
 
+@pytest.mark.seconds
 def test_how_cores_are_shared_is_said_before_torch_is_imported() -> None:
     """Its threads read it once, when they are loaded."""
     code = (

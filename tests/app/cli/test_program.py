@@ -14,6 +14,8 @@ from app.cli.program import _session, cli
 from app.errors import InputError
 from app.serving.model_folder import ModelNote, read
 
+pytestmark = pytest.mark.seconds
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -110,6 +110,7 @@ def test_signatures_estimate_the_share_of_common_shingles() -> None:
     assert abs(np.mean(errors)) < 0.03 and max(map(abs, errors)) < 0.25
 
 
+@pytest.mark.seconds
 def test_texts_above_the_threshold_share_a_band() -> None:
     rng = random.Random(6)
     missed = seen = 0
@@ -125,6 +126,7 @@ def test_texts_above_the_threshold_share_a_band() -> None:
     assert seen > 50 and missed <= seen * 0.02
 
 
+@pytest.mark.seconds
 def test_a_long_text_takes_no_memory_that_grows_with_it() -> None:
     rng = random.Random(9)
     long = said(*("".join(rng.choices("abcdefgh ", k=95_000)) for _ in range(10)))
@@ -192,6 +194,7 @@ def test_no_conversations_make_no_groups() -> None:
 edited = st.tuples(st.integers(0, 11), st.integers(0, 3), st.sampled_from([None, *Split]))
 
 
+@pytest.mark.seconds
 @settings(max_examples=80, deadline=None)
 @given(rows=st.lists(edited, min_size=1, max_size=60), seed=st.integers(0, 1000))
 def test_no_group_stands_on_both_sides_of_a_split(

@@ -51,6 +51,7 @@ def test_two_requests_cannot_write_to_one_file(tmp_path: Path) -> None:
         assert file.received_bytes == 1
 
 
+@pytest.mark.seconds
 def test_what_a_killed_process_wrote_is_there_and_its_lock_is_not(tmp_path: Path) -> None:
     path = partial.path_of(tmp_path, "a")
     program = """

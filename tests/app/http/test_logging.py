@@ -29,6 +29,7 @@ def cleaned(**event: Any) -> dict[str, Any]:
     return dict(redact(None, "info", event))
 
 
+@pytest.mark.seconds
 def test_every_line_is_json_with_the_ids_and_without_the_words() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     first, second, third = [json.loads(line) for line in done.stderr.splitlines()]

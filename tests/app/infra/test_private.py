@@ -37,6 +37,7 @@ def test_a_home_that_is_open_to_others_is_refused_with_what_closes_it(tmp_path: 
     assert len(signing_secret(Settings(home=place))) >= 32
 
 
+@pytest.mark.seconds
 def test_what_the_command_line_makes_is_open_to_nobody_else(tmp_path: Path) -> None:
     place = tmp_path / "home"
     environment = {**os.environ, "STEERWISE_HOME": str(place)}

@@ -24,6 +24,8 @@ PARENT = """
 import os, sys, time
 from pathlib import Path
 from app.infra.processes import spawn
+
+pytestmark = pytest.mark.seconds
 child = spawn([sys.executable, "-c", "import time; time.sleep(60)"], Path(sys.argv[1]), dict(os.environ))
 print(child.pid, flush=True)
 time.sleep(60)

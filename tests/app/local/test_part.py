@@ -16,6 +16,8 @@ from app.local.part import Health, Part, PartFailed, PartRecipe
 from app.local.watch import StopSignal, watch
 from tests.app.infra.test_processes import until
 
+pytestmark = pytest.mark.seconds
+
 LASTS = "import time; time.sleep(120)"
 
 

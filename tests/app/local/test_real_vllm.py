@@ -13,7 +13,7 @@ from app.faults.process_tree import alive
 from app.serving.vllm import VllmEndpoint
 from tests.app.local.test_product import Place, next_of, served, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.fixture

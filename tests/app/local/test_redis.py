@@ -22,6 +22,8 @@ import sys, time
 from pathlib import Path
 from app.local.redis import embedded_redis
 from app.settings import Settings
+
+pytestmark = pytest.mark.seconds
 with embedded_redis(Path(sys.argv[1]), Settings()) as server:
     print(server.child.pid, server.url, flush=True)
     time.sleep(60)

@@ -21,7 +21,7 @@ from app.settings import Settings
 from tests.app.runs.conftest import STAGES, Shop
 from tests.servers import databases, postgres
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.seconds]
 ROOT = Path(__file__).parents[3]
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -29,6 +29,8 @@ def child(out: Path, body: str) -> list[str]:
     start = f"""
 import json, os, signal, sys, time
 from pathlib import Path
+
+pytestmark = pytest.mark.seconds
 out = Path({str(out)!r})
 def write_result(**changed):
     (out / "result.json").write_text(json.dumps({RESULT!r} | changed))

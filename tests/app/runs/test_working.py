@@ -25,7 +25,7 @@ from evaluation.contract.budget import ANSWER_TOKENS
 from tests.app.runs import work
 from tests.app.runs.conftest import STAGES, Shop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.seconds]
 ROOT = Path(__file__).parents[3]
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from evaluation.contract.schema import parse_schema
 from evaluation.contract.text import blank
 from evaluation.formats.reader import Reader
 from tests.evaluation.formats import writing
+
+pytestmark = pytest.mark.seconds
 
 FILES = int(os.environ.get("STEERWISE_FORMAT_FILES", "60"))
 KEYS = ("late_parcel", "refund", "café")

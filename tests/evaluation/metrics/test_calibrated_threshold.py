@@ -1,6 +1,7 @@
 """The gate applies a tenant's threshold to the confidence that traffic would show, so that both abstain alike."""
 
 import asyncio
+from functools import cache
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.evaluation.shop import of_split
 THRESHOLD = 0.9  # below the 0.98 that the model says, above the six times in ten that it is right
 
 
+@cache
 def evaluated(threshold: float | None, *between: str) -> Report:
     policy = load_policy().model_copy(update={"interim_looks": (1.0,)})
     chats = [_greeted(c) for c in of_split(Split.test)]

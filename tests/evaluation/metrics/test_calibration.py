@@ -76,6 +76,7 @@ def test_a_calibrated_model_has_an_ece_near_0_and_an_overconfident_one_only_once
         assert one.after.value < one.before.value
 
 
+@pytest.mark.seconds
 def test_the_interval_of_the_ece_holds_0_for_nearly_all_calibrated_models() -> None:
     rng = np.random.default_rng(2)
     as_it_is = fit([])
@@ -95,6 +96,7 @@ def test_too_few_answers_and_answers_without_a_mistake_leave_confidences_as_they
     assert fit(drawn.reads).reason is None
 
 
+@pytest.mark.seconds
 def test_sets_hold_the_right_answer_as_often_as_promised_though_the_split_is_small() -> None:
     rng = np.random.default_rng(4)
     covered, sizes = [], []
@@ -119,6 +121,7 @@ def test_a_set_is_never_empty_and_holds_everything_where_the_split_was_too_small
     assert fit(draw(np.random.default_rng(5), 9).reads).quantile is not None
 
 
+@pytest.mark.seconds
 def test_a_threshold_is_hardly_ever_chosen_where_no_confidence_is_precise_enough() -> None:
     """The lowest of fifty passing bounds would be wrong here in every sixth split."""
     rng = np.random.default_rng(6)
@@ -126,6 +129,7 @@ def test_a_threshold_is_hardly_ever_chosen_where_no_confidence_is_precise_enough
     assert np.mean([threshold is not None for threshold in chosen]) <= 0.05
 
 
+@pytest.mark.seconds
 def test_chosen_thresholds_reach_the_wanted_precision_in_95_of_100_splits() -> None:
     rng = np.random.default_rng(7)
     many = draw(rng, 20_000, 2, 8)

@@ -26,6 +26,7 @@ def test_the_correlation_is_spearmans_with_ties() -> None:
     assert found.n == 200
 
 
+@pytest.mark.seconds
 def test_the_interval_covers_the_truth() -> None:
     rng = np.random.default_rng(1)
     many = answers(rng, 100_000, 0.8)

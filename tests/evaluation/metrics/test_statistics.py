@@ -20,6 +20,7 @@ def covered(intervals: Sequence[Interval | tuple[float, float] | None], truth: f
     return float(np.mean([i is not None and i[0] <= truth <= i[1] for i in intervals]))
 
 
+@pytest.mark.seconds
 def test_the_interval_covers_the_truth_though_examples_of_a_conversation_agree() -> None:
     rng = np.random.default_rng(0)
     clustered, naive = [], []
@@ -71,8 +72,9 @@ def test_a_share_of_no_failures_is_not_certain() -> None:
     assert interval.high == pytest.approx(0.037, abs=0.001)
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("right", [0.95, 0.8])
-def test_the_interval_of_steerability_covers_what_repeated_exams_give_on_average(right: float) -> None:
+def test_the_interval_of_steerability_covers_what_repeated_evaluations_give_on_average(right: float) -> None:
     benchmark = _suite()
     made = [
         measures.steerability(_answers(benchmark, right, random.Random(seed)), benchmark)

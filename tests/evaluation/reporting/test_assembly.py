@@ -1,6 +1,7 @@
 """A report holds enough to be scored anew, and compares models on what both of them answered."""
 
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -65,8 +66,9 @@ def test_a_question_that_one_of_them_did_not_answer_compares_nothing() -> None:
     assert part.flip_accuracy.value == 0
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("measure", ["flip_accuracy", "steerability"])
-def test_the_interval_of_a_difference_covers_what_repeated_exams_give_on_average(measure: str) -> None:
+def test_the_interval_of_a_difference_covers_what_repeated_evaluations_give_on_average(measure: str) -> None:
     differences = [_difference(seed) for seed in range(40)]
     found: list[Measure] = [getattr(one, measure) for one in differences]
     average = float(np.mean([m.value for m in found]))
@@ -75,6 +77,7 @@ def test_the_interval_of_a_difference_covers_what_repeated_exams_give_on_average
     assert np.mean(covered) >= 0.9
 
 
+@cache
 def _difference(seed: int) -> Compared:
     """Of two models that follow edits, right on 80 % and 90 % of the conversations."""
     benchmark, rng = suite(), random.Random(seed)

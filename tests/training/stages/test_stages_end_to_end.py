@@ -16,7 +16,8 @@ from tests.training.shop import Tenant
 from training.config import StageManifest
 from training.data.examples import read_traces
 
-pytestmark = pytest.mark.slow
+# Each stage once is part of every run of the tests, on one worker, which then trains the adapter once.
+pytestmark = [pytest.mark.seconds, pytest.mark.timeout(600), pytest.mark.xdist_group("stages")]
 ROOT = Path(__file__).parents[3]
 
 
@@ -108,6 +109,7 @@ def test_kept_traces_are_right_and_the_others_are_counted(
     assert sum(tried for _, tried in metrics["yield_by_category"].values()) == metrics["tried"]
 
 
+@pytest.mark.slow
 def test_traces_of_a_model_that_knows_nothing_fail_and_say_why(
     manifest: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -155,6 +157,7 @@ def test_rl_goes_on_with_the_adapter_and_moves_it(
     assert "reward_last" in result["metrics"] and "label_accuracy_last" in result["metrics"]
 
 
+@pytest.mark.slow
 def test_a_stage_told_to_stop_says_so_and_goes_on_from_its_checkpoint(
     manifest: dict[str, Any], sft_adapter: Path, traces: Path, tmp_path: Path
 ) -> None:
@@ -191,6 +194,7 @@ def test_a_stage_told_to_stop_says_so_and_goes_on_from_its_checkpoint(
     assert any(event["message"].startswith("resuming from checkpoint-") for event in events(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_not_run_again(
     manifest: dict[str, Any], sft_adapter: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +206,7 @@ def test_a_finished_stage_is_not_run_again(
     assert events(out) == before
 
 
+@pytest.mark.slow
 def test_a_missing_base_model_is_named(manifest: dict[str, Any], traces: Path, tmp_path: Path) -> None:
     given = {"stage": {"kind": "sft"}, "base": str(tmp_path / "nowhere"), "traces": str(traces)}
     result = run_stage(manifest | given, tmp_path / "out")

@@ -30,6 +30,7 @@ def test_one_message_is_answered_by_what_is_deployed(tenant: Shell) -> None:
     assert "answer:    delivery  (" in shown
 
 
+@pytest.mark.seconds
 def test_the_example_in_python_says_the_same(tenant: Shell) -> None:
     command = [sys.executable, str(ROOT / "examples" / "classify.py"), "support", TEXT]
     done = subprocess.run(command, env=os.environ | tenant.env, capture_output=True, text=True)
