@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import InputError
 from app.faults import injections
-from app.faults.injections import Fault, Injected
+from app.faults.injections import Injected, Injection
 from app.faults.report import Happened, held_s
 from app.faults.scratch import MARK, scratch_folder
 from tests.app.conftest import DATABASES
@@ -87,8 +87,8 @@ def test_what_an_earlier_fault_run_left_is_used_again(tmp_path: Path) -> None:
 
 
 def test_faults_come_in_an_order_that_the_seed_decides_and_none_is_left_out() -> None:
-    known = [Fault(name, name, lambda plant, rng: Injected(0)) for name in "abc"]
-    known.append(Fault("often", "often", lambda plant, rng: Injected(0), 3))
+    known = [Injection(name, name, lambda plant, rng: Injected(0)) for name in "abc"]
+    known.append(Injection("often", "often", lambda plant, rng: Injected(0), 3))
     first, again, other = (
         [fault.name for fault in islice(injections.schedule(known, random.Random(seed)), 12)]
         for seed in (1, 1, 2)
