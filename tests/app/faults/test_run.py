@@ -17,7 +17,6 @@ from app.faults import injections
 from app.faults.injections import Injected, Injection
 from app.faults.report import Happened, held_s
 from app.faults.scratch import MARK, scratch_folder
-from tests.app.conftest import DATABASES
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "app.cli.program", "faults", "run"]
@@ -30,7 +29,7 @@ def environment(elsewhere: Path) -> dict[str, str]:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_short_fault_run_loses_nothing_and_does_nothing_twice(database: str, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     told = subprocess.run(
