@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from app.faults.history import Accepted, Artifact, Claim, Found, FoundJob, History, Live
+from app.faults.history import Accepted, Artifact, Claim, EndState, FoundJob, History, LiveLook
 from training.protocol import STAGES
 
 _ENDS_A_CLAIM = {"succeeded", "failed", "cancelled", "retried", "lost", "released", "postponed"}
 
 
-class Rule(StrEnum):
+class Invariant(StrEnum):
     lost = "lost"  # something that was accepted is not there
     doubled = "doubled"  # something is there, or happened, more often than once
     owner = "owner"  # two had one job
@@ -21,7 +21,7 @@ class Rule(StrEnum):
 
 
 class Violation(NamedTuple):
-    rule: Rule
+    rule: Invariant
     what: str
 
 
@@ -35,48 +35,48 @@ def check(history: History) -> list[Violation]:
         *(violation for job in found.jobs for violation in _job(job)),
         *_models(found),
         *_claims(history.claims),
-        *(Violation(Rule.owner, f"two trainers met in {folder}") for folder in history.not_alone),
+        *(Violation(Invariant.owner, f"two trainers met in {folder}") for folder in history.not_alone),
         *(violation for artifact in found.artifacts for violation in _artifact(artifact)),
         *_live(history.looks),
         *_answers(history),
     ]
 
 
-def _uploads(accepted: Accepted, found: Found) -> Iterator[Violation]:
+def _uploads(accepted: Accepted, found: EndState) -> Iterator[Violation]:
     for upload in accepted.uploads:
         there = found.datasets.get(upload.dataset_id)
         if there is None or there.state != "ready" or there.sha256 != upload.sha256:
-            yield Violation(Rule.lost, f"upload {upload.dataset_id}: {there}")
+            yield Violation(Invariant.lost, f"upload {upload.dataset_id}: {there}")
         elif there.rows != upload.rows:
-            rule = Rule.lost if there.rows < upload.rows else Rule.doubled
+            rule = Invariant.lost if there.rows < upload.rows else Invariant.doubled
             yield Violation(rule, f"dataset {upload.dataset_id} has {there.rows} rows of {upload.rows}")
 
 
-def _edits(accepted: Accepted, found: Found) -> Iterator[Violation]:
+def _edits(accepted: Accepted, found: EndState) -> Iterator[Violation]:
     for edit in accepted.edits:
         if found.versions.get((edit.schema_id, edit.number)) != edit.definition:
-            yield Violation(Rule.lost, f"version {edit.number} of schema {edit.schema_id}")
+            yield Violation(Invariant.lost, f"version {edit.number} of schema {edit.schema_id}")
 
 
-def _runs(accepted: Accepted, found: Found) -> Iterator[Violation]:
+def _runs(accepted: Accepted, found: EndState) -> Iterator[Violation]:
     ids = {run.run_id: run for run in found.runs}
     for seed, run_id in accepted.runs.items():
         run = ids.get(run_id)
         if run is None or run.seed != seed or run.state != "succeeded":
-            yield Violation(Rule.lost, f"run {run_id}: {run}")
+            yield Violation(Invariant.lost, f"run {run_id}: {run}")
     for seed, count in Counter(run.seed for run in found.runs).items():
         if count > 1:
-            yield Violation(Rule.doubled, f"{count} runs were made of one request (seed {seed})")
+            yield Violation(Invariant.doubled, f"{count} runs were made of one request (seed {seed})")
         if seed not in accepted.runs and seed not in accepted.doubtful:
-            yield Violation(Rule.doubled, f"a run that nobody was promised (seed {seed})")
+            yield Violation(Invariant.doubled, f"a run that nobody was promised (seed {seed})")
 
 
-def _deployments(accepted: Accepted, found: Found) -> Iterator[Violation]:
+def _deployments(accepted: Accepted, found: EndState) -> Iterator[Violation]:
     """One may fail, and then says why; none is forgotten."""
     for deployment in accepted.deployments:
         state = found.deployments.get(deployment)
         if state not in ("live", "retired", "failed"):
-            yield Violation(Rule.lost, f"deployment {deployment} is {state}")
+            yield Violation(Invariant.lost, f"deployment {deployment} is {state}")
 
 
 def _job(job: FoundJob) -> Iterator[Violation]:
@@ -84,45 +84,47 @@ def _job(job: FoundJob) -> Iterator[Violation]:
     named = f"{job.kind} {job.job_id}"
     succeeded = sum(event["event"] == "succeeded" for event in job.events)
     if job.state == "succeeded" and succeeded == 0:
-        yield Violation(Rule.lost, f"{named} has succeeded without its event")
+        yield Violation(Invariant.lost, f"{named} has succeeded without its event")
     if succeeded > 1:
-        yield Violation(Rule.doubled, f"{named} has succeeded {succeeded} times")
+        yield Violation(Invariant.doubled, f"{named} has succeeded {succeeded} times")
     if job.state in ("blocked", "queued", "running"):
-        yield Violation(Rule.lost, f"{named} is {job.state} when everything has ended")
+        yield Violation(Invariant.lost, f"{named} is {job.state} when everything has ended")
     epoch, claimed = 0, False
     for event in job.events:
         if event["event"] == "started":
             if claimed:
                 yield Violation(
-                    Rule.owner, f"{named} was claimed (epoch {event['epoch']}) while another had it"
+                    Invariant.owner, f"{named} was claimed (epoch {event['epoch']}) while another had it"
                 )
             if event["epoch"] <= epoch:
-                yield Violation(Rule.epoch, f"{named}: epoch {event['epoch']} came after {epoch}")
+                yield Violation(Invariant.epoch, f"{named}: epoch {event['epoch']} came after {epoch}")
             epoch, claimed = event["epoch"], True
         elif event["event"] in _ENDS_A_CLAIM:
             claimed = False
     if epoch > job.epoch:
-        yield Violation(Rule.epoch, f"{named} is at epoch {job.epoch} and was at {epoch}")
+        yield Violation(Invariant.epoch, f"{named} is at epoch {job.epoch} and was at {epoch}")
 
 
-def _models(found: Found) -> Iterator[Violation]:
+def _models(found: EndState) -> Iterator[Violation]:
     """A run's effect: one model, which has what each of its stages has made, once."""
     models = _by_run(found)
     made = _made(found.jobs)
     for run in found.runs:
         own = models.pop(run.run_id, [])
         if len(own) > 1:
-            yield Violation(Rule.doubled, f"run {run.run_id} has made {len(own)} models")
+            yield Violation(Invariant.doubled, f"run {run.run_id} has made {len(own)} models")
         if run.state == "succeeded" and not own:
-            yield Violation(Rule.lost, f"run {run.run_id} has no model")
+            yield Violation(Invariant.lost, f"run {run.run_id} has no model")
         for stages in own:
             if list(stages) != list(STAGES) or stages != made[run.run_id]:
-                yield Violation(Rule.lost, f"the model of run {run.run_id} is not what its stages have made")
+                yield Violation(
+                    Invariant.lost, f"the model of run {run.run_id} is not what its stages have made"
+                )
     for run_id in models:
-        yield Violation(Rule.doubled, f"a model of a run that is not there: {run_id}")
+        yield Violation(Invariant.doubled, f"a model of a run that is not there: {run_id}")
 
 
-def _by_run(found: Found) -> dict[str, list[Mapping[str, str]]]:
+def _by_run(found: EndState) -> dict[str, list[Mapping[str, str]]]:
     models: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for model in found.models:
         models[model.run_id].append(model.stages)
@@ -146,36 +148,38 @@ def _claims(claims: Sequence[Claim]) -> Iterator[Violation]:
         before = owners.setdefault((claim.job_id, claim.epoch), claim.owner)
         if before != claim.owner:
             yield Violation(
-                Rule.owner, f"job {claim.job_id}, epoch {claim.epoch}: {before} and {claim.owner}"
+                Invariant.owner, f"job {claim.job_id}, epoch {claim.epoch}: {before} and {claim.owner}"
             )
         if claim.epoch < newest.get(claim.job_id, 0):
-            yield Violation(Rule.epoch, f"job {claim.job_id}: epoch {claim.epoch} was seen again")
+            yield Violation(Invariant.epoch, f"job {claim.job_id}: epoch {claim.epoch} was seen again")
         newest[claim.job_id] = max(claim.epoch, newest.get(claim.job_id, 0))
 
 
 def _artifact(artifact: Artifact) -> Iterator[Violation]:
     if artifact.found != artifact.sha256:
-        yield Violation(Rule.artifact, f"{artifact.key} has {artifact.found} and not {artifact.sha256}")
+        yield Violation(Invariant.artifact, f"{artifact.key} has {artifact.found} and not {artifact.sha256}")
 
 
-def _live(looks: Sequence[Live]) -> Iterator[Violation]:
+def _live(looks: Sequence[LiveLook]) -> Iterator[Violation]:
     """Once a deployment has been live, there is one at every later look."""
     began: set[str] = set()
     for look in looks:
         if look.deployments:
             began.add(look.schema_id)
         elif look.schema_id in began:
-            yield Violation(Rule.live, f"schema {look.schema_id} had no live deployment any more")
+            yield Violation(Invariant.live, f"schema {look.schema_id} had no live deployment any more")
         if len(look.deployments) > 1:
             yield Violation(
-                Rule.live, f"schema {look.schema_id} had {len(look.deployments)} live deployments"
+                Invariant.live, f"schema {look.schema_id} had {len(look.deployments)} live deployments"
             )
         for one in look.deployments:
             if one.verdict != "passed":
-                yield Violation(Rule.live, f"deployment {one.deployment_id} is live, its gate {one.verdict}")
+                yield Violation(
+                    Invariant.live, f"deployment {one.deployment_id} is live, its gate {one.verdict}"
+                )
             if not one.fits:
                 yield Violation(
-                    Rule.live, f"deployment {one.deployment_id} is live on a base that it does not fit"
+                    Invariant.live, f"deployment {one.deployment_id} is live on a base that it does not fit"
                 )
 
 
@@ -187,4 +191,4 @@ def _answers(history: History) -> Iterator[Violation]:
             or answer.gate not in ("passed", "provisional")
             or not answer.fits
         ):
-            yield Violation(Rule.live, f"an answer was given by {answer}")
+            yield Violation(Invariant.live, f"an answer was given by {answer}")

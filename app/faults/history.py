@@ -80,7 +80,7 @@ class Claim(NamedTuple):
     owner: str | None
 
 
-class Live(NamedTuple):
+class LiveLook(NamedTuple):
     """One look: which deployments of a schema were live, and how each stands."""
 
     schema_id: str
@@ -96,7 +96,7 @@ class LiveDeployment(NamedTuple):
     problem: str | None
 
 
-class Found(NamedTuple):
+class EndState(NamedTuple):
     """In the end. versions: by schema and number the definition of the first category."""
 
     datasets: Mapping[str, FoundDataset]
@@ -114,14 +114,14 @@ class History(NamedTuple):
     base was served then. not_alone: folders in which two trainers met."""
 
     accepted: Accepted
-    found: Found
+    found: EndState
     claims: Sequence[Claim]
-    looks: Sequence[Live]
-    answers: Sequence["Answered"]
+    looks: Sequence[LiveLook]
+    answers: Sequence["GivenAnswer"]
     not_alone: Sequence[str]
 
 
-class Answered(NamedTuple):
+class GivenAnswer(NamedTuple):
     deployment_id: str | None
     gate: str
     fits: bool

@@ -41,7 +41,7 @@ class NotInjected(Exception):
     """There was nothing to do it to just now."""
 
 
-class Fault(NamedTuple):
+class Injection(NamedTuple):
     """touches: what no other fault may be at meanwhile. inject: returns once it is over. times: how often it comes for
     once of the others.
 
@@ -408,51 +408,51 @@ def _at_failpoint(plant: Plant, rng: random.Random) -> Injected:
 # --------------------------------------------------------------------------------------------------- which there are
 
 
-def faults(plant: Plant) -> list[Fault]:
+def faults(plant: Plant) -> list[Injection]:
     """Those that can be done here."""
     found = [
-        Fault("worker SIGKILL", "workers", _kill_worker),
-        Fault("pool process SIGKILL", "workers", _kill_pool),
-        Fault("trainer SIGKILL", "workers", _kill_trainer),
-        Fault("worker SIGSTOP past its lease", "stopped", _stop_worker),
-        Fault("worker SIGTERM", "workers", _end_worker),
-        Fault("Redis SIGKILL", "redis", _kill_redis),
-        Fault("Redis SIGKILL without persistence", "redis", partial(_kill_redis, forgets=True)),
-        Fault("Redis FLUSHALL", "redis", _flush_redis),
-        Fault("vLLM SIGKILL", "models", _kill_model),
-        Fault("vLLM SIGSTOP", "models", _stop_model),
-        Fault("vLLM answers 500", "models", _break_model),
-        Fault("dispatcher SIGKILL", "dispatcher", _kill_dispatcher),
-        Fault("two dispatchers", "two", _second_dispatcher),
-        Fault("API SIGKILL", "api", _kill_api),
-        Fault("base changed", "base", _change_base),
-        Fault("old schema version", "database", _old_version),
-        Fault("failpoint", "failpoint", _at_failpoint, 6),
-        Fault("failpoint", "another failpoint", _at_failpoint, 6),
+        Injection("worker SIGKILL", "workers", _kill_worker),
+        Injection("pool process SIGKILL", "workers", _kill_pool),
+        Injection("trainer SIGKILL", "workers", _kill_trainer),
+        Injection("worker SIGSTOP past its lease", "stopped", _stop_worker),
+        Injection("worker SIGTERM", "workers", _end_worker),
+        Injection("Redis SIGKILL", "redis", _kill_redis),
+        Injection("Redis SIGKILL without persistence", "redis", partial(_kill_redis, forgets=True)),
+        Injection("Redis FLUSHALL", "redis", _flush_redis),
+        Injection("vLLM SIGKILL", "models", _kill_model),
+        Injection("vLLM SIGSTOP", "models", _stop_model),
+        Injection("vLLM answers 500", "models", _break_model),
+        Injection("dispatcher SIGKILL", "dispatcher", _kill_dispatcher),
+        Injection("two dispatchers", "two", _second_dispatcher),
+        Injection("API SIGKILL", "api", _kill_api),
+        Injection("base changed", "base", _change_base),
+        Injection("old schema version", "database", _old_version),
+        Injection("failpoint", "failpoint", _at_failpoint, 6),
+        Injection("failpoint", "another failpoint", _at_failpoint, 6),
     ]
     if plant.on_postgres:
         found += [
-            Fault("PostgreSQL immediate stop", "database", _stop_postgres),
-            Fault("PostgreSQL backend ended", "database", _terminate_backend),
-            Fault("PostgreSQL backend SIGKILL", "database", _kill_backend),
-            Fault("PostgreSQL connection limit", "database", _limit_connections),
+            Injection("PostgreSQL immediate stop", "database", _stop_postgres),
+            Injection("PostgreSQL backend ended", "database", _terminate_backend),
+            Injection("PostgreSQL backend SIGKILL", "database", _kill_backend),
+            Injection("PostgreSQL connection limit", "database", _limit_connections),
         ]
     else:
-        found.append(Fault("SQLite write lock held", "database", _hold_sqlite))
+        found.append(Injection("SQLite write lock held", "database", _hold_sqlite))
     if plant.store is not None:
         found += [
-            Fault("object store away", "store", _kill_store),
+            Injection("object store away", "store", _kill_store),
             *(
-                Fault(f"object store {trouble}", "store", partial(_trouble_store, trouble=trouble))
+                Injection(f"object store {trouble}", "store", partial(_trouble_store, trouble=trouble))
                 for trouble in (object_store.SLOW, object_store.REFUSING, object_store.LOSING)
             ),
         ]
     else:
-        found.append(Fault("storage folder away", "store", _move_storage))
+        found.append(Injection("storage folder away", "store", _move_storage))
     if plant.clock is not None:
-        found.append(Fault("clock jump of a worker", "clock", _jump_clock))
+        found.append(Injection("clock jump of a worker", "clock", _jump_clock))
     if plant.disk.problem is None:
-        found.append(Fault("disk full", "disk", _fill_disk))
+        found.append(Injection("disk full", "disk", _fill_disk))
     return found
 
 
@@ -470,7 +470,7 @@ def not_injected_here(plant: Plant) -> dict[str, str]:
     return found
 
 
-def schedule(known: list[Fault], rng: random.Random) -> Iterator[Fault]:
+def schedule(known: list[Injection], rng: random.Random) -> Iterator[Injection]:
     """Without end: each as often as another, `times` apart, in an order that the seed decides."""
     while True:
         block = [fault for fault in known for _ in range(fault.times)]

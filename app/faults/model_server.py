@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from app.serving.vllm import BASE_NAME
+from evaluation.contract.render import ANSWER_MARK
 
 BROKEN = "broken"
 _CODE = re.compile(r'" = (\w+)$', re.MULTILINE)
@@ -65,7 +66,7 @@ class ModelServer:
         if body["model"] not in (BASE_NAME, *self.adapters):
             return 404, {"error": f"The model {body['model']} does not exist."}
         code = _CODE.findall(body["messages"][0]["content"])[0]
-        text = f" {code}" if body.get("continue_final_message") else f"Because.\nAnswer: {code}"
+        text = f" {code}" if body.get("continue_final_message") else f"Because.{ANSWER_MARK} {code}"
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text},

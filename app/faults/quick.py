@@ -15,6 +15,7 @@ from app.gates import service as gates
 from app.gates import tasks as gate_tasks
 from app.gates.service import GateDecision
 from app.gates.tasks import GateWork, PreparedGate
+from app.infra import locks
 from app.infra.files.repository import NewFile
 from app.infra.tables.files import FileKind
 from app.jobs.background import load_handlers
@@ -30,7 +31,7 @@ from evaluation.reporting.report import Verdict
 from training.config import StageManifest
 
 STEPS = "STEERWISE_FAULTS_STEPS"  # how many, and seconds of each
-FOUND = "STEERWISE_FAULTS_FOUND"  # where a trainer notes that it was not alone
+FOUND = "STEERWISE_FAULTS_FOUND"  # a file with a line for each trainer that was not alone
 _MIRROR_S = 1.0
 _QUESTION = conversation_from_text("Hello, I have a question about my order.")
 
@@ -60,10 +61,13 @@ def run_quick_stage(
 ) -> Result:
     """As app.runs.supervisor.run_stage, but for the program that is started."""
     told = StageManifest.model_validate_json(manifest.read_bytes())
-    steps, step_s = os.environ[STEPS].split()
-    arguments = [str(out), told.stage.kind, told.sha256, steps, step_s, os.environ[FOUND]]
-    argv = [sys.executable, "-I", "-S", str(trainer.__file__), *arguments]
-    return supervise(argv, out, settings, on_event, stopped, keep)
+    argv = [sys.executable, "-I", "-S", str(trainer.__file__), str(out), told.stage.kind, told.sha256]
+    argv += os.environ[STEPS].split()
+    with (out / ".trainer").open("w") as alone:  # the trainer holds it as long as it lives
+        if not locks.take(alone):
+            with Path(os.environ[FOUND]).open("a") as lines:
+                lines.write(f"{out}\n")
+        return supervise(argv, out, settings, on_event, stopped, (*keep, alone.fileno()))
 
 
 async def decide_quickly(

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import AppError
 from app.faults import repository
-from app.faults.history import Artifact, Claim, Found, Live
+from app.faults.history import Artifact, Claim, EndState, LiveLook
 from app.faults.plant import Plant
 from app.faults.repository import CheckedFile
 from app.infra import outage
@@ -31,7 +31,7 @@ class Recorder:
     def __init__(self, plant: Plant):
         self.plant = plant
         self.claims: list[Claim] = []
-        self.looks: list[Live] = []
+        self.looks: list[LiveLook] = []
         self.base_sha256 = digest(find_base(STARTER))
         self.missed = 0
 
@@ -71,13 +71,13 @@ class Recorder:
         finally:
             await database.close()
 
-    def found(self) -> Found:
+    def found(self) -> EndState:
         """When nothing is under way any more."""
         return self.read(self._found)
 
-    async def _found(self, session: AsyncSession) -> Found:
+    async def _found(self, session: AsyncSession) -> EndState:
         files = await repository.files(session)
-        return Found(
+        return EndState(
             datasets=await repository.datasets(session),
             versions=await repository.versions(session),
             runs=await repository.runs(session),

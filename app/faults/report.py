@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from app.faults.checker import Rule, Violation
+from app.faults.checker import Invariant, Violation
 
 MOST = 1.5  # times the ideal
 _SHOWN = 20
@@ -67,11 +67,11 @@ class FaultReport(NamedTuple):
 
     @property
     def lost(self) -> int:
-        return sum(violation.rule is Rule.lost for violation in self.violations)
+        return sum(violation.rule is Invariant.lost for violation in self.violations)
 
     @property
     def doubled(self) -> int:
-        return sum(violation.rule is Rule.doubled for violation in self.violations)
+        return sum(violation.rule is Invariant.doubled for violation in self.violations)
 
     @property
     def kinds(self) -> dict[str, int]:

@@ -13,8 +13,8 @@ from app.faults.history import (
     FoundJob,
     FoundModel,
     FoundRun,
-    Live,
     LiveDeployment,
+    LiveLook,
 )
 from app.infra.tables.datasets import ConversationRow, Dataset, UploadRow
 from app.infra.tables.deployments import Deployment, DeploymentState
@@ -37,7 +37,7 @@ async def claims(session: AsyncSession) -> list[Claim]:
     return [Claim(str(job_id), epoch, owner) for job_id, epoch, owner in await session.execute(query)]
 
 
-async def live(session: AsyncSession, base_sha256: str) -> list[Live]:
+async def live(session: AsyncSession, base_sha256: str) -> list[LiveLook]:
     """Of every schema."""
     schemas = await session.scalars(select(Schema.id))
     of_schema: dict[UUID, list[LiveDeployment]] = {schema_id: [] for schema_id in schemas}
@@ -50,7 +50,7 @@ async def live(session: AsyncSession, base_sha256: str) -> list[Live]:
     for row, verdict, base in await session.execute(query):
         told = None if verdict is None else verdict.value
         of_schema[row.schema_id].append(LiveDeployment(str(row.id), told, base == base_sha256, row.problem))
-    return [Live(str(schema_id), tuple(found)) for schema_id, found in of_schema.items()]
+    return [LiveLook(str(schema_id), tuple(found)) for schema_id, found in of_schema.items()]
 
 
 async def problems_of_live(session: AsyncSession) -> list[str | None]:

@@ -14,13 +14,13 @@ from typing import NamedTuple
 from app.errors import AppError
 from app.faults import checker, injections, repository
 from app.faults.history import Accepted, History
-from app.faults.injections import Fault, NotInjected
+from app.faults.injections import Injection, NotInjected
 from app.faults.plant import LEASE_S, Plant
 from app.faults.postgres import programs, version
 from app.faults.recorder import Recorder
 from app.faults.report import FaultReport, Happened, Times, held_s
 from app.faults.scratch import scratch_folder
-from app.faults.workload import Caller, Customer
+from app.faults.workload import Customer, PersistentClient
 from app.infra import failpoints, outage
 from training.protocol import STAGES
 
@@ -106,12 +106,12 @@ class _Running:
 
     def _customers(self, stack: ExitStack) -> list[Customer]:
         url, key = self.plant.api_url, self.plant.key
-        admin = Caller(url, key, None, self.stop)
+        admin = PersistentClient(url, key, None, self.stop)
         stack.callback(admin.close)
         made = []
         for number in range(1, TENANTS + 1):
             tenant = admin.ask("POST", "tenants", json={"name": f"tenant {number}"}).json()["id"]
-            caller = Caller(url, key, tenant, self.stop)
+            caller = PersistentClient(url, key, tenant, self.stop)
             stack.callback(caller.close)
             served = self.plant.other_base_served.is_set
             made.append(Customer(caller, number, self.asked.size.open_runs, served))
@@ -154,7 +154,7 @@ class _Running:
         known = injections.faults(self.plant)
         coming = injections.schedule(known, rng)
         busy: dict[str, Future[None]] = {}
-        waiting: list[Fault] = []
+        waiting: list[Injection] = []
         due = began_at
         until = began_at + self.asked.minutes * 60
         while time.monotonic() < until:
@@ -171,7 +171,7 @@ class _Running:
         for one in busy.values():
             one.result()
 
-    def _one(self, fault: Fault, seed: int, began_at: float) -> None:
+    def _one(self, fault: Injection, seed: int, began_at: float) -> None:
         at_s = time.monotonic() - began_at
         try:
             done = fault.inject(self.plant, random.Random(seed))

@@ -3,7 +3,6 @@
 Started by its path with nothing but the standard library, so that a thousand of them cost little.
 """
 
-import fcntl
 import json
 import os
 import struct
@@ -17,17 +16,9 @@ _RANK, _WIDTH = 4, 8
 
 
 def main(argv: list[str]) -> int:
-    """argv: the stage's folder, its kind, the manifest's digest, how many steps, seconds of each, and a file in which
-    a line is left where two trainers had one folder."""
-    out, kind, sha256, steps, step_s, found = argv
-    folder = Path(out)
-    with (folder / ".trainer").open("w") as alone:
-        try:
-            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with Path(found).open("a") as lines:
-                lines.write(f"{folder}\n")
-        _train(folder, kind, sha256, int(steps), float(step_s))
+    """argv: the stage's folder, its kind, the manifest's digest, how many steps, and seconds of each."""
+    out, kind, sha256, steps, step_s = argv
+    _train(Path(out), kind, sha256, int(steps), float(step_s))
     return 0
 
 
@@ -47,7 +38,8 @@ def _train(folder: Path, kind: str, sha256: str, steps: int, step_s: float) -> N
         _keep(folder / "checkpoints" / f"checkpoint-{step}", sha256)
     if kind == "traces":
         _write(
-            folder / "traces.jsonl", (json.dumps({"id": sha256, "completion": "Answer: A"}) + "\n").encode()
+            folder / "traces.jsonl",
+            (json.dumps({"id": sha256, "completion": "as a teacher would"}) + "\n").encode(),
         )
     else:
         _make_adapter(folder / "adapter", f"{kind} {sha256}")

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import httpx
 
-from app.faults.history import Accepted, Answered, Edit, Upload
+from app.faults.history import Accepted, Edit, GivenAnswer, Upload
 from app.serving.base import STARTER
 
 _ROWS = {"train": 26, "test": 24}
@@ -28,7 +28,7 @@ _TURNS_AN_EDIT = 10
 _AGAIN_S = (0.2, 1.0)
 
 
-class Refused(Exception):
+class RefusedForGood(Exception):
     """An answer that sending again does not change."""
 
     def __init__(self, response: httpx.Response):
@@ -45,11 +45,11 @@ class Refused(Exception):
             return ""
 
 
-class Stopped(Exception):
+class RunOver(Exception):
     """The run is over."""
 
 
-class Caller:
+class PersistentClient:
     """A client that asks until it is answered. ended: nobody waits for an answer any more."""
 
     def __init__(self, url: str, key: str, tenant_id: str | None, ended: threading.Event):
@@ -59,18 +59,18 @@ class Caller:
         self.again = 0
 
     def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        """Raises: Refused, Stopped."""
+        """Raises: RefusedForGood, RunOver."""
         pause_s = _AGAIN_S[0]
         while not self._ended.is_set():
             response = self.try_once(method, path, **more)
             if response is not None and response.status_code < 400:
                 return response
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
-                raise Refused(response)
+                raise RefusedForGood(response)
             self.again += 1
             self._ended.wait(pause_s)
             pause_s = min(2 * pause_s, _AGAIN_S[1])
-        raise Stopped
+        raise RunOver
 
     def try_once(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         """None where there was no answer."""
@@ -89,7 +89,7 @@ class Customer:
     other_base: whether another base than that of its runs is served just now, surely.
     """
 
-    def __init__(self, caller: Caller, number: int, open_runs: int, other_base: Callable[[], bool]):
+    def __init__(self, caller: PersistentClient, number: int, open_runs: int, other_base: Callable[[], bool]):
         self.caller, self._open_runs, self._other_base = caller, open_runs, other_base
         self._rng = random.Random(number)
         self._number = number * 1_000_000
@@ -98,7 +98,7 @@ class Customer:
         self.runs: dict[int, str] = {}
         self.doubtful: set[int] = set()
         self.deployments: list[str] = []
-        self.answers: list[Answered] = []
+        self.answers: list[GivenAnswer] = []
         self.counts = Counter[str]()
         self.surprises: list[str] = []
         self.schema_id = ""
@@ -135,9 +135,9 @@ class Customer:
             turn += 1
             try:
                 self._turn(turn, no_more)
-            except Refused as refused:
+            except RefusedForGood as refused:
                 self._refused(refused)
-            except Stopped:
+            except RunOver:
                 return
             stop.wait(_PAUSE_S)
 
@@ -152,7 +152,7 @@ class Customer:
                 self._deploy()
         self._classify()
 
-    def _refused(self, refused: Refused) -> None:
+    def _refused(self, refused: RefusedForGood) -> None:
         """What a customer meets and understands: another base for a moment, a share, an answer that never came."""
         self.counts[f"refused: {refused.code}"] += 1
         if refused.code not in ("base_not_served", "share_exceeded", "request_in_flight", "model_not_served"):
@@ -232,11 +232,11 @@ class Customer:
         headers = {"Idempotency-Key": f"faults-run-{seed}"}
         try:
             made = self.caller.ask("POST", "runs", json=body | {"base": STARTER}, headers=headers).json()
-        except Refused as refused:
+        except RefusedForGood as refused:
             if refused.code == "request_in_flight":  # of one whose API was killed, for five minutes
                 self.doubtful.add(seed)
             raise
-        except Stopped:
+        except RunOver:
             self.doubtful.add(seed)
             raise
         self.runs[seed] = made["id"]
@@ -288,4 +288,4 @@ class Customer:
         told = answer.json()
         if told["deployment_id"] is None and not self.answers:
             return  # nothing is live yet
-        self.answers.append(Answered(told["deployment_id"], told["gate"], not other))
+        self.answers.append(GivenAnswer(told["deployment_id"], told["gate"], not other))

@@ -5,21 +5,21 @@ from typing import Any
 
 import pytest
 
-from app.faults.checker import Rule, check
+from app.faults.checker import Invariant, check
 from app.faults.history import (
     Accepted,
-    Answered,
     Artifact,
     Claim,
     Edit,
-    Found,
+    EndState,
     FoundDataset,
     FoundJob,
     FoundModel,
     FoundRun,
+    GivenAnswer,
     History,
-    Live,
     LiveDeployment,
+    LiveLook,
     Upload,
 )
 from training.protocol import STAGES
@@ -48,7 +48,7 @@ def history() -> History:
     accepted = Accepted(
         [Upload("dataset", "aa", 50)], [Edit("schema", 1, "late")], {7: "run"}, ["deployment"], frozenset({8})
     )
-    found = Found(
+    found = EndState(
         datasets={"dataset": FoundDataset("ready", "aa", 50)},
         versions={("schema", 1): "late"},
         runs=[FoundRun("run", 7, "succeeded", None)],
@@ -59,8 +59,8 @@ def history() -> History:
         artifacts=[Artifact("key", "ab", "ab")],
     )
     claims = [Claim("job", 1, "one"), Claim("job", 1, "one"), Claim("job", 2, "two")]
-    looks = [Live("schema", []), Live("schema", [LIVE]), Live("schema", [LIVE])]
-    return History(accepted, found, claims, looks, [Answered("deployment", "passed", True)], [])
+    looks = [LiveLook("schema", []), LiveLook("schema", [LIVE]), LiveLook("schema", [LIVE])]
+    return History(accepted, found, claims, looks, [GivenAnswer("deployment", "passed", True)], [])
 
 
 def in_found(**changed: Any) -> Plant:
@@ -74,96 +74,102 @@ def with_events(*events: dict[str, Any], epoch: int = 2) -> Plant:
 
 
 def live_as(**changed: Any) -> Plant:
-    return lambda good: good._replace(looks=[*good.looks, Live("schema", [LIVE._replace(**changed)])])
+    return lambda good: good._replace(looks=[*good.looks, LiveLook("schema", [LIVE._replace(**changed)])])
 
 
 RUN = FoundRun("run", 7, "succeeded", None)
-PLANTED: dict[str, tuple[Rule, Plant]] = {
-    "a lost upload": (Rule.lost, in_found(datasets={})),
+PLANTED: dict[str, tuple[Invariant, Plant]] = {
+    "a lost upload": (Invariant.lost, in_found(datasets={})),
     "an upload that was never read": (
-        Rule.lost,
+        Invariant.lost,
         in_found(datasets={"dataset": FoundDataset("uploaded", "aa", 0)}),
     ),
     "an upload with other bytes": (
-        Rule.lost,
+        Invariant.lost,
         in_found(datasets={"dataset": FoundDataset("ready", "bb", 50)}),
     ),
-    "a lost row": (Rule.lost, in_found(datasets={"dataset": FoundDataset("ready", "aa", 49)})),
+    "a lost row": (Invariant.lost, in_found(datasets={"dataset": FoundDataset("ready", "aa", 49)})),
     "a row that is there twice": (
-        Rule.doubled,
+        Invariant.doubled,
         in_found(datasets={"dataset": FoundDataset("ready", "aa", 51)}),
     ),
-    "a lost edit": (Rule.lost, in_found(versions={})),
-    "an edit that says something else": (Rule.lost, in_found(versions={("schema", 1): "early"})),
-    "a lost run": (Rule.lost, in_found(runs=[], models=[], jobs=[])),
-    "a run that failed for good": (Rule.lost, in_found(runs=[RUN._replace(state="failed")])),
+    "a lost edit": (Invariant.lost, in_found(versions={})),
+    "an edit that says something else": (Invariant.lost, in_found(versions={("schema", 1): "early"})),
+    "a lost run": (Invariant.lost, in_found(runs=[], models=[], jobs=[])),
+    "a run that failed for good": (Invariant.lost, in_found(runs=[RUN._replace(state="failed")])),
     "two runs of one request": (
-        Rule.doubled,
+        Invariant.doubled,
         in_found(runs=[RUN, RUN._replace(run_id="second", state="queued")]),
     ),
     "a run that nobody asked for": (
-        Rule.doubled,
+        Invariant.doubled,
         in_found(runs=[RUN, FoundRun("second", 9, "queued", None)]),
     ),
     "a doubled effect": (
-        Rule.doubled,
+        Invariant.doubled,
         with_events(
             event("started", epoch=1), event("succeeded", result={"sha256": "rl"}), event("started", epoch=2)
         ),
     ),
     "a second model": (
-        Rule.doubled,
+        Invariant.doubled,
         in_found(
             models=[FoundModel(name, "run", {kind: kind for kind in STAGES}) for name in ("one", "two")]
         ),
     ),
-    "a run without its model": (Rule.lost, in_found(models=[])),
+    "a run without its model": (Invariant.lost, in_found(models=[])),
     "a model that its stages did not make": (
-        Rule.lost,
+        Invariant.lost,
         in_found(models=[FoundModel("model", "run", dict.fromkeys(STAGES, "other"))]),
     ),
     "a job that never ended": (
-        Rule.lost,
+        Invariant.lost,
         in_found(
             jobs=[*(stage(kind) for kind in STAGES), stage("gate")._replace(state="queued", run_id=None)]
         ),
     ),
     "a claim of what somebody has": (
-        Rule.owner,
+        Invariant.owner,
         with_events(event("started", epoch=1), event("started", epoch=2)),
     ),
     "two owners at one time": (
-        Rule.owner,
+        Invariant.owner,
         lambda good: good._replace(claims=[*good.claims, Claim("job", 2, "three")]),
     ),
-    "two trainers in one folder": (Rule.owner, lambda good: good._replace(not_alone=["runs/1/stages/4-rl"])),
+    "two trainers in one folder": (
+        Invariant.owner,
+        lambda good: good._replace(not_alone=["runs/1/stages/4-rl"]),
+    ),
     "an epoch that did not grow": (
-        Rule.epoch,
+        Invariant.epoch,
         with_events(event("started", epoch=2), event("lost"), event("started", epoch=2)),
     ),
-    "an epoch that was taken back": (Rule.epoch, with_events(event("started", epoch=3))),
+    "an epoch that was taken back": (Invariant.epoch, with_events(event("started", epoch=3))),
     "an epoch that was seen again": (
-        Rule.epoch,
+        Invariant.epoch,
         lambda good: good._replace(claims=[*good.claims, Claim("job", 1, "one")]),
     ),
-    "an artifact that changed": (Rule.artifact, in_found(artifacts=[Artifact("key", "ab", "cd")])),
-    "an artifact that is gone": (Rule.artifact, in_found(artifacts=[Artifact("key", "ab", None)])),
-    "nothing live any more": (Rule.live, lambda good: good._replace(looks=[*good.looks, Live("schema", [])])),
-    "two live at one time": (
-        Rule.live,
-        lambda good: good._replace(looks=[*good.looks, Live("schema", [LIVE, LIVE])]),
+    "an artifact that changed": (Invariant.artifact, in_found(artifacts=[Artifact("key", "ab", "cd")])),
+    "an artifact that is gone": (Invariant.artifact, in_found(artifacts=[Artifact("key", "ab", None)])),
+    "nothing live any more": (
+        Invariant.live,
+        lambda good: good._replace(looks=[*good.looks, LiveLook("schema", [])]),
     ),
-    "one live whose gate failed": (Rule.live, live_as(verdict="failed")),
-    "one live on another base": (Rule.live, live_as(fits=False)),
+    "two live at one time": (
+        Invariant.live,
+        lambda good: good._replace(looks=[*good.looks, LiveLook("schema", [LIVE, LIVE])]),
+    ),
+    "one live whose gate failed": (Invariant.live, live_as(verdict="failed")),
+    "one live on another base": (Invariant.live, live_as(fits=False)),
     "an answer of a model on another base": (
-        Rule.live,
-        lambda good: good._replace(answers=[Answered("deployment", "passed", False)]),
+        Invariant.live,
+        lambda good: good._replace(answers=[GivenAnswer("deployment", "passed", False)]),
     ),
     "an answer that no gate allows": (
-        Rule.live,
-        lambda good: good._replace(answers=[Answered("deployment", "none", True)]),
+        Invariant.live,
+        lambda good: good._replace(answers=[GivenAnswer("deployment", "none", True)]),
     ),
-    "a deployment that was forgotten": (Rule.lost, in_found(deployments={"deployment": "pending"})),
+    "a deployment that was forgotten": (Invariant.lost, in_found(deployments={"deployment": "pending"})),
 }
 
 
@@ -178,11 +184,11 @@ def test_a_planted_violation_is_seen(planted: str) -> None:
 
 
 def test_every_rule_has_been_planted() -> None:
-    assert {rule for rule, _ in PLANTED.values()} == set(Rule)
+    assert {rule for rule, _ in PLANTED.values()} == set(Invariant)
 
 
 def test_a_run_whose_answer_never_came_may_be_there_once() -> None:
     doubtful = FoundRun("second", 8, "running", None)
     assert check(in_found(runs=[RUN, doubtful])(history())) == []
     twice = in_found(runs=[RUN, doubtful, doubtful._replace(run_id="third")])
-    assert [one.rule for one in check(twice(history()))] == [Rule.doubled]
+    assert [one.rule for one in check(twice(history()))] == [Invariant.doubled]

@@ -14,10 +14,9 @@ import pytest
 
 from app.errors import InputError
 from app.faults import injections
-from app.faults.injections import Fault, Injected
+from app.faults.injections import Injected, Injection
 from app.faults.report import Happened, held_s
 from app.faults.scratch import MARK, scratch_folder
-from tests.app.conftest import DATABASES
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "app.cli.program", "faults", "run"]
@@ -30,7 +29,7 @@ def environment(elsewhere: Path) -> dict[str, str]:
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_short_fault_run_loses_nothing_and_does_nothing_twice(database: str, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     told = subprocess.run(
@@ -87,8 +86,8 @@ def test_what_an_earlier_fault_run_left_is_used_again(tmp_path: Path) -> None:
 
 
 def test_faults_come_in_an_order_that_the_seed_decides_and_none_is_left_out() -> None:
-    known = [Fault(name, name, lambda plant, rng: Injected(0)) for name in "abc"]
-    known.append(Fault("often", "often", lambda plant, rng: Injected(0), 3))
+    known = [Injection(name, name, lambda plant, rng: Injected(0)) for name in "abc"]
+    known.append(Injection("often", "often", lambda plant, rng: Injected(0), 3))
     first, again, other = (
         [fault.name for fault in islice(injections.schedule(known, random.Random(seed)), 12)]
         for seed in (1, 1, 2)
