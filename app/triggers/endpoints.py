@@ -11,9 +11,11 @@ from app.datasets.service import DatasetBusy
 from app.errors import (
     Forbidden,
     IdempotencyKeyReused,
+    InvalidRequest,
     NameTaken,
     NoSpace,
     NotFound,
+    Problem,
     RequestInFlight,
     ShareExceeded,
 )
@@ -102,6 +104,10 @@ async def change(
     trigger_id: TriggerId, body: TriggerPatch, caller: Caller, scope: Admin, session: Session
 ) -> TriggerOut:
     """Change it, pause it or resume it; what is left out stays as it is."""
+    await service.get(session, scope, trigger_id)  # whose it is comes before what is wrong with the request
+    if not body.model_fields_set:
+        problem = Problem("body", "name at least one setting to change")
+        raise InvalidRequest(problem.message, problems=[problem])
     values = columns(body, sorted(body.model_fields_set))
     return TriggerOut.of(await service.change(session, scope, caller.key_id, trigger_id, values))
 

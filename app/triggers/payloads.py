@@ -68,9 +68,7 @@ class TriggerPatch(RequestBody):
     paused: bool = Field(False, description=_PAUSED, examples=[True])
 
     @model_validator(mode="after")
-    def _changes_something(self) -> "TriggerPatch":
-        if not self.model_fields_set:
-            raise ValueError("name at least one setting to change")
+    def _has_a_rule(self) -> "TriggerPatch":
         if "rule" in self.model_fields_set and self.rule is None:
             raise ValueError("rule: cannot be null; pause the trigger, or delete it")
         return self

@@ -25,6 +25,7 @@ from app.schemas.repository import is_current
 from app.triggers.judging import FailedEdit
 from app.triggers.measures import Mean
 from app.triggers.periods import HourTotal, Period, Totals
+from app.usage.repository import AnsweredHour
 from evaluation.reporting.report import Verdict
 
 _BY_PEOPLE = (LabelSource.reviewer, LabelSource.correction)
@@ -158,12 +159,13 @@ async def totals(session: AsyncSession, scope: TenantScope, pair: Pair, period: 
 
 async def answer_hours(
     session: AsyncSession, scope: TenantScope, schema_id: UUID, until: datetime
-) -> list[AnswerHour]:
-    """All that is kept, in the order of time."""
-    query = select(AnswerHour).where(
+) -> list[AnsweredHour]:
+    """All that is kept, in the order of time. Plain tuples: there may be tens of thousands."""
+    columns = [getattr(AnswerHour, name) for name in AnsweredHour._fields]
+    query = select(*columns).where(
         AnswerHour.tenant_id == scope.tenant_id, AnswerHour.schema_id == schema_id, AnswerHour.hour < until
     )
-    return list(await session.scalars(query.order_by(AnswerHour.hour)))
+    return [AnsweredHour(*row) for row in await session.execute(query.order_by(AnswerHour.hour))]
 
 
 async def corrections(

@@ -48,9 +48,12 @@ async def test_an_answer_names_its_reasons_and_everything_that_made_it(
     assert body["cache_salt"] == live.told.tenant.id.hex
 
 
-async def test_what_is_deployed_is_counted_by_the_hour_without_a_word(live: Live, callers: Callers) -> None:
+async def test_what_is_deployed_is_counted_by_the_hour_without_a_word(
+    live: Live, server: FakeServer, callers: Callers
+) -> None:
     for text in ("Where is my parcel?", "Where is my other parcel?"):
         assert (await asked(live, text=text)).status_code == 200
+    assert len(server.bodies) == 2
     await callers.api.state.meter.flush()
     async with transaction(callers.database, live.told.scope, read_only=True) as session:
         (row,) = await session.scalars(select(AnswerHour))

@@ -4,17 +4,27 @@ import asyncio
 import socket
 import stat
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from app.errors import ServingError
 from app.serving.base import find_base
+from app.serving.fetching import FetchesAdapters
 from app.serving.vllm import VllmEndpoint, command, environment, serving
 from app.settings import Settings
 
 STARTER = find_base("starter").folder
 CPU = Settings(vllm_device="cpu")
+
+
+def test_vllm_fetches_adapters_where_the_settings_say_so_and_the_name_leads_to_what_does() -> None:
+    endpoint = VllmEndpoint("http://vllm", Path("/tmp/s/vllm.sock"))
+    assert "--middleware" not in command(STARTER, endpoint, CPU)
+    argv = command(STARTER, endpoint, CPU.model_copy(update={"vllm_fetches_adapters": True}))
+    module, _, name = argv[argv.index("--middleware") + 1].rpartition(".")
+    assert getattr(import_module(module), name) is FetchesAdapters
 
 
 def test_vllm_listens_on_a_unix_socket_and_nowhere_else() -> None:
