@@ -33,7 +33,7 @@ FROM build AS models-build
 ARG EXTRA=cpu
 ARG PIP_EXTRA_INDEX_URL=
 COPY docker/requirements/models-${EXTRA}.txt .
-RUN pip install --require-hashes --no-deps --requirement "models-${EXTRA}.txt"
+RUN pip install --require-hashes --no-deps --only-binary :all: --requirement "models-${EXTRA}.txt"
 COPY . source
 RUN pip install --no-index --no-deps --no-build-isolation ./source
 

@@ -19,8 +19,10 @@ from app.auth import issuer_keys
 from app.auth.principal import KeyRole, Scope
 from app.auth.service import RefusedKey
 from app.auth.tokens import MAX_CHARS, PersonTokens
+from app.erasure import repository as erasure
 from app.errors import InputError, Unavailable
 from app.infra.db.scope import TenantScope
+from app.infra.db.session import transaction
 from app.settings import OidcIssuer, load_settings
 from tests.app.auth.operations import Operation, ask
 from tests.app.auth.test_standing import Planted, never
@@ -133,6 +135,9 @@ async def test_who_names_no_tenant_of_ours_is_told_so(
     take_part(people, issuer, tenants={"acme": scope.tenant_id})
     assert (await me(people, signed(of(scope)))).status_code == 401  # an id is no name that the settings know
     assert (await me(people, signed(claims(tenant="acme")))).status_code == 200
+    async with transaction(people.database) as session:
+        await erasure.bury(session, scope)
+    assert (await me(people, signed(claims(tenant="acme")))).status_code == 401
 
 
 async def test_a_person_makes_no_key_but_may_end_one(people: Callers, scope: TenantScope) -> None:
