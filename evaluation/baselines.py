@@ -145,8 +145,9 @@ class SimilarityPredictor:
             for category in schema.categories
         ]
         weights = np.exp(_SHARPNESS * (np.array(nearest) - max(nearest)))
-        shares = dict(zip(schema.keys, (weights / weights.sum()).tolist(), strict=True))
-        return _prediction({answer: shares.get(str(answer), 0.0) for answer in schema.answers}, start)
+        shares: dict[str | None, float] = dict.fromkeys(schema.answers, 0.0)
+        shares |= dict(zip(schema.keys, (weights / weights.sum()).tolist(), strict=True))
+        return _prediction(shares, start)
 
 
 class LinearPredictor:

@@ -105,7 +105,7 @@ _PLACES: Final = (
 # What people call a field that holds a name; `product name` is none.
 _FIELD: Final = re.compile(
     r"(?:(?:full|first|last|family|middle|sur|customer|client|contact|agent|user|account|holder|sender|caller)[ _-]?)*"
-    r"name|vorname|nachname|kunde|kundenname|nom|prénom|nombre|apellidos?|cognome|naam|voornaam|achternaam"
+    r"name|vorname|nachname|kundenname|nom|prénom|nombre|apellidos?|cognome|naam|voornaam|achternaam"
 )
 
 
@@ -175,7 +175,8 @@ def _fits(word: str, before: int, *, lower: bool) -> bool:
 
 def _elsewhere(text: str, known: frozenset[str]) -> Iterator[tuple[int, int]]:
     """Names that were told in another place, with a capital: without one `mark` and `rose` are words like others."""
-    wanted = {word[0].upper() + word[1:] for word in known if len(word) >= _SHORTEST}
+    long = [word for word in known if len(word) >= _SHORTEST]
+    wanted = {form for word in long for form in (word[0].upper() + word[1:], word.capitalize())}
     if not wanted:
         return iter(())
     one = "|".join(map(re.escape, sorted(wanted, key=lambda word: (-len(word), word))))

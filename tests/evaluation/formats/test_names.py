@@ -62,6 +62,7 @@ def test_what_stands_like_a_name_and_is_none_stays(text: str) -> None:
 def test_what_one_message_tells_goes_from_all_of_the_conversation() -> None:
     texts = clean("I met Anna Lee, a rose", "Hi Rose, my name is Anna Lee", "And Anna?")
     assert texts == ["I met [name], a rose", "Hi [name], my name is [name]", "And [name]?"]
+    assert clean("MY NAME IS ANNA", "Anna is here") == ["MY NAME IS [name]", "[name] is here"]
 
 
 def test_names_stay_where_only_forms_are_wanted() -> None:
