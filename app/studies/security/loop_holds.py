@@ -21,7 +21,7 @@ def watched() -> Iterator[Holds]:
         run(handle)
         holds.longest_s = max(holds.longest_s, time.thread_time() - began)
 
-    asyncio.events.Handle._run = timed  # type: ignore[assignment,method-assign]
+    asyncio.events.Handle._run = timed  # type: ignore[method-assign]
     try:
         yield holds
     finally:
