@@ -98,7 +98,11 @@ async def evaluate(
 
     async with endpoint.async_client() as client:
         how = stage_client.ClientSettings(
-            evaluation.kept, show, settings.concurrency, mode=evaluation.mode, cache_salt=evaluation.cache_salt
+            evaluation.kept,
+            show,
+            settings.concurrency,
+            mode=evaluation.mode,
+            cache_salt=evaluation.cache_salt,
         )
         return await evaluation_run.evaluate(asked, VllmStageClient(client, served, evaluation.codes, how))
 
@@ -121,9 +125,15 @@ async def evaluate_without_labels(
 ) -> LabelFree:
     async with endpoint.async_client() as client:
         how = stage_client.ClientSettings(
-            evaluation.kept, show, settings.concurrency, mode=evaluation.mode, cache_salt=evaluation.cache_salt
+            evaluation.kept,
+            show,
+            settings.concurrency,
+            mode=evaluation.mode,
+            cache_salt=evaluation.cache_salt,
         )
-        return await label_free.measure(evaluation.run, VllmStageClient(client, [evaluation.served], evaluation.codes, how))
+        return await label_free.measure(
+            evaluation.run, VllmStageClient(client, [evaluation.served], evaluation.codes, how)
+        )
 
 
 def write(made: Report, json_file: Path, html_file: Path) -> None:

@@ -12,7 +12,9 @@ from uuid import UUID
 import httpx
 
 from app.auth.principal import Scope
+from app.infra.db.engine import open_database
 from app.jobs import runner
+from app.jobs.handlers import SWEEPS
 from app.settings import Settings
 from app.studies.security.lab import Clients, Lab, Target, good, running, schema_with
 from app.studies.security.operations import ApiDocument
@@ -20,6 +22,7 @@ from app.studies.security.results import Skipped, SliceFound
 
 TENANT = "DELETE /v1/tenants/{tenant_id}"
 _ROWS = 48
+_SWEEPS_OVER = 3  # what one lets go of is for another to remove
 _BLOCK_BYTES = 1 << 20
 
 
@@ -28,6 +31,7 @@ def run(lab: Lab, _seed: int, _size: int) -> SliceFound:
     target = lab.target()
     try:
         words = asyncio.run(_planted_and_deleted(lab, target))
+        asyncio.run(_swept(target.settings))
         found = {word: [*places_of(word, target.settings.home)] for word in words.values()}
     finally:
         lab.done_with(target)
@@ -38,7 +42,7 @@ def run(lab: Lab, _seed: int, _size: int) -> SliceFound:
 
 
 def places_of(word: str, folder: Path) -> Iterator[str]:
-    """Files that hold it, with the ways in which text is stored here."""
+    """Files that hold it."""
     wanted = word.encode()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and _holds(path, wanted):
@@ -69,6 +73,17 @@ async def _planted_and_deleted(lab: Lab, target: Target) -> dict[str, str]:
     return {"a conversation": conversation, "a data set": dataset, "a tenant": tenant}
 
 
+async def _swept(settings: Settings) -> None:
+    """What the dispatcher does every few minutes."""
+    database = open_database(settings.database_url)
+    try:
+        for _ in range(_SWEEPS_OVER):
+            for sweep in SWEEPS.values():
+                await sweep.work(database, settings)
+    finally:
+        await database.close()
+
+
 async def _of_a_conversation(clients: Clients, target: Target) -> str:
     word, mine = _word(), target.tenants[0]
     client = await clients.of(mine.admin_key)
@@ -82,6 +97,8 @@ async def _of_a_dataset(clients: Clients, target: Target) -> str:
     word, mine = _word(), target.tenants[0]
     client = await clients.of(mine.admin_key)
     dataset_id = await _uploaded(client, mine.ids["schema_id"], word, target.settings)
+    run_id = await _cancelled_run(client, mine.ids["schema_id"], dataset_id)
+    good(await client.delete(f"/v1/runs/{run_id}"))
     good(await client.delete(f"/v1/datasets/{dataset_id}"))
     return word
 
@@ -100,11 +117,17 @@ async def _of_a_tenant(clients: Clients, platform: httpx.AsyncClient, settings: 
     good(await client.post(f"/v1/schemas/{schema['id']}/publish"))
     dataset_id = await _uploaded(client, schema["id"], word, settings)
     good(await client.post("/v1/classify", json={"schema_id": schema["id"], "text": f"where is my {word}"}))
-    run = {"schema_id": schema["id"], "dataset_id": dataset_id, "preset": "smoke"}
-    run_id = good(await client.post("/v1/runs", json=run))["id"]
-    good(await client.post(f"/v1/runs/{run_id}/cancel"))
+    await _cancelled_run(client, schema["id"], dataset_id)
     good(await platform.delete(f"/v1/tenants/{tenant['id']}", headers=there))
     return word
+
+
+async def _cancelled_run(client: httpx.AsyncClient, schema_id: str, dataset_id: str) -> str:
+    """With a frozen copy of the data set."""
+    run = {"schema_id": schema_id, "dataset_id": dataset_id, "preset": "smoke"}
+    run_id: str = good(await client.post("/v1/runs", json=run))["id"]
+    good(await client.post(f"/v1/runs/{run_id}/cancel"))
+    return run_id
 
 
 async def _uploaded(client: httpx.AsyncClient, schema_id: str, word: str, settings: Settings) -> str:

@@ -250,6 +250,10 @@ async def _furnish(
     appended = good(await client.post(conversations, json={"id": f"c-{word}", **said}))
     for number in range(2):
         good(await client.post(conversations, json={"id": f"c{number}", **said}))
+    of_both = {"schema_id": schema["id"], "dataset_id": dataset["id"]}
+    trigger = good(
+        await client.post("/v1/triggers", json=of_both | {"name": "by hand", "rule": {"kind": "by_hand"}})
+    )
     answer_id = await _kept_answer(client, str(tenant_id), schema["id"], word)
     ids = {
         "tenant_id": str(tenant_id),
@@ -266,6 +270,7 @@ async def _furnish(
         "deployment_id": deployment["id"],
         "key_id": other["id"],
         "answer_id": answer_id,
+        "trigger_id": trigger["id"],
     }
     return AttackedTenant(word, key, ids, adapter)
 

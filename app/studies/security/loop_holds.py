@@ -21,8 +21,8 @@ def watched() -> Iterator[Holds]:
         run(handle)
         holds.longest_s = max(holds.longest_s, time.thread_time() - began)
 
-    asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+    asyncio.events.Handle._run = timed  # type: ignore[assignment,method-assign]
     try:
         yield holds
     finally:
-        asyncio.events.Handle._run = run  # type: ignore[assignment,method-assign]
+        asyncio.events.Handle._run = run  # type: ignore[method-assign]

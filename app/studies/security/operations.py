@@ -112,6 +112,7 @@ class ApiDocument:
         required = self._schema_of(operation).get("required", ())
         named = {name for name in fields if name in ids} - ({"schema"} if "schema_id" in fields else set())
         asked = [name for name in fields if name in named or name in required or name == "text"]
+        asked = asked or list(fields)[:1]  # of a change, which may be of anything
         return {name: ids[name] if name in named else self._example(fields[name]) for name in asked}
 
     def fields(self, operation: DocumentedOperation) -> dict[str, Any] | None:
