@@ -26,6 +26,7 @@ from evaluation.contract.render import ANSWER_MARK, FAST_PREFIX, render
 from evaluation.contract.schema import CategorySchema, SchemaError, parse_schema
 from evaluation.formats.incoming import Unreadable
 from evaluation.formats.reader import Reader
+from evaluation.formats.redaction import Redaction
 from evaluation.inference.tokenizer_files import TOKENIZER, Codes, load_codes
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ def tried(inputs: Iterable[T], read: Callable[[T], str | None]) -> SliceFound:
 def read_file(path: Path, schema: CategorySchema | None) -> str | None:
     """What is wrong with how a file was read; None where it was read or refused."""
     try:
-        for one in Reader(path, schema, redact=True):
+        for one in Reader(path, schema, redaction=Redaction.names_too):
             told = one.model_dump(mode="json") if isinstance(one, Conversation) else one._asdict()
             json.dumps(told, ensure_ascii=False).encode()  # as it is spooled
     except Unreadable:

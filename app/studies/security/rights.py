@@ -151,11 +151,10 @@ async def _by_ids(clients: Clients, target: Target, document: ApiDocument, tally
         for case in _foreign_cases(document, operation, mine, theirs):
             answer = await case.request.sent(stranger, operation)
             wrong = _wrong(answer, case, theirs)
-            if wrong is not None and answer.is_client_error:
-                unknown = await _of_nobody(case.request, theirs).sent(stranger, operation)
-                wrong = (
-                    None if _told(answer) == _told(unknown) else f"{wrong}, and not as for an id of nobody's"
-                )
+            if wrong is not None and case.where.startswith("body.") and not theirs.shown_in(answer.text):
+                of_nobody = await _of_nobody(case.request, theirs).sent(stranger, operation)
+                alike = _told(answer) == _told(of_nobody)
+                wrong = None if alike else f"{wrong}, and not as for an id of nobody's"
             tally.note(f"{operation.name}, {case.where}", wrong)
     await _by_cursor(stranger, owner, document, theirs, tally)
     for name, seen in (await _seen_by(owner, document, theirs)).items():
