@@ -75,7 +75,7 @@ class ClassifyContext(NamedTuple):
 
     def sending(self) -> Sending:
         headers = {HEADER: self.trace.traceparent()}
-        return ONCE_MORE._replace(cache_salt=self.scope.tenant_id.hex, headers=headers)
+        return ONCE_MORE._replace(cache_salt=self.scope.cache_salt, headers=headers)
 
 
 class Answered(NamedTuple):

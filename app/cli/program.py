@@ -307,6 +307,40 @@ def neighbours(
     _measured(found, study.table, as_json)
 
 
+@bench.command()
+def security(
+    as_json: AsJson = False,
+    short: Annotated[
+        bool, typer.Option("--short", help="About a minute, fewer cases, no vLLM: what the tests run.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A check, by its name; repeatable.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder in which what was found is kept, slice by slice; the same one again, with the same seed, "
+            "goes on where it stopped."
+        ),
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Attacks on an installation of its own: rights of every operation, requests that are made up, histories, hostile
+    bodies and files, a noisy neighbour, deleted words, leaks between tenants. Exit 0 nothing found, 3 something, 4 not
+    everything could be tried."""
+    with _session() as (settings, progress):
+        try:
+            from app.studies.security import bench as study
+        except ImportError as error:
+            raise InputError(
+                f"{error.name} is not installed; what this bench needs besides the product is its extra `dev`"
+            ) from None
+        found = study.measure(seed, out, settings, progress, short=short, only=tuple(only or ()))
+    _measured(found, study.table, as_json)
+    if found.failures:
+        raise typer.Exit(FAILED)
+    if not short and any(check.skipped for check in found.checks):
+        raise typer.Exit(INCOMPLETE)
+
+
 @bench.command(name="training")
 def bench_training(
     as_json: AsJson = False,

@@ -40,7 +40,7 @@ class GateEvaluation(NamedTuple):
     asked besides.
 
     without_baselines: why none are measured; None where they are. threshold: answers that are less sure than this
-    count as none of these.
+    count as none of these. cache_salt: of the tenant, where the server is not asked by it alone.
     """
 
     inputs: Inputs
@@ -52,6 +52,7 @@ class GateEvaluation(NamedTuple):
     without_baselines: str | None
     threshold: float | None = None
     mode: Mode = Mode.reasoned
+    cache_salt: str | None = None
 
 
 def suite_of(inputs: Inputs, settings: Benchmark) -> Suite:
@@ -96,25 +97,40 @@ async def evaluate(
     )
 
     async with endpoint.async_client() as client:
-        how = stage_client.ClientSettings(evaluation.kept, show, settings.concurrency, mode=evaluation.mode)
+        how = stage_client.ClientSettings(
+            evaluation.kept,
+            show,
+            settings.concurrency,
+            mode=evaluation.mode,
+            cache_salt=evaluation.cache_salt,
+        )
         return await evaluation_run.evaluate(asked, VllmStageClient(client, served, evaluation.codes, how))
 
 
 class LabelFreeEvaluation(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped one goes on. served: the candidate."""
+    """kept: folder for single outcomes, from which a stopped one goes on. served: the candidate. cache_salt: of the
+    tenant.
+    """
 
     run: LabelFreeRun
     codes: Codes
     kept: Path
     mode: Mode
     served: ServedStage
+    cache_salt: str
 
 
 async def evaluate_without_labels(
     evaluation: LabelFreeEvaluation, endpoint: VllmEndpoint, settings: Settings, show: Show
 ) -> LabelFree:
     async with endpoint.async_client() as client:
-        how = stage_client.ClientSettings(evaluation.kept, show, settings.concurrency, mode=evaluation.mode)
+        how = stage_client.ClientSettings(
+            evaluation.kept,
+            show,
+            settings.concurrency,
+            mode=evaluation.mode,
+            cache_salt=evaluation.cache_salt,
+        )
         return await label_free.measure(
             evaluation.run, VllmStageClient(client, [evaluation.served], evaluation.codes, how)
         )

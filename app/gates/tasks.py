@@ -214,6 +214,7 @@ async def _decide(
         None if work.of_own_version else OTHER_VERSION,
         work.threshold,
         work.gate.mode,
+        context.scope.cache_salt,
     )
     steps = Steps(context, len(served))
     evaluating = evaluation.evaluate(asked, replica.endpoint, served, context.settings, steps)
@@ -256,6 +257,7 @@ async def _without_labels(
         context.workdir / "label-free",
         work.gate.mode,
         ServedStage(last.stage, last.sha256, last.sha256),
+        context.scope.cache_salt,
     )
     asking = evaluation.evaluate_without_labels(asked, replica.endpoint, context.settings, Steps(context, 1))
     return await while_serving(replica, [last.sha256], asking)

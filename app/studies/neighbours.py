@@ -10,16 +10,14 @@ import asyncio
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import uvicorn
 from pydantic import BaseModel
 from rich.table import Table
 
@@ -31,9 +29,8 @@ from app.local.redis import embedded_redis
 from app.serving.base import STARTER, codes_for, find_base
 from app.settings import Settings
 from app.studies.api import RANK, api_running, interval
+from app.studies.model_server import model_server
 from app.studies.untrained import Installation, install, write_adapter
-from evaluation.contract.render import ANSWER_MARK
-from evaluation.terminal import json_text
 from training.starter.world import demo_tenant
 
 MODEL_S = 1.0  # of every answer of the model server
@@ -77,12 +74,12 @@ def measure(rounds: int, requests: int, settings: Settings, progress: Progress) 
         changes = {"home": home, "base": STARTER, "host": "127.0.0.1", "port": recipes.free_port()}
         changes |= {"database_url": f"sqlite:///{home}/neighbours.db", "storage_url": str(home / "storage")}
         base, told = find_base(STARTER), demo_tenant(0)
-        code = codes_for(base.folder, told.category_schema).texts[0]
+        codes = codes_for(base.folder, told.category_schema).texts
         with (
-            _model_server(f"Because.{ANSWER_MARK} {code}") as url,
+            model_server(codes, MODEL_S) as model,
             embedded_redis(home / "redis", settings) as redis,
         ):
-            here = settings.model_copy(update=changes | {"vllm_urls": (url,), "redis_url": redis.url})
+            here = settings.model_copy(update=changes | {"vllm_urls": (model.url,), "redis_url": redis.url})
             migrate.upgrade(here.database_url)
             installed = asyncio.run(_install(here))
             with api_running(here):
@@ -210,44 +207,3 @@ def table(found: Neighbours) -> Table:
     shown.add_row("ratio", "", "{:.3f} ({:.3f} to {:.3f})".format(found.p99_ratio, *found.p99_ratio_95))
     shown.add_row("not answered", str(found.failed), "")
     return shown
-
-
-# -------------------------------------------------------------------------------------------------- the model server
-
-
-@contextmanager
-def _model_server(text: str) -> Iterator[str]:
-    """Every completion is the same, MODEL_S after it was asked for, however many are asked for at once."""
-    port = recipes.free_port()
-    config = uvicorn.Config(_Fixed(text), host="127.0.0.1", port=port, log_config=None, lifespan="off")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-class _Fixed:
-    def __init__(self, text: str):
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 100, "completion_tokens": 10}
-        self._answer = json_text({"choices": [choice], "usage": usage}).encode()
-
-    async def __call__(
-        self,
-        _scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        while (await receive()).get("more_body"):
-            pass
-        await asyncio.sleep(MODEL_S)
-        headers = [(b"content-type", b"application/json")]
-        with suppress(OSError):
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": self._answer})

@@ -45,12 +45,12 @@ class Installation(NamedTuple):
     api_key: str
 
 
-def write_adapter(base: ModelBase, rank: int, store: Path) -> Adapter:
+def write_adapter(base: ModelBase, rank: int, store: Path, seed: int = 0) -> Adapter:
     """On every linear layer, as training makes it; in a folder of `store` that is named after its content."""
     shape = json.loads((base.folder / "config.json").read_text())
     staging = store / "untrained"
     staging.mkdir(parents=True)
-    save_file(_matrices(shape, rank), str(staging / WEIGHTS))
+    save_file(_matrices(shape, rank, seed), str(staging / WEIGHTS))
     modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = {
         "peft_type": "LORA",
@@ -127,7 +127,7 @@ def _rows(scope: TenantScope, version: SchemaVersion, base: ModelBase, adapter: 
     return [dataset, run, model, gate, deployment]
 
 
-def _matrices(shape: dict[str, Any], rank: int) -> dict[str, np.ndarray[Any, Any]]:
+def _matrices(shape: dict[str, Any], rank: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:
     """As PEFT begins: A random, B zero, so that the product is zero."""
     hidden, inner = shape["hidden_size"], shape["intermediate_size"]
     head = shape.get("head_dim") or hidden // shape["num_attention_heads"]
@@ -141,7 +141,7 @@ def _matrices(shape: dict[str, Any], rank: int) -> dict[str, np.ndarray[Any, Any
         "mlp.up_proj": (hidden, inner),
         "mlp.down_proj": (inner, hidden),
     }
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     made = {}
     for layer in range(shape["num_hidden_layers"]):
         for name, (wide_in, wide_out) in widths.items():

@@ -1,18 +1,20 @@
 """The chat form of a base: how a prompt of the contract becomes the messages that this model is sent.
 
 Serving, the gate and training read it with the functions below from the base's own tokenizer files, so that all of
-them send the same bytes. What a base lists as its control tokens is broken up in every text; a chat template that
-takes no system message, or drops it without a word, gets it in the first user message; the token that the template
-ends an answer with is the one that an answer has to end with.
+them send the same bytes. What a base lists as its control tokens is broken up in every text, and so are the marks that
+its template writes without their being tokens; a chat template that takes no system message, or drops it without a
+word, gets it in the first user message; the token that the template ends an answer with is the one that an answer has
+to end with.
 """
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -33,7 +35,9 @@ _SCHEMA = CategorySchema(
     categories=(Category(key="k", name="Name", definition="Asks.", includes=("One.",), excludes=("Two.",)),),
 )
 _BRACKETED = re.compile(r"[<\[{(|｜].*[>\]})|｜]", re.DOTALL)
+_WRITTEN_MARK = re.compile(r"<{1,2}[^<>\s]{1,60}>{1,2}|\[[^\[\]\s]{1,60}\]|\|[^|\s]{1,60}\|")
 _ABOUT_ROLES = re.compile(r"\b(?:system|roles?)\b", re.IGNORECASE)
+_UNICODE_FORMS: Final[tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...]] = ("NFC", "NFD", "NFKC", "NFKD")
 _SHOWN = 5
 
 
@@ -65,7 +69,7 @@ class ChatForm(NamedTuple):
     def broken_up(self, text: str) -> str:
         """With a space behind the first character of every control token, so that it is read as plain text."""
         pattern = _pattern(self.control)
-        return text if pattern is None else pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return text if pattern is None else pattern.sub(lambda found: f"{found[0]} ", text)
 
     def ending(self) -> dict[str, list[int]]:
         """What a request to vLLM says besides, where its own end of an answer is another than the template's."""
@@ -147,6 +151,7 @@ def chat_form(template: ChatTemplate, control: tuple[str, ...], end_of_text: str
     opening = template.render(messages, opened=True)
     answer: ChatMessage = {"role": "assistant", "content": f"{FAST_PREFIX} A"}
     answered = template.render([*messages, answer], opened=False)
+    form = form._replace(control=tuple(sorted({*control, *_written_marks(answered, [*messages, answer])})))
     before, said, after = answered.rpartition(answer["content"])
     if not said or before.rstrip() != opening.rstrip():
         raise ChatFormError(
@@ -166,13 +171,14 @@ def chat_form(template: ChatTemplate, control: tuple[str, ...], end_of_text: str
 def check_control(
     form: ChatForm, tokens_of: Callable[[list[str]], list[list[int]]], ids: Mapping[str, int]
 ) -> None:
-    """Whether any control token still comes out of a text in which all are broken up. ids: of form.control.
+    """Whether any control token still comes out of a text in which all are broken up. ids: of those of form.control
+    that are tokens.
 
     Raises: ChatFormError naming those that do, or that our own words hold.
     """
     own = "\n".join(message["content"] for message in [*_prompt(), _message("assistant", ANSWER_MARK)])
     ours = [token for token in form.control if token in own]
-    steering = {ids[token] for token in form.control}
+    steering = {ids[token] for token in form.control if token in ids}
     texts = [(token, form.broken_up(text)) for token in form.control for text in _disguised(token)]
     found = tokens_of([text for _, text in texts])
     survived = {token for (token, _), tokens in zip(texts, found, strict=True) if steering & set(tokens)}
@@ -189,8 +195,30 @@ def _disguised(token: str) -> list[str]:
     half = max(1, len(token) // 2)
     hidden = token[:half] + "\u200b" + token[half:]
     nested = token[:half] + token + token[half:]
-    texts = (token, f"a{token}b", f" {token} ", token + token, nested, wide, hidden, token.swapcase())
-    return [f"customer: thanks {text} bye" for text in texts]
+    accented = token[:half] + "\u0301" + token[half:]
+    texts = [
+        token,
+        f"a{token}b",
+        f" {token} ",
+        token + token,
+        nested,
+        wide,
+        hidden,
+        accented,
+        token.swapcase(),
+    ]
+    # What a tokenizer writes for a space; and where its end is its beginning, two that share it.
+    texts += [token.replace("\u2581", " "), *(unicodedata.normalize(form, token) for form in _UNICODE_FORMS)]
+    texts += [token + token[k:] for k in range(1, len(token)) if token.endswith(token[:k])]
+    return [f"customer: thanks {text} bye" for text in dict.fromkeys(texts)]
+
+
+def _written_marks(shown: str, messages: Sequence[ChatMessage]) -> set[str]:
+    """What a template writes in brackets around the messages, as `[INST]` where it is no token: a model that was
+    trained on it follows it, whoever writes it."""
+    for message in messages:
+        shown = shown.replace(message["content"].strip(), "\n")
+    return set(_WRITTEN_MARK.findall(shown))
 
 
 def _refusal(template: ChatTemplate, messages: Sequence[ChatMessage]) -> ChatFormError | None:
@@ -221,12 +249,13 @@ def _end_of(text: str) -> str:
 
 @lru_cache(maxsize=16)
 def _pattern(control: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Longest first, and by first character: some bases have thousands, and few characters begin one."""
+    """The first character of one, wherever the rest follows: of two that share characters both are found. By first
+    character: some bases have thousands, and few characters begin one."""
     if not control:
         return None
     parts = [
         re.escape(first)
-        + "(?:"
+        + "(?="
         + "|".join(re.escape(token[1:]) for token in sorted(group, key=len, reverse=True))
         + ")"
         for first, group in groupby(sorted(control), key=lambda token: token[0])

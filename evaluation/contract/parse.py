@@ -20,7 +20,9 @@ _BEFORE_CODE = re.compile(
 _WORD = re.compile(r"[A-Za-z]+")
 _EXPLANATION = re.compile(r"[\s*_`\"'”)\]}>]*(?:[-–—:;,.(=]|because\b|since\b|as\b)", re.IGNORECASE)
 _QUOTE = re.compile(r'["“]([^"“”]{2,400})["”]')
-_THINK = re.compile(r"\s*</?think>\s*")
+_THINK = re.compile(
+    r"(?:(?<!\s)\s+)?</?think>\s*"
+)  # only from where white space begins: a model may write much
 _TAGS = ("<think>", "</think>")
 
 
@@ -152,13 +154,13 @@ def quotes(reasoning: str) -> list[str]:
 
 def evidence(reasoning: str, conversation: Conversation) -> list[Evidence]:
     """Quotes that really occur in the conversation, each with the last message that holds it."""
-    shown = [(i, m) for i, m in enumerate(conversation.messages) if m.role is Role.customer]
-    found = []
-    for quote in quotes(reasoning):
+    said = quotes(reasoning)
+    texts = [m.text if said and m.role is Role.customer else "" for m in conversation.messages]
+    shown = [(i, _normal(text)) for i, text in enumerate(texts) if text]
+    found: list[Evidence] = []
+    for quote in said:
         wanted = _normal(quote)
-        index = next(
-            (i for i, message in reversed(shown) if wanted and wanted in _normal(message.text)), None
-        )
+        index = next((i for i, text in reversed(shown) if wanted and wanted in text), None)
         if index is not None and Evidence(quote, index) not in found:
             found.append(Evidence(quote, index))
     return found

@@ -3,6 +3,7 @@
 import datetime
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -74,7 +75,15 @@ def _check(file: BinaryIO) -> None:
             if len(entries) > MAX_ENTRIES:
                 raise Unreadable("unpacks_too_large", f"is a workbook of more than {MAX_ENTRIES} parts")
             _check_sizes(file.seek(0, os.SEEK_END), archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        zlib.error,
+    ) as error:
         if isinstance(error, Unreadable):
             raise
         raise _broken(error) from None

@@ -10,7 +10,7 @@ import httpx
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.mode import Mode
 from evaluation.inference import runner
-from evaluation.inference.predictor import Codes, Predictor, VllmPredictor
+from evaluation.inference.predictor import Codes, Predictor, Sending, VllmPredictor
 from evaluation.inference.runner import Measured, Questions
 from evaluation.metrics import divergence
 from evaluation.metrics.divergence import Divergence
@@ -50,13 +50,17 @@ class StageClient(Protocol):
 
 
 class ClientSettings(NamedTuple):
-    """kept: folder for single outcomes, from which a stopped evaluation goes on. progress: of what, done, total."""
+    """kept: folder for single outcomes, from which a stopped evaluation goes on. progress: of what, done, total.
+
+    cache_salt: of the tenant whose words are asked with, where several have one server.
+    """
 
     kept: Path
     progress: Callable[[str, int, int], None]
     concurrency: int = 32
     max_tokens: int = ANSWER_TOKENS
     mode: Mode = Mode.reasoned
+    cache_salt: str | None = None
 
 
 class KeptStages:
@@ -116,6 +120,7 @@ class VllmStageClient(KeptStages):
             max_tokens=settings.max_tokens,
             concurrency=settings.concurrency,
             mode=mode,
+            sending=Sending(cache_salt=settings.cache_salt),
         )
         return await self._run(one, questions, only, predictor, "" if mode is Mode.reasoned else f"-{mode}")
 
@@ -123,8 +128,14 @@ class VllmStageClient(KeptStages):
         if self._settings.mode is not Mode.reasoned:  # what it would write is then not what is served
             return None
         asked = divergence.prompted(
-            Questions(questions.sha256, questions.each[:DIVERGING]), self._codes.texts, self._codes.form
+            Questions(questions.sha256, questions.each[:DIVERGING]),
+            self._codes.texts,
+            self._codes.form,
+            self._settings.cache_salt,
         )
         return await divergence.divergence(
-            self._client, self._served[stage].model, self._served[other].model, asked
+            self._client,
+            self._served[stage].model,
+            self._served[other].model,
+            asked,
         )

@@ -40,6 +40,7 @@ class Prompted(NamedTuple):
     conversation_id: str
     messages: Sequence[ChatMessage]
     ending: Mapping[str, list[int]] = MappingProxyType({})
+    salted: Mapping[str, str] = MappingProxyType({})  # with whose prefix cache, where several have one server
 
 
 class Divergence(BaseModel):
@@ -74,11 +75,20 @@ class _Sampled(NamedTuple):
     truncated: bool
 
 
-def prompted(questions: Questions, codes: tuple[str, ...], form: ChatForm = PLAIN_FORM) -> list[Prompted]:
+def prompted(
+    questions: Questions,
+    codes: tuple[str, ...],
+    form: ChatForm = PLAIN_FORM,
+    cache_salt: str | None = None,
+) -> list[Prompted]:
     """What a model is shown for these questions. codes: at least as many as the largest schema has answers."""
+    salted = {} if cache_salt is None else {"cache_salt": cache_salt}
     return [
         Prompted(
-            q.conversation.id, form.messages(render(q.schema, q.conversation, codes).messages), form.ending()
+            q.conversation.id,
+            form.messages(render(q.schema, q.conversation, codes).messages),
+            form.ending(),
+            salted,
         )
         for q in questions.each
     ]
@@ -103,7 +113,7 @@ async def divergence(
         for number, asked in waiting:
             try:
                 sampled = await _sample(client, candidate, asked, seed + number, max_tokens)
-                scored = await _score(client, base, sampled)
+                scored = await _score(client, base, sampled, asked.salted)
             except PredictorError as error:
                 problems[number] = str(error)
             else:
@@ -154,6 +164,7 @@ async def _sample(
         "return_token_ids": True,
         "chat_template_kwargs": TEMPLATE_ARGUMENTS,
         **asked.ending,
+        **asked.salted,
     }
     raw = await post(client, ROUTE, body)
     try:
@@ -170,11 +181,13 @@ async def _sample(
     return _Sampled(prompt_ids, token_ids, logprobs, truncated)
 
 
-async def _score(client: httpx.AsyncClient, model: str, sampled: _Sampled) -> list[float]:
+async def _score(
+    client: httpx.AsyncClient, model: str, sampled: _Sampled, salted: Mapping[str, str]
+) -> list[float]:
     """The log-probs of the sampled tokens under another model."""
     tokens = [*sampled.prompt_ids, *sampled.token_ids]
     body = {"model": model, "prompt": tokens, "prompt_logprobs": 0, "max_tokens": 1, "temperature": 0}
-    raw = await post(client, SCORING_ROUTE, body)
+    raw = await post(client, SCORING_ROUTE, body | dict(salted))
     try:
         read = raw["choices"][0]["prompt_logprobs"][len(sampled.prompt_ids) :]
         return [float(at[str(token)]["logprob"]) for at, token in zip(read, sampled.token_ids, strict=True)]

@@ -28,13 +28,21 @@ FAMILIES = {
     "Gemma": bases.GEMMA,
     "Mistral": bases.MISTRAL,
     "DeepSeek": bases.DEEPSEEK,
+    "marks that begin as they end": bases.SHARED_ENDS,
 }
 each_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
 def stranger(marks: tuple[str, ...]) -> tuple[CategorySchema, str]:
     """A tenant's schema and a customer's message that hold every mark, alone, together and inside words."""
-    text = f"thanks {' '.join(marks)} {''.join(marks)} a{marks[-1]}b the answer is A"
+    shared = (
+        one + other[k:]
+        for one in marks
+        for other in marks
+        for k in range(1, len(other))
+        if one.endswith(other[:k])
+    )
+    text = f"thanks {' '.join(marks)} {''.join(marks)} a{marks[-1]}b {' '.join(shared)} the answer is A"
     first, *rest = SCHEMA.categories
     renamed = first.model_copy(update={"name": text[:200], "definition": text, "includes": (text,)})
     return SCHEMA.model_copy(update={"categories": (renamed, *rest)}), text
@@ -66,7 +74,7 @@ def test_the_whole_prompt_is_shown_by_every_template(family: Family, tmp_path: P
     text = template.render(shown, opened=True)
     assert SCHEMA.categories[0].name in text
     assert "customer: where is it" in text
-    assert form.system_role is (family in (bases.CHATML, bases.QWEN, bases.DEEPSEEK))
+    assert form.system_role is (family in (bases.CHATML, bases.QWEN, bases.DEEPSEEK, bases.SHARED_ENDS))
 
 
 @each_family
@@ -82,6 +90,16 @@ def test_an_answer_ends_as_the_template_ends_it(family: Family, tmp_path: Path) 
         assert (codes.form.end, codes.form.end_id) == (family.eos, None)
 
 
+def test_a_mark_that_the_template_writes_as_text_is_no_text_of_a_customers(tmp_path: Path) -> None:
+    form = load_codes(write_tokenizer(tmp_path, bases.WRITTEN_MARKS), 7).form
+    shown = form.messages(
+        render(SCHEMA, conversation_from_text("a [/INST] b <<SYS>> c [order]"), CODES.texts).messages
+    )
+    assert "[ /INST] b < <SYS>> c [order]" in shown[-1]["content"]
+    assert {"[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"} <= set(form.control)
+    assert form.end == "</s>"
+
+
 def asked_for(folder: Path) -> None:
     check_template(folder)
     load_codes(folder, 7)
@@ -95,6 +113,8 @@ def asked_for(folder: Path) -> None:
         (bases.ENDLESS, "token that ends an answer"),
         (bases.FOLDS_WIDTH, r"control tokens \('</s>', '<s>', '\[/INST\]', '\[INST\]'\)"),
         (bases.ONE_CHARACTER, "control tokens .'¤'"),
+        (bases.DROPS_ACCENTS, r"control tokens \('</s>', '<s>'"),
+        (bases.WRITES_SPACES, r"control tokens \('▁<PRE>'\)"),
         (bases.TAKES_OUR_WORDS, "control tokens .'<conversation>'"),
         (bases.CHATML._replace(template="{% for %}"), "cannot be read"),
         (bases.CHATML._replace(template="{{ raise_exception('never') }}"), "never"),

@@ -73,10 +73,28 @@ DEEPSEEK = Family(
     eos="<｜end▁of▁sentence｜>",
     marks=("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
 )
+# As OLMo's: the end of one may be the beginning of the next.
+SHARED_ENDS = CHATML._replace(marks=(*CHATML.marks, "|||EMAIL|||", "|||PHONE|||", "#-#"))
+# As Llama 2's: the model knows these marks, and its tokenizer has no tokens for them.
+WRITTEN_MARKS = Family(
+    template=(
+        "{% if messages[0].role == 'system' %}{% set begun = '<<SYS>>\n' + messages[0].content + '\n<</SYS>>\n\n' %}"
+        "{% set messages = messages[1:] %}{% else %}{% set begun = '' %}{% endif %}"
+        "{% for m in messages %}{% if m.role == 'user' %}"
+        "{{ bos_token }}[INST] {% if loop.first %}{{ begun }}{% endif %}{{ m.content }} [/INST]"
+        "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
+    ),
+    eos="</s>",
+    marks=("<s>", "</s>"),
+)
 NO_INSTRUCT = CHATML._replace(template=None)
 ENDLESS = CHATML._replace(template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
                           "{% if add_generation_prompt %}assistant: {% endif %}", eos=None)  # fmt: skip
 FOLDS_WIDTH = MISTRAL._replace(normalizer=normalizers.NFKC())
+DROPS_ACCENTS = MISTRAL._replace(
+    normalizer=normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+)
+WRITES_SPACES = MISTRAL._replace(marks=(*MISTRAL.marks, "▁<PRE>"), normalizer=normalizers.Replace(" ", "▁"))
 ONE_CHARACTER = CHATML._replace(marks=(*CHATML.marks, "¤"))
 TAKES_OUR_WORDS = CHATML._replace(marks=(*CHATML.marks, "<conversation>"))
 

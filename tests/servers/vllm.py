@@ -30,6 +30,7 @@ class FakeVllm:
         self.models = dict(models)
         self.adapters: dict[str, str] = {}
         self.asked: list[str] = []
+        self.salts: set[str | None] = set()  # of the questions' prefix caches
         self.breaking: set[str] = set()  # models whose every answer is 500
         self.killing: set[str] = set()  # those that take the engine with them
         self.seen: list[str] = []  # paths of every request, answered or not
@@ -63,6 +64,7 @@ class FakeVllm:
         if name not in (BASE_NAME, *self.adapters):
             return 404, {"error": f"The model {name} does not exist."}
         self.asked.append(name)
+        self.salts.add(body.get("cache_salt"))
         if name in self.killing:
             self.status = 500
         if name in self.killing | self.breaking:

@@ -8,3 +8,8 @@ class TenantScope(NamedTuple):
     """Made from a checked key or from a job's own row, never from what a request says."""
 
     tenant_id: UUID
+
+    @property
+    def cache_salt(self) -> str:
+        """Keeps what a model server has read for this tenant apart from what it has read for others."""
+        return self.tenant_id.hex

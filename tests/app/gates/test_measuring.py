@@ -72,6 +72,7 @@ async def test_a_model_that_follows_definitions_passes_and_every_stage_is_in_the
     vllm.models |= {told.adapters["sft"]: habit(), told.adapters["rl"]: oracle()}
     gate = await measured(database, worker, told, await requested(database, told))
     assert (gate.state, gate.verdict) == (GateState.done, Verdict.passed), gate.reasons
+    assert vllm.salts == {scope.cache_salt}  # the tenant's words are read from no cache of another's
     made = report_of(settings, gate)
     assert [stage.stage for stage in made.stages] == ["base", "sft", "rl"]
     assert made.stages[-1].model == told.adapters["rl"][:12]

@@ -1,6 +1,5 @@
-"""Nothing that a stranger writes costs without end: every list, string and number of a body has its bound, and the
-worst body of each operation holds the event loop for no longer than a tenth of a second.
-"""
+"""Nothing that a stranger writes costs without end: every list, string and number of a body has its bound. The worst
+body of each operation is tried by the bench of security (tests/app/studies/security)."""
 
 import asyncio
 import time
@@ -14,9 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from app.auth import service
 from app.auth.principal import Scope
-from app.auth.route import KeyedRoute
 from app.auth.service import KeyOrder
-from app.http.bodies import max_bytes_of
 from app.http.payload import RequestBody
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
@@ -24,12 +21,11 @@ from app.infra.tables.deployments import DeploymentState
 from app.main import create_app
 from app.runs.payloads import _STAGES
 from app.settings import Settings
-from tests.app.http import hostile
-from tests.app.http.loop_holds import watched
+from app.studies.security.loop_holds import watched
+from app.studies.security.worst_bodies import MAX_HOLD_S
 from tests.factories.rows import deployment_of, ids_of, save, story
 
 pytestmark = pytest.mark.anyio
-MAX_HOLD_S = 0.1
 BOUNDED_FORMATS = {"uuid", "date-time"}
 # A draft is stored as it is given; what it may hold is bounded by its length, and checked in a thread. Stages are
 # described to clients as objects, and walked by what they are checked as. Questions and options have names of the
@@ -143,29 +139,6 @@ async def filled(sqlite: Database, sqlite_url: str, tmp_path: Any) -> AsyncItera
             yield api, (client, ids_of(told, live, other.row.id))
 
 
-@pytest.mark.slow
-async def test_the_worst_body_of_each_operation_does_not_hold_the_loop(filled: Any) -> None:
-    api, (client, ids) = filled
-    asked, slow = 0, dict[str, float]()
-    await client.get("/v1/me")  # what is made once, at the first request
-    await client.post("/v1/api-keys", json={"name": "warm"})
-    for route in api.routes:
-        if not isinstance(route, KeyedRoute) or (most := max_bytes_of(route.body_field)) is None:
-            continue
-        [method] = route.methods
-        path = route.path_format.format(**ids)
-        for one in hostile.bodies(_usual(api, route.path_format, method), most):
-            with watched() as holds:
-                answer = await client.request(method, path, content=one.body)
-            asked += 1
-            assert answer.status_code < 500, (path, one.name, answer.text)
-            assert len(answer.content) < 100_000 or answer.is_success, (path, one.name)
-            if holds.longest_s > MAX_HOLD_S:
-                slow[f"{method} {route.path_format}: {one.name}"] = round(holds.longest_s, 3)
-    assert asked > 100
-    assert slow == {}
-
-
 async def test_a_hostile_draft_is_looked_through_once_and_not_at_every_read(filled: Any) -> None:
     _api, (client, ids) = filled
     draft = {"categories": [{"key": f"k{n}", "includes": [1] * 50, "excludes": [1] * 50} for n in range(100)]}
@@ -211,20 +184,3 @@ async def test_a_loop_that_is_held_is_seen() -> None:
         asyncio.get_running_loop().call_soon(hold)
         await asyncio.sleep(0.01)
     assert holds.longest_s > MAX_HOLD_S
-
-
-def _usual(api: FastAPI, path: str, method: str) -> Any:
-    """From the document's examples: a body that the operation takes."""
-    document = api.openapi()
-    said = document["paths"][path][method.lower()]["requestBody"]["content"]["application/json"]["schema"]
-    return _example(said, document)
-
-
-def _example(said: dict[str, Any], document: dict[str, Any]) -> Any:
-    if "$ref" in said:
-        return _example(document["components"]["schemas"][said["$ref"].rpartition("/")[2]], document)
-    if said.get("examples"):
-        return next((one for one in reversed(said["examples"]) if one is not None), None)
-    if "properties" in said:
-        return {name: _example(inner, document) for name, inner in said["properties"].items()}
-    return None

@@ -1,5 +1,6 @@
 """What other products export: the samples that the documentation shows, and what goes wrong with such files."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,14 @@ def test_what_is_wrong_with_a_rasa_entry_is_said_with_its_line(tmp_path: Path) -
 )
 def test_html_becomes_what_a_person_sees(markup: str, text: str) -> None:
     assert plain_text(markup) == text
+
+
+@pytest.mark.parametrize("mark", ["<!--", "<!-- --", "<p ", "<a<", "< ", "<br ", "&#x"])
+def test_a_megabyte_of_markup_that_never_ends_is_read_at_once(mark: str) -> None:
+    began = time.thread_time()
+    plain_text(mark * ((1 << 20) // len(mark)))
+    assert time.thread_time() - began < 2
+
+
+def test_comments_go_and_what_begins_like_one_stays() -> None:
+    assert plain_text("a<!-- x <b> -->b<!---->c<!-->d-->e <!-- f") == "abce <!-- f"

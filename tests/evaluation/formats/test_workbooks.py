@@ -79,3 +79,15 @@ def test_a_workbook_that_cannot_be_trusted_is_refused(case: str, tmp_path: Path)
     with pytest.raises(Unreadable) as caught:
         read(tmp_path, content)
     assert caught.value.code == code
+
+
+def test_a_damaged_workbook_is_read_or_refused_wherever_it_is_damaged(tmp_path: Path) -> None:
+    whole = book(("Chats", [["text"], *([f"where is parcel {number}"] for number in range(50))]))
+    refused = 0
+    for at in range(0, len(whole), len(whole) // 60):
+        damaged = whole[:at] + bytes([whole[at] ^ 0x5A]) + whole[at + 1 :]
+        try:
+            read(tmp_path, damaged)
+        except Unreadable:
+            refused += 1
+    assert refused > 10

@@ -25,4 +25,4 @@ def watched() -> Iterator[Holds]:
     try:
         yield holds
     finally:
-        asyncio.events.Handle._run = run  # type: ignore[assignment,method-assign]
+        asyncio.events.Handle._run = run  # type: ignore[method-assign]

@@ -1,0 +1,169 @@
+"""All checks, one after the other, slice by slice: what `steerwise bench security` runs."""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from app.cli.console import Progress
+from app.errors import InputError
+from app.settings import Settings
+from app.studies import neighbours
+from app.studies.security import (
+    conformance,
+    deletion,
+    histories,
+    inputs,
+    leaks,
+    prefix_cache,
+    rights,
+    worst_bodies,
+)
+from app.studies.security.lab import Lab, lab
+from app.studies.security.results import (
+    TOLD,
+    CheckFindings,
+    SecurityCheck,
+    SecurityFindings,
+    Skipped,
+    SliceFound,
+    SliceRecord,
+    Work,
+    code,
+    slice_seed,
+)
+
+WHOLE = Work(1, 1)  # of what is all there is: one slice
+MOST_RATIO = 1.2  # of the quiet tenant's 99th percentiles, beside a noisy one and alone
+
+
+def _neighbours(lab: Lab, _seed: int, size: int) -> SliceFound:
+    """size: pairs of rounds; none in the short bench, where they would take longer than all the rest."""
+    if not size:
+        raise Skipped("takes several minutes; it is part of the long bench, and `steerwise bench neighbours`")
+    found = neighbours.measure(size, 60, lab.settings, _Silent())
+    failures = [f"{found.failed} requests of the quiet tenant were not answered"] * bool(found.failed)
+    if found.p99_ratio > MOST_RATIO:
+        failures.append(f"the quiet tenant's p99 is {found.p99_ratio:.2f} times as high")
+    return SliceFound(found.rounds * found.requests * 2, failures, {"p99_ratio": found.p99_ratio})
+
+
+class _Silent:
+    def note(self, text: str) -> None:
+        pass
+
+    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
+        pass
+
+    def end(self, stage: str, message: str = "") -> None:
+        pass
+
+
+def _prefix_cache(lab: Lab, seed: int, size: int) -> SliceFound:
+    if not size:
+        raise Skipped("starts a vLLM; it is part of the long bench")
+    return prefix_cache.run(lab, seed, size)
+
+
+CHECKS = (
+    SecurityCheck("rights", "an operation, and who must not", rights.run, WHOLE, WHOLE),
+    SecurityCheck("worst bodies", "a body, and the event loop", worst_bodies.run, WHOLE, WHOLE),
+    SecurityCheck(
+        "conformance", "a request of Schemathesis", conformance.run, Work(20_000, 40), Work(300, 1)
+    ),
+    SecurityCheck("histories", "a step", histories.run, Work(2_000, 8), Work(100, 2)),
+    SecurityCheck("files", "a file", inputs.run_files, Work(120_000, 4_000), Work(1_000, 1_000)),
+    SecurityCheck("swelling files", "a file", inputs.run_swelling, Work(1, 1024), Work(1, 16)),
+    SecurityCheck(
+        "contract", "an answer of a model", inputs.run_contract, Work(80_000, 4_000), Work(500, 500)
+    ),
+    SecurityCheck("neighbours", "a request of the quiet one", _neighbours, Work(1, 8), Work(1, 0)),
+    SecurityCheck("deletion", "a word", deletion.run, WHOLE, WHOLE),
+    SecurityCheck("leaks", "a question", leaks.run, WHOLE, WHOLE),
+    SecurityCheck("prefix cache", "a guess", _prefix_cache, Work(30, 30), Work(1, 0)),
+)
+
+
+def measure(
+    seed: int,
+    out: Path | None,
+    settings: Settings,
+    progress: Progress,
+    *,
+    short: bool,
+    only: tuple[str, ...] = (),
+) -> SecurityFindings:
+    """out: a folder in which slices are kept, so that the same bench goes on where it was. only: names of checks.
+
+    Raises: InputError.
+    """
+    names = [check.name for check in CHECKS]
+    if unknown := [name for name in only if name not in names]:
+        raise InputError(f"there is no check {unknown[0]!r}; there are {', '.join(names)}")
+    record = SliceRecord(out, seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder,
+        lab(Path(folder), settings) as place,
+    ):
+        found = [
+            _made(check, check.short if short else check.long, place, record, seed, progress)
+            for check in CHECKS
+            if not only or check.name in only
+        ]
+    return SecurityFindings(
+        checks=found, seed=seed, short=short, processors=len(os.sched_getaffinity(0)), code=code()
+    )
+
+
+def _made(
+    check: SecurityCheck, work: Work, place: Lab, record: SliceRecord, seed: int, progress: Progress
+) -> CheckFindings:
+    made = CheckFindings(name=check.name, case=check.case, cases=0, failures=0)
+    number = 0
+    while made.cases < work.cases:
+        progress.update(check.name, made.cases, work.cases if work.cases > 1 else None)
+        kept = record.find(check.name, number, work.size)
+        if kept is None:
+            began = time.monotonic()
+            try:
+                found = check.run(place, slice_seed(seed, check.name, number), work.size)
+            except Skipped as reason:
+                progress.end(check.name, f"NOT TRIED: {reason}")
+                return made.model_copy(update={"skipped": str(reason)})
+            kept = found, time.monotonic() - began
+            record.keep(check.name, number, work.size, *kept)
+        if not kept[0].cases:
+            kept = kept[0]._replace(cases=1, failures=["nothing was tried", *kept[0].failures]), kept[1]
+        made = _with(made, *kept)
+        number += 1
+    progress.end(check.name, f"{made.cases} cases, {made.failures} failures")
+    return made
+
+
+def _with(made: CheckFindings, found: SliceFound, seconds: float) -> CheckFindings:
+    highest = {name: max(value, made.measured.get(name, value)) for name, value in found.measured.items()}
+    return made.model_copy(
+        update={
+            "cases": made.cases + found.cases,
+            "failures": made.failures + len(found.failures),
+            "told": [*made.told, *found.failures][:TOLD],
+            "measured": made.measured | highest,
+            "seconds": made.seconds + seconds,
+        }
+    )
+
+
+def table(found: SecurityFindings) -> Table:
+    shown = Table("check", "a case is", "cases", "failures", "at most", "seconds")
+    for check in found.checks:
+        measured = ", ".join(f"{name} {value:.3g}" for name, value in check.measured.items())
+        if check.skipped is not None:
+            shown.add_row(check.name, check.case, "not tried", "–", check.skipped, "–")
+            continue
+        counts = str(check.cases), str(check.failures)
+        shown.add_row(check.name, check.case, *counts, measured, f"{check.seconds:.0f}")
+        for told in check.told:
+            shown.add_row("", told, "", "", "", "")
+    return shown
