@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from evaluation.contract.parse import decided_by, parse
 from training.base import businesses
+from training.base.answers import reasoned
 from training.base.businesses import Business
 from training.base.lessons import PHASES, LessonPhase, Source
 
@@ -33,7 +35,7 @@ def conditions(category: dict[str, Any]) -> list[str]:
 
 
 def test_none_of_them_is_a_business_of_the_other_folder_or_says_what_one_of_those_says() -> None:
-    assert len(FURTHER) >= 10 and not set(FURTHER) & set(KEPT_WITH_THE_OTHERS)
+    assert len(FURTHER) >= 80 and not set(FURTHER) & set(KEPT_WITH_THE_OTHERS)
     others = {said(row) for shop in KEPT_WITH_THE_OTHERS.values() for row in shop.conversations}
     own = [said(row) for _, row in rows()]
     assert not others.intersection(own) and len(set(own)) == len(own)
@@ -58,6 +60,18 @@ def test_what_decides_stands_in_the_category_and_what_is_quoted_was_said_by_the_
         customer = [message["text"] for message in row["messages"] if message["role"] == "customer"]
         assert any(row["quote"] in text for text in customer), (shop.name, row["gist"])
         assert 0 < len(row["quote"].split()) <= 25 and 0 < len(row["gist"].split()) <= 14
+
+
+def test_the_reasons_of_every_conversation_are_read_back_under_its_whole_schema() -> None:
+    codes = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    for shop in FURTHER.values():
+        schema = businesses.schema_of(shop)
+        for number, row in enumerate(shop.conversations):
+            example = businesses.example_of(row, shop, schema, number)
+            answer = parse(reasoned(example, schema, codes), schema, codes)
+            assert (answer.category, answer.failure) == (row["category"], None), (shop.name, row["gist"])
+            decided = decided_by(answer.reasoning, schema, answer.category)
+            assert row["category"] is None or decided is not None, (shop.name, row["gist"])
 
 
 def test_an_exclude_takes_another_category_away_and_never_the_answer() -> None:
