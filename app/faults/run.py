@@ -27,6 +27,7 @@ from training.protocol import STAGES
 TENANTS = 2
 _AT_ONCE = 4
 _PACE_SHARE, _LEAST_PACE_S = 0.1, 10.0  # of the time, to see how fast it is without faults
+_LEAST_JOBS = 5  # that have to end in it
 _FULL_TIMEOUT_S = 300.0
 _LEAST_END_S = 240.0
 _LOOK_S = 0.25
@@ -147,7 +148,11 @@ class _Running:
                 raise Broken("nothing was deployed, even without a fault", self._surprises())
         before, began_at = self._done(), time.monotonic()
         self._pause(max(_LEAST_PACE_S, self.asked.minutes * 60 * _PACE_SHARE), background)
-        return (self._done() - before) / (time.monotonic() - began_at)
+        while (done := self._done() - before) < _LEAST_JOBS:
+            self._pause(_LOOK_S, background)
+            if time.monotonic() > began_at + _FULL_TIMEOUT_S:
+                raise Broken("hardly a job ends on this machine, even without a fault", self._surprises())
+        return done / (time.monotonic() - began_at)
 
     def _inject(self, began_at: float, background: list[Future[None]]) -> None:
         rng = random.Random(self.asked.seed)
