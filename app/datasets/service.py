@@ -38,6 +38,8 @@ from evaluation.contract.splits import too_few
 
 MOST_HELD_OUT = 5000  # many times what a gate asks
 BUSY = (DatasetState.uploaded, DatasetState.validating)
+# A frozen dataset goes with the last run that has it: one of another dataset may have the same.
+_OF_DATASET = tuple(kind for kind in FileKind if kind is not FileKind.snapshot)
 
 
 class DatasetBusy(Conflict):
@@ -127,7 +129,7 @@ async def remove(
         raise DatasetInUse("a trigger begins runs from this dataset; delete the trigger first")
     detail = {"name": row.name, "conversations": counts.from_stored(row.counts).conversations}
     keys = await discard_content(session, scope, row)
-    await files.let_go_of_dataset(session, scope, dataset_id)
+    await files.let_go_of_dataset(session, scope, dataset_id, _OF_DATASET)
     await share.release(session, scope, HeldKind.conversations, dataset_id)
     await session.delete(row)
     await session.flush()

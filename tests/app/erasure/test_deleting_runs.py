@@ -120,3 +120,19 @@ async def test_jobs_of_a_deleted_run_say_nothing_any_more(shop: Shop) -> None:
     assert {(job.run_id, job.error, job.progress, job.inputs_hash) for job in left} == {
         (None, None, None, None)
     }
+
+
+@ON_SQLITE
+async def test_a_dataset_that_goes_leaves_what_another_ones_run_has_frozen(shop: Shop) -> None:
+    """Equal conversations are frozen under one name."""
+    first, second = await upload(shop, lines()), await upload(shop, lines())
+    begun = await shop.run(dataset_id=first)
+    kept = await shop.run(dataset_id=second)
+    assert (await shop.client.post(f"/v1/runs/{begun['id']}/cancel")).status_code == 202
+    assert (await shop.client.delete(f"/v1/runs/{begun['id']}")).status_code == 200
+    assert (await shop.client.delete(f"/v1/datasets/{first}")).status_code == 204
+    await swept(shop)
+    async with transaction(shop.database, shop.scope, read_only=True) as session:
+        run = await session.get_one(Run, UUID(kept["id"]))
+    assert shop.storage.exists(run.snapshot_key)
+    assert not any(f"/{first}/" in key for key in shop.storage.listed())

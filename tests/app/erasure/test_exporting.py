@@ -44,8 +44,8 @@ async def test_an_archive_has_every_row_and_every_file(
             assert file.read() == (out / "files" / key).read_bytes()
     named = await platform.get("/v1/export", headers={"X-Tenant": str(shop.scope.tenant_id)})
     assert len(members(named.content)) == len(members(mine.content))
-    read = (await shop.client.get("/v1/audit", params={"action": "platform.read"})).json()["items"]
-    assert [event["detail"]["operation"] for event in read] == ["export_tenant"]
+    noted = (await shop.client.get("/v1/audit", params={"action": "platform.read"})).json()["items"]
+    assert [event["detail"]["operation"] for event in noted] == ["export_tenant"]
     assert (await platform.get("/v1/export")).status_code == 422
     reader = await shop.callers.of(shop.scope, Scope.conversations_read, Scope.tenant_read)
     assert (await reader.get("/v1/export")).status_code == 403
