@@ -313,6 +313,9 @@ def security(
     short: Annotated[
         bool, typer.Option("--short", help="About a minute, fewer cases, no vLLM: what the tests run.")
     ] = False,
+    scale: Annotated[
+        float, typer.Option(help="Part of the long bench's cases.", min=0.0001, max=1, metavar="PART")
+    ] = 1.0,
     only: Annotated[list[str] | None, typer.Option(help="A check, by its name; repeatable.")] = None,
     out: Annotated[
         Path | None,
@@ -333,7 +336,8 @@ def security(
             raise InputError(
                 f"{error.name} is not installed; what this bench needs besides the product is its extra `dev`"
             ) from None
-        found = study.measure(seed, out, settings, progress, short=short, only=tuple(only or ()))
+        order = study.SecurityOrder(seed, short, scale, tuple(only or ()))
+        found = study.measure(order, out, settings, progress)
     _measured(found, study.table, as_json)
     if found.failures:
         raise typer.Exit(FAILED)

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -71,9 +72,9 @@ CHECKS = (
     SecurityCheck("rights", "an operation, and who must not", rights.run, WHOLE, WHOLE),
     SecurityCheck("worst bodies", "a body, and the event loop", worst_bodies.run, WHOLE, WHOLE),
     SecurityCheck(
-        "conformance", "a request of Schemathesis", conformance.run, Work(20_000, 40), Work(300, 1)
+        "conformance", "a request of Schemathesis", conformance.run, Work(20_000, 20), Work(200, 1)
     ),
-    SecurityCheck("histories", "a step", histories.run, Work(2_000, 8), Work(100, 2)),
+    SecurityCheck("histories", "a step", histories.run, Work(2_000, 2), Work(100, 2)),
     SecurityCheck("files", "a file", inputs.run_files, Work(120_000, 4_000), Work(1_000, 1_000)),
     SecurityCheck("swelling files", "a file", inputs.run_swelling, Work(1, 1024), Work(1, 16)),
     SecurityCheck(
@@ -86,34 +87,45 @@ CHECKS = (
 )
 
 
-def measure(
-    seed: int,
-    out: Path | None,
-    settings: Settings,
-    progress: Progress,
-    *,
-    short: bool,
-    only: tuple[str, ...] = (),
-) -> SecurityFindings:
-    """out: a folder in which slices are kept, so that the same bench goes on where it was. only: names of checks.
+class SecurityOrder(NamedTuple):
+    """scale: part of the cases of the long bench that are tried. only: names of checks; none: all of them."""
 
-    Raises: InputError.
-    """
+    seed: int = 0
+    short: bool = False
+    scale: float = 1.0
+    only: tuple[str, ...] = ()
+
+    def work(self, check: SecurityCheck) -> Work:
+        if self.short:
+            return check.short
+        return check.long._replace(cases=max(1, round(check.long.cases * self.scale)))
+
+
+def measure(
+    order: SecurityOrder, out: Path | None, settings: Settings, progress: Progress
+) -> SecurityFindings:
+    """out: a folder in which slices are kept, so that the same bench goes on where it was. Raises: InputError."""
     names = [check.name for check in CHECKS]
-    if unknown := [name for name in only if name not in names]:
+    if unknown := [name for name in order.only if name not in names]:
         raise InputError(f"there is no check {unknown[0]!r}; there are {', '.join(names)}")
-    record = SliceRecord(out, seed)
+    record = SliceRecord(out, order.seed)
     with (
         tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder,
         lab(Path(folder), settings) as place,
     ):
         found = [
-            _made(check, check.short if short else check.long, place, record, seed, progress)
+            _made(check, order.work(check), place, record, order.seed, progress)
             for check in CHECKS
-            if not only or check.name in only
+            if not order.only or check.name in order.only
         ]
+    processors = len(os.sched_getaffinity(0))
     return SecurityFindings(
-        checks=found, seed=seed, short=short, processors=len(os.sched_getaffinity(0)), code=code()
+        checks=found,
+        seed=order.seed,
+        short=order.short,
+        scale=order.scale,
+        processors=processors,
+        code=code(),
     )
 
 

@@ -63,11 +63,12 @@ class CheckFindings(BaseModel):
 
 
 class SecurityFindings(BaseModel):
-    """code: hash of what was examined."""
+    """scale: of the cases of the long bench. code: hash of what was examined."""
 
     checks: list[CheckFindings]
     seed: int
     short: bool
+    scale: float
     processors: int
     code: str
 

@@ -11,6 +11,7 @@ from app.cli.program import cli
 from app.errors import InputError
 from app.settings import Settings
 from app.studies.security import bench, results
+from app.studies.security.bench import SecurityOrder
 from app.studies.security.lab import Lab
 from app.studies.security.results import SecurityCheck, Skipped, SliceFound, SliceRecord, Work, slice_seed
 from tests.app.studies.test_modes import Quiet
@@ -42,8 +43,10 @@ def a_check(name: str, run: Any) -> SecurityCheck:
     return SecurityCheck(name, "a case", run, Work(10, 4), Work(2, 2))
 
 
-def measured(out: Path | None, seed: int = 0, *, short: bool = False) -> results.SecurityFindings:
-    return bench.measure(seed, out, Settings(), Quiet(), short=short)
+def measured(
+    out: Path | None, seed: int = 0, *, short: bool = False, scale: float = 1.0
+) -> results.SecurityFindings:
+    return bench.measure(SecurityOrder(seed, short, scale), out, Settings(), Quiet())
 
 
 def test_slices_are_made_until_there_are_enough_cases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +63,7 @@ def test_slices_are_made_until_there_are_enough_cases(monkeypatch: pytest.Monkey
     assert left_out.skipped == "there is no vLLM" and left_out.cases == 0
     assert len(set(slices.seeds)) == 3
     assert measured(None, short=True).checks[0].cases == 2
+    assert measured(None, scale=0.5).checks[0].cases == 8
 
 
 def test_a_bench_that_was_stopped_goes_on_where_it_was(
@@ -100,7 +104,7 @@ def test_a_check_that_tries_nothing_has_failed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_check_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="there is no check 'everything'; there are rights"):
-        bench.measure(0, None, Settings(), Quiet(), short=True, only=("everything",))
+        bench.measure(SecurityOrder(only=("everything",)), None, Settings(), Quiet())
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
