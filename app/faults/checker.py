@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from app.faults.history import Accepted, Artifact, Claim, EndState, FoundJob, History, LiveLook
+from app.faults.history import Accepted, Artifact, Claim, EndState, FaultHistory, FoundJob, LiveLook
 from training.protocol import STAGES
 
 _ENDS_A_CLAIM = {"succeeded", "failed", "cancelled", "retried", "lost", "released", "postponed"}
@@ -25,7 +25,7 @@ class Violation(NamedTuple):
     what: str
 
 
-def check(history: History) -> list[Violation]:
+def check(history: FaultHistory) -> list[Violation]:
     accepted, found = history.accepted, history.found
     return [
         *_uploads(accepted, found),
@@ -183,7 +183,7 @@ def _live(looks: Sequence[LiveLook]) -> Iterator[Violation]:
                 )
 
 
-def _answers(history: History) -> Iterator[Violation]:
+def _answers(history: FaultHistory) -> Iterator[Violation]:
     known = history.found.deployments
     for answer in history.answers:
         if (

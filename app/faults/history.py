@@ -109,7 +109,7 @@ class EndState(NamedTuple):
     artifacts: Sequence[Artifact]
 
 
-class History(NamedTuple):
+class FaultHistory(NamedTuple):
     """looks: in their order. answers: deployments that answered a question, each with its gate's word, and whether its
     base was served then. not_alone: folders in which two trainers met."""
 

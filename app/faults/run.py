@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from app.errors import AppError
 from app.faults import checker, injections, repository
-from app.faults.history import Accepted, History
+from app.faults.history import Accepted, FaultHistory
 from app.faults.injections import Injection, NotInjected
 from app.faults.plant import LEASE_S, Plant
 from app.faults.postgres import programs, version
@@ -242,13 +242,13 @@ class _Running:
     def _judged(self, times: Times) -> FaultReport:
         found = self.recorder.found()
         not_alone = self.plant.scratch / "not-alone"
-        history = History(
+        history = FaultHistory(
             self._accepted(),
             found,
             self.recorder.claims,
             self.recorder.looks,
             [answer for customer in self.customers for answer in customer.answers],
-            not_alone.read_text().splitlines() if not_alone.exists() else [],
+            not_alone.read_text().split("\n")[:-1] if not_alone.exists() else [],
         )
         stages = [job for job in found.jobs if job.kind in STAGES and job.state == "succeeded"]
         seen = list((self.plant.points / failpoints.SEEN).iterdir())

@@ -77,7 +77,7 @@ def _gpus() -> tuple[Gpu, ...]:
 def parsed(printed: str) -> tuple[Gpu, ...]:
     """printed: a name and a number of MiB a line."""
     found = []
-    for line in printed.splitlines():
+    for line in printed.split("\n"):
         name, _, mib = line.rpartition(",")
         if name and mib.strip().isdigit():
             found.append(Gpu(name.strip(), int(mib) << 20))

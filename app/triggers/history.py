@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.errors import InputError
-from app.triggers.simulation import CountedAnswers, History, LabelGiven, Published, RunBegun
+from app.triggers.simulation import CountedAnswers, LabelGiven, PublishedEdit, RunBegun, TriggerHistory
 from app.usage.outcomes import outcome_of
 
 EVENTS = ("answer", "correction", "label", "run", "published", "edit_failed")
@@ -25,10 +25,10 @@ class _Found(NamedTuple):
     answers: list[CountedAnswers]
     labels: list[LabelGiven]
     runs: list[RunBegun]
-    edits: list[Published]
+    edits: list[PublishedEdit]
 
 
-def read(file: Path) -> History:
+def read(file: Path) -> TriggerHistory:
     """Raises: InputError, which names the lines that cannot be read."""
     found, problems = _Found([], [], [], []), list[str]()
     try:
@@ -46,7 +46,7 @@ def read(file: Path) -> History:
     if problems:
         more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
         raise InputError(f"{file} is no history", [*problems[:_MOST_PROBLEMS], *more])
-    return History(
+    return TriggerHistory(
         answers=sorted(found.answers, key=_at),
         labels=sorted(found.labels, key=_at),
         runs=sorted(found.runs, key=_at),
@@ -54,7 +54,7 @@ def read(file: Path) -> History:
     )
 
 
-def _at(event: CountedAnswers | LabelGiven | RunBegun | Published) -> datetime:
+def _at(event: CountedAnswers | LabelGiven | RunBegun | PublishedEdit) -> datetime:
     return event.at
 
 
@@ -84,7 +84,7 @@ def _take(found: _Found, line: _Line) -> None:
                 RunBegun(at, None if gpu_s is None else float(gpu_s), not said.get("failed", False))
             )
         case "published" | "edit_failed" as event:
-            found.edits.append(Published(at, int(said["version"]), event == "edit_failed"))
+            found.edits.append(PublishedEdit(at, int(said["version"]), event == "edit_failed"))
         case other:
             raise ValueError(f"{other!r} is no event; these are: {', '.join(EVENTS)}")
 

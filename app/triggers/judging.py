@@ -10,7 +10,7 @@ from uuid import UUID
 
 from app.triggers import cron
 from app.triggers.measures import Share, fall, rise, stability_index
-from app.triggers.periods import HOUR, Compared
+from app.triggers.periods import HOUR, ComparedTotals
 from app.triggers.rules import (
     ByHandRule,
     Comparing,
@@ -40,7 +40,7 @@ class FailedEdit(NamedTuple):
     failed_at: datetime
 
 
-class Evidence(NamedTuple):
+class TriggerEvidence(NamedTuple):
     """What is known at a moment, as far as the rule asks for it. compared: a sentence where there is too little.
 
     counts_from: when a schedule begins to count: as it was made, resumed, or started last. corrections: since the
@@ -50,7 +50,7 @@ class Evidence(NamedTuple):
 
     at: datetime
     counts_from: datetime
-    compared: Compared | str = "nothing was counted"
+    compared: ComparedTotals | str = "nothing was counted"
     corrections: int = 0
     elsewhere: int = 0
     failed_edit: FailedEdit | None = None
@@ -93,7 +93,7 @@ class Held(NamedTuple):
     reason: str
 
 
-def judge(rule: Rule, known: Evidence) -> Finding:
+def judge(rule: Rule, known: TriggerEvidence) -> Finding:
     match rule:
         case ByHandRule():
             return Finding(False, "it starts by hand alone", {})
@@ -107,7 +107,7 @@ def judge(rule: Rule, known: Evidence) -> Finding:
             return _compared(rule, known)
 
 
-def _schedule(rule: ScheduleRule, known: Evidence) -> Finding:
+def _schedule(rule: ScheduleRule, known: TriggerEvidence) -> Finding:
     if rule.cron is not None:
         due = cron.next_after(rule.cron, known.counts_from)
     else:
@@ -118,7 +118,7 @@ def _schedule(rule: ScheduleRule, known: Evidence) -> Finding:
     return Finding(True, f"its time was {_shown(due)}", figures)
 
 
-def _corrections(rule: CorrectionsRule, known: Evidence) -> Finding:
+def _corrections(rule: CorrectionsRule, known: TriggerEvidence) -> Finding:
     reason = f"{known.corrections} of {rule.corrections} corrections since the newest run on the dataset"
     if known.elsewhere:
         reason += f"; {known.elsewhere} in other datasets of the schema, from which this run would not learn"
@@ -126,7 +126,7 @@ def _corrections(rule: CorrectionsRule, known: Evidence) -> Finding:
     return Finding(known.corrections >= rule.corrections, reason, figures, rule.corrections)
 
 
-def _failed_edit(known: Evidence) -> Finding:
+def _failed_edit(known: TriggerEvidence) -> Finding:
     edit = known.failed_edit
     if edit is None:
         return Finding(False, "no edit that is current has failed its gate since the newest run", {})
@@ -134,10 +134,10 @@ def _failed_edit(known: Evidence) -> Finding:
     return Finding(True, f"version {edit.version} failed its gate on the live model", figures)
 
 
-def _compared(rule: Comparing, known: Evidence) -> Finding:
+def _compared(rule: Comparing, known: TriggerEvidence) -> Finding:
     if isinstance(known.compared, str):
         return Finding(False, known.compared, {}, None, rule.window_h)
-    measure: dict[type[Comparing], Callable[[Any, Compared], Finding]] = {
+    measure: dict[type[Comparing], Callable[[Any, ComparedTotals], Finding]] = {
         DriftRule: _drift,
         NoneRateRule: _none_rate,
         LabelMassRule: _label_mass,
@@ -145,7 +145,7 @@ def _compared(rule: Comparing, known: Evidence) -> Finding:
     return measure[type(rule)](rule, known.compared)
 
 
-def _drift(rule: DriftRule, compared: Compared) -> Finding:
+def _drift(rule: DriftRule, compared: ComparedTotals) -> Finding:
     shift = stability_index(compared.reference.outcomes, compared.recent.outcomes)
     needed = max(rule.threshold, shift.by_chance)
     figures = {
@@ -162,7 +162,7 @@ def _drift(rule: DriftRule, compared: Compared) -> Finding:
     return Finding(shift.value >= needed, told, figures, rule.threshold, rule.window_h)
 
 
-def _moved(compared: Compared, most: int = 5) -> dict[str, list[float]]:
+def _moved(compared: ComparedTotals, most: int = 5) -> dict[str, list[float]]:
     """Of the outcomes whose shares moved most: the share before, and now."""
     shares = {
         outcome: [
@@ -175,7 +175,7 @@ def _moved(compared: Compared, most: int = 5) -> dict[str, list[float]]:
     return {outcome: [round(share, 4) for share in pair] for outcome, pair in most_first[:most]}
 
 
-def _none_rate(rule: NoneRateRule, compared: Compared) -> Finding:
+def _none_rate(rule: NoneRateRule, compared: ComparedTotals) -> Finding:
     before, now = (_of_none(totals.outcomes) for totals in compared)
     if not before.n or not now.n:
         return Finding(
@@ -198,7 +198,7 @@ def _of_none(outcomes: Any) -> Share:
     return Share(outcomes.get(NONE_OF_THESE, 0), decided)
 
 
-def _label_mass(rule: LabelMassRule, compared: Compared) -> Finding:
+def _label_mass(rule: LabelMassRule, compared: ComparedTotals) -> Finding:
     before, now = compared.reference.masses, compared.recent.masses
     if min(before.n, now.n) < rule.min_answers:
         told = f"the label mass of {now.n} answers is known, and of {before.n} before; {rule.min_answers} are compared"
@@ -223,7 +223,7 @@ def _figures(found: Any, reference_answers: int, answers: int) -> dict[str, Any]
     }
 
 
-def _counts(compared: Compared) -> str:
+def _counts(compared: ComparedTotals) -> str:
     return f"the last {compared.recent.answers} answers against the first {compared.reference.answers}"
 
 

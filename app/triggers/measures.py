@@ -25,7 +25,7 @@ class Share(NamedTuple):
         return self.hits / self.n
 
 
-class Mean(NamedTuple):
+class MeasuredMean(NamedTuple):
     n: int
     total: float
     squares: float
@@ -41,7 +41,7 @@ class Mean(NamedTuple):
         return sqrt(variance / self.n)
 
 
-class Difference(NamedTuple):
+class MeanDifference(NamedTuple):
     """low, high: its 95 % interval."""
 
     value: float
@@ -71,21 +71,21 @@ def stability_index(reference: Mapping[str, int], recent: Mapping[str, int]) -> 
     return Shift(value, by_chance)
 
 
-def rise(before: Share, now: Share) -> Difference:
+def rise(before: Share, now: Share) -> MeanDifference:
     """Of a share. Its interval: Newcombe's, from the score intervals of both."""
     low_before, high_before = _score_interval(before)
     low_now, high_now = _score_interval(now)
     value = now.value - before.value
     below = sqrt((now.value - low_now) ** 2 + (high_before - before.value) ** 2)
     above = sqrt((high_now - now.value) ** 2 + (before.value - low_before) ** 2)
-    return Difference(value, value - below, value + above)
+    return MeanDifference(value, value - below, value + above)
 
 
-def fall(before: Mean, now: Mean) -> Difference:
+def fall(before: MeasuredMean, now: MeasuredMean) -> MeanDifference:
     """Of a mean, positive where it fell."""
     value = before.value - now.value
     error = _Z95 * sqrt(before.error**2 + now.error**2)
-    return Difference(value, value - error, value + error)
+    return MeanDifference(value, value - error, value + error)
 
 
 def _score_interval(share: Share) -> tuple[float, float]:

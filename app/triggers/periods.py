@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from app.triggers.measures import Mean
+from app.triggers.measures import MeasuredMean
 
 HOUR = timedelta(hours=1)
 
@@ -14,7 +14,7 @@ class Totals(NamedTuple):
     """Of some hours. outcomes: see `app.usage.outcomes`. masses: of the answers whose label mass is known."""
 
     outcomes: Mapping[str, int]
-    masses: Mean
+    masses: MeasuredMean
 
     @property
     def answers(self) -> int:
@@ -38,7 +38,7 @@ class Periods(NamedTuple):
     recent: Period
 
 
-class Compared(NamedTuple):
+class ComparedTotals(NamedTuple):
     reference: Totals
     recent: Totals
 

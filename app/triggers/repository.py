@@ -23,7 +23,7 @@ from app.infra.tables.schemas import Republication, SchemaVersion
 from app.infra.tables.triggers import Trigger, TriggerKind
 from app.schemas.repository import is_current
 from app.triggers.judging import FailedEdit
-from app.triggers.measures import Mean
+from app.triggers.measures import MeasuredMean
 from app.triggers.periods import HourTotal, Period, Totals
 from app.usage.repository import AnsweredHour
 from evaluation.reporting.report import Verdict
@@ -32,7 +32,7 @@ _BY_PEOPLE = (LabelSource.reviewer, LabelSource.correction)
 _FRESH: dict[str, Any] = {"populate_existing": True, "synchronize_session": False}
 
 
-class Due(NamedTuple):
+class DueTrigger(NamedTuple):
     """Of any tenant."""
 
     scope: TenantScope
@@ -40,7 +40,7 @@ class Due(NamedTuple):
     kind: TriggerKind
 
 
-class Pair(NamedTuple):
+class AnsweringPair(NamedTuple):
     """What answered."""
 
     model_version_id: UUID
@@ -91,13 +91,13 @@ async def clock(session: AsyncSession) -> datetime:
 # ------------------------------------------------------------------------------------------------------ for the sweep
 
 
-async def due(session: AsyncSession, limit: int) -> list[Due]:
+async def due(session: AsyncSession, limit: int) -> list[DueTrigger]:
     """Of every tenant: those that are to be looked at now, the longest due first."""
     query = select(Trigger.tenant_id, Trigger.id, Trigger.kind).where(
         Trigger.next_look_at <= now(), ~Trigger.paused, Trigger.kind != TriggerKind.by_hand
     )
     rows = await session.execute(query.order_by(Trigger.next_look_at).limit(limit))
-    return [Due(TenantScope(tenant_id), trigger_id, kind) for tenant_id, trigger_id, kind in rows]
+    return [DueTrigger(TenantScope(tenant_id), trigger_id, kind) for tenant_id, trigger_id, kind in rows]
 
 
 async def claim(
@@ -122,7 +122,7 @@ async def write(
 # ----------------------------------------------------------------------------------------------------- what is known
 
 
-async def answering(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> Pair | None:
+async def answering(session: AsyncSession, scope: TenantScope, schema_id: UUID) -> AnsweringPair | None:
     """What has answered by the schema last; where several did within that hour, what answered most."""
     own = (AnswerHour.tenant_id == scope.tenant_id, AnswerHour.schema_id == schema_id)
     newest = select(func.max(AnswerHour.hour)).where(*own).scalar_subquery()
@@ -134,16 +134,16 @@ async def answering(session: AsyncSession, scope: TenantScope, schema_id: UUID) 
         .limit(1)
     )
     row = (await session.execute(query)).one_or_none()
-    return None if row is None else Pair(*row)
+    return None if row is None else AnsweringPair(*row)
 
 
-async def hours(session: AsyncSession, scope: TenantScope, pair: Pair) -> list[HourTotal]:
+async def hours(session: AsyncSession, scope: TenantScope, pair: AnsweringPair) -> list[HourTotal]:
     query = select(AnswerHour.hour, func.sum(AnswerHour.answers)).where(*_of_pair(scope, pair))
     rows = await session.execute(query.group_by(AnswerHour.hour).order_by(AnswerHour.hour))
     return [HourTotal(hour, int(answers)) for hour, answers in rows]
 
 
-async def totals(session: AsyncSession, scope: TenantScope, pair: Pair, period: Period) -> Totals:
+async def totals(session: AsyncSession, scope: TenantScope, pair: AnsweringPair, period: Period) -> Totals:
     within = (AnswerHour.hour >= period.first, AnswerHour.hour < period.until)
     query = select(
         AnswerHour.outcome,
@@ -153,7 +153,9 @@ async def totals(session: AsyncSession, scope: TenantScope, pair: Pair, period: 
         func.sum(AnswerHour.mass_squares),
     ).where(*_of_pair(scope, pair), *within)
     rows = list(await session.execute(query.group_by(AnswerHour.outcome)))
-    masses = Mean(int(sum(row[2] for row in rows)), sum(row[3] for row in rows), sum(row[4] for row in rows))
+    masses = MeasuredMean(
+        int(sum(row[2] for row in rows)), sum(row[3] for row in rows), sum(row[4] for row in rows)
+    )
     return Totals({row[0]: int(row[1]) for row in rows}, masses)
 
 
@@ -286,7 +288,7 @@ async def published(session: AsyncSession, scope: TenantScope, schema_id: UUID) 
     return [(number, at) for query in (first, again) for number, at in await session.execute(query)]
 
 
-def _of_pair(scope: TenantScope, pair: Pair) -> Sequence[Any]:
+def _of_pair(scope: TenantScope, pair: AnsweringPair) -> Sequence[Any]:
     return (
         AnswerHour.tenant_id == scope.tenant_id,
         AnswerHour.model_version_id == pair.model_version_id,

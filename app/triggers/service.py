@@ -26,8 +26,8 @@ from app.schemas import service as schemas
 from app.settings import Settings
 from app.tenants import repository as tenants
 from app.triggers import repository, rules
-from app.triggers.judging import Evidence, Finding, Held, Limits, Started, held, judge
-from app.triggers.periods import Compared, periods
+from app.triggers.judging import Finding, Held, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.periods import ComparedTotals, periods
 from app.triggers.repository import RunOfSchema
 from app.triggers.rules import (
     Comparing,
@@ -39,7 +39,7 @@ from app.triggers.rules import (
     Rule,
     ScheduleRule,
 )
-from app.triggers.simulation import CountedAnswers, History, LabelGiven, Published, RunBegun
+from app.triggers.simulation import CountedAnswers, LabelGiven, PublishedEdit, RunBegun, TriggerHistory
 
 MOST = 50
 BY_HAND = "somebody started it by hand"
@@ -147,8 +147,8 @@ async def look(session: AsyncSession, scope: TenantScope, row: Trigger) -> Findi
 
 async def _evidence(
     session: AsyncSession, scope: TenantScope, row: Trigger, rule: Rule, at: datetime
-) -> Evidence:
-    known = Evidence(at, row.counts_from)
+) -> TriggerEvidence:
+    known = TriggerEvidence(at, row.counts_from)
     match rule:
         case CorrectionsRule():
             inside, elsewhere = await _corrections(session, scope, row)
@@ -174,13 +174,13 @@ async def _corrections(session: AsyncSession, scope: TenantScope, row: Trigger) 
 
 async def _compared(
     session: AsyncSession, scope: TenantScope, row: Trigger, rule: Comparing, at: datetime
-) -> Compared | str:
+) -> ComparedTotals | str:
     pair = await repository.answering(session, scope, row.schema_id)
     hours = [] if pair is None else await repository.hours(session, scope, pair)
     found = periods(hours, at, rule.window_h, rule.min_answers)
     if pair is None or isinstance(found, str):
         return found if isinstance(found, str) else ""
-    return Compared(*[await repository.totals(session, scope, pair, period) for period in found])
+    return ComparedTotals(*[await repository.totals(session, scope, pair, period) for period in found])
 
 
 # -------------------------------------------------------------------------------------------------------- what follows
@@ -321,7 +321,7 @@ async def history(
     dataset_id: UUID,
     until: datetime,
     without: UUID | None,
-) -> History:
+) -> TriggerHistory:
     """What is kept of the schema's past. without: a trigger whose runs are left out."""
     hours = await repository.answer_hours(session, scope, schema_id, until)
     answers = [
@@ -346,12 +346,14 @@ async def history(
         for run in await repository.runs(session, scope, schema_id)
         if run.created_at <= until and (without is None or run.trigger_id != without)
     ]
-    edits = [Published(at, number) for number, at in await repository.published(session, scope, schema_id)]
+    edits = [
+        PublishedEdit(at, number) for number, at in await repository.published(session, scope, schema_id)
+    ]
     edits += [
-        Published(edit.failed_at, edit.version, failed=True)
+        PublishedEdit(edit.failed_at, edit.version, failed=True)
         for edit in await repository.failed_edits(session, scope, schema_id)
     ]
-    return History(
+    return TriggerHistory(
         sorted(answers, key=lambda one: (one.at, one.by)),
         labels,
         begun,

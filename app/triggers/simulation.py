@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from app.errors import InputError
-from app.triggers.judging import Brake, Evidence, FailedEdit, Limits, Started, held, judge
-from app.triggers.measures import Mean
-from app.triggers.periods import HOUR, Compared, HourTotal, Period, Totals, hour_of, periods
+from app.triggers.judging import Brake, FailedEdit, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.measures import MeasuredMean
+from app.triggers.periods import HOUR, ComparedTotals, HourTotal, Period, Totals, hour_of, periods
 from app.triggers.rules import CorrectionsRule, DriftRule, FailedEditRule, LabelMassRule, NoneRateRule, Rule
 
 MOST = timedelta(days=366)
@@ -46,7 +46,7 @@ class RunBegun(NamedTuple):
     learned: bool = True
 
 
-class Published(NamedTuple):
+class PublishedEdit(NamedTuple):
     """failed: whether the edit has failed its gate at this moment; else it was published then."""
 
     at: datetime
@@ -54,13 +54,13 @@ class Published(NamedTuple):
     failed: bool = False
 
 
-class History(NamedTuple):
+class TriggerHistory(NamedTuple):
     """All in the order of time."""
 
     answers: Sequence[CountedAnswers] = ()
     labels: Sequence[LabelGiven] = ()
     runs: Sequence[RunBegun] = ()
-    edits: Sequence[Published] = ()
+    edits: Sequence[PublishedEdit] = ()
 
     def span(self) -> tuple[datetime, datetime] | None:
         ends = [
@@ -102,7 +102,7 @@ class Simulated(NamedTuple):
 def simulate(
     rule: Rule,
     limits: Limits,
-    history: History,
+    history: TriggerHistory,
     first: datetime | None = None,
     last: datetime | None = None,
 ) -> Simulated:
@@ -118,7 +118,7 @@ def simulate(
 
 
 class _Replay:
-    def __init__(self, rule: Rule, limits: Limits, history: History, first: datetime, last: datetime):
+    def __init__(self, rule: Rule, limits: Limits, history: TriggerHistory, first: datetime, last: datetime):
         self._rule, self._limits, self._history = rule, limits, history
         self._first, self._last = first, last
         self._log = _AnswerLog(history.answers)
@@ -163,8 +163,8 @@ class _Replay:
             events,
         )
 
-    def _evidence(self, at: datetime) -> Evidence:
-        known = Evidence(at, self._counts_from)
+    def _evidence(self, at: datetime) -> TriggerEvidence:
+        known = TriggerEvidence(at, self._counts_from)
         match self._rule:
             case CorrectionsRule():
                 return known._replace(corrections=self._corrections(at))
@@ -224,7 +224,7 @@ class _AnswerLog:
             if one.by != self._changes[-1][1]:
                 self._changes.append((one.at, one.by))
 
-    def compared(self, at: datetime, window_h: int, min_answers: int) -> Compared | str:
+    def compared(self, at: datetime, window_h: int, min_answers: int) -> ComparedTotals | str:
         position = bisect_right(self._changes, at, key=lambda change: change[0])
         if not position:
             return "nothing has been answered by a deployed model yet"
@@ -232,7 +232,7 @@ class _AnswerLog:
         found = periods(sums.hours_until(at), at, window_h, min_answers)
         if isinstance(found, str):
             return found
-        return Compared(sums.totals(found.reference), sums.totals(found.recent))
+        return ComparedTotals(sums.totals(found.reference), sums.totals(found.recent))
 
 
 class _RunningSums:
@@ -240,7 +240,7 @@ class _RunningSums:
         self._hours: list[datetime] = []
         self._totals: list[HourTotal] = []
         self._outcomes: list[Counter[str]] = [Counter()]  # up to and without the hour at the same place
-        self._masses = [Mean(0, 0.0, 0.0)]
+        self._masses = [MeasuredMean(0, 0.0, 0.0)]
         hours: dict[datetime, list[CountedAnswers]] = defaultdict(list)
         for one in answers:
             hours[hour_of(one.at)].append(one)
@@ -253,7 +253,7 @@ class _RunningSums:
             self._hours.append(hour)
             self._totals.append(HourTotal(hour, counted.total()))
             self._outcomes.append(self._outcomes[-1] + counted)
-            self._masses.append(Mean(n, total, squares))
+            self._masses.append(MeasuredMean(n, total, squares))
 
     def hours_until(self, at: datetime) -> Sequence[HourTotal]:
         return self._totals[: bisect_right(self._hours, at)]
@@ -262,5 +262,5 @@ class _RunningSums:
         first, until = bisect_left(self._hours, period.first), bisect_left(self._hours, period.until)
         outcomes = self._outcomes[until] - self._outcomes[first]
         before, after = self._masses[first], self._masses[until]
-        masses = Mean(after.n - before.n, after.total - before.total, after.squares - before.squares)
+        masses = MeasuredMean(after.n - before.n, after.total - before.total, after.squares - before.squares)
         return Totals(dict(outcomes), masses)

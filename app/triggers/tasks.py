@@ -22,7 +22,7 @@ from app.jobs.sweeping import each
 from app.settings import Settings
 from app.triggers import repository, service
 from app.triggers.judging import Held
-from app.triggers.repository import Due
+from app.triggers.repository import DueTrigger
 from app.triggers.service import Looked
 from app.usage import repository as usage
 
@@ -41,7 +41,7 @@ async def sweep(database: Database, settings: Settings) -> None:
     await each("triggers", due, partial(look, database, settings))
 
 
-async def look(database: Database, settings: Settings, due: Due) -> None:
+async def look(database: Database, settings: Settings, due: DueTrigger) -> None:
     """At one trigger, unless another dispatcher is faster."""
     scope = due.scope
     every_s = _BY_THE_CLOCK_S if due.kind is TriggerKind.schedule else LOOK_EVERY_S
@@ -57,7 +57,7 @@ async def look(database: Database, settings: Settings, due: Due) -> None:
         await _note(database, due, looked, TriggerOutcome.not_met, "")
 
 
-async def _start(database: Database, settings: Settings, due: Due, looked: Looked) -> None:
+async def _start(database: Database, settings: Settings, due: DueTrigger, looked: Looked) -> None:
     """What is away is waited for, and tried at the next look; what else keeps a run from beginning is noted."""
     try:
         storage = await asyncio.to_thread(open_storage, settings.storage_url)
@@ -76,7 +76,9 @@ async def _start(database: Database, settings: Settings, due: Due, looked: Looke
         log.info("trigger_started", trigger_id=str(due.id), run_id=str(made.id), reason=looked.finding.reason)
 
 
-async def _note(database: Database, due: Due, looked: Looked, outcome: TriggerOutcome, why: str) -> None:
+async def _note(
+    database: Database, due: DueTrigger, looked: Looked, outcome: TriggerOutcome, why: str
+) -> None:
     async with transaction(database, due.scope) as session:
         await service.note(session, due.scope, looked, outcome, why)
     metrics.TRIGGERS.labels(looked.trigger.kind.value, outcome.value).inc()

@@ -31,12 +31,12 @@ from app.studies.security.results import (
     Skipped,
     SliceFound,
     SliceRecord,
-    Work,
+    SliceWork,
     code,
     slice_seed,
 )
 
-WHOLE = Work(1, 1)  # of what is all there is: one slice
+WHOLE = SliceWork(1, 1)  # of what is all there is: one slice
 MOST_RATIO = 1.2  # of the quiet tenant's 99th percentiles, beside a noisy one and alone
 
 
@@ -72,18 +72,18 @@ CHECKS = (
     SecurityCheck("rights", "an operation, and who must not", rights.run, WHOLE, WHOLE),
     SecurityCheck("worst bodies", "a body, and the event loop", worst_bodies.run, WHOLE, WHOLE),
     SecurityCheck(
-        "conformance", "a request of Schemathesis", conformance.run, Work(20_000, 20), Work(200, 1)
+        "conformance", "a request of Schemathesis", conformance.run, SliceWork(20_000, 20), SliceWork(200, 1)
     ),
-    SecurityCheck("histories", "a step", histories.run, Work(2_000, 2), Work(100, 2)),
-    SecurityCheck("files", "a file", inputs.run_files, Work(120_000, 4_000), Work(1_000, 1_000)),
-    SecurityCheck("swelling files", "a file", inputs.run_swelling, Work(1, 1024), Work(1, 16)),
+    SecurityCheck("histories", "a step", histories.run, SliceWork(2_000, 2), SliceWork(100, 2)),
+    SecurityCheck("files", "a file", inputs.run_files, SliceWork(120_000, 4_000), SliceWork(1_000, 1_000)),
+    SecurityCheck("swelling files", "a file", inputs.run_swelling, SliceWork(1, 1024), SliceWork(1, 16)),
     SecurityCheck(
-        "contract", "an answer of a model", inputs.run_contract, Work(80_000, 4_000), Work(500, 500)
+        "contract", "an answer of a model", inputs.run_contract, SliceWork(80_000, 4_000), SliceWork(500, 500)
     ),
-    SecurityCheck("neighbours", "a request of the quiet one", _neighbours, Work(1, 8), Work(1, 0)),
+    SecurityCheck("neighbours", "a request of the quiet one", _neighbours, SliceWork(1, 8), SliceWork(1, 0)),
     SecurityCheck("deletion", "a word", deletion.run, WHOLE, WHOLE),
     SecurityCheck("leaks", "a question", leaks.run, WHOLE, WHOLE),
-    SecurityCheck("prefix cache", "a guess", _prefix_cache, Work(30, 30), Work(1, 0)),
+    SecurityCheck("prefix cache", "a guess", _prefix_cache, SliceWork(30, 30), SliceWork(1, 0)),
 )
 
 
@@ -95,7 +95,7 @@ class SecurityOrder(NamedTuple):
     scale: float = 1.0
     only: tuple[str, ...] = ()
 
-    def work(self, check: SecurityCheck) -> Work:
+    def work(self, check: SecurityCheck) -> SliceWork:
         if self.short:
             return check.short
         return check.long._replace(cases=max(1, round(check.long.cases * self.scale)))
@@ -130,7 +130,7 @@ def measure(
 
 
 def _made(
-    check: SecurityCheck, work: Work, place: Lab, record: SliceRecord, seed: int, progress: Progress
+    check: SecurityCheck, work: SliceWork, place: Lab, record: SliceRecord, seed: int, progress: Progress
 ) -> CheckFindings:
     made = CheckFindings(name=check.name, case=check.case, cases=0, failures=0)
     number = 0

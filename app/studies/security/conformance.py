@@ -8,7 +8,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.errors import InputError
-from app.studies.security.lab import Lab, Target, served
+from app.studies.security.lab import AttackedCopy, Lab, served
 from app.studies.security.results import SliceFound
 
 CHECKS = (
@@ -39,7 +39,7 @@ def run(lab: Lab, seed: int, size: int) -> SliceFound:
         lab.done_with(target)
 
 
-def _asked(api: FastAPI, url: str, target: Target, seed: int, size: int) -> SliceFound:
+def _asked(api: FastAPI, url: str, target: AttackedCopy, seed: int, size: int) -> SliceFound:
     try:
         import schemathesis
         from schemathesis import hooks
@@ -73,7 +73,7 @@ def _asked(api: FastAPI, url: str, target: Target, seed: int, size: int) -> Slic
     return SliceFound(cases, failures)
 
 
-def _config(url: str, target: Target, seed: int, size: int) -> dict[str, Any]:
+def _config(url: str, target: AttackedCopy, seed: int, size: int) -> dict[str, Any]:
     """Names and meanings: Schemathesis' own configuration file."""
     ids = target.tenants[0].ids
     named = {name: identity for name, identity in ids.items() if len(identity) == len(ids["tenant_id"])}
@@ -106,7 +106,7 @@ def _config(url: str, target: Target, seed: int, size: int) -> dict[str, Any]:
     }
 
 
-def _says_who_asks(target: Target) -> Callable[[Any, Any, dict[str, Any]], None]:
+def _says_who_asks(target: AttackedCopy) -> Callable[[Any, Any, dict[str, Any]], None]:
     """Whatever was made up for it."""
     ids = target.tenants[0].ids
     ours = {"Authorization": f"Bearer {target.platform_key}", "X-Tenant": ids["tenant_id"]}

@@ -17,7 +17,7 @@ from app.infra.db.engine import open_database
 from app.jobs import runner
 from app.jobs.handlers import SWEEPS
 from app.settings import Settings
-from app.studies.security.lab import Clients, Lab, Target, good, running, schema_with
+from app.studies.security.lab import AttackedCopy, Clients, Lab, good, running, schema_with
 from app.studies.security.operations import ApiDocument
 from app.studies.security.results import Skipped, SliceFound
 
@@ -60,7 +60,7 @@ def _holds(path: Path, wanted: bytes) -> bool:
     return False
 
 
-async def _planted_and_deleted(lab: Lab, target: Target) -> dict[str, str]:
+async def _planted_and_deleted(lab: Lab, target: AttackedCopy) -> dict[str, str]:
     """The words, by where they stood."""
     api = lab.make_api(target.settings)
     there = {operation.name for operation in ApiDocument(api).operations()}
@@ -85,7 +85,7 @@ async def _swept(settings: Settings) -> None:
         await database.close()
 
 
-async def _of_a_conversation(clients: Clients, target: Target) -> str:
+async def _of_a_conversation(clients: Clients, target: AttackedCopy) -> str:
     word, mine = _word(), target.tenants[0]
     client = await clients.of(mine.admin_key)
     path = f"/v1/datasets/{mine.ids['dataset_id']}/conversations"
@@ -94,7 +94,7 @@ async def _of_a_conversation(clients: Clients, target: Target) -> str:
     return word
 
 
-async def _of_a_dataset(clients: Clients, target: Target) -> str:
+async def _of_a_dataset(clients: Clients, target: AttackedCopy) -> str:
     word, mine = _word(), target.tenants[0]
     client = await clients.of(mine.admin_key)
     dataset_id = await _uploaded(client, mine.ids["schema_id"], word, target.settings)

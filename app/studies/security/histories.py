@@ -84,11 +84,11 @@ def run(lab: Lab, slice_seed: int, size: int) -> SliceFound:
     """size: histories of STEPS steps each."""
     with _world(lab) as world:
 
-        class BoundHistory(History):
+        class BoundHistory(ApiHistory):
             steps = 0
 
         BoundHistory.world = world
-        machine: type[History] = seed(slice_seed)(BoundHistory)
+        machine: type[ApiHistory] = seed(slice_seed)(BoundHistory)
         asked = settings(
             max_examples=size,
             stateful_step_count=STEPS,
@@ -118,7 +118,7 @@ def _world(lab: Lab) -> Iterator[World]:
         lab.done_with(target)
 
 
-class History(RuleBasedStateMachine):
+class ApiHistory(RuleBasedStateMachine):
     world: World
     steps: int  # of all histories of this class
 

@@ -60,7 +60,7 @@ class AttackedTenant(NamedTuple):
         return [one for one in {self.secret, *own} if one in text]
 
 
-class Target(NamedTuple):
+class AttackedCopy(NamedTuple):
     """A copy of the installation. platform_key: of an admin of the platform."""
 
     settings: Settings
@@ -76,10 +76,10 @@ class Lab:
     def __init__(self, folder: Path, settings: Settings, model_url: str, make_api: MakeApi = create_app):
         self.folder, self.settings, self.make_api = folder, settings, make_api
         self._model_url = model_url
-        self._made: Target | None = None
+        self._made: AttackedCopy | None = None
         self._copies = 0
 
-    def target(self, **changes: Any) -> Target:
+    def target(self, **changes: Any) -> AttackedCopy:
         """A fresh copy of the installation. changes: of its settings."""
         if self._made is None:
             self._made = self._make()
@@ -89,10 +89,10 @@ class Lab:
         home.chmod(0o700)
         return self._made._replace(settings=_settings_in(home, self._made.settings, **changes))
 
-    def done_with(self, target: Target) -> None:
+    def done_with(self, target: AttackedCopy) -> None:
         shutil.rmtree(target.settings.home, ignore_errors=True)
 
-    def _make(self) -> Target:
+    def _make(self) -> AttackedCopy:
         home = self.folder / "installation"
         home.mkdir(mode=0o700, parents=True)
         settings = _settings_in(home, self.settings, base=STARTER, vllm_urls=(self._model_url,))
@@ -190,7 +190,7 @@ class Clients:
 # ------------------------------------------------------------------------------------------------------ its content
 
 
-async def _fill(settings: Settings, adapters: Sequence[Adapter]) -> Target:
+async def _fill(settings: Settings, adapters: Sequence[Adapter]) -> AttackedCopy:
     database = open_database(settings.database_url)
     base = find_base(STARTER)
     try:
@@ -208,7 +208,7 @@ async def _fill(settings: Settings, adapters: Sequence[Adapter]) -> Target:
             await _furnish(clients, platform, one.scope.tenant_id, word, adapter)
             for one, word, adapter in zip(made, words, adapters, strict=True)
         ]
-    return Target(settings, platform_key, (tenants[0], tenants[1]))
+    return AttackedCopy(settings, platform_key, (tenants[0], tenants[1]))
 
 
 def schema_with(word: str) -> CategorySchema:

@@ -12,6 +12,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeAlias
 
 import httpx
@@ -42,10 +43,8 @@ class ProbedPair(NamedTuple):
 
 def run(lab: Lab, _seed: int, size: int) -> SliceFound:
     """size: guesses."""
-    try:
-        import vllm  # noqa: F401
-    except ImportError:
-        raise Skipped("vLLM is not installed here (make install brings it)") from None
+    if find_spec("vllm") is None:
+        raise Skipped("vLLM is not installed here (make install brings it)")
     settings = lab.target().settings
     with serving(find_base(STARTER).folder, lab.folder / "vllm.log", settings, lambda _s: None) as server:
         target = lab.target(vllm_urls=(server.endpoint.url,))

@@ -32,7 +32,7 @@ class SliceFound(NamedTuple):
 RunSlice: TypeAlias = Callable[[Lab, int, int], SliceFound]  # with a seed and a size of its own
 
 
-class Work(NamedTuple):
+class SliceWork(NamedTuple):
     """cases: slices are made until there are as many. size: of a slice, in whatever the check counts."""
 
     cases: int
@@ -45,8 +45,8 @@ class SecurityCheck(NamedTuple):
     name: str
     case: str
     run: RunSlice
-    long: Work
-    short: Work
+    long: SliceWork
+    short: SliceWork
 
 
 class CheckFindings(BaseModel):

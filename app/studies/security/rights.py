@@ -12,7 +12,7 @@ import httpx
 
 from app.auth.principal import Principal, Scope
 from app.infra.db.base import utc_now
-from app.studies.security.lab import AttackedTenant, Clients, Lab, Target, good, running
+from app.studies.security.lab import AttackedCopy, AttackedTenant, Clients, Lab, good, running
 from app.studies.security.operations import ApiDocument, AskedRequest, DocumentedOperation
 from app.studies.security.results import SliceFound
 
@@ -68,7 +68,7 @@ def run(lab: Lab, _seed: int, _size: int) -> SliceFound:
         lab.done_with(target)
 
 
-async def _run(lab: Lab, target: Target) -> SliceFound:
+async def _run(lab: Lab, target: AttackedCopy) -> SliceFound:
     tally, api = _Tally(), lab.make_api(target.settings)
     document = ApiDocument(api)
     async with running(api) as clients:
@@ -80,7 +80,7 @@ async def _run(lab: Lab, target: Target) -> SliceFound:
 # ---------------------------------------------------------------------------------------------------------- by keys
 
 
-async def _by_keys(clients: Clients, target: Target, document: ApiDocument, tally: _Tally) -> None:
+async def _by_keys(clients: Clients, target: AttackedCopy, document: ApiDocument, tally: _Tally) -> None:
     """No body is sent: whoever must not is refused before it matters."""
     mine = target.tenants[0]
     ended = await _ended_keys(clients, mine)
@@ -139,7 +139,7 @@ async def _key(admin: httpx.AsyncClient, name: str, scopes: list[Scope], **more:
 # ----------------------------------------------------------------------------------------------------------- by ids
 
 
-async def _by_ids(clients: Clients, target: Target, document: ApiDocument, tally: _Tally) -> None:
+async def _by_ids(clients: Clients, target: AttackedCopy, document: ApiDocument, tally: _Tally) -> None:
     mine, theirs = target.tenants
     stranger, owner = await clients.of(mine.admin_key), await clients.of(theirs.admin_key)
     operations = [one for one in document.operations() if one.scopes is not None and not one.of_platform]

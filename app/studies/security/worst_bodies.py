@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from app.auth.route import KeyedRoute
 from app.http.bodies import max_bytes_of
 from app.studies.security import hostile_bodies
-from app.studies.security.lab import Lab, Target, running
+from app.studies.security.lab import AttackedCopy, Lab, running
 from app.studies.security.loop_holds import watched
 from app.studies.security.operations import ApiDocument, DocumentedOperation
 from app.studies.security.results import SliceFound
@@ -26,7 +26,7 @@ def run(lab: Lab, _seed: int, _size: int) -> SliceFound:
         lab.done_with(target)
 
 
-async def _run(lab: Lab, target: Target) -> SliceFound:
+async def _run(lab: Lab, target: AttackedCopy) -> SliceFound:
     api = lab.make_api(target.settings)
     document = ApiDocument(api)
     caps = {(m, r.path_format): max_bytes_of(r.body_field) for r in _routes(api) for m in r.methods}

@@ -12,19 +12,19 @@ from app.faults.history import (
     Claim,
     Edit,
     EndState,
+    FaultHistory,
     FoundDataset,
     FoundJob,
     FoundModel,
     FoundRun,
     GivenAnswer,
-    History,
     LiveDeployment,
     LiveLook,
     Upload,
 )
 from training.protocol import STAGES
 
-Plant = Callable[[History], History]
+Plant = Callable[[FaultHistory], FaultHistory]
 LIVE = LiveDeployment("deployment", "passed", True, None)
 
 
@@ -44,7 +44,7 @@ def stage(kind: str) -> FoundJob:
     return FoundJob(f"job {kind}", kind, "run", "run", "succeeded", 2, events)
 
 
-def history() -> History:
+def history() -> FaultHistory:
     accepted = Accepted(
         [Upload("dataset", "aa", 50)], [Edit("schema", 1, "late")], {7: "run"}, ["deployment"], frozenset({8})
     )
@@ -60,7 +60,7 @@ def history() -> History:
     )
     claims = [Claim("job", 1, "one"), Claim("job", 1, "one"), Claim("job", 2, "two")]
     looks = [LiveLook("schema", []), LiveLook("schema", [LIVE]), LiveLook("schema", [LIVE])]
-    return History(accepted, found, claims, looks, [GivenAnswer("deployment", "passed", True)], [])
+    return FaultHistory(accepted, found, claims, looks, [GivenAnswer("deployment", "passed", True)], [])
 
 
 def in_found(**changed: Any) -> Plant:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from app.triggers import cron, rules
-from app.triggers.judging import Brake, Evidence, FailedEdit, Finding, Limits, Started, held, judge
-from app.triggers.measures import Mean, Share, fall, rise, stability_index
-from app.triggers.periods import Compared, HourTotal, Period, Totals, periods
+from app.triggers.judging import Brake, FailedEdit, Finding, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.measures import MeasuredMean, Share, fall, rise, stability_index
+from app.triggers.periods import ComparedTotals, HourTotal, Period, Totals, periods
 
 AT = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)  # a Monday
 HOUR = timedelta(hours=1)
@@ -28,11 +28,11 @@ def rule(**said: Any) -> rules.Rule:
 def totals(mean: float = 0.95, **outcomes: int) -> Totals:
     counted = {name.replace("none", "(none)"): count for name, count in outcomes.items()}
     n = sum(counted.values())
-    return Totals(counted, Mean(n, n * mean, n * (mean**2 + 0.001)))
+    return Totals(counted, MeasuredMean(n, n * mean, n * (mean**2 + 0.001)))
 
 
-def compared(before: Totals, now: Totals) -> Evidence:
-    return Evidence(AT, AT, compared=Compared(before, now))
+def compared(before: Totals, now: Totals) -> TriggerEvidence:
+    return TriggerEvidence(AT, AT, compared=ComparedTotals(before, now))
 
 
 # ------------------------------------------------------------------------------------------------------------ schedules
@@ -76,15 +76,19 @@ def test_a_schedule_has_one_form_of_two(said: dict[str, Any]) -> None:
 
 def test_a_time_that_passed_while_nobody_looked_is_made_up_for_once() -> None:
     weekly = rule(kind="schedule", cron="0 3 * * 1")
-    late = judge(weekly, Evidence(AT, counts_from=AT - 30 * DAY))
+    late = judge(weekly, TriggerEvidence(AT, counts_from=AT - 30 * DAY))
     assert late.met and late.figures["due_at"].startswith("2026-02-02T03:00")
-    assert not judge(weekly, Evidence(AT, counts_from=AT)).met
+    assert not judge(weekly, TriggerEvidence(AT, counts_from=AT)).met
     daily = rule(kind="schedule", every_days=3)
-    assert [judge(daily, Evidence(AT, AT - days * DAY)).met for days in (2, 3, 9)] == [False, True, True]
+    assert [judge(daily, TriggerEvidence(AT, AT - days * DAY)).met for days in (2, 3, 9)] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_one_by_hand_is_never_met() -> None:
-    assert not judge(rule(kind="by_hand"), Evidence(AT, AT)).met
+    assert not judge(rule(kind="by_hand"), TriggerEvidence(AT, AT)).met
 
 
 # ----------------------------------------------------------------------------------------- corrections and failed edits
@@ -92,16 +96,16 @@ def test_one_by_hand_is_never_met() -> None:
 
 def test_corrections_are_counted_where_the_run_would_learn_from_them() -> None:
     asked = rule(kind="corrections", corrections=20)
-    found = judge(asked, Evidence(AT, AT, corrections=19, elsewhere=300))
+    found = judge(asked, TriggerEvidence(AT, AT, corrections=19, elsewhere=300))
     assert not found.met and "19 of 20" in found.reason
     assert "300 in other datasets" in found.reason and "would not learn" in found.reason
-    assert judge(asked, Evidence(AT, AT, corrections=20)).met
+    assert judge(asked, TriggerEvidence(AT, AT, corrections=20)).met
 
 
 def test_an_edit_that_failed_its_gate_is_named() -> None:
     asked = rule(kind="failed_edit")
-    assert not judge(asked, Evidence(AT, AT)).met
-    found = judge(asked, Evidence(AT, AT, failed_edit=FailedEdit(4, AT - HOUR)))
+    assert not judge(asked, TriggerEvidence(AT, AT)).met
+    found = judge(asked, TriggerEvidence(AT, AT, failed_edit=FailedEdit(4, AT - HOUR)))
     assert found.met and "version 4" in found.reason and found.figures["schema_version"] == 4
 
 
@@ -175,7 +179,7 @@ def test_label_mass_falls() -> None:
     found = judge(mass, compared(totals(0.97, a=400), totals(0.85, a=400)))
     assert found.met and "from 0.970 to 0.850" in found.reason
     assert not judge(mass, compared(totals(0.97, a=400), totals(0.95, a=400))).met
-    unknown = Totals({"a": 400}, Mean(3, 2.9, 2.8))
+    unknown = Totals({"a": 400}, MeasuredMean(3, 2.9, 2.8))
     assert "is known" in judge(mass, compared(totals(0.97, a=400), unknown)).reason
 
 
@@ -183,12 +187,12 @@ def test_intervals_of_differences_are_those_of_the_books() -> None:
     """Newcombe 1998, method 10, example (a): 56/70 against 48/80 is 0.2, 0.0524 to 0.3339."""
     found = rise(Share(48, 80), Share(56, 70))
     assert found == pytest.approx((0.2, 0.0524, 0.3339), abs=0.0001)
-    mean = fall(Mean(100, 90.0, 82.0), Mean(100, 80.0, 65.0))
+    mean = fall(MeasuredMean(100, 90.0, 82.0), MeasuredMean(100, 80.0, 65.0))
     assert mean.value == pytest.approx(0.1) and mean.low < 0.1 < mean.high
 
 
 def test_too_little_is_said_and_is_not_zero() -> None:
-    found = judge(rule(kind="drift"), Evidence(AT, AT, compared="88 answers in the last 168 h"))
+    found = judge(rule(kind="drift"), TriggerEvidence(AT, AT, compared="88 answers in the last 168 h"))
     assert (found.met, found.reason, found.figures) == (False, "88 answers in the last 168 h", {})
 
 

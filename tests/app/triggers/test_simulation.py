@@ -12,11 +12,11 @@ from app.triggers import history, rules
 from app.triggers.judging import Brake, Limits
 from app.triggers.simulation import (
     CountedAnswers,
-    History,
     LabelGiven,
-    Published,
+    PublishedEdit,
     RunBegun,
     Simulated,
+    TriggerHistory,
     simulate,
 )
 
@@ -26,7 +26,7 @@ LIMITS = Limits(cool_down_h=24, window_h=168, runs=2, gpu_s=None)
 DRIFT = {"kind": "drift", "window_h": 48, "min_answers": 100}
 
 
-def replay(rule: dict[str, Any], past: History, limits: Limits = LIMITS, days: int = 30) -> Simulated:
+def replay(rule: dict[str, Any], past: TriggerHistory, limits: Limits = LIMITS, days: int = 30) -> Simulated:
     return simulate(rules.read(rule), limits, past, FIRST, FIRST + days * DAY)
 
 
@@ -50,7 +50,7 @@ def days_of(found: Simulated) -> list[float]:
 
 
 def test_drift_starts_once_it_is_seen_and_again_only_when_there_is_something_new() -> None:
-    past = History([*answers(range(10), 3), *answers(range(10, 30), 8)], corrections(1.0, 20.0))
+    past = TriggerHistory([*answers(range(10), 3), *answers(range(10, 30), 8)], corrections(1.0, 20.0))
     found = replay(DRIFT, past)
     assert len(found.starts) == 2
     seen, again = days_of(found)
@@ -61,14 +61,14 @@ def test_drift_starts_once_it_is_seen_and_again_only_when_there_is_something_new
 
 
 def test_without_a_change_nothing_starts_and_it_says_what_it_saw() -> None:
-    found = replay(DRIFT, History(answers(range(30), 3), corrections(1.0)))
+    found = replay(DRIFT, TriggerHistory(answers(range(30), 3), corrections(1.0)))
     assert (found.starts, found.met, found.held_back) == ([], 0, [])
     assert found.last_reason is not None and "is 0.000" in found.last_reason
     assert (found.looks, found.events["answers"]) == (721, 7200)
 
 
 def test_another_model_is_compared_with_its_own_first_answers() -> None:
-    past = History([*answers(range(10), 3), *answers(range(10, 30), 8, by="next")], corrections(1.0))
+    past = TriggerHistory([*answers(range(10), 3), *answers(range(10, 30), 8, by="next")], corrections(1.0))
     assert replay(DRIFT, past).starts == []
 
 
@@ -76,13 +76,13 @@ def test_corrections_start_runs_within_the_cool_down_and_the_budget() -> None:
     labels = corrections(*[day / 4 for day in range(4 * 20)])
     wide = Limits(cool_down_h=24, window_h=168, runs=100, gpu_s=None)
     rule = {"kind": "corrections", "corrections": 4}
-    every = replay(rule, History(labels=labels), wide)
+    every = replay(rule, TriggerHistory(labels=labels), wide)
     assert len(every.starts) == 20 and days_of(every)[:2] == [0.8, 1.8]
-    weekly = replay(rule, History(labels=labels))
+    weekly = replay(rule, TriggerHistory(labels=labels))
     assert days_of(weekly) == [0.8, 1.8, 7.8, 8.8, 14.8, 15.8, 21.8]
     assert {one.brake for one in weekly.held_back} >= {Brake.budget}
     costly = replay(
-        rule, History(labels=labels, runs=[RunBegun(FIRST, gpu_s=9000)]), wide._replace(gpu_s=9000)
+        rule, TriggerHistory(labels=labels, runs=[RunBegun(FIRST, gpu_s=9000)]), wide._replace(gpu_s=9000)
     )
     assert costly.run_gpu_s == 9000 and days_of(costly) == [1.0, 8.0, 15.0, 22.0]
 
@@ -90,30 +90,30 @@ def test_corrections_start_runs_within_the_cool_down_and_the_budget() -> None:
 def test_the_same_conversation_labelled_twice_is_one_correction() -> None:
     labels = [LabelGiven(FIRST + n * HOUR, "one", by_person=True) for n in range(5)]
     labels.append(LabelGiven(FIRST + 5 * HOUR, "imported", by_person=False))
-    assert replay({"kind": "corrections", "corrections": 2}, History(labels=labels)).met == 0
+    assert replay({"kind": "corrections", "corrections": 2}, TriggerHistory(labels=labels)).met == 0
 
 
 def test_a_schedule_passes_over_a_time_at_which_it_is_held_back() -> None:
     labels = corrections(0.0, 9.0)
-    found = replay({"kind": "schedule", "cron": "0 3 * * 1"}, History(labels=labels), days=28)
+    found = replay({"kind": "schedule", "cron": "0 3 * * 1"}, TriggerHistory(labels=labels), days=28)
     assert days_of(found) == [0.1, 14.1]
     assert [(one.brake, one.looks) for one in found.held_back] == [(Brake.nothing_new, 2)]
 
 
 def test_an_edit_that_failed_starts_one_run_and_one_that_was_taken_back_none() -> None:
-    failed = [Published(FIRST + DAY, 2), Published(FIRST + DAY + HOUR, 2, failed=True)]
+    failed = [PublishedEdit(FIRST + DAY, 2), PublishedEdit(FIRST + DAY + HOUR, 2, failed=True)]
     rule = {"kind": "failed_edit"}
-    assert days_of(replay(rule, History(edits=failed, labels=corrections(0.5)))) == [1.0]
-    taken_back = [*failed, Published(FIRST + DAY + HOUR, 1)]
-    assert replay(rule, History(edits=taken_back)).starts == []
+    assert days_of(replay(rule, TriggerHistory(edits=failed, labels=corrections(0.5)))) == [1.0]
+    taken_back = [*failed, PublishedEdit(FIRST + DAY + HOUR, 1)]
+    assert replay(rule, TriggerHistory(edits=taken_back)).starts == []
 
 
 @pytest.mark.parametrize(("first", "last"), [(FIRST, FIRST - HOUR), (FIRST, FIRST + 400 * DAY)])
 def test_a_time_that_cannot_be_replayed_is_refused(first: datetime, last: datetime) -> None:
     with pytest.raises(InputError, match="replay a time"):
-        simulate(rules.read(DRIFT), LIMITS, History(answers(range(1), 3)), first, last)
+        simulate(rules.read(DRIFT), LIMITS, TriggerHistory(answers(range(1), 3)), first, last)
     with pytest.raises(InputError, match="empty"):
-        simulate(rules.read(DRIFT), LIMITS, History())
+        simulate(rules.read(DRIFT), LIMITS, TriggerHistory())
 
 
 # ------------------------------------------------------------------------------------------------------------- files
@@ -153,7 +153,7 @@ def test_a_file_is_read_in_any_order_with_exported_answers_among_its_events(tmp_
     ]
     assert past.labels[0].at == past.labels[1].at == FIRST
     assert past.runs == [RunBegun(datetime(2026, 3, 5, tzinfo=UTC), 60.0)]
-    assert past.edits == [Published(FIRST, 2, failed=True)]
+    assert past.edits == [PublishedEdit(FIRST, 2, failed=True)]
 
 
 def test_every_line_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from app.settings import Settings
 from app.studies.security import bench, results
 from app.studies.security.bench import SecurityOrder
 from app.studies.security.lab import Lab
-from app.studies.security.results import SecurityCheck, Skipped, SliceFound, SliceRecord, Work, slice_seed
+from app.studies.security.results import (
+    SecurityCheck,
+    Skipped,
+    SliceFound,
+    SliceRecord,
+    SliceWork,
+    slice_seed,
+)
 from tests.app.studies.test_modes import Quiet
 
 
@@ -40,7 +47,7 @@ def checks_of(monkeypatch: pytest.MonkeyPatch, *checks: SecurityCheck) -> None:
 
 
 def a_check(name: str, run: Any) -> SecurityCheck:
-    return SecurityCheck(name, "a case", run, Work(10, 4), Work(2, 2))
+    return SecurityCheck(name, "a case", run, SliceWork(10, 4), SliceWork(2, 2))
 
 
 def measured(
@@ -97,7 +104,8 @@ def test_what_was_found_in_other_code_is_not_taken_over(
 
 def test_a_check_that_tries_nothing_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     checks_of(
-        monkeypatch, SecurityCheck("empty", "a case", lambda *_: SliceFound(0, []), Work(1, 1), Work(1, 1))
+        monkeypatch,
+        SecurityCheck("empty", "a case", lambda *_: SliceFound(0, []), SliceWork(1, 1), SliceWork(1, 1)),
     )
     assert measured(None).failures == 1
 
