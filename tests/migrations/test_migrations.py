@@ -27,6 +27,7 @@ from evaluation.contract.mode import Mode
 from tests.factories.rows import all_that_follows, save, story
 from tests.servers import postgres
 
+pytestmark = pytest.mark.seconds
 ROOT = Path(__file__).parents[2]
 FIRST = "2026_11_22_data"
 LATER_TABLES = {
@@ -39,8 +40,6 @@ LOCK_WAIT_S = 5
 LATER = """
 import sqlalchemy as sa
 from alembic import op
-
-pytestmark = pytest.mark.seconds
 
 revision, down_revision = "later", "NEWEST"
 
