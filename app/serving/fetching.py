@@ -69,7 +69,9 @@ class FetchesAdapters:
         settings = self._settings or load_settings()
         try:
             folder = await asyncio.to_thread(_fetch, settings, path.removeprefix(STORED), name)
-        except (BadKey, FileNotFoundError, AdapterRefused) as error:
+        except FileNotFoundError:  # its message would say where the storage is
+            return Refusal(400, "the adapter cannot be loaded: it is not in the storage")
+        except (BadKey, AdapterRefused) as error:
             return Refusal(400, f"the adapter cannot be loaded: {error}")
         except Exception as error:
             told = outage.told(error)

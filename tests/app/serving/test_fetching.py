@@ -98,7 +98,7 @@ async def test_nothing_is_loaded_that_is_not_what_it_is_named_after(
         ("my model", key, "own SHA-256"),
         ("0" * 64, key, "not the one that was put there"),
         (sha256, "../../etc/", "no key"),
-        (sha256, "tenants/t/adapters/nothing/", "cannot be loaded"),
+        (sha256, "tenants/t/adapters/nothing/", "not in the storage"),
     ):
         answer = await asked(server, settings, {"lora_name": name, "lora_path": stored_at(path)})
         assert answer.status_code == 400 and said in answer.json()["error"]["message"], (name, answer.text)
