@@ -144,6 +144,10 @@ def _made(
             except Skipped as reason:
                 progress.end(check.name, f"NOT TRIED: {reason}")
                 return made.model_copy(update={"skipped": str(reason)})
+            except Exception as error:  # noqa: BLE001 (what the others have found is not lost for it)
+                progress.end(check.name, f"BROKEN: {error!r}")
+                broken = SliceFound(1, [f"the check itself broke: {error!r}"])
+                return _with(made, broken, time.monotonic() - began)
             kept = found, time.monotonic() - began
             record.keep(check.name, number, work.size, *kept)
         if not kept[0].cases:

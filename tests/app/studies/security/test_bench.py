@@ -137,3 +137,13 @@ def test_the_command_ends_with_what_was_found(
     assert json.loads(ended.stdout)["checks"][0]["skipped"] == ("no vLLM" if skipped else None)
     shown = CliRunner().invoke(cli, ["bench", "security"], env={"COLUMNS": "120"})
     assert ("wrong" in shown.stdout) is failing
+
+
+def test_a_check_that_breaks_is_a_failure_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(_lab: Lab, _seed: int, _size: int) -> SliceFound:
+        raise ZeroDivisionError
+
+    checks_of(monkeypatch, a_check("broken", breaks), a_check("counted", Slices().run))
+    [broken, counted] = measured(None).checks
+    assert (broken.failures, broken.told) == (1, ["the check itself broke: ZeroDivisionError()"])
+    assert counted.cases == 12
