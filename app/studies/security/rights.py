@@ -22,6 +22,7 @@ _NOBODY = UUID(int=0)
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Answered to everyone who has the key for it, and told apart by it; or of the whole platform.
 _NAMES_NOTHING = {"get_me"}
+_OF_ITS_MOMENT = {"export_tenant"}  # says when its keys were used last
 # Files that the installation has rows of and that no training has written: not there for their owner either.
 WITHOUT_FILES = {
     "get_gate_report",
@@ -253,7 +254,8 @@ async def _seen_by(
     for _ in range(2):
         found = {}
         for operation in _readings(document):
-            if not operation.of_platform and set(operation.path_names) <= theirs.ids.keys():
+            still = not operation.of_platform and operation.operation_id not in _OF_ITS_MOMENT
+            if still and set(operation.path_names) <= theirs.ids.keys():
                 asked = document.request(operation, theirs.ids)
                 found[operation.name] = (await asked.sent(owner, operation)).text
         seen.append(found)
