@@ -15,7 +15,7 @@ from tests.factories.trained import trained
 from tests.model_server import Worker
 from tests.servers.vllm import FakeVllm
 
-pytestmark = [pytest.score.anyio, pytest.score.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @on_sqlite

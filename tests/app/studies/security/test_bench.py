@@ -21,7 +21,7 @@ from app.studies.security.results import (
     SliceWork,
     slice_seed,
 )
-from tests.app.studies.test_modes import Quiet
+from tests.app.studies.quiet import QUIET
 
 
 class Slices:
@@ -53,7 +53,7 @@ def a_check(name: str, run: Any) -> SecurityCheck:
 def measured(
     out: Path | None, seed: int = 0, *, short: bool = False, scale: float = 1.0
 ) -> results.SecurityFindings:
-    return bench.measure(SecurityOrder(seed, short, scale), out, Settings(), Quiet())
+    return bench.measure(SecurityOrder(seed, short, scale), out, Settings(), QUIET)
 
 
 def test_slices_are_made_until_there_are_enough_cases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_check_that_tries_nothing_has_failed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_check_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="there is no check 'everything'; there are rights"):
-        bench.measure(SecurityOrder(only=("everything",)), None, Settings(), Quiet())
+        bench.measure(SecurityOrder(only=("everything",)), None, Settings(), QUIET)
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
