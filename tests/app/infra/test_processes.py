@@ -13,6 +13,8 @@ import pytest
 from app.faults.process_tree import alive
 from app.infra.processes import how_it_ended, log_tail, spawn, stop
 
+pytestmark = pytest.mark.seconds
+
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -25,7 +27,6 @@ import os, sys, time
 from pathlib import Path
 from app.infra.processes import spawn
 
-pytestmark = pytest.mark.seconds
 child = spawn([sys.executable, "-c", "import time; time.sleep(60)"], Path(sys.argv[1]), dict(os.environ))
 print(child.pid, flush=True)
 time.sleep(60)

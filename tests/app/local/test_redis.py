@@ -16,6 +16,8 @@ from app.local.redis_program import RedisFailed, find
 from app.settings import Settings
 from tests.app.infra.test_processes import until
 
+pytestmark = pytest.mark.seconds
+
 SETTINGS = Settings(redis_server=None)
 PARENT = """
 import sys, time
@@ -23,7 +25,6 @@ from pathlib import Path
 from app.local.redis import embedded_redis
 from app.settings import Settings
 
-pytestmark = pytest.mark.seconds
 with embedded_redis(Path(sys.argv[1]), Settings()) as server:
     print(server.child.pid, server.url, flush=True)
     time.sleep(60)

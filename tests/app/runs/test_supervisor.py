@@ -14,6 +14,8 @@ from app.errors import NoSpace, StageProcessFailed
 from app.runs.supervisor import Event, EventReader, StageStopped, read_result, run_stage, supervise
 from app.settings import Settings
 
+pytestmark = pytest.mark.seconds
+
 RESULT = {
     "status": "succeeded",
     "code": None,
@@ -30,7 +32,6 @@ def child(out: Path, body: str) -> list[str]:
 import json, os, signal, sys, time
 from pathlib import Path
 
-pytestmark = pytest.mark.seconds
 out = Path({str(out)!r})
 def write_result(**changed):
     (out / "result.json").write_text(json.dumps({RESULT!r} | changed))
