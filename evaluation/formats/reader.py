@@ -176,9 +176,11 @@ class Reader:
     def _table(self, form: Table, text: DecodedText) -> Iterator[Row | Reject]:
         found = records(behind(lines_of(text.blocks, form.line_end), form.skip), form.dialect)
         try:
-            header = next(found)
+            header = next(found, None)
         except OpenQuote as error:
             raise Unreadable("open_quote", f"cannot be read: line {error.line}: {error}") from None
+        if header is None:
+            raise Unreadable("no_header", "has no header: nothing follows the line that names the separator")
         if isinstance(header, Reject):
             raise Unreadable("no_header", f"has no header: line {header.line}: {header.reason}")
         try:

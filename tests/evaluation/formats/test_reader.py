@@ -193,6 +193,7 @@ BAD_FILES = {
     "nothing, packed": (gzip.compress(b"", mtime=0), "no_conversation"),
     "a table without text": (b"id,message\na,hello\n", "no_text_column"),
     "a column twice": (b"text,category,Text \na,refund,b\n", "column_twice"),
+    "a separator and nothing else": (b"sep=;\n", "no_header"),
     "words": (b"Dear customer,\nthank you.\n", "no_text_column"),
 }
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, Query
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.responses import PlainTextResponse
 
 from app.auth.access import needs
@@ -94,8 +94,8 @@ def shows_everybodys_schemas(api: FastAPI) -> None:
 def takes_every_key(api: FastAPI) -> None:
     route = next(one for one in api.routes if getattr(one, "operation_id", None) == "list_runs")
 
-    async def planted_open() -> PlainTextResponse:
-        return PlainTextResponse("[]")
+    async def planted_open() -> dict[str, Any]:
+        return {"items": [], "next_cursor": None}
 
     api.router.routes.insert(0, KeyedOpen(route.path, planted_open, methods=["GET"]))  # type: ignore[attr-defined]
 
@@ -109,10 +109,10 @@ class KeyedOpen(KeyedRoute):
 
 
 def breaks_on_a_number(api: FastAPI) -> None:
-    async def planted_500(number: Annotated[int, Query(examples=[1])]) -> PlainTextResponse:
-        if number > 1:
+    async def planted_500(number: Annotated[int, Query(examples=[1])]) -> dict[str, int]:
+        if number != 1:
             raise ZeroDivisionError
-        return PlainTextResponse("fine")
+        return {"number": number}
 
     add(api, "/v1/planted", planted_500, "GET", operation_id="planted_500")
 
@@ -124,12 +124,21 @@ def answers_what_it_does_not_declare(api: FastAPI) -> None:
     add(api, "/v1/planted", planted_teapot, "GET", operation_id="planted_teapot")
 
 
-def holds_the_loop(api: FastAPI) -> None:
-    async def planted_hold(body: PlantedBody) -> PlainTextResponse:
+class PlantedSlowBody(PlantedBody):
+    """What is wrong with a body is found before its handler is reached, and here takes its time."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slow(cls, given: Any) -> Any:
         until = time.thread_time() + 2 * worst_bodies.MAX_HOLD_S
         while time.thread_time() < until:
             pass
-        return PlainTextResponse("at last")
+        return given
+
+
+def holds_the_loop(api: FastAPI) -> None:
+    async def planted_hold(body: PlantedSlowBody) -> dict[str, int]:
+        return {"words": len(body.words)}
 
     add(api, "/v1/planted", planted_hold, "POST", operation_id="planted_hold")
 
@@ -199,6 +208,7 @@ def test_a_slow_reading_and_a_large_one_are_found(monkeypatch: pytest.MonkeyPatc
         kept.append(bytearray(b"a" * (300 << 20)))
 
     assert "of processor time" in inputs.tried([b""], slow).failures[0]
+    monkeypatch.setattr(inputs, "MAX_INPUT_S", 60.0)
     assert "MiB larger" in inputs.tried([b""], large).failures[0]
 
 
