@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 
@@ -11,9 +11,12 @@ class Holds:
     longest_s = 0.0
 
 
-@contextmanager
-def watched() -> Iterator[Holds]:
-    """In processor time, so that a busy machine does not count. A callback is what a loop runs at once."""
+@asynccontextmanager
+async def watched() -> AsyncIterator[Holds]:
+    """In processor time, so that a busy machine does not count. A callback is what a loop runs at once.
+
+    What is asked in process runs in the callback that asks, so that callback begins and ends within the watch.
+    """
     holds, run = Holds(), asyncio.events.Handle._run
 
     def timed(handle: Any) -> None:
@@ -23,6 +26,8 @@ def watched() -> Iterator[Holds]:
 
     asyncio.events.Handle._run = timed  # type: ignore[assignment,method-assign]
     try:
+        await asyncio.sleep(0)
         yield holds
+        await asyncio.sleep(0)
     finally:
         asyncio.events.Handle._run = run  # type: ignore[method-assign]

@@ -43,7 +43,7 @@ async def _run(lab: Lab, target: AttackedCopy) -> SliceFound:
             headers = asked.headers | {"Content-Type": "application/json"}
             client = await clients.of(keys[operation.of_platform])
             for one in hostile_bodies.bodies(document.usual_body(operation), most):
-                with watched() as holds:
+                async with watched() as holds:
                     answer = await client.request(
                         operation.method, asked.path, content=one.body, headers=headers
                     )

@@ -143,10 +143,10 @@ async def test_a_hostile_draft_is_looked_through_once_and_not_at_every_read(fill
     _api, (client, ids) = filled
     draft = {"categories": [{"key": f"k{n}", "includes": [1] * 50, "excludes": [1] * 50} for n in range(100)]}
     path = f"/v1/schemas/{ids['schema_id']}/draft"
-    with watched() as writing:
+    async with watched() as writing:
         written = await client.put(path, json=draft)
     assert written.status_code == 200 and len(written.json()["problems"]) == 200
-    with watched() as reading:
+    async with watched() as reading:
         assert (await client.get(path)).json()["problems"] == written.json()["problems"]
     assert max(writing.longest_s, reading.longest_s) < MAX_HOLD_S
 
@@ -161,14 +161,14 @@ async def test_the_longest_conversations_that_are_taken_do_not_hold_the_loop_eit
     holds: dict[str, float] = {}
     for number in range(4):
         sent = {"id": f"c{number}", "messages": [*messages, {"role": "customer", "text": str(number)}]}
-        with watched() as writing:
+        async with watched() as writing:
             stored = await client.post(dataset, json=sent)
         assert stored.status_code == 201, stored.text[:500]
         holds["written"] = max(writing.longest_s, holds.get("written", 0.0))
-    with watched() as listing:
+    async with watched() as listing:
         page = (await client.get(dataset, params={"limit": 200})).json()
     assert 1 <= len(page["items"]) < 4 and page["next_cursor"] is not None
-    with watched() as reading:
+    async with watched() as reading:
         assert (await client.get(f"/v1/conversations/{stored.json()['id']}")).status_code == 200
     holds |= {"listed": listing.longest_s, "read": reading.longest_s}
     assert {name: held for name, held in holds.items() if held > MAX_HOLD_S} == {}
@@ -180,7 +180,7 @@ async def test_a_loop_that_is_held_is_seen() -> None:
         while time.thread_time() < until:
             pass
 
-    with watched() as holds:
+    async with watched() as holds:
         asyncio.get_running_loop().call_soon(hold)
         await asyncio.sleep(0.01)
     assert holds.longest_s > MAX_HOLD_S

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, Query
-from pydantic import Field, model_validator
+from pydantic import Field
 from starlette.responses import PlainTextResponse
 
 from app.auth.access import needs
@@ -124,21 +124,18 @@ def answers_what_it_does_not_declare(api: FastAPI) -> None:
     add(api, "/v1/planted", planted_teapot, "GET", operation_id="planted_teapot")
 
 
-class PlantedSlowBody(PlantedBody):
-    """What is wrong with a body is found before its handler is reached, and here takes its time."""
+class PlantedOpenBody(RequestBody):
+    """Takes a text of any length, so that its handler is reached."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _slow(cls, given: Any) -> Any:
-        until = time.thread_time() + 2 * worst_bodies.MAX_HOLD_S
-        while time.thread_time() < until:
-            pass
-        return given
+    words: str = Field(examples=["hello"])
 
 
 def holds_the_loop(api: FastAPI) -> None:
-    async def planted_hold(body: PlantedSlowBody) -> dict[str, int]:
-        return {"words": len(body.words)}
+    async def planted_hold(body: PlantedOpenBody) -> dict[str, int]:
+        until = time.thread_time() + 2 * worst_bodies.MAX_HOLD_S
+        while time.thread_time() < until:
+            pass
+        return {"length": len(body.words)}
 
     add(api, "/v1/planted", planted_hold, "POST", operation_id="planted_hold")
 
@@ -163,7 +160,7 @@ def test_an_operation_that_lets_everybody_in_is_found(place: Lab) -> None:
 def test_a_body_that_holds_the_loop_is_found(place: Lab) -> None:
     with planted(place, holds_the_loop):
         failures = found_by(worst_bodies.run, place)
-    assert failures and all(re.search(r"POST /v1/planted: .*held for 0\.[2-9]", one) for one in failures)
+    assert any(re.search(r"POST /v1/planted: .*held for 0\.[2-9]", one) for one in failures), failures
 
 
 @pytest.mark.parametrize(
