@@ -49,6 +49,15 @@ MetadataNumber = (
 Metadata = Annotated[dict[MetadataKey, bool | MetadataNumber | MetadataText], Field(max_length=32)]
 
 
+_LONGEST_WORD: Final = (
+    32  # longer than any name below, so that a megabyte is not folded to see that it is none
+)
+
+
+def _word(value: object) -> str:
+    return folded(value) if isinstance(value, str) and len(value) <= _LONGEST_WORD else ""
+
+
 class Role(StrEnum):
     """`user` and `assistant`, as chat APIs say, are read as customer and agent."""
 
@@ -58,7 +67,7 @@ class Role(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Role | None":
-        written = folded(value) if isinstance(value, str) else ""
+        written = _word(value)
         return cls.__members__.get({"user": "customer", "assistant": "agent"}.get(written, written))
 
 
@@ -70,7 +79,7 @@ class Split(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> "Split | None":
-        return cls.__members__.get(folded(value)) if isinstance(value, str) else None
+        return cls.__members__.get(_word(value))
 
 
 class Message(BaseModel):
