@@ -6,9 +6,7 @@ asking again would give.
 """
 
 import asyncio
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -17,15 +15,17 @@ from rich.table import Table
 
 from app.cli.console import Progress
 from app.serving.base import ModelBase
-from app.serving.vllm import BASE_NAME, serving, while_alive
+from app.serving.vllm import BASE_NAME, while_alive
 from app.settings import Settings
 from app.studies.modes import ModelAsked, Tuned, tuned_on
 from app.studies.samples import TenantSample
+from app.studies.serving import served
+from app.studies.tables import with_interval
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import is_right
-from evaluation.inference.predictor import Prediction, load_codes
+from evaluation.inference.predictor import Prediction, load_codes, usage
 from evaluation.inference.runner import Measured, Question, Questions
 from evaluation.metrics.auto_threshold import AutoThreshold
 from evaluation.metrics.calibrator import Gold
@@ -70,20 +70,17 @@ class AnsweredTwice(NamedTuple):
         return self.fast if self.sure else self.reasoned
 
     @property
-    def tokens(self) -> float:
-        again = 0 if self.sure else self.reasoned.completion_tokens or 0
-        return float((self.fast.completion_tokens or 0) + again)
+    def asked(self) -> tuple[Prediction, ...]:
+        """What auto has answered by."""
+        return (self.fast,) if self.sure else (self.fast, self.reasoned)
 
 
 def measure(
     tenants: Sequence[TenantSample], base: ModelBase, settings: Settings, progress: Progress
 ) -> AutoMeasured:
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
-        with serving(base.folder, Path(folder) / "vllm.log", settings, waiting) as vllm:
-            progress.end("start vLLM")
-            work = _asked(tenants, base, vllm.endpoint.async_client(), settings, progress)
-            return asyncio.run(while_alive(vllm, work))
+    with served(base, settings, progress) as vllm:
+        work = _asked(tenants, base, vllm.endpoint.async_client(), settings, progress)
+        return asyncio.run(while_alive(vllm, work))
 
 
 async def _asked(
@@ -131,8 +128,8 @@ def measures_of(answered: Sequence[AnsweredTwice]) -> AutoMeasures:
         over_reasoned=over_reasoned,
         over_best=over_fast if sum(fast) >= sum(reasoned) else over_reasoned,
         asked_again=rate(sum(not one.sure for one in answered), len(answered)),
-        tokens_reasoned=mean([float(one.reasoned.completion_tokens or 0) for one in answered]),
-        tokens_auto=mean([one.tokens for one in answered]),
+        tokens_reasoned=_written([(one.reasoned,) for one in answered]),
+        tokens_auto=_written([one.asked for one in answered]),
     )
 
 
@@ -170,14 +167,16 @@ def _pairs(
     ]
 
 
+def _written(asked: Sequence[tuple[Prediction, ...]]) -> Measure:
+    """Tokens of an answer, of those that the server has counted."""
+    counts = [usage(those)["completion_tokens"] for those in asked]
+    return mean([float(count) for count in counts if count is not None])
+
+
 def _over(one: Sequence[bool], other: Sequence[bool]) -> Measure:
     return paired_difference([int(a) - int(b) for a, b in zip(one, other, strict=True)])
 
 
 def _cell(one: Measure) -> str:
-    if one.value is None:
-        return "–"
-    digits = 1 if abs(one.value) > 1 else 3
-    if one.ci95 is None:
-        return f"{one.value:.{digits}f}"
-    return f"{one.value:.{digits}f} ({one.ci95[0]:.{digits}f} to {one.ci95[1]:.{digits}f})"
+    """Of a share, or of a count of tokens."""
+    return with_interval(one, digits=1 if abs(one.value or 0.0) > 1 else 3)

@@ -5,20 +5,20 @@ utterances share a drawing of unseen intents, which the intervals do not know.
 """
 
 import asyncio
-import tempfile
 from collections import defaultdict
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.table import Table
 
 from app.cli.console import Progress
 from app.serving.base import ModelBase
-from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, while_alive
 from app.settings import Settings
 from app.studies.base_items import TENANT, BaseItems, Item
-from app.studies.held_out import in_order
+from app.studies.held_out import counting, in_order
+from app.studies.serving import served
+from app.studies.tables import with_interval
 from evaluation.contract.mode import Mode
 from evaluation.contract.render import render
 from evaluation.contract.score import Given, given
@@ -39,20 +39,15 @@ class AnswerRead(NamedTuple):
 
 def measure(asked: BaseItems, base: ModelBase, settings: Settings, progress: Progress) -> Measured:
     codes = load_codes(base.folder, max(len(item.schema.answers) for item in asked.items))
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        log = Path(folder) / "vllm.log"
-        with serving(
-            base.folder, log, settings, lambda _passed: progress.update("start vLLM", 0, None)
-        ) as vllm:
-            progress.end("start vLLM")
-            work = _all(asked, codes, vllm.endpoint, settings, progress)
-            return asyncio.run(while_alive(vllm, work))
+    with served(base, settings, progress) as vllm:
+        work = _all(asked, codes, vllm.endpoint, settings, progress)
+        return asyncio.run(while_alive(vllm, work))
 
 
 def table(measured: Measured) -> Table:
     shown = Table("asked of the base", *measured, "n")
     for name in next(iter(measured.values())):
-        cells = [_cell(of_mode[name]) for of_mode in measured.values()]
+        cells = [with_interval(of_mode[name]) for of_mode in measured.values()]
         shown.add_row(name, *cells, str(next(iter(measured.values()))[name].n))
     return shown
 
@@ -70,12 +65,6 @@ def as_json(measured: Measured) -> dict[str, dict[str, object]]:
     return shown
 
 
-def _cell(one: Measure) -> str:
-    if one.value is None or one.ci95 is None:
-        return "–"
-    return f"{one.value:.3f} ({one.ci95[0]:.3f} to {one.ci95[1]:.3f})"
-
-
 async def _all(
     asked: BaseItems, codes: Codes, endpoint: VllmEndpoint, settings: Settings, progress: Progress
 ) -> Measured:
@@ -83,15 +72,11 @@ async def _all(
     async with endpoint.async_client() as client:
         for mode in MODES:
             predictor = VllmPredictor(client, BASE_NAME, codes, mode=mode, concurrency=settings.concurrency)
-            shown = partial(_show, progress, f"asked, {mode.value}", len(asked.items))
+            shown = counting(progress, f"asked, {mode.value}", len(asked.items))
             answers = await in_order(asked.items, partial(_answer, predictor), settings.concurrency, shown)
             progress.end(f"asked, {mode.value}")
             measured[mode.value] = _measures(asked, answers)
     return measured
-
-
-def _show(progress: Progress, what: str, total: int, done: int) -> None:
-    progress.update(what, done, total)
 
 
 async def _answer(predictor: VllmPredictor, item: Item) -> AnswerRead:

@@ -7,6 +7,7 @@ from math import comb
 from statistics import fmean
 from typing import NamedTuple, TypeVar
 
+from app.cli.console import Progress
 from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
@@ -44,6 +45,11 @@ async def scores_of(
 ) -> list[AnswerScore]:
     """In the order of the items. done: called with the number of answers so far."""
     return await in_order(items, partial(ask, predictor), concurrency, done)
+
+
+def counting(progress: Progress, title: str, total: int) -> Callable[[int], None]:
+    """Shows how many of `total` are done."""
+    return lambda done: progress.update(title, done, total)
 
 
 async def in_order(

@@ -10,7 +10,6 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +24,10 @@ from app.serving.base import ModelBase, codes_for, digest, find_base
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from app.studies import subjects
-from app.studies.held_out import in_order
+from app.studies.held_out import counting, in_order
 from app.studies.matrix import ContextStudy
 from app.studies.subjects import Subject
-from app.studies.tables import head, line
+from app.studies.tables import head, line, with_interval
 from evaluation.atomic_files import write_whole
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.perturb import identity
@@ -48,12 +47,13 @@ _IN_FLIGHT = 16  # reading what was drawn holds a row of the vocabulary for each
 
 
 class ContextScore(BaseModel):
-    """Of a conversation that was shown one thing. nats, tokens: of what was drawn; None where nothing was written."""
+    """Of a conversation that was shown one thing. written: tokens of the answer; None: the server did not count them.
+    nats, tokens: of what was drawn; None where nothing was written."""
 
     id: str
     shown: HintKind
     right: bool
-    written: int
+    written: int | None
     nats: float | None
     tokens: int
 
@@ -106,8 +106,8 @@ def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
         lines += ["", f"{subjects.title(result.subject)}, n = {n}:", ""]
         lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
         for kind, found in result.shown.items():
-            cells = [_cell(found.accuracy), _cell(found.over_unshown), _cell(found.kl_to_unshown)]
-            lines.append(line([_NAMES[kind], *cells, _cell(found.written, 1)]))
+            shares = (found.accuracy, found.over_unshown, found.kl_to_unshown)
+            lines.append(line([_NAMES[kind], *map(with_interval, shares), with_interval(found.written, 1)]))
     return "\n".join(lines) + "\n"
 
 
@@ -143,7 +143,7 @@ def measures_of(scores: Sequence[ContextScore]) -> dict[HintKind, ContextMeasure
             accuracy=rate(sum(one.right for one in of_kind.values()), len(of_kind)),
             over_unshown=paired_difference(differences),
             kl_to_unshown=mean([o.nats / o.tokens for o in of_kind.values() if o.nats is not None]),
-            written=mean([float(one.written) for one in of_kind.values()]),
+            written=mean([float(one.written) for one in of_kind.values() if one.written is not None]),
         )
     return found
 
@@ -158,7 +158,7 @@ async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
         id=example.conversation.id,
         shown=kind,
         right=is_right(found, example.gold),
-        written=found.completion_tokens or 0,
+        written=found.completion_tokens,
         nats=nats,
         tokens=len(drawn.logprobs),
     )
@@ -187,7 +187,7 @@ def _of_subject(
         with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
             progress.end(waiting)
             asking = _all(
-                left, codes, vllm.endpoint.async_client(), kept, partial(_show, progress, title, len(left))
+                left, codes, vllm.endpoint.async_client(), kept, counting(progress, title, len(left))
             )
             asyncio.run(while_alive(vllm, asking))
         progress.end(title)
@@ -281,10 +281,6 @@ def _scores(file: Path) -> dict[tuple[HintKind, str], ContextScore]:
     return {(one.shown, one.id): one for one in found}
 
 
-def _show(progress: Progress, title: str, total: int, done: int) -> None:
-    progress.update(title, done, total)
-
-
 _NAMES = {
     HintKind.none: "nothing",
     HintKind.answer: "the answer",
@@ -292,9 +288,3 @@ _NAMES = {
     HintKind.demonstration: "the expert's response",
     HintKind.document: "notes on other conversations",
 }
-
-
-def _cell(one: Measure, digits: int = 3) -> str:
-    if one.value is None or one.ci95 is None:
-        return "–"
-    return f"{one.value:.{digits}f} ({one.ci95[0]:.{digits}f} to {one.ci95[1]:.{digits}f})"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -16,7 +15,7 @@ from app.serving.adapters import Adapter
 from app.serving.base import codes_for, digest
 from app.serving.vllm import BASE_NAME, VllmEndpoint, VllmProcess, serving, while_alive
 from app.settings import Settings
-from app.studies.held_out import longest, pass_at_k, scores_of
+from app.studies.held_out import counting, longest, pass_at_k, scores_of
 from app.studies.preparing import PreparedStudy
 from app.studies.results import BASE_ARM, MEASURES, StudyPoint
 from app.studies.subjects import retention_items
@@ -147,14 +146,10 @@ class _Asking(NamedTuple):
             for one in self.served:
                 title = f"{what} {one.stage}"
                 predictor = VllmPredictor(client, one.model, codes)
-                found[one.stage] = await ask(predictor, partial(_show, self.progress, title, total))
+                found[one.stage] = await ask(predictor, counting(self.progress, title, total))
                 self.progress.end(title)
         return found
 
 
 def _measures(stage: StageReport) -> dict[str, Measure]:
     return {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
-
-
-def _show(progress: Progress, title: str, total: int, done: int) -> None:
-    progress.update(title, done, total)

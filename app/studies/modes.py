@@ -5,7 +5,6 @@ mode has a prefix cache of its own, so that none is fast because of the one befo
 """
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,8 +22,10 @@ from app.errors import InputError
 from app.runs.inputs import Inputs, check_lengths, placed
 from app.serving.base import ModelBase, codes_for, context_of, digest, find_base, token_counter
 from app.serving.model_folder import read as read_model
-from app.serving.vllm import BASE_NAME, serving, while_alive
+from app.serving.vllm import BASE_NAME, while_alive
 from app.settings import Settings
+from app.studies.serving import served
+from app.studies.tables import with_interval
 from evaluation.contract import overlap
 from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.contract.record import Split
@@ -139,13 +140,10 @@ def prepared(asked: ModesRequest, settings: Settings, progress: Progress) -> Mod
 
 
 def measure(place: ModesBench, settings: Settings, progress: Progress) -> ModesMeasured:
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
-        with serving(place.base.folder, Path(folder) / "vllm.log", settings, waiting) as vllm:
-            progress.end("start vLLM")
-            name = BASE_NAME if place.adapter is None else vllm.load(place.adapter)
-            asking = _asking(place, vllm.endpoint.async_client(), name, progress)
-            return asyncio.run(while_alive(vllm, asking))
+    with served(place.base, settings, progress) as vllm:
+        name = BASE_NAME if place.adapter is None else vllm.load(place.adapter)
+        asking = _asking(place, vllm.endpoint.async_client(), name, progress)
+        return asyncio.run(while_alive(vllm, asking))
 
 
 async def _asking(place: ModesBench, http: httpx.AsyncClient, name: str, progress: Progress) -> ModesMeasured:
@@ -298,9 +296,5 @@ def _mean(counts: Sequence[int | None]) -> Measure:
 
 
 def _cell(one: Measure) -> str:
-    if one.value is None:
-        return "–"
-    digits = 0 if abs(one.value) >= 10 else 3
-    if one.ci95 is None:
-        return f"{one.value:.{digits}f}"
-    return f"{one.value:.{digits}f} ({one.ci95[0]:.{digits}f} to {one.ci95[1]:.{digits}f})"
+    """Of a share, or of a count of tokens."""
+    return with_interval(one, digits=0 if abs(one.value or 0.0) >= 10 else 3)

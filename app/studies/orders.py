@@ -7,11 +7,9 @@ one under another order, and how often it is right.
 
 import asyncio
 import random
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -22,10 +20,12 @@ from rich.table import Table
 
 from app.cli.console import Progress
 from app.serving.base import ModelBase
-from app.serving.vllm import BASE_NAME, serving, while_alive
+from app.serving.vllm import BASE_NAME, while_alive
 from app.settings import Settings
-from app.studies.held_out import in_order
+from app.studies.held_out import counting, in_order
 from app.studies.samples import TenantSample
+from app.studies.serving import served
+from app.studies.tables import with_interval
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
@@ -61,16 +61,17 @@ class Averaged(BaseModel):
 
 class OrdersMeasured(BaseModel):
     """first, last: of answers by one read that name a category, the share whose category stood first, or last; even:
-    what it would be where places say nothing. errored: conversations that are left out."""
+    what it would be where places say nothing; None: nothing was answered. errored: conversations that are left out.
+    …_tokens: of a read; None: the server did not count them."""
 
     mode: Mode
     shuffles: int
     errored: int
     first: Measure
     last: Measure
-    even: float
-    prompt_tokens: float  # of a read
-    cached_tokens: float
+    even: float | None
+    prompt_tokens: float | None
+    cached_tokens: float | None
     by_tenant: dict[str, list[Averaged]]
     together: list[Averaged]
 
@@ -100,12 +101,9 @@ class ConversationReads(NamedTuple):
 
 
 def measure(asked: OrdersRequest, base: ModelBase, settings: Settings, progress: Progress) -> OrdersMeasured:
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
-        with serving(base.folder, Path(folder) / "vllm.log", settings, waiting) as vllm:
-            progress.end("start vLLM")
-            work = _asked(asked, base, vllm.endpoint.async_client(), settings, progress)
-            return asyncio.run(while_alive(vllm, work))
+    with served(base, settings, progress) as vllm:
+        work = _asked(asked, base, vllm.endpoint.async_client(), settings, progress)
+        return asyncio.run(while_alive(vllm, work))
 
 
 async def _asked(
@@ -125,7 +123,7 @@ async def compare(
     errored = 0
     for tenant in asked.tenants:
         reads = _reads(tenant, asked)
-        shown = partial(_show, progress, f"{tenant.name}, {asked.mode.value}", len(reads))
+        shown = counting(progress, f"{tenant.name}, {asked.mode.value}", len(reads))
         answers = await in_order(reads, partial(_answer, predictor), concurrency, shown)
         progress.end(f"{tenant.name}, {asked.mode.value}")
         of_tenant = _by_conversation(tenant, reads, answers, asked)
@@ -139,11 +137,12 @@ def table(found: OrdersMeasured) -> Table:
     shown = Table("", "orders averaged", "changed", "ever changed", "accuracy", "gain", "n")
     for name, rows in {**found.by_tenant, "together": found.together}.items():
         for row in rows:
-            cells = [_cell(one) for one in (row.changed, row.ever_changed, row.accuracy, row.gain)]
+            cells = [with_interval(one) for one in (row.changed, row.ever_changed, row.accuracy, row.gain)]
             shown.add_row(name if row is rows[0] else "", str(row.orders), *cells, str(row.accuracy.n))
     shown.caption = (
-        f"{found.shuffles} random orders, mode {found.mode}; of answers by one read {_cell(found.first)} stood first "
-        f"and {_cell(found.last)} last ({found.even:.3f} where places say nothing)"
+        f"{found.shuffles} random orders, mode {found.mode}; of answers by one read {with_interval(found.first)} "
+        f"stood first and {with_interval(found.last)} last"
+        + ("" if found.even is None else f" ({found.even:.3f} where places say nothing)")
     )
     return shown
 
@@ -233,7 +232,7 @@ def _assembled(
         errored=errored,
         first=_standing(found, 0),
         last=_standing(found, -1),
-        even=fmean(1 / len(one.shown[0, 0]) for one in found) if found else 0.0,
+        even=fmean(1 / len(one.shown[0, 0]) for one in found) if found else None,
         prompt_tokens=_mean([one.prompt_tokens for one in read]),
         cached_tokens=_mean([one.cached_tokens for one in read]),
         by_tenant=by_tenant,
@@ -270,16 +269,6 @@ def _ratio(names: Sequence[str], terms: Sequence[Sequence[float]]) -> Measure:
     return Measure(value=float(hits / whole) if whole else None, n=len(names), ci95=interval)
 
 
-def _mean(counts: Sequence[int | None]) -> float:
+def _mean(counts: Sequence[int | None]) -> float | None:
     known = [count for count in counts if count is not None]
-    return fmean(known) if known else 0.0
-
-
-def _show(progress: Progress, what: str, total: int, done: int) -> None:
-    progress.update(what, done, total)
-
-
-def _cell(one: Measure) -> str:
-    if one.value is None or one.ci95 is None:
-        return "–"
-    return f"{one.value:.3f} ({one.ci95[0]:.3f} to {one.ci95[1]:.3f})"
+    return fmean(known) if known else None

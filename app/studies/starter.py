@@ -4,18 +4,16 @@ valid_answers is over the items of all kinds. told_answer has the right answer i
 """
 
 import asyncio
-import tempfile
-from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 from rich.table import Table
 
 from app.cli.console import Progress
 from app.serving.base import STARTER, ModelBase, find_base
-from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, while_alive
 from app.settings import Settings
-from app.studies.held_out import AnswerScore, longest, plain, scores_of
+from app.studies.held_out import AnswerScore, counting, longest, plain, scores_of
+from app.studies.serving import served
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.parse import Answer, parse
@@ -30,13 +28,8 @@ from training.teachers.privileged import Hint, HintKind, with_hint
 def measure(items: int, seed: int, settings: Settings, progress: Progress) -> dict[str, Measure]:
     """items: of each kind."""
     base = find_base(STARTER)
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        log = Path(folder) / "vllm.log"
-        with serving(
-            base.folder, log, settings, lambda _passed: progress.update("start vLLM", 0, None)
-        ) as vllm:
-            progress.end("start vLLM")
-            return asyncio.run(while_alive(vllm, _all(base, vllm.endpoint, items, seed, settings, progress)))
+    with served(base, settings, progress) as vllm:
+        return asyncio.run(while_alive(vllm, _all(base, vllm.endpoint, items, seed, settings, progress)))
 
 
 def table(measured: dict[str, Measure]) -> Table:
@@ -56,7 +49,7 @@ async def _all(
     async with endpoint.async_client() as client:
         predictor = VllmPredictor(client, BASE_NAME, codes, max_tokens=ANSWER_TOKENS)
         for kind, asked in questions.items():
-            shown = partial(_show, progress, kind, len(asked))
+            shown = counting(progress, kind, len(asked))
             ask = _told if kind == "told_answer" else plain
             of_kind = await scores_of(predictor, asked, settings.concurrency, shown, ask)
             progress.end(kind)
@@ -68,10 +61,6 @@ async def _all(
         "valid_answers": rate(sum(score.valid for score in scores), len(scores)),
         "told_answer": told,
     }
-
-
-def _show(progress: Progress, kind: str, total: int, done: int) -> None:
-    progress.update(kind, done, total)
 
 
 async def _told(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from scipy.stats import t as student
 
+from evaluation.metrics.measures import Measure
+
 
 class Mean(NamedTuple):
     """reach: half of the 95 % interval; None of a single seed."""
@@ -35,6 +37,14 @@ def mean_of_known(values: Iterable[float | None]) -> Mean | None:
 
 def head(columns: Sequence[str]) -> list[str]:
     return [line(columns), line(["---"] * len(columns))]
+
+
+def with_interval(one: Measure, digits: int = 3) -> str:
+    """A value, and its interval where it has one."""
+    if one.value is None:
+        return "–"
+    interval = "" if one.ci95 is None else f" ({one.ci95[0]:.{digits}f} to {one.ci95[1]:.{digits}f})"
+    return f"{one.value:.{digits}f}{interval}"
 
 
 def cell(found: Mean | None) -> str:

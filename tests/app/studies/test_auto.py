@@ -20,7 +20,7 @@ from tests.evaluation.fake_server import CODES
 from tests.evaluation.shop import SCHEMA, of_split
 
 
-def measured(tuning: int) -> AutoMeasured:
+def measured(tuning: int, counted: int | None = None) -> AutoMeasured:
     asked, others = of_split(Split.test), of_split(Split.train)
     tenants = [
         TenantSample("one", SCHEMA, asked[:60], others[:tuning]),
@@ -28,7 +28,7 @@ def measured(tuning: int) -> AutoMeasured:
     ]
 
     async def run() -> AutoMeasured:
-        transport = httpx.ASGITransport(Hasty(models.oracle()))
+        transport = httpx.ASGITransport(Hasty(models.oracle(), counted=counted))
         async with httpx.AsyncClient(transport=transport, base_url="http://model") as client:
             return await study.compare(tenants, ModelAsked(client, "base", CODES, QUIET))
 
@@ -52,6 +52,11 @@ def test_without_enough_to_find_a_threshold_everything_is_asked_again() -> None:
     assert all(one.value is None and one.reason for one in found.thresholds.values())
     assert found.together.asked_again.value == 1.0
     assert found.together.auto == found.together.reasoned
+
+
+def test_tokens_that_the_server_does_not_count_are_not_taken_for_none() -> None:
+    every = measured(60, counted=0).together
+    assert every.tokens_auto.value is None and every.tokens_reasoned.value is None and every.auto.n == 90
 
 
 def test_the_better_one_is_the_better_of_all_together() -> None:

@@ -17,6 +17,7 @@ from app.errors import ServingError
 from app.serving.vllm import VllmEndpoint
 from app.studies import gate_speed
 from app.studies.gate_speed import GATE, RANDOM_ORDER, RAW, WAYS, GateBench, GateLap, GateSpeed
+from tests.app.studies.quiet import QUIET
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import suite
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening
@@ -32,12 +33,6 @@ def place_of(server: FakeServer, folder: Path) -> Iterator[GateBench]:
         )
 
 
-class Quiet:
-    def note(self, text: str) -> None: ...
-    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None: ...
-    def end(self, stage: str, message: str = "") -> None: ...
-
-
 class Compared(NamedTuple):
     server: FakeServer
     speed: GateSpeed
@@ -45,7 +40,7 @@ class Compared(NamedTuple):
 
 def compare(server: FakeServer, folder: Path) -> Compared:
     with place_of(server, folder) as place:
-        return Compared(server, asyncio.run(gate_speed._compare(place, 2, Quiet())))
+        return Compared(server, asyncio.run(gate_speed._compare(place, 2, QUIET)))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.studies import vllm_speed
 from app.studies.vllm_speed import SpeedRequest, table
 from evaluation.contract.mode import Mode
-from tests.app.studies.test_gate_speed import Quiet
+from tests.app.studies.quiet import QUIET
 from tests.evaluation.fake_server import FakeServer, listening, says
 
 
@@ -37,7 +37,7 @@ def test_each_round_has_a_cache_of_its_own_and_what_is_written_is_counted(
 
     monkeypatch.setattr(vllm_speed, "serving", answering)
     settings = Settings(vllm_device="cpu", vllm_dtype="float32", vllm_cpu_engine="separate")
-    speed = vllm_speed.measure(find_base(STARTER), SpeedRequest(5, 2, 2, mode), settings, Quiet())
+    speed = vllm_speed.measure(find_base(STARTER), SpeedRequest(5, 2, 2, mode), settings, QUIET)
     assert Counter(body["cache_salt"] for body in server.bodies) == {"round 0": 6, "round 1": 6}
     assert (len(speed.answers_per_s), speed.answers, speed.prompt_tokens) == (2, 5, 50)
     for tokens, answers in zip(speed.written_tokens_per_s, speed.answers_per_s, strict=True):
