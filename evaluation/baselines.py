@@ -6,10 +6,11 @@ the category whose definition is nearest to what the customer says, by the same 
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from evaluation.inference import runner
 from evaluation.inference.predictor import Prediction, Predictor
 from evaluation.reporting.assembly import Baselines, Choices, StageRun, assemble
 from evaluation.reporting.report import BASELINES, StageReport
-from evaluation.sentence_encoder import EncoderMissing, Floats, SentenceEncoder
+from evaluation.sentence_encoder import Encoder, EncoderMissing, KnownTexts, SentenceEncoder, nearest
 from evaluation.suites.steerability import Suite
 
 TFIDF, EMBEDDINGS, SIMILARITY = BASELINES
@@ -43,10 +44,6 @@ ONE_LABEL: Final = (
 )
 _SHARPNESS: Final = 20.0  # of shares made from cosines, as models of this kind are trained with
 MOST_EMBEDDED: Final = 2000  # training conversations: two minutes of one core, and a line's worth of accuracy
-
-
-class Encoder(Protocol):
-    def encode(self, texts: Sequence[str]) -> Floats: ...
 
 
 def missing() -> dict[str, str]:
@@ -118,35 +115,21 @@ def embeddings(
     return LinearPredictor(FunctionTransformer(encoder.encode), train)
 
 
-class KnownTexts:
-    """A suite asks about one conversation under many schemas, which mostly have the same words."""
-
-    def __init__(self, encoder: Encoder):
-        self._encoder, self._known = encoder, dict[str, Floats]()
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        self._known |= dict(zip(new, self._encoder.encode(new), strict=True)) if new else {}
-        return np.array([self._known[text] for text in texts], dtype=np.float32)
-
-
 class SimilarityPredictor:
-    """The category that means most nearly what the customer says: by the cosine to its definition or to one of its
-    includes. Excludes say nothing to it, and neither does a name; nothing tells it when to answer none of these."""
+    """The category that means most nearly what the customer says (see `nearest`); nothing tells it when to answer none
+    of these."""
 
     def __init__(self, encoder: Encoder):
         self._encoder = encoder
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
         start = time.perf_counter()
-        said_D = self._encoder.encode([_text(conversation)])[0]
-        nearest = [
-            float((self._encoder.encode([category.definition, *category.includes]) @ said_D).max())
-            for category in schema.categories
-        ]
-        weights = np.exp(_SHARPNESS * (np.array(nearest) - max(nearest)))
+        cosines = nearest(self._encoder, schema, conversation)
+        likeliest = max(cosines.values())
+        weights = {key: math.exp(_SHARPNESS * (cosine - likeliest)) for key, cosine in cosines.items()}
+        whole = sum(weights.values())
         shares: dict[str | None, float] = dict.fromkeys(schema.answers, 0.0)
-        shares |= dict(zip(schema.keys, (weights / weights.sum()).tolist(), strict=True))
+        shares |= {key: weight / whole for key, weight in weights.items()}
         return _prediction(shares, start)
 
 

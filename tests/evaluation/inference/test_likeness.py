@@ -105,17 +105,3 @@ def test_a_base_says_itself_how_much_it_counts_and_is_refused_without_the_encode
     monkeypatch.setattr(sentence_encoder, "PACKAGE", "nobody_has_this")
     with pytest.raises(CodesError, match="pip install"):
         load_codes(tmp_path, 4)
-
-
-def test_vectors_of_the_last_texts_are_kept_without_their_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
-    monkeypatch.setattr(likeness, "_KEPT", 2)
-    vectors = likeness._Vectors(sentence_encoder.SentenceEncoder())
-    real = vectors._encoder.encode
-    monkeypatch.setattr(vectors._encoder, "encode", lambda texts: made.extend(texts) or real(texts))
-    first = vectors.of(["one", "two"])
-    again = vectors.of(["one", "three"])
-    assert made == ["one", "two", "three"] and (first[0] == again[0]).all()
-    vectors.of(["two"])
-    assert made == ["one", "two", "three", "two"]
-    assert all(isinstance(key, bytes) for key in vectors._known)
