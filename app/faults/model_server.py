@@ -7,11 +7,13 @@ answered 500.
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from app.serving.vllm import BASE_NAME
 from evaluation.contract.render import ANSWER_MARK
@@ -20,9 +22,6 @@ BROKEN = "broken"
 _CODE = re.compile(r'" = (\w+)$', re.MULTILINE)
 _PIECES = re.compile(r" ?\w+|\W")
 _SURE, _OTHER = math.log(0.9), math.log(0.5)
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def run(port: int, folder: Path) -> None:
@@ -36,9 +35,10 @@ class ModelServer:
         self.folder = folder
         self.adapters: dict[str, str] = {}
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        status, answer = self.respond(scope["path"], json.loads(await body_of(receive) or b"{}"))
-        await reply(send, status, json.dumps(answer).encode(), b"application/json")
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = await Request(scope, receive).body()
+        status, answer = self.respond(scope["path"], json.loads(asked or b"{}"))
+        await JSONResponse(answer, status)(scope, receive, send)
 
     def respond(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         match path:
@@ -80,20 +80,3 @@ def _token(piece: str, code: str) -> dict[str, Any]:
     own: dict[str, Any] = {"token": piece, "bytes": list(piece.encode())}
     own["logprob"] = _SURE if piece.strip() == code else _OTHER
     return own | {"top_logprobs": [own]}
-
-
-async def body_of(receive: Receive) -> bytes:
-    content, more = b"", True
-    while more:
-        message = await receive()
-        content += message.get("body", b"")
-        more = message.get("more_body", False)
-    return content
-
-
-async def reply(send: Send, status: int, content: bytes, kind: bytes, **headers: str) -> None:
-    told = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
-    told = [pair for pair in told if pair[0].decode().replace("-", "_") not in headers]
-    told += [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": told})
-    await send({"type": "http.response.body", "body": content})

@@ -6,21 +6,24 @@ is answered as if it were kept).
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, MutableMapping
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 import uvicorn
-
-from app.faults.model_server import Receive, Send, body_of, reply
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 TROUBLE = "trouble"
 REFUSING, SLOW, LOSING = "refusing", "slow", "losing"
 BUCKET = "steerwise"
 _SLOW_S = 3.0
-_XML = b"application/xml"
+_XML, _BYTES = "application/xml", "application/octet-stream"
+_ETAG = '"1"'
 _WHEN = "Sun, 01 Nov 2026 00:00:00 GMT"
 
 
@@ -37,27 +40,30 @@ class ObjectStore:
         self.folder = folder
         (folder / "objects").mkdir(parents=True, exist_ok=True)
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        content = await body_of(receive)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        content = await request.body()
         trouble = self._trouble()
         if trouble == SLOW:
             await asyncio.sleep(_SLOW_S)
-        method, key = scope["method"], unquote(scope["path"]).strip("/")
+        await self._answer(request, content, trouble)(scope, receive, send)
+
+    def _answer(self, request: Request, content: bytes, trouble: str) -> Response:
+        method, key = request.method, unquote(request.scope["path"]).strip("/")
         if trouble == REFUSING:
-            await reply(send, 503, b"" if method == "HEAD" else _error("SlowDown"), _XML)
-        elif "/" not in key:
-            query = parse_qs(scope["query_string"].decode())
-            listed = b"" if method == "HEAD" else self._listed(key, query.get("prefix", [""])[0])
-            await reply(send, 200, listed, _XML)
-        elif method == "PUT":
+            return _xml(503, b"" if method == "HEAD" else _error("SlowDown"))
+        if "/" not in key:
+            return _xml(
+                200, b"" if method == "HEAD" else self._listed(key, request.query_params.get("prefix", ""))
+            )
+        if method == "PUT":
             if trouble != LOSING:
                 self._keep(key, content)
-            await reply(send, 200, b"", _XML, etag='"1"')
-        elif method == "DELETE":
+            return _xml(200, b"", {"etag": _ETAG})
+        if method == "DELETE":
             self._file(key).unlink(missing_ok=True)
-            await reply(send, 204, b"", _XML)
-        else:
-            await self._read(send, method, key, dict(scope["headers"]).get(b"range", b"").decode())
+            return _xml(204, b"")
+        return self._read(method, key, request.headers.get("range", ""))
 
     def _trouble(self) -> str:
         path = self.folder / TROUBLE
@@ -75,36 +81,42 @@ class ObjectStore:
 
     def _listed(self, bucket: str, prefix: str) -> bytes:
         found = [
-            f"<Contents><Key>{escape(key.partition('/')[2])}</Key><Size>{size}</Size></Contents>"
-            for key, size in self._keys()
+            f"<Contents><Key>{escape(key.partition('/')[2])}</Key><LastModified>{_when(told.st_mtime)}</LastModified>"
+            f"<Size>{told.st_size}</Size></Contents>"
+            for key, told in self._keys()
             if key.startswith(f"{bucket}/{prefix}")
         ]
         told = f"<KeyCount>{len(found)}</KeyCount>{''.join(found)}"
         return f'<?xml version="1.0"?><ListBucketResult>{told}</ListBucketResult>'.encode()
 
-    def _keys(self) -> Iterator[tuple[str, int]]:
+    def _keys(self) -> Iterator[tuple[str, os.stat_result]]:
         for named in (self.folder / "objects").glob("*.key"):
             place = named.with_suffix("")
             if place.exists():
-                yield named.read_text(), place.stat().st_size
+                yield named.read_text(), place.stat()
 
-    async def _read(self, send: Send, method: str, key: str, asked: str) -> None:
+    def _read(self, method: str, key: str, asked: str) -> Response:
         place = self._file(key)
         if not place.exists():
-            await reply(send, 404, b"" if method == "HEAD" else _error("NoSuchKey"), _XML)
-            return
+            return _xml(404, b"" if method == "HEAD" else _error("NoSuchKey"))
         content = place.read_bytes()
-        told = {"etag": '"1"', "last_modified": _WHEN}
-        kind = b"application/octet-stream"
+        told = {"etag": _ETAG, "last-modified": _WHEN}
         if asked and content:
             first, _, last = asked.removeprefix("bytes=").partition("-")
             end = min(int(last or len(content) - 1), len(content) - 1)
-            told["content_range"] = f"bytes {first}-{end}/{len(content)}"
-            await reply(send, 206, content[int(first) : end + 1], kind, **told)
-        elif method == "HEAD":
-            await reply(send, 200, b"", kind, **told, content_length=str(len(content)))
-        else:
-            await reply(send, 200, content, kind, **told)
+            told["content-range"] = f"bytes {first}-{end}/{len(content)}"
+            return Response(content[int(first) : end + 1], 206, told, _BYTES)
+        if method == "HEAD":
+            return Response(b"", 200, told | {"content-length": str(len(content))}, _BYTES)
+        return Response(content, 200, told, _BYTES)
+
+
+def _xml(status: int, content: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(content, status, headers, _XML)
+
+
+def _when(mtime: float) -> str:
+    return datetime.fromtimestamp(mtime, UTC).isoformat()
 
 
 def _error(code: str) -> bytes:

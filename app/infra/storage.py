@@ -110,13 +110,14 @@ class Storage(NamedTuple):
             if isinstance(self.files, LocalFileSystem):
                 Path(self.root).stat()  # one that was taken away is not empty
             found = self.files.find(self.root, detail=True)
-            before = time.time() - older_than_s
-            old = [place for place, told in found.items() if _changed_at(told) <= before]
-            keys = [place.removeprefix(f"{self.root}/") for place in old]
-            for key in keys:
-                if PurePosixPath(key).name.startswith(_TEMPORARY) and older_than_s > 0:
+        before = time.time() - older_than_s
+        old = [place for place, told in found.items() if _changed_at(told) <= before]
+        keys = [place.removeprefix(f"{self.root}/") for place in old]
+        for key in keys:
+            if PurePosixPath(key).name.startswith(_TEMPORARY) and older_than_s > 0:
+                with self._telling():
                     self.files.rm_file(f"{self.root}/{key}")
-            return sorted(key for key in keys if _KEY.fullmatch(key))
+        return sorted(key for key in keys if _KEY.fullmatch(key))
 
     def check(self) -> None:
         """Raises: StorageAway where it cannot be used, which says why; for whoever runs it, not for callers."""

@@ -10,6 +10,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from app.errors import InputError, NoSpace
+from app.faults.object_store import ObjectStore
 from app.infra.storage import BadKey, Storage, StorageAway, open_storage
 from tests.servers.s3 import Trouble, fake_s3, serving
 
@@ -36,14 +37,15 @@ OUTSIDE = [
 ]
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "the S3 of fault runs"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param == "folder":
         yield open_storage(str(tmp_path / "storage"))
         return
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     objects: dict[str, bytes] = {}
-    with serving(fake_s3(objects)) as url:
+    api = fake_s3(objects) if request.param == "s3" else ObjectStore(tmp_path / "store")
+    with serving(api) as url:
         _name_s3(monkeypatch, url)
         yield open_storage("s3://bucket/prefix")
         assert all(place.startswith("bucket/prefix/") for place in objects)
@@ -192,6 +194,14 @@ def test_a_folder_of_keys_is_no_file(storage: Storage, local: Path) -> None:
     assert not storage.exists("a/b")
     storage.delete("a/b")
     assert storage.exists("a/b/c")
+
+
+def test_a_listing_that_we_cannot_read_is_no_outage(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.files, "find", lambda *_, **__: {f"{storage.root}/a": {}})
+    with pytest.raises(KeyError, match="LastModified"):
+        storage.listed()
 
 
 def test_every_file_is_listed_by_its_key(storage: Storage, local: Path, tmp_path: Path) -> None:
