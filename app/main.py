@@ -33,7 +33,7 @@ from app.auth.tokens import PersonTokens
 from app.classify.service import serving_context
 from app.decisions import error_shapes
 from app.erasure.tidying import tidying
-from app.http import documentation, openapi, problems
+from app.http import documentation, openapi, problems, server
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
 from app.http.headers import AnswerHeaders
@@ -79,7 +79,9 @@ def from_environment() -> FastAPI:
     settings = load_settings()
     keep_files_private()
     configure(settings.log_level)
-    return create_app(settings)
+    api = create_app(settings)
+    server.leave_the_start_alone()
+    return api
 
 
 def create_app(settings: Settings, database: Database | None = None) -> FastAPI:

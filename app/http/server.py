@@ -5,6 +5,7 @@ here each has its time. What a proxy in front adds to it is said in docs/network
 """
 
 import asyncio
+import gc
 from typing import Any
 
 import uvicorn
@@ -34,6 +35,17 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=STOP_TIMEOUT_S - 5,
         **options(settings),
     )
+
+
+def leave_the_start_alone() -> None:
+    """A full collection of garbage reads every object of the process, on the loop. What the start has made
+    stays anyway.
+
+    [measured on two AVX2 cores, while bodies of a megabyte are refused: a collection takes 0.20 to 0.28 s, and after
+    this 0.05 to 0.10 s]
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def options(settings: Settings) -> dict[str, Any]:

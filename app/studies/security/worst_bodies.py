@@ -6,6 +6,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.auth.route import KeyedRoute
+from app.http import server
 from app.http.bodies import max_bytes_of
 from app.studies.security import hostile_bodies
 from app.studies.security.lab import AttackedCopy, Lab, running
@@ -33,6 +34,7 @@ async def _run(lab: Lab, target: AttackedCopy) -> SliceFound:
     cases, longest, failures = 0, 0.0, list[str]()
     keys = {True: target.platform_key, False: target.tenants[0].admin_key}
     async with running(api) as clients:
+        server.leave_the_start_alone()  # as where the API is served
         platform = await clients.of(keys[True])
         await platform.get("/v1/tenants")  # what is made once, at the first request
         client = await clients.of(keys[False])

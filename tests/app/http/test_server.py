@@ -1,10 +1,14 @@
 """Clients that do not end what they began, over real connections: each is given its time and no more."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -235,3 +239,16 @@ async def test_a_client_that_takes_nothing_is_not_held(listening: Listening) -> 
         await connection.send(b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n")
         async with asyncio.timeout(SOON_S):
             await ended.wait()
+
+
+def test_a_process_of_the_api_reads_what_its_start_has_made_in_no_collection(tmp_path: Path) -> None:
+    """Else each full one holds the loop for as long as all modules and routes take to be looked through."""
+    code = (
+        "import gc; from app.main import from_environment; from_environment(); "
+        "print(gc.get_freeze_count() > 100_000, len(gc.get_objects()) < 5_000)"
+    )
+    environment = os.environ | {"STEERWISE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "True"]
