@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from math import log, sqrt
 from typing import NamedTuple
 
+from evaluation.metrics.statistics import Interval, wilson_interval
+
 _SMOOTHING = 0.5  # of an answer, in each cell: a category that was never answered has no logarithm
 _BY_CHANCE = 0.01  # how often a difference that chance alone makes is taken for one
 _Z95 = 1.959963984540054
@@ -88,10 +90,7 @@ def fall(before: MeasuredMean, now: MeasuredMean) -> MeanDifference:
     return MeanDifference(value, value - error, value + error)
 
 
-def _score_interval(share: Share) -> tuple[float, float]:
-    """Wilson's."""
-    squared = _Z95**2
-    centre = (share.hits + squared / 2) / (share.n + squared)
-    spread = _Z95 * sqrt(share.value * (1 - share.value) / share.n + squared / (4 * share.n**2))
-    half = spread / (1 + squared / share.n)
-    return centre - half, centre + half
+def _score_interval(share: Share) -> Interval:
+    found = wilson_interval(share.hits, share.n)
+    assert found is not None  # of at least one answer
+    return found
