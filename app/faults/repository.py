@@ -53,11 +53,6 @@ async def live(session: AsyncSession, base_sha256: str) -> list[LiveLook]:
     return [LiveLook(str(schema_id), tuple(found)) for schema_id, found in of_schema.items()]
 
 
-async def problems_of_live(session: AsyncSession) -> list[str | None]:
-    query = select(Deployment.problem).where(Deployment.state == DeploymentState.live)
-    return list(await session.scalars(query))
-
-
 async def count_stages_done(session: AsyncSession) -> int:
     """Jobs of every kind that have succeeded."""
     query = select(func.count()).select_from(Job).where(Job.state == JobState.succeeded)
