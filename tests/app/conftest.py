@@ -13,6 +13,7 @@ from app.auth.principal import Scope
 from app.infra.db.engine import Database, open_database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
+from app.infra.private import keep_files_private
 from app.infra.tables.tenants import Tenant
 from app.settings import Settings
 from tests.callers import Callers
@@ -23,6 +24,8 @@ from tests.servers.redis import redis_url as redis_server
 DATABASES = ("sqlite", "postgresql")
 # By default it draws every local variable of every frame, which takes seconds for each logged exception.
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+# As every process of the product has it: a home that a test's helper makes first is then no open one.
+keep_files_private()
 
 
 @pytest.fixture(scope="session")
