@@ -9,7 +9,8 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,8 +27,10 @@ from evaluation.inference import runner
 from evaluation.inference.predictor import Prediction, Predictor
 from evaluation.reporting.assembly import Baselines, Choices, StageRun, assemble
 from evaluation.reporting.report import BASELINES, StageReport
-from evaluation.sentence_encoder import Encoder, EncoderMissing, KnownTexts, SentenceEncoder, nearest
+from evaluation.sentence_encoder import EncoderMissing, Floats, KnownTexts, SentenceEncoder
 from evaluation.suites.steerability import Suite
+
+Encode = Callable[[Sequence[str]], Iterable[Floats]]  # a row of length 1 for each text
 
 TFIDF, EMBEDDINGS, SIMILARITY = BASELINES
 LEARNED: Final = (TFIDF, EMBEDDINGS)
@@ -84,12 +87,12 @@ def reports_of(suite: Suite, train: Sequence[Conversation], counted: Collection[
     left_out = {} if learns else dict.fromkeys(LEARNED, ONE_LABEL)
     asked: dict[str, Predictor] = {TFIDF: tfidf(train)} if learns else {}
     try:
-        encoder = KnownTexts(SentenceEncoder())
+        encode: Encode = KnownTexts(SentenceEncoder().encode)
     except EncoderMissing as missing:
         left_out |= dict.fromkeys({EMBEDDINGS, SIMILARITY} - left_out.keys(), str(missing))
     else:
-        asked |= {EMBEDDINGS: embeddings(train, suite.seed, encoder)} if learns else {}
-        asked[SIMILARITY] = SimilarityPredictor(encoder)
+        asked |= {EMBEDDINGS: embeddings(train, suite.seed, encode)} if learns else {}
+        asked[SIMILARITY] = SimilarityPredictor(encode)
     reports = {name: _report(name, predictor, suite, counted) for name, predictor in asked.items()}
     return BaselineReports(reports, left_out)
 
@@ -106,31 +109,37 @@ def tfidf(train: Sequence[Conversation]) -> "LinearPredictor":
 
 
 def embeddings(
-    train: Sequence[Conversation], seed: int = 0, encoder: Encoder | None = None
+    train: Sequence[Conversation], seed: int = 0, encode: Encode | None = None
 ) -> "LinearPredictor":
     """Raises: EncoderMissing."""
-    encoder = encoder or SentenceEncoder()
+    encode = encode or SentenceEncoder().encode
     if len(train) > MOST_EMBEDDED:
         train = random.Random(seed).sample(train, MOST_EMBEDDED)
-    return LinearPredictor(FunctionTransformer(encoder.encode), train)
+    return LinearPredictor(FunctionTransformer(encode), train)
 
 
 class SimilarityPredictor:
-    """The category that means most nearly what the customer says (see `nearest`); nothing tells it when to answer none
-    of these."""
+    """The category of which the definition or an include means most nearly what the customer says. Names and excludes
+    say nothing to an encoder, and nothing tells it when to answer none of these."""
 
-    def __init__(self, encoder: Encoder):
-        self._encoder = encoder
+    def __init__(self, encode: Encode):
+        self._encode = encode
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
         start = time.perf_counter()
-        cosines = nearest(self._encoder, schema, conversation)
+        cosines = self._nearest(schema, conversation)
         likeliest = max(cosines.values())
         weights = {key: math.exp(_SHARPNESS * (cosine - likeliest)) for key, cosine in cosines.items()}
         whole = sum(weights.values())
         shares: dict[str | None, float] = dict.fromkeys(schema.answers, 0.0)
         shares |= {key: weight / whole for key, weight in weights.items()}
         return _prediction(shares, start)
+
+    def _nearest(self, schema: CategorySchema, conversation: Conversation) -> dict[str, float]:
+        own = [[category.definition, *category.includes] for category in schema.categories]
+        said_D, *others = self._encode(["\n".join(conversation.said), *chain.from_iterable(own)])
+        cosines = iter([float(one_D @ said_D) for one_D in others])
+        return {key: max(islice(cosines, len(texts))) for key, texts in zip(schema.keys, own, strict=True)}
 
 
 class LinearPredictor:

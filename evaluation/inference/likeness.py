@@ -1,50 +1,102 @@
-"""How alike what a customer says and each description of an answer are, to a sentence encoder.
+"""How alike what a customer says and each answer's descriptions are, to a small sentence encoder.
 
-Which of many descriptions a text is about is what an encoder is good at and a small base is not; conditions and none of
-these are the other way round. Where such a base answers at once, both are heard: p(answer) · exp(weight · cosine). What
-is compared are definitions and includes, by their nearest; names and excludes say nothing to an encoder. So an edit is
-followed as soon as it is read. A base that needs none of this has no weight in its folder.
+Which of many descriptions a text is about is what an encoder learns from little, and a small base hardly. Where such a
+base answers at once, both are heard: its share of an answer times the encoder's, to a power. What is compared are
+definitions and includes; names and excludes say nothing to the encoder. So an edit is followed as soon as it is read.
+A base that needs none of this has none in its folder.
+
+A description is as alike as the cosine of both means and, weighted, what each of its tokens finds nearest among the
+customer's (late interaction: Khattab and Zaharia, ColBERT, 2020). `training.base.likeness` trains it.
+
+Axes: N descriptions, C categories, S tokens of all descriptions, T tokens of one text, D width.
 """
 
 import asyncio
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from statistics import fmean
-from typing import Final
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Final, NamedTuple
 
+import numpy as np
+from safetensors.numpy import load_file
+from scipy.special import log_softmax
+
+from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEIGHT
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.sentence_encoder import Encoder, KnownTexts, SentenceEncoder, nearest
+from evaluation.sentence_encoder import Floats, KnownTexts, ReadText, SentenceEncoder
 
 _KEPT: Final = (
-    4096  # texts, of 1.5 kB each: the definitions of a hundred schemas, and what is asked several times
+    150_000  # tokens of texts, 0.8 kB each: the definitions of a hundred schemas, and what is asked again
 )
 
 
+class Likeness(NamedTuple):
+    """weight: the power of the encoder's share, where the base's has 1. file: what was trained."""
+
+    weight: float
+    file: Path
+
+
 async def weighed(
-    shares: Mapping[str | None, float], schema: CategorySchema, conversation: Conversation, weight: float
+    shares: Mapping[str | None, float], schema: CategorySchema, conversation: Conversation, likeness: Likeness
 ) -> dict[str | None, float]:
     """shares: of the answers, as the model has them. Returns them with the encoder heard, adding up to what they did.
 
-    None of these is as alike as the categories are on average. A schema that asks a question of its own has answers to
-    it and no descriptions of the text, and is left alone.
+    A schema that asks a question of its own has answers to it and no descriptions of the text, and is left alone.
     """
     if schema.question is not None or len(schema.categories) < 2:
         return dict(shares)
-    alike = await asyncio.to_thread(_alike, schema, conversation)
-    raised = {answer: share * math.exp(weight * alike[answer]) for answer, share in shares.items()}
+    heard = await asyncio.to_thread(_trained(likeness.file).log_shares, schema, conversation)
+    raised = {answer: share * math.exp(likeness.weight * heard[answer]) for answer, share in shares.items()}
     scale = sum(shares.values()) / sum(raised.values())
     return {answer: share * scale for answer, share in raised.items()}
 
 
-def _alike(schema: CategorySchema, conversation: Conversation) -> dict[str | None, float]:
-    """Cosines, of every answer."""
-    of_categories = nearest(_encoder(), schema, conversation)
-    alike: dict[str | None, float] = {None: fmean(of_categories.values())}
-    return alike | of_categories
+class TrainedLikeness:
+    """Raises: EncoderMissing."""
+
+    def __init__(self, file: Path):
+        tensors: dict[str, Floats] = {name: one.astype(np.float32) for name, one in load_file(file).items()}
+        self._token_weight_D = tensors[TOKEN_WEIGHT]
+        self._scalar = {name: float(tensors[name]) for name in SCALARS}
+        changed = [name.removesuffix(FACTOR_A) for name in tensors if name.endswith(FACTOR_A)]
+        factors_scale = np.float32(self._scalar["factors_scale"])
+        changes: dict[str, Floats] = {
+            f"{name}.weight": factors_scale * (tensors[name + FACTOR_B] @ tensors[name + FACTOR_A])
+            for name in changed
+        }
+        encoder = SentenceEncoder(changes)
+        self._read = KnownTexts(encoder.read, _KEPT, size=lambda one: len(one.tokens_TD))
+
+    def log_shares(self, schema: CategorySchema, conversation: Conversation) -> dict[str | None, float]:
+        """Of every answer; they add up to 1."""
+        own = [[category.definition, *category.includes] for category in schema.categories]
+        said, *descriptions = self._read(["\n".join(conversation.said), *chain.from_iterable(own)])
+        scalar = self._scalar
+        begins = [0, *accumulate(map(len, own))][:-1]
+        alike_N = self._alike(said, descriptions) * scalar["soft"]
+        of_categories_C = np.logaddexp.reduceat(alike_N, begins) / scalar["soft"]
+        scores = list(of_categories_C)
+        if schema.none_of_these:
+            mean, most = of_categories_C.mean(), of_categories_C.max()
+            scores.append(scalar["none"] + scalar["none_mean"] * mean + scalar["none_most"] * most)
+        shares = log_softmax(scalar["scale"] * np.array(scores))
+        return dict(zip(schema.answers, map(float, shares), strict=True))
+
+    def _alike(self, said: ReadText, descriptions: list[ReadText]) -> Floats:
+        means_N = np.stack([one.mean_D for one in descriptions]) @ said.mean_D
+        tokens_SD = np.concatenate([one.tokens_TD for one in descriptions]).astype(np.float32)
+        nearest_S = (tokens_SD @ said.tokens_TD.astype(np.float32).T).max(axis=1)
+        weights_S = np.exp(tokens_SD @ self._token_weight_D)
+        begins = [0, *accumulate(len(one.tokens_TD) for one in descriptions)][:-1]
+        late_N = np.add.reduceat(weights_S * nearest_S, begins) / np.add.reduceat(weights_S, begins)
+        found: Floats = means_N + self._scalar["late"] * late_N
+        return found
 
 
-@lru_cache(maxsize=1)
-def _encoder() -> Encoder:
-    return KnownTexts(SentenceEncoder(), _KEPT)
+@lru_cache(maxsize=2)
+def _trained(file: Path) -> TrainedLikeness:
+    return TrainedLikeness(file)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evaluation.contract.parse import code_at
+from evaluation.contract.render import FITS
 
 
 class CodeReading(NamedTuple):
@@ -19,14 +20,28 @@ class CodeReading(NamedTuple):
 
 def read_answer(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> CodeReading | None:
     """The distribution where the code was written that the parser reads; None where there is no such place."""
-    pieces = [_bytes(token) for token in tokens]
-    text = b"".join(pieces).decode("utf-8", errors="surrogateescape")
-    place = code_at(text)
+    return _read_at(tokens, codes, code_at(_written(tokens)))
+
+
+def read_choice(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> CodeReading | None:
+    """The distribution where the reasoning first chose a code; None where it does not say that one fits."""
+    place = _written(tokens).find(f"{FITS} ")
+    return _read_at(tokens, codes, place + len(FITS) + 1 if place >= 0 else None)
+
+
+def _written(tokens: Sequence[Mapping[str, Any]]) -> str:
+    return b"".join(map(_bytes, tokens)).decode("utf-8", errors="surrogateescape")
+
+
+def _read_at(
+    tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...], place: int | None
+) -> CodeReading | None:
+    """place: of a character in what was written."""
     if place is None:
         return None
-    wanted, end = len(text[:place].encode("utf-8", errors="surrogateescape")), 0
-    for token, piece in zip(tokens, pieces, strict=True):
-        end += len(piece)
+    wanted, end = len(_written(tokens)[:place].encode("utf-8", errors="surrogateescape")), 0
+    for token in tokens:
+        end += len(_bytes(token))
         if end > wanted:
             return read_code(token, codes)
     return None

@@ -21,8 +21,10 @@ from evaluation.contract.parse import (
     Answer,
     Evidence,
     ParseFailure,
+    before_choice,
     decided_by,
     evidence,
+    explaining_prefix,
     forced_prefix,
     parse,
     settled,
@@ -33,7 +35,7 @@ from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.inference.completions import Completion, Growing
 from evaluation.inference.completions import PredictorError as PredictorError
 from evaluation.inference.likeness import weighed
-from evaluation.inference.logprobs import CodeReading, read_answer, read_code
+from evaluation.inference.logprobs import CodeReading, read_answer, read_choice, read_code
 from evaluation.inference.model_client import DEFAULT_SENDING, ModelClient
 from evaluation.inference.model_client import ROUTE as ROUTE
 from evaluation.inference.model_client import Sending as Sending
@@ -111,11 +113,15 @@ class VllmPredictor:
         self._places = asyncio.Semaphore(concurrency)
 
     async def predict(self, schema: CategorySchema, conversation: Conversation) -> Prediction:
-        return await self.answer(render(schema, conversation, self.codes), schema, conversation)
+        return await self._asked(_Asked(render(schema, conversation, self.codes), schema, conversation))
 
     async def answer(self, prompt: Prompt, schema: CategorySchema, conversation: Conversation) -> Prediction:
-        """To a prompt that says more than schema and conversation do, such as a hint. Raises: PredictorError."""
-        asked = _Asked(prompt, schema, conversation)
+        """To a prompt that says more than schema and conversation do, such as a hint, of which no encoder hears.
+
+        Raises: PredictorError."""
+        return await self._asked(_Asked(prompt, schema, conversation, says_more=True))
+
+    async def _asked(self, asked: "_Asked") -> Prediction:
         async with self._places:
             start = time.perf_counter()
             if self._mode is Mode.fast:
@@ -146,10 +152,15 @@ class VllmPredictor:
                 async for chunk in chunks:
                     growing.add(chunk)
                     reasoning = settled(growing.text)
+                    if self._likeness is not None:  # what it chooses may still be another code
+                        reasoning = before_choice(reasoning)
                     if len(reasoning) > shown:
                         yield reasoning[shown:]
                         shown = len(reasoning)
-            yield await self._read(asked, growing.whole(), start)
+            found = await self._read(asked, growing.whole(), start)
+            if self._likeness is not None and found.reasoning is not None and len(found.reasoning) > shown:
+                yield found.reasoning[shown:]
+            yield found
 
     def request(self, schema: CategorySchema, conversation: Conversation) -> dict[str, Any]:
         """The body of the first request of `predict`, for whoever wants to send it himself."""
@@ -160,13 +171,13 @@ class VllmPredictor:
 
     async def _at_once(self, asked: "_Asked", start: float) -> Prediction:
         """start: of the request, by the performance counter."""
-        prompt, schema, conversation = asked
+        prompt, schema = asked.prompt, asked.schema
         none = Answer(None, "", ParseFailure.no_label)
         completion, answer, reading = await self._force(prompt, schema, FAST_PREFIX, none)
         probabilities = _by_answer(reading, schema, prompt.codes)
-        if self._likeness and probabilities and len(probabilities) == len(schema.answers):
-            probabilities = await weighed(probabilities, schema, conversation, self._likeness)
-            answer = answer._replace(category=max(probabilities, key=probabilities.__getitem__), failure=None)
+        if (heard := await self._heard(probabilities, asked)) is not None:
+            answer = answer._replace(category=_likeliest(heard), failure=None)
+            probabilities = heard
         return Prediction(
             mode=Mode.fast,
             category=answer.category,
@@ -184,14 +195,20 @@ class VllmPredictor:
 
     async def _read(self, asked: "_Asked", first: Completion, start: float) -> Prediction:
         """start: of the first request, by the performance counter."""
-        prompt, schema, conversation = asked
+        prompt, schema, conversation = asked.prompt, asked.schema, asked.conversation
         answer = parse(first.text, schema, prompt.codes, truncated=first.truncated)
-        reading = read_answer(first.tokens, prompt.codes)
-        forced = None
-        if answer.failure is not None:
-            forced, answer, reading = await self._force(prompt, schema, forced_prefix(first.text), answer)
-        made = [first] if forced is None else [first, forced]
-        probabilities = _by_answer(reading, schema, prompt.codes)
+        reading, made = read_answer(first.tokens, prompt.codes), [first]
+        chosen = read_choice(first.tokens, prompt.codes) if self._likeness else None
+        heard = await self._heard(_by_answer(chosen, schema, prompt.codes), asked)
+        if heard is not None:
+            reading, category = chosen, _likeliest(heard)
+            if answer.failure is not None or answer.category != category:
+                again, answer = await self._chosen_anew(asked, answer, category)
+                made.append(again)
+        if forced := answer.failure is not None:
+            last, answer, reading = await self._force(prompt, schema, forced_prefix(first.text), answer)
+            made.append(last)
+        probabilities = _by_answer(reading, schema, prompt.codes) if heard is None or forced else heard
         return Prediction(
             category=answer.category,
             reasoning=answer.reasoning,
@@ -201,10 +218,33 @@ class VllmPredictor:
             confidence=None if answer.failure or not probabilities else probabilities.get(answer.category),
             probabilities=probabilities,
             label_mass=reading.label_mass if reading else None,
-            forced_read=forced is not None,
+            forced_read=forced,
             **usage(made),
             latency_s=time.perf_counter() - start,
         )
+
+    async def _heard(
+        self, shares: dict[str | None, float] | None, asked: "_Asked"
+    ) -> dict[str | None, float] | None:
+        """The shares of all answers with the sentence encoder heard; None where there is none, or where some share is
+        not known."""
+        if self._likeness is None or asked.says_more or shares is None:
+            return None
+        if len(shares) < len(asked.schema.answers):
+            return None
+        return await weighed(shares, asked.schema, asked.conversation, self._likeness)
+
+    async def _chosen_anew(
+        self, asked: "_Asked", answer: Answer, category: str | None
+    ) -> tuple[Completion, Answer]:
+        """What was quoted stands; the condition and what follows is written again, for this category. Where the model
+        then answers otherwise, what it said first stands."""
+        prompt, schema = asked.prompt, asked.schema
+        prefix = explaining_prefix(answer.reasoning, prompt.codes[schema.answers.index(category)])
+        completion = await self._asking.complete(self._continued(prompt, prefix, self.max_tokens))
+        found = parse(prefix + completion.text, schema, prompt.codes, truncated=completion.truncated)
+        agrees = found.failure is None and found.category == category
+        return completion, found if agrees else answer
 
     async def _force(
         self, prompt: Prompt, schema: CategorySchema, prefix: str, failed: Answer
@@ -242,6 +282,11 @@ class _Asked(NamedTuple):
     prompt: Prompt
     schema: CategorySchema
     conversation: Conversation
+    says_more: bool = False  # than these two
+
+
+def _likeliest(shares: dict[str | None, float]) -> str | None:
+    return max(shares, key=shares.__getitem__)
 
 
 def _by_answer(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Tokenizer
 
 from evaluation import sentence_encoder
-from evaluation.contract.base_note import LIKENESS, NOTE
+from evaluation.contract.base_note import LIKENESS, LIKENESS_FILE, NOTE
 from evaluation.contract.chat import (
     PLAIN,
     ChatForm,
@@ -20,6 +20,7 @@ from evaluation.contract.chat import (
     control_tokens,
 )
 from evaluation.contract.render import ANSWER_MARK, CodesError, choose_codes
+from evaluation.inference.likeness import Likeness
 from evaluation.sentence_encoder import EncoderMissing
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
@@ -28,13 +29,13 @@ TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_t
 class Codes(NamedTuple):
     """With the chat form of the model that is to write them.
 
-    likeness: how much a sentence encoder counts where the model answers at once; 0: nothing (see `likeness`).
+    likeness: of the sentence encoder that is heard where the model answers at once; None: of none (see `likeness`).
     """
 
     texts: tuple[str, ...]
     token_ids: tuple[int, ...]
     form: ChatForm = PLAIN
-    likeness: float = 0.0
+    likeness: Likeness | None = None
 
 
 def load_codes(model_dir: Path, count: int) -> Codes:
@@ -53,17 +54,16 @@ def load_codes(model_dir: Path, count: int) -> Codes:
     return Codes(texts, ids, read.form, _likeness(model_dir))
 
 
-def _likeness(model_dir: Path) -> float:
+def _likeness(model_dir: Path) -> Likeness | None:
     """Raises: CodesError."""
     weight = float(_json(model_dir / NOTE).get(LIKENESS) or 0.0)
-    if weight:
-        try:
-            sentence_encoder.folder()
-        except EncoderMissing as error:
-            raise CodesError(
-                f"the base in {model_dir} is read beside a sentence encoder, and {error}"
-            ) from None
-    return weight
+    if not weight:
+        return None
+    try:
+        sentence_encoder.folder()
+    except EncoderMissing as error:
+        raise CodesError(f"the base in {model_dir} is read beside a sentence encoder, and {error}") from None
+    return Likeness(weight, model_dir / LIKENESS_FILE)
 
 
 def check_template(model_dir: Path) -> None:

@@ -102,7 +102,7 @@ def test_of_one_category_nothing_can_be_learned_and_similarity_learns_nothing_an
 
 
 def test_similarity_goes_by_the_definition_whatever_it_is_called() -> None:
-    predictor = SimilarityPredictor(SentenceEncoder())
+    predictor = SimilarityPredictor(SentenceEncoder().encode)
     said = conversation_from_text("the courier never came with my parcel")
     plain = schema()
     for shown, expected in ((plain, "delivery"), (swap(plain, "delivery", "invoice").schema, "invoice")):

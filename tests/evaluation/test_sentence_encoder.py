@@ -37,16 +37,27 @@ def test_other_weights_than_the_published_are_refused(monkeypatch: pytest.Monkey
         SentenceEncoder()
 
 
-def test_the_last_texts_are_encoded_once_and_kept_without_their_words(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_last_texts_are_read_once_and_kept_without_their_words() -> None:
     made: list[str] = []
-    known = KnownTexts(SentenceEncoder(), most=2)
-    real = known._encoder.encode
-    monkeypatch.setattr(known._encoder, "encode", lambda texts: made.extend(texts) or real(texts))
-    first = known.encode(["one", "two"])
-    again = known.encode(["one", "three"])
-    assert made == ["one", "two", "three"] and (first[0] == again[0]).all()
-    known.encode(["two"])
+    known = KnownTexts(lambda texts: made.extend(texts) or [len(text) for text in texts], most=2)
+    assert known(["one", "two"]) == [3, 3]
+    assert known(["one", "three"]) == [3, 5]
+    assert made == ["one", "two", "three"]
+    known(["two"])
     assert made == ["one", "two", "three", "two"]
     assert all(isinstance(key, bytes) for key in known._known)
+    long = KnownTexts(lambda texts: [len(text) for text in texts], most=6, size=lambda length: length)
+    long(["three", "one"])
+    assert list(long._known.values()) == [3]
+    long(["one", "two"])
+    assert list(long._known.values()) == [3, 3]
+
+
+def test_a_text_without_a_word_has_a_token_too_and_changes_are_added() -> None:
+    plain = SentenceEncoder()
+    empty, word = plain.read(["", "parcel"])
+    assert empty.tokens_TD.shape == (2, 384) and word.tokens_TD.shape == (1, 384)
+    assert np.abs(word.mean_D - plain.encode(["parcel"])[0]).max() < 1e-5
+    name = "encoder.layer.5.output.dense.weight"
+    changed = SentenceEncoder({name: np.eye(384, 1536, dtype=np.float32)})
+    assert np.abs(changed.encode(["parcel"]) - plain.encode(["parcel"])).max() > 1e-3

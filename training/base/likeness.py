@@ -1,0 +1,145 @@
+"""The sentence encoder that is heard beside the base, while it is trained; `evaluation.inference.likeness` serves it.
+
+The published weights stay; every linear layer gets a low-rank change. What decides is trained with them: how much the
+tokens of a description count, how sharp the nearest of several descriptions is, when it is none of these.
+
+Letters: N conversations, M descriptions, S and T their tokens, C categories, D width.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoTokenizer, BertModel
+
+from evaluation import sentence_encoder
+from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEIGHT
+from evaluation.contract.record import Conversation
+from evaluation.contract.schema import CategorySchema
+from training.base.adapter import write_tensors
+
+_AT_ONCE = 24  # texts of about one length that go through the encoder together
+
+
+class _Changed(nn.Module):
+    """A linear layer and its low-rank change."""
+
+    def __init__(self, kept: nn.Linear, rank: int, scale: float):
+        super().__init__()
+        self.kept, self.scale = kept, scale
+        self.A = nn.Parameter(torch.randn(rank, kept.in_features) / math.sqrt(kept.in_features))
+        self.B = nn.Parameter(torch.zeros(kept.out_features, rank))
+
+    def forward(self, states: Tensor) -> Tensor:
+        found: Tensor = self.kept(states)
+        return found + F.linear(F.linear(states, self.A), self.B) * self.scale
+
+
+class _ReadTexts(NamedTuple):
+    """Rows of length 1. tokens: of each text [T, D]."""
+
+    means_MD: Tensor
+    tokens: list[Tensor]
+
+
+class LikenessNetwork(nn.Module):
+    """Raises: EncoderMissing."""
+
+    def __init__(self, rank: int, factors_scale: float = 2.0):
+        super().__init__()
+        folder = str(sentence_encoder.folder())
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+        self.bert.requires_grad_(False)
+        self.factors_scale = factors_scale
+        self._change(self.bert.encoder, rank)
+        # As ready to train: it begins as good as the published encoder, with its tokens heard.
+        begin = {"scale": 3.0, "soft": 3.0, "late": 0.5, "none": 0.3, "none_mean": 0.3, "none_most": 0.0}
+        self.scalars = nn.ParameterDict(
+            {name: nn.Parameter(torch.tensor(one)) for name, one in begin.items()}
+        )
+        self.token_weight_D = nn.Parameter(torch.zeros(self.bert.config.hidden_size))
+
+    def factors(self) -> list[nn.Parameter]:
+        return [one for one in self.bert.parameters() if one.requires_grad]
+
+    def decisive(self) -> list[nn.Parameter]:
+        """Everything that is trained beside the factors."""
+        return [*self.scalars.values(), self.token_weight_D]
+
+    def forward(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
+        """Log-shares [N, answers], in the order of `schema.answers`."""
+        own = [[category.definition, *category.includes] for category in schema.categories]
+        descriptions = [text for texts in own for text in texts]
+        read = self._read(["\n".join(one.said) for one in conversations] + descriptions)
+        count = len(conversations)
+        said = _ReadTexts(read.means_MD[:count], read.tokens[:count])
+        alike_NM = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
+        scalars = self.scalars
+        soft = scalars["soft"].exp()
+        parts = alike_NM.split([len(texts) for texts in own], dim=1)
+        scores_NC = torch.stack([(part * soft).logsumexp(1) / soft for part in parts], 1)
+        if schema.none_of_these:
+            mean_N, most_N = scores_NC.mean(1), scores_NC.amax(1)
+            none_N = scalars["none"] + scalars["none_mean"] * mean_N + scalars["none_most"] * most_N
+            scores_NC = torch.cat([scores_NC, none_N[:, None]], 1)
+        return (scores_NC * scalars["scale"].exp()).log_softmax(1)
+
+    def save(self, file: Path) -> None:
+        """As `evaluation.inference.likeness` reads it, in half precision; whole or not at all."""
+        changed = {n: layer for n, layer in self.bert.named_modules() if isinstance(layer, _Changed)}
+        tensors = {name + FACTOR_A: layer.A.detach().half() for name, layer in changed.items()}
+        tensors |= {name + FACTOR_B: layer.B.detach().half() for name, layer in changed.items()}
+        values = {name: one.detach() for name, one in self.scalars.items()}
+        values |= {"scale": values["scale"].exp(), "soft": values["soft"].exp()}
+        values["factors_scale"] = torch.tensor(self.factors_scale)
+        tensors |= {name: values[name].float() for name in SCALARS}
+        write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach()})
+
+    def _change(self, module: nn.Module, rank: int) -> None:
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear):
+                setattr(module, name, _Changed(child, rank, self.factors_scale))
+            else:
+                self._change(child, rank)
+
+    def _read(self, texts: Sequence[str]) -> _ReadTexts:
+        each = list(dict.fromkeys(texts))
+        ids = [
+            self._tokenizer(text, truncation=True, max_length=sentence_encoder.MOST_READ)["input_ids"]
+            for text in each
+        ]
+        by_length = sorted(range(len(each)), key=lambda number: len(ids[number]))
+        means: dict[str, Tensor] = {}
+        tokens: dict[str, Tensor] = {}
+        for begin in range(0, len(by_length), _AT_ONCE):
+            numbers = by_length[begin : begin + _AT_ONCE]
+            padded, there = _padded([torch.tensor(ids[number]) for number in numbers])
+            states = self.bert(input_ids=padded, attention_mask=there).last_hidden_state
+            for number, row in zip(numbers, states, strict=True):
+                states_TD = row[: len(ids[number])]
+                means[each[number]] = F.normalize(states_TD.mean(0), dim=-1)
+                inner_TD = states_TD[1:-1] if len(states_TD) > 2 else states_TD
+                tokens[each[number]] = F.normalize(inner_TD, dim=-1)
+        return _ReadTexts(torch.stack([means[text] for text in texts]), [tokens[text] for text in texts])
+
+    def _alike(self, said: _ReadTexts, descriptions: _ReadTexts) -> Tensor:
+        said_NTD, said_NT = _padded(said.tokens)
+        tokens_MSD, tokens_MS = _padded(descriptions.tokens)
+        found_MSNT = torch.einsum("msd,ntd->msnt", tokens_MSD, said_NTD)
+        nearest_MSN = found_MSNT.masked_fill(said_NT[None, None] == 0, -1.0).amax(-1)
+        weights_MS = (tokens_MSD @ self.token_weight_D).masked_fill(tokens_MS == 0, -torch.inf).softmax(-1)
+        late_NM = torch.einsum("msn,ms->nm", nearest_MSN, weights_MS)
+        return said.means_MD @ descriptions.means_MD.T + self.scalars["late"] * late_NM
+
+
+def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """With zeros to the longest, and 1 where there is something."""
+    there = nn.utils.rnn.pad_sequence(
+        [torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True
+    )
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True), there

@@ -1,0 +1,220 @@
+"""Train the sentence encoder beside the base: `python -m training.base.likeness_recipe --out DIR --minutes 60`.
+
+From the same written businesses and utterances as the base, an encoder of 22 M parameters learns which of a schema's
+definitions and includes a conversation is about, and when none. The same command goes on from DIR's checkpoint.
+Left out: names, excludes, yes or no questions, the generated world.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections import deque
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from evaluation.atomic_files import write_whole
+from evaluation.contract.base_note import LIKENESS_FILE
+from training.base import businesses
+from training.base.adapter import write_tensors
+from training.base.lessons import PHASES
+from training.base.likeness import LikenessNetwork
+from training.starter import corpus as utterances
+from training.starter.problems import DecisionProblem
+
+WARM_UP = 20  # steps
+LEAST_RATE = 0.04
+DECISIVE_RATE = 0.01  # of the few parameters beside the factors
+EXAMPLES = 26  # conversations under a schema
+EVERY_S = {"line": 60, "checkpoint": 180, "held_out": 600}
+
+
+class DrawnShares(NamedTuple):
+    """How often a problem is of which source."""
+
+    corpus: float = 0.30
+    business: float = 0.45
+    further: float = 0.25
+
+
+class LikenessCounts(NamedTuple):
+    """Where a training stands; spent_s is the time used in earlier sittings."""
+
+    step: int = 0
+    conversations: int = 0
+    spent_s: float = 0.0
+
+
+class LikenessTraining:
+    def __init__(self, options: argparse.Namespace):
+        torch.manual_seed(options.seed)
+        self.options, self.out, self.rng = options, options.out, random.Random(options.seed)
+        self.corpus = utterances.load(options.corpus) if options.corpus else None
+        shops = businesses.load()
+        self.shops, self.further = businesses.for_training(shops), list(businesses.load_further().values())
+        self.network = LikenessNetwork(options.rank)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": self.network.factors()}, {"params": self.network.decisive()}], weight_decay=0.0
+        )
+        self.held_out = held_out(self.corpus)
+        self.counts = self._resumed()
+        self.begun = time.monotonic()
+        self.right: deque[float] = deque(maxlen=100)
+
+    @property
+    def seconds(self) -> float:
+        return self.counts.spent_s + time.monotonic() - self.begun
+
+    @property
+    def share(self) -> float:
+        return self.seconds / (60 * self.options.minutes)
+
+    def step(self) -> None:
+        asked = 0
+        for _ in range(self.options.problems):
+            problem = self._problem()
+            shares = self.network(problem.schema, [one.conversation for one in problem.examples])
+            gold = gold_of(problem)
+            (F.nll_loss(shares, gold) / self.options.problems).backward()
+            self.right.append(float((shares.argmax(1) == gold).float().mean()))
+            asked += len(problem.examples)
+        torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
+        for group, rate in zip(
+            self.optimizer.param_groups, (self.options.learning_rate, DECISIVE_RATE), strict=True
+        ):
+            group["lr"] = rate * self._rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.counts = self.counts._replace(
+            step=self.counts.step + 1, conversations=self.counts.conversations + asked
+        )
+
+    def line(self) -> str:
+        scalars = " ".join(f"{name} {one.item():.2f}" for name, one in self.network.scalars.items())
+        return (
+            f"{self.share:.3f} step {self.counts.step} {self.counts.conversations} conversations {self.seconds:.0f} s "
+            f"right {sum(self.right) / len(self.right):.3f} {scalars}"
+        )
+
+    @torch.inference_mode()
+    def measured(self) -> str:
+        """Shares of right answers, 0..1, and n."""
+        found: dict[str, list[bool]] = {}
+        for name, problem in self.held_out:
+            shares = self.network(problem.schema, [one.conversation for one in problem.examples])
+            gold = gold_of(problem)
+            for one, right in zip(problem.examples, (shares.argmax(1) == gold).tolist(), strict=True):
+                found.setdefault(name, []).append(right)
+                if one.conversation.category is None:
+                    found.setdefault(f"{name}_none", []).append(right)
+        shown = {name: [round(sum(each) / len(each), 3), len(each)] for name, each in found.items()}
+        return json.dumps(self.counts._replace(spent_s=round(self.seconds))._asdict() | shown)
+
+    def save(self) -> None:
+        """Each file is whole, and the counts come last."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.network.save(self.out / LIKENESS_FILE)
+        write_tensors(self.out / "state.safetensors", self._tensors())
+        state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
+        write_whole(self.out / "state.json", json.dumps(state).encode())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What is trained, and its moments."""
+        named = {name: one for name, one in self.network.named_parameters() if one.requires_grad}
+        found = {name: one.detach() for name, one in named.items()}
+        for name, one in named.items():
+            found |= {f"{name}/{which}": moment for which, moment in self.optimizer.state[one].items()}
+        return found
+
+    def _resumed(self) -> LikenessCounts:
+        if not (self.out / "state.json").exists():
+            return LikenessCounts()
+        saved, state = (
+            load_file(self.out / "state.safetensors"),
+            json.loads((self.out / "state.json").read_text()),
+        )
+        for name, one in self.network.named_parameters():
+            if one.requires_grad:
+                one.data.copy_(saved[name])
+                moments = ("step", "exp_avg", "exp_avg_sq")
+                if f"{name}/step" in saved:
+                    self.optimizer.state[one] = {which: saved[f"{name}/{which}"] for which in moments}
+        version, internal, gauss = state["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        print(f"resumed at step {state['counts']['step']}", flush=True)
+        return LikenessCounts(**state["counts"])
+
+    def _problem(self) -> DecisionProblem:
+        kind = self.rng.choices(DrawnShares._fields, DrawnShares())[0]
+        if kind == "corpus" and self.corpus is not None:
+            problem = utterances.sample_problem(self.corpus, self.rng, self.rng.randint(2, 20), EXAMPLES)
+        else:
+            drawn = self.further if kind == "further" else self.shops
+            problem = businesses.sample_problem(drawn, self.rng, PHASES[-1].draw, EXAMPLES)
+        return problem if len(problem.schema.answers) > 1 else self._problem()
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.counts.step + 1) / WARM_UP)
+        return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.share))))
+
+
+def gold_of(problem: DecisionProblem) -> Tensor:
+    answers = list(problem.schema.answers)
+    return torch.tensor([answers.index(one.conversation.category) for one in problem.examples])
+
+
+def held_out(corpus: utterances.Corpus | None) -> list[tuple[str, DecisionProblem]]:
+    """What no training sees: businesses kept for the bench, under their whole schemas, and intents."""
+    shops, found = businesses.load(), []
+    for name in businesses.FOR_BENCH:
+        schema = businesses.schema_of(shops[name])
+        rows = enumerate(shops[name].conversations)
+        examples = [businesses.example_of(row, shops[name], schema, number) for number, row in rows]
+        found.append(("businesses", DecisionProblem(schema, examples)))
+    rng = random.Random(5)
+    if corpus is not None:
+        found += [
+            ("unseen_intents", utterances.sample_problem(corpus, rng, 5, 10, held=True)) for _ in range(30)
+        ]
+    return found
+
+
+def train(options: argparse.Namespace) -> None:
+    training = LikenessTraining(options)
+    done = dict.fromkeys(EVERY_S, time.monotonic())
+    while training.share < 1:
+        training.step()
+        for what, act in (
+            ("line", lambda: print(training.line(), flush=True)),
+            ("checkpoint", training.save),
+            ("held_out", lambda: print(training.measured(), flush=True)),
+        ):
+            if time.monotonic() - done[what] > EVERY_S[what]:
+                act()
+                done[what] = time.monotonic()
+    training.save()
+    print(training.measured(), flush=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Train the sentence encoder that is heard beside the base.")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="checkpoint and what is trained; resumes from there"
+    )
+    parser.add_argument("--corpus", type=Path, help="folder with utterances.jsonl.gz and dialogues.jsonl.gz")
+    parser.add_argument("--minutes", type=float, default=60, help="training time; the rate falls with it")
+    parser.add_argument("--problems", type=int, default=2, help="schemas in a step")
+    parser.add_argument("--rank", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    train(parser().parse_args())
