@@ -15,8 +15,10 @@ from app.errors import AppError
 from app.faults import checker, injections, repository
 from app.faults.history import Accepted, FaultHistory
 from app.faults.injections import Injection, NotInjected
-from app.faults.plant import LEASE_S, Plant
+from app.faults.parts import QUICK, REAL, Parts
+from app.faults.plant import Plant
 from app.faults.postgres import programs, version
+from app.faults.real import RealCustomer
 from app.faults.recorder import Recorder
 from app.faults.report import FaultReport, Happened, Times, held_s
 from app.faults.scratch import scratch_folder
@@ -24,12 +26,11 @@ from app.faults.workload import Customer, PersistentClient
 from app.infra import failpoints, outage
 from training.protocol import STAGES
 
-TENANTS = 2
 _AT_ONCE = 4
 _PACE_SHARE, _LEAST_PACE_S = 0.1, 10.0  # of the time, to see how fast it is without faults
 _LEAST_JOBS = 5  # that have to end in it
 _FULL_TIMEOUT_S = 300.0
-_LEAST_END_S = 240.0
+_LEAST_END_S, _LEAST_REAL_END_S = 240.0, 3600.0
 _LOOK_S = 0.25
 
 Tell = Callable[[str, str], None]
@@ -47,7 +48,8 @@ _SHORT_MINUTES = 2
 
 
 class FaultRun(NamedTuple):
-    """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays."""
+    """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays. real: one run that
+    trains and is measured as ever, in the place of many that do not; `minutes` is then the most."""
 
     seed: int
     minutes: float
@@ -55,6 +57,11 @@ class FaultRun(NamedTuple):
     every_s: float = 2.0
     scratch: Path | None = None
     keep: bool = False
+    real: bool = False
+
+    @property
+    def parts(self) -> Parts:
+        return REAL if self.real else QUICK
 
     @property
     def size(self) -> Size:
@@ -71,7 +78,9 @@ def run(asked: FaultRun, tell: Tell) -> FaultReport:
     """Call from the main thread. Nothing that was started is left. Raises: AppError."""
     with scratch_folder(asked.scratch, keep=asked.keep) as scratch, ExitStack() as stack:
         tell("scratch", str(scratch))
-        plant = Plant(scratch, on_postgres=asked.on_postgres, step_s=asked.size.step_s, stack=stack)
+        plant = Plant(
+            scratch, asked.parts, on_postgres=asked.on_postgres, step_s=asked.size.step_s, stack=stack
+        )
         stack.enter_context(_storage_here(plant))
         plant.wait_until_ready()
         tell("ready", plant.api_url)
@@ -101,7 +110,7 @@ class _Running:
         self.recorder = Recorder(plant)
         self.customers = self._customers(stack)
         self.happened: list[Happened] = []
-        self.pool = ThreadPoolExecutor(_AT_ONCE + TENANTS + 1)
+        self.pool = ThreadPoolExecutor(_AT_ONCE + asked.parts.tenants + 1)
         stack.callback(self.pool.shutdown, cancel_futures=True)
         stack.callback(self.stop.set)
 
@@ -110,12 +119,16 @@ class _Running:
         admin = PersistentClient(url, key, None, self.stop)
         stack.callback(admin.close)
         made = []
-        for number in range(1, TENANTS + 1):
+        for number in range(1, self.asked.parts.tenants + 1):
             tenant = admin.ask("POST", "tenants", json={"name": f"tenant {number}"}).json()["id"]
             caller = PersistentClient(url, key, tenant, self.stop)
             stack.callback(caller.close)
             served = self.plant.other_base_served.is_set
-            made.append(Customer(caller, number, self.asked.size.open_runs, served))
+            made.append(
+                RealCustomer(caller, number, served)
+                if self.asked.real
+                else Customer(caller, number, self.asked.size.open_runs, served)
+            )
         return made
 
     # ----------------------------------------------------------------------------------------------- its course
@@ -125,8 +138,7 @@ class _Running:
             customer.begin()
         background = [self.pool.submit(one.work, self.stop, self.no_more) for one in self.customers]
         background.append(self.pool.submit(self.recorder.look_until, self.stop))
-        pace = self._pace(background)
-        self.tell("pace", f"{pace:.2f} jobs a second without faults")
+        pace = None if self.asked.real else self._pace(background)
         began_at, before = time.monotonic(), self._done()
         self._inject(began_at, background)
         self.tell("faults", f"{len(self.happened)}; now everything may end")
@@ -152,7 +164,9 @@ class _Running:
             self._pause(_LOOK_S, background)
             if time.monotonic() > began_at + _FULL_TIMEOUT_S:
                 raise Broken("hardly a job ends on this machine, even without a fault", self._surprises())
-        return done / (time.monotonic() - began_at)
+        pace = done / (time.monotonic() - began_at)
+        self.tell("pace", f"{pace:.2f} jobs a second without faults")
+        return pace
 
     def _inject(self, began_at: float, background: list[Future[None]]) -> None:
         rng = random.Random(self.asked.seed)
@@ -162,7 +176,7 @@ class _Running:
         waiting: list[Injection] = []
         due = began_at
         until = began_at + self.asked.minutes * 60
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (self.asked.real and self._all_ended()):
             busy = {name: one for name, one in busy.items() if not _ended(one)}
             if len(busy) < _AT_ONCE:
                 waiting.append(next(coming))
@@ -189,14 +203,18 @@ class _Running:
 
     def _until_ended(self, began_at: float, background: list[Future[None]]) -> float:
         """Seconds until all that was accepted had ended, or until it was not waited for any longer."""
-        deadline = time.monotonic() + max(_LEAST_END_S, self.asked.minutes * 60 * 0.5)
+        least_s = _LEAST_REAL_END_S if self.asked.real else _LEAST_END_S
+        deadline = time.monotonic() + max(least_s, self.asked.minutes * 60 * 0.5)
         took_s = 0.0
         while time.monotonic() < deadline:
             self._pause(_LOOK_S, background)
             took_s = time.monotonic() - began_at
-            if not any(customer.waiting for customer in self.customers) and not self._open():
+            if self._all_ended():
                 break
         return took_s
+
+    def _all_ended(self) -> bool:
+        return not any(customer.waiting for customer in self.customers) and not self._open()
 
     def _pause(self, seconds: float, background: list[Future[None]]) -> None:
         """Raises: what has ended in the background, which it should not have."""
@@ -255,7 +273,7 @@ class _Running:
         return FaultReport(
             seed=self.asked.seed,
             database=f"PostgreSQL {version(programs())}" if self.plant.on_postgres else "SQLite",
-            lease_s=LEASE_S,
+            lease_s=self.asked.parts.lease_s,
             happened=sorted(self.happened, key=lambda one: one.at_s),
             stages=len(stages),
             runs=len(found.runs),
