@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +28,7 @@ from training.protocol import STAGES
 
 _AT_ONCE = 4
 _PACE_SHARE, _LEAST_PACE_S = 0.1, 10.0  # of the time, to see how fast it is without faults
+_ROUNDS = 4  # the pace is measured before, and after each: nobody has a machine to himself for half an hour
 _LEAST_JOBS = 5  # that have to end in it
 _FULL_TIMEOUT_S = 300.0
 _LEAST_END_S, _LEAST_REAL_END_S = 240.0, 3600.0
@@ -47,6 +48,13 @@ _SHORT, _LONG = Size(2, 0.1), Size(6, 0.25)
 _SHORT_MINUTES = 2
 
 
+class Quiet(NamedTuple):
+    """A while without faults, and how many jobs ended in it."""
+
+    seconds: float
+    jobs: int
+
+
 class FaultRun(NamedTuple):
     """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays. real: one run that
     trains and is measured as ever, in the place of many that do not; `minutes` is then the most."""
@@ -64,8 +72,16 @@ class FaultRun(NamedTuple):
         return REAL if self.real else QUICK
 
     @property
+    def short(self) -> bool:
+        return self.minutes < _SHORT_MINUTES
+
+    @property
     def size(self) -> Size:
-        return _SHORT if self.minutes < _SHORT_MINUTES else _LONG
+        return _SHORT if self.short else _LONG
+
+    @property
+    def rounds(self) -> int:
+        return 1 if self.short or self.real else _ROUNDS
 
 
 class Broken(AppError):
@@ -138,44 +154,56 @@ class _Running:
             customer.begin()
         background = [self.pool.submit(one.work, self.stop, self.no_more) for one in self.customers]
         background.append(self.pool.submit(self.recorder.look_until, self.stop))
-        pace = None if self.asked.real else self._pace(background)
+        at_first = [] if self.asked.real else [self._first_quiet(background)]
         began_at, before = time.monotonic(), self._done()
-        self._inject(began_at, background)
+        between = list(self._rounds(began_at, background))
         self.tell("faults", f"{len(self.happened)}; now everything may end")
         self.no_more.set()
-        took_s = self._until_ended(began_at, background)
-        jobs = self._done() - before
+        took_s = self._until_ended(began_at, background) - sum(quiet.seconds for quiet in between)
+        jobs = self._done() - before - sum(quiet.jobs for quiet in between)
         self.stop.set()
         for one in background:
             one.result()
-        times = Times(took_s, jobs, pace, held_s(self.happened))
-        return self._judged(times)
+        return self._judged(Times(took_s, jobs, _pace(at_first + between), held_s(self.happened)))
 
-    def _pace(self, background: list[Future[None]]) -> float:
-        """Measured once every customer has a deployment, so that all kinds of jobs come."""
+    def _first_quiet(self, background: list[Future[None]]) -> Quiet:
+        """Once every customer has a deployment, so that all kinds of jobs come."""
         deadline = time.monotonic() + _FULL_TIMEOUT_S
         while not all(customer.answers for customer in self.customers):
             self._pause(_LOOK_S, background)
             if time.monotonic() > deadline:
                 raise Broken("nothing was deployed, even without a fault", self._surprises())
+        return self._quiet(background)
+
+    def _quiet(self, background: list[Future[None]]) -> Quiet:
         before, began_at = self._done(), time.monotonic()
-        self._pause(max(_LEAST_PACE_S, self.asked.minutes * 60 * _PACE_SHARE), background)
+        share_s = self.asked.minutes * 60 * _PACE_SHARE / self.asked.rounds
+        self._pause(max(_LEAST_PACE_S, share_s), background)
         while (done := self._done() - before) < _LEAST_JOBS:
             self._pause(_LOOK_S, background)
             if time.monotonic() > began_at + _FULL_TIMEOUT_S:
                 raise Broken("hardly a job ends on this machine, even without a fault", self._surprises())
-        pace = done / (time.monotonic() - began_at)
-        self.tell("pace", f"{pace:.2f} jobs a second without faults")
-        return pace
+        quiet = Quiet(time.monotonic() - began_at, done)
+        self.tell("pace", f"{quiet.jobs / quiet.seconds:.2f} jobs a second without faults")
+        return quiet
 
-    def _inject(self, began_at: float, background: list[Future[None]]) -> None:
+    def _rounds(self, began_at: float, background: list[Future[None]]) -> Iterator[Quiet]:
+        """Faults, and what was quiet between them; what they left to mend is mended before, as a part of their time."""
         rng = random.Random(self.asked.seed)
-        known = injections.faults(self.plant)
-        coming = injections.schedule(known, rng)
+        coming = injections.schedule(injections.faults(self.plant), rng)
+        for _ in range(self.asked.rounds):
+            self._inject(coming, rng, began_at, background)
+            if self.asked.rounds > 1:
+                self._pause(2 * self.asked.parts.lease_s, background)
+                yield self._quiet(background)
+
+    def _inject(
+        self, coming: Iterator[Injection], rng: random.Random, began_at: float, background: list[Future[None]]
+    ) -> None:
         busy: dict[str, Future[None]] = {}
         waiting: list[Injection] = []
-        due = began_at
-        until = began_at + self.asked.minutes * 60
+        due = time.monotonic()
+        until = due + self.asked.minutes * 60 / self.asked.rounds
         while time.monotonic() < until and not (self.asked.real and self._all_ended()):
             busy = {name: one for name, one in busy.items() if not _ended(one)}
             if len(busy) < _AT_ONCE:
@@ -292,6 +320,12 @@ class _Running:
             told += customer.counts
             told["requests sent again"] += customer.caller.again
         return told
+
+
+def _pace(quiet: Sequence[Quiet]) -> float | None:
+    """Jobs a second; None where nothing was measured."""
+    seconds = sum(one.seconds for one in quiet)
+    return sum(one.jobs for one in quiet) / seconds if seconds else None
 
 
 def _ended(one: Future[None]) -> bool:

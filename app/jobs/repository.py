@@ -179,8 +179,7 @@ async def claim(
         "progress": None,
         "error": case((_is_told(), null()), else_=Job.error),
     }
-    ready = (Job.id == job_id, Job.state == JobState.queued, Job.available_at <= now(), _fits(room_bytes))
-    ready += _free(slot)
+    ready = (Job.id == job_id, _waiting(), _fits(room_bytes), _free(slot))
     return await session.scalar(
         update(Job).where(*ready).values(values).returning(Job), execution_options=_FRESH
     )
@@ -367,12 +366,12 @@ def _fits(room_bytes: int | None) -> ColumnElement[bool]:
     return or_(Job.needs_bytes.is_(None), Job.needs_bytes <= room_bytes)
 
 
-def _free(slot: str | None) -> tuple[ColumnElement[bool], ...]:
-    """Two who look at one time are told apart by an index."""
+def _free(slot: str | None) -> ColumnElement[bool]:
+    """Of those who look at one moment an index lets one through."""
     if slot is None:
-        return ()
+        return true()
     other = aliased(Job)
-    return (~exists().where(other.slot == slot, other.state == JobState.running),)
+    return ~exists().where(other.slot == slot, other.state == JobState.running)
 
 
 def _is_told() -> ColumnElement[bool]:
