@@ -16,17 +16,17 @@ from app.faults.workload import PersistentClient
 
 
 class Caller:
-    """Answers as the API does, and keeps what was asked. gates: what each look at them finds."""
+    """Answers as the API does, and keeps what was asked."""
 
-    def __init__(self, *gates: list[dict[str, Any]]):
+    def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
-        self.gates = iter(gates)
+        self.gates: list[dict[str, Any]] = []
 
     def ask(self, method: str, path: str, **_more: Any) -> httpx.Response:
         self.asked.append((method, path))
         match method, path:
             case "GET", "gates":
-                return httpx.Response(200, json={"items": next(self.gates)})
+                return httpx.Response(200, json={"items": self.gates})
             case "GET", "runs/run":
                 return httpx.Response(200, json={"state": "succeeded"})
             case "GET", _:
@@ -47,18 +47,19 @@ def customer(caller: Caller) -> RealCustomer:
 
 
 def test_it_asks_for_one_run_and_waits_until_its_gate_has_a_verdict() -> None:
-    caller = Caller([], [gate("running")], [gate("done", "failed")], [gate("done", "failed")])
-    one, no_more = customer(caller), threading.Event()
-    assert one.waiting
-    for turn in range(3):
-        one._turn(turn, no_more)
+    caller = Caller()
+    one = customer(caller)
+    for caller.gates in ([], [gate("running")], [gate("done", "failed")]):
+        assert one.waiting
+        one._turn(1, threading.Event())
     assert not one.waiting and one.counts["gate failed"] == 1
     assert [path for method, path in caller.asked if (method, path) == ("POST", "runs")] == ["runs"]
     assert one.deployments == []  # what no gate has passed
 
 
 def test_a_gate_that_could_not_be_measured_is_asked_for_again() -> None:
-    caller = Caller([gate("failed")])
+    caller = Caller()
+    caller.gates = [gate("failed")]
     one = customer(caller)
     one._turn(1, threading.Event())
     assert ("POST", "gates") in caller.asked and one.waiting
