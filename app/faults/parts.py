@@ -38,8 +38,8 @@ QUICK = Parts(
     ready_timeout_s=180,
     disk_mib=192,
 )
-# A run's stages come one after the other: the second worker is there to take over. A laptop has room for one
-# vLLM.
+# A run's stages come one after the other: the second worker is there to take over. One vLLM is what
+# a small machine has room for.
 REAL = Parts(
     gpu_workers=("worker-gpu-1", "worker-gpu-2"),
     models=("model-1",),
