@@ -35,7 +35,7 @@ QUICK = Parts(
     lease_s=5,
     heartbeat_s=1,
     stop_timeout_s=2,
-    ready_timeout_s=180,
+    ready_timeout_s=600,
     disk_mib=192,
 )
 # A run's stages come one after the other: the second worker is there to take over. One vLLM is what
