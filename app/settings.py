@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     worker_memory_gib: float | None = Field(
         None, gt=0
     )  # that a stage may need of a worker; None: what its GPU, or its machine, has
+    # The GPU, or the part of one, on which a worker runs one job at a time, whoever else has the same name; None: the
+    # GPUs that it sees, or, without one, its own.
+    gpu_slot: str | None = Field(None, min_length=1, max_length=200)
     job_republish_s: float = Field(30, gt=0)  # a message that nobody took for so long may have been lost
     metrics_port: int | None = Field(
         None, ge=1, le=65535

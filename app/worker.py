@@ -24,12 +24,13 @@ from app.infra import failpoints, metrics
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_isolation
 from app.infra.db.version import check_version, until_it_fits
-from app.infra.machine import as_json, libraries, machine
+from app.infra.machine import Machine, as_json, libraries, machine
 from app.infra.tables.processes import ProcessKind
 from app.jobs import runner
 from app.jobs.background import load_handlers
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.handlers import Queue
+from app.jobs.runner import Room
 from app.operations import presence
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
@@ -106,12 +107,10 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
         find_base(settings.base, settings.home)
     load_handlers()
     here = machine(on_gpu=settings.on_gpu)
-    room_bytes = (
-        int(settings.worker_memory_gib * (1 << 30)) if settings.worker_memory_gib else here.room_bytes
-    )
+    room = _room(settings, here)
     # One byte that the pool's processes share with their parent: whether the worker is shutting down.
     ending = mmap.mmap(-1, 1)
-    made.task(name=TASK)(_task(settings, room_bytes, ending))
+    made.task(name=TASK)(_task(settings, room, ending))
     signals.setup_logging.connect(lambda **_: app.infra.logging.configure(settings.log_level), weak=False)
     signals.worker_shutting_down.connect(lambda **_: ending.__setitem__(0, 1), weak=False)
     names = ",".join(queue.value for queue in queues)
@@ -120,7 +119,8 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
         ProcessKind.worker,
         queues=[queue.value for queue in queues],
         concurrency=concurrency,
-        room_bytes=room_bytes,
+        room_bytes=room.memory_bytes,
+        slot=room.slot,
         libraries=libraries(),
         **as_json(here),
     )
@@ -132,6 +132,11 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     argv += ["--hostname", f"{names}@%h", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     with living:
         return int(made.worker_main(argv) or 0)
+
+
+def _room(settings: Settings, here: Machine) -> Room:
+    told = settings.worker_memory_gib
+    return Room(here.room_bytes if told is None else int(told * (1 << 30)), settings.gpu_slot or here.slot)
 
 
 async def _wait(settings: Settings) -> None:
@@ -147,9 +152,9 @@ async def _look(database: Database) -> None:
     await check_version(database)
 
 
-def _task(settings: Settings, room_bytes: int, ending: mmap.mmap) -> Callable[[str], None]:
+def _task(settings: Settings, room: Room, ending: mmap.mmap) -> Callable[[str], None]:
     def run(job_id: str) -> None:
-        runner.run_job(UUID(job_id), settings, lambda: ending[0] != 0, room_bytes)
+        runner.run_job(UUID(job_id), settings, lambda: ending[0] != 0, room)
 
     return run
 

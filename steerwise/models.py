@@ -370,6 +370,7 @@ class Run(Model):
     preset: str | None = None
     seed: int
     base: str
+    priority: str
     created_at: datetime
     finished_at: datetime | None = None
     error: RunFailure | None = None
@@ -737,6 +738,7 @@ class RunIn(TypedDict, total=False):
     seed: NotRequired[int]
     base: NotRequired[str | None]
     needs_gib: NotRequired[float | None]
+    priority: NotRequired[str]
 
 
 class ScheduleRule(TypedDict, total=False):

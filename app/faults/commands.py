@@ -30,6 +30,14 @@ def run(
         DatabaseChoice, typer.Option(help="PostgreSQL: one of its own, of the programs that are found here.")
     ] = DatabaseChoice.sqlite,
     every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.1, max=600)] = 2,
+    real: Annotated[
+        bool,
+        typer.Option(
+            "--real",
+            help="One run that trains and is measured as ever, with the real vLLM: --minutes is the most, "
+            "--every had better be 40.",
+        ),
+    ] = False,
     scratch: Annotated[
         Path | None,
         typer.Option(
@@ -44,13 +52,14 @@ def run(
     and corrupt what it stands on. Then everything that was accepted must be there, once.
 
     It uses no installation that is there already, whatever the environment says. Stages train for a second or two, a
-    gate asks one question, and stand-ins speak for vLLM and S3; everything else is the product. Exit 0 nothing was
+    gate asks one question, and stand-ins speak for vLLM and S3; everything else is the product. With --real only S3 is
+    one: one run of the starter goes from its traces to its gate, in half an hour or so. Exit 0 nothing was
     violated, 3 something was."""
     from app.faults.run import FaultRun
     from app.faults.run import run as run_faults
 
     asked = FaultRun(
-        seed, minutes, database is DatabaseChoice.postgresql, every, scratch, scratch is not None
+        seed, minutes, database is DatabaseChoice.postgresql, every, scratch, scratch is not None, real
     )
     with session():
         report = run_faults(asked, _quiet if as_json else _tell)

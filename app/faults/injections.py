@@ -16,15 +16,14 @@ from typing import NamedTuple
 import asyncpg
 
 from app.faults import model_server, object_store, process_tree
-from app.faults.plant import GPU_WORKERS, LEASE_S, MODELS, WORKERS, Plant
+from app.faults.plant import Plant
 from app.infra import failpoints
 
-ONE_WORKER = 1 / len(GPU_WORKERS)
 ALL, NOTHING = 1.0, 0.0
 JUMPS_S = (-86_400, -600, 600, 86_400)
 _ARMED_S = 12.0
 _TRIES = 150
-_LONGER_THAN_LEASE_S = LEASE_S + 1.5
+_LONGER_S = 1.5  # than a lease
 _BASE_IS_SEEN_S = 12.0  # a process starts, and a sweep of every five seconds has its turn
 _APP_ROLES = ("steerwise_app", "steerwise_platform")
 
@@ -58,37 +57,41 @@ class Injection(NamedTuple):
 
 
 def _kill_worker(plant: Plant, rng: random.Random) -> Injected:
-    _must(plant.signal(rng.choice(WORKERS)))
-    return Injected(ONE_WORKER, LEASE_S)
+    _must(plant.signal(rng.choice(plant.parts.workers)))
+    return Injected(plant.parts.one_worker, plant.parts.lease_s)
 
 
 def _kill_pool(plant: Plant, rng: random.Random) -> Injected:
     os.kill(_pool_process(plant, rng), signal.SIGKILL)
-    return Injected(ONE_WORKER, LEASE_S)
+    return Injected(plant.parts.one_worker, plant.parts.lease_s)
 
 
 def _kill_trainer(plant: Plant, rng: random.Random) -> Injected:
     """A loss of its process alone costs the stage an attempt."""
-    pools = [pid for name in GPU_WORKERS for pid in process_tree.children_of(plant.nursery.pid(name) or 0)]
+    pools = [
+        pid
+        for name in plant.parts.gpu_workers
+        for pid in process_tree.children_of(plant.nursery.pid(name) or 0)
+    ]
     trainers = [child for pool in pools for child in process_tree.children_of(pool)]
     _must(bool(trainers))
     with contextlib.suppress(ProcessLookupError):
         os.kill(rng.choice(sorted(trainers)), signal.SIGKILL)
-    return Injected(ONE_WORKER, 1.0)
+    return Injected(plant.parts.one_worker, 1.0)
 
 
 def _stop_worker(plant: Plant, rng: random.Random) -> Injected:
     """It wakes when its jobs are somebody else's."""
-    name = rng.choice(GPU_WORKERS)
+    name = rng.choice(plant.parts.gpu_workers)
     pid = plant.nursery.pid(name)
     _must(pid is not None)
     stopped = {pid or 0, *process_tree.descendants(pid or 0)}
     _signal_all(stopped, signal.SIGSTOP)
     try:
-        time.sleep(_LONGER_THAN_LEASE_S)
+        time.sleep(plant.parts.lease_s + _LONGER_S)
     finally:
         _signal_all(stopped, signal.SIGCONT)
-    return Injected(ONE_WORKER)
+    return Injected(plant.parts.one_worker)
 
 
 def _jump_clock(plant: Plant, rng: random.Random) -> Injected:
@@ -103,9 +106,9 @@ def _jump_clock(plant: Plant, rng: random.Random) -> Injected:
 
 def _end_worker(plant: Plant, rng: random.Random) -> Injected:
     """SIGTERM, as at an upgrade: its job is handed back."""
-    name = rng.choice(GPU_WORKERS)
+    name = rng.choice(plant.parts.gpu_workers)
     _must(plant.signal(name, signal.SIGTERM))
-    return Injected(ONE_WORKER, 2.0)
+    return Injected(plant.parts.one_worker, 2.0)
 
 
 # ----------------------------------------------------------------------------------------------------------- Redis
@@ -285,7 +288,7 @@ def _fill_disk(plant: Plant, rng: random.Random) -> Injected:
 
 
 def _kill_model(plant: Plant, rng: random.Random) -> Injected:
-    name = rng.choice(MODELS)
+    name = rng.choice(plant.parts.models)
     with plant.held_down(name):
         _must(plant.signal(name))
         time.sleep(rng.uniform(0.2, 3))
@@ -293,7 +296,7 @@ def _kill_model(plant: Plant, rng: random.Random) -> Injected:
 
 
 def _stop_model(plant: Plant, rng: random.Random) -> Injected:
-    name = rng.choice(MODELS)
+    name = rng.choice(plant.parts.models)
     _must(plant.signal(name, signal.SIGSTOP))
     try:
         time.sleep(rng.uniform(1, 4))
@@ -303,7 +306,7 @@ def _stop_model(plant: Plant, rng: random.Random) -> Injected:
 
 
 def _break_model(plant: Plant, rng: random.Random) -> Injected:
-    place = plant.scratch / rng.choice(MODELS) / model_server.BROKEN
+    place = plant.scratch / rng.choice(plant.parts.models) / model_server.BROKEN
     place.touch()
     try:
         time.sleep(rng.uniform(1, 3))
@@ -401,7 +404,9 @@ def _at_failpoint(plant: Plant, rng: random.Random) -> Injected:
     except FileNotFoundError:
         hits[place] += 1
         at_worker = not place.startswith("http.")
-        return Injected(ONE_WORKER if at_worker else NOTHING, LEASE_S if at_worker else 0.0, place)
+        return Injected(
+            plant.parts.one_worker if at_worker else NOTHING, plant.parts.lease_s if at_worker else 0.0, place
+        )
     raise NotInjected
 
 
@@ -421,7 +426,6 @@ def faults(plant: Plant) -> list[Injection]:
         Injection("Redis FLUSHALL", "redis", _flush_redis),
         Injection("vLLM SIGKILL", "models", _kill_model),
         Injection("vLLM SIGSTOP", "models", _stop_model),
-        Injection("vLLM answers 500", "models", _break_model),
         Injection("dispatcher SIGKILL", "dispatcher", _kill_dispatcher),
         Injection("two dispatchers", "two", _second_dispatcher),
         Injection("API SIGKILL", "api", _kill_api),
@@ -430,6 +434,8 @@ def faults(plant: Plant) -> list[Injection]:
         Injection("failpoint", "failpoint", _at_failpoint, 6),
         Injection("failpoint", "another failpoint", _at_failpoint, 6),
     ]
+    if not plant.real_vllm:
+        found.append(Injection("vLLM answers 500", "models", _break_model))
     if plant.on_postgres:
         found += [
             Injection("PostgreSQL immediate stop", "database", _stop_postgres),
@@ -465,6 +471,10 @@ def not_injected_here(plant: Plant) -> dict[str, str]:
         found["clock jump of a worker"] = plant.missing["clock"]
     if "store" in plant.missing:
         found["object store slow, refusing, losing a write"] = plant.missing["store"]
+    if plant.real_vllm:
+        found["vLLM answers 500"] = "vLLM is the real one"
+    if "vllm" in plant.missing:
+        found["the real vLLM"] = plant.missing["vllm"]
     if not plant.on_postgres:
         found["PostgreSQL stop, backends, connection limit"] = "the database is SQLite"
     return found
@@ -479,7 +489,9 @@ def schedule(known: list[Injection], rng: random.Random) -> Iterator[Injection]:
 
 
 def _pool_process(plant: Plant, rng: random.Random) -> int:
-    pools = [pid for name in WORKERS for pid in process_tree.children_of(plant.nursery.pid(name) or 0)]
+    pools = [
+        pid for name in plant.parts.workers for pid in process_tree.children_of(plant.nursery.pid(name) or 0)
+    ]
     _must(bool(pools))
     return rng.choice(sorted(pools))
 

@@ -11,7 +11,7 @@ from typing import IO
 from app.errors import AppError
 from app.infra.processes import log_tail
 
-_START_TIMEOUT_S = 120
+_START_TIMEOUT_S = 600
 
 
 class NurseryEnded(AppError):

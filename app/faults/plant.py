@@ -28,6 +28,7 @@ from app.faults import quick
 from app.faults.clock import Clock, NoCompiler
 from app.faults.nursery import Nursery
 from app.faults.object_store import BUCKET
+from app.faults.parts import Parts
 from app.faults.postgres import PostgresServer
 from app.faults.scratch import Disk
 from app.infra import failpoints
@@ -37,16 +38,10 @@ from app.local.redis import RedisServer, embedded_redis
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 
-LEASE_S = 5
-HEARTBEAT_S = 1
 REPUBLISH_S = 3
 STAGE_STEPS = 4
-GPU_WORKERS = ("worker-gpu-1", "worker-gpu-2", "worker-gpu-3")
-WORKERS = (*GPU_WORKERS, "worker-cpu")
-MODELS = ("model-1", "model-2")
-OURS = (*WORKERS, "dispatcher", "api")
 _LOOK_EVERY_S = 0.1
-_READY_TIMEOUT_S = 180
+_CONNECT_TIMEOUT_S = 180
 _LATELY_S = 60
 _OWNER, _APP, _PLATFORM, _PASSWORD = "steerwise_owner", "steerwise_app", "steerwise_platform", "faults"
 # What is committed has to be there after a crash of the server; the machine's own crash is not tried.
@@ -70,11 +65,12 @@ class Addresses(NamedTuple):
 class Plant:
     """missing: what is not there, and why. clock: that of the first worker, where it can jump."""
 
-    def __init__(self, scratch: Path, *, on_postgres: bool, step_s: float, stack: ExitStack):
-        """step_s: of a stage, which has four. Call from the main thread, before there is another. Everything ends with
-        `stack`."""
-        self.scratch, self.on_postgres, self.step_s = scratch, on_postgres, step_s
+    def __init__(self, scratch: Path, parts: Parts, *, on_postgres: bool, step_s: float, stack: ExitStack):
+        """step_s: of a stage that is not real, which has four. Call from the main thread, before there is another.
+        Everything ends with `stack`."""
+        self.scratch, self.parts, self.on_postgres, self.step_s = scratch, parts, on_postgres, step_s
         self.missing: dict[str, str] = {}
+        self.real_vllm = parts.real and self._has_vllm()
         self.logs = scratch / "logs"
         self.logs.mkdir()
         self.restarts = Counter[str]()
@@ -86,7 +82,7 @@ class Plant:
         self._changed: dict[str, Mapping[str, str]] = {}
         self._ending = threading.Event()
         self.broken: Exception | None = None  # what keeps the parts alive has ended itself
-        self.disk = Disk(scratch / "home")
+        self.disk = Disk(scratch / "home", parts.disk_mib)
         stack.callback(self.disk.close)
         self.points = scratch / "failpoints"
         for name in (failpoints.SEEN, failpoints.ARMED, failpoints.HIT):
@@ -96,7 +92,7 @@ class Plant:
         self.redis: RedisServer = stack.enter_context(embedded_redis(scratch / "redis", Settings()))
         self.store = self._folder("store") if self._has_s3() else None
         self.clock = self._make_clock()
-        self.ports = {name: free_port() for name in ("api", "store", *MODELS)}
+        self.ports = {name: free_port() for name in ("api", "store", *parts.models)}
         self.environment = self._environment()
         self.settings = self._settings()
         self.other_base = self._copy_base()
@@ -139,6 +135,12 @@ class Plant:
             server.url("steerwise"),
         )
 
+    def _has_vllm(self) -> bool:
+        if importlib.util.find_spec("vllm") is None:
+            self.missing["vllm"] = "it is not installed, and a stand-in speaks for it"
+            return False
+        return True
+
     def _has_s3(self) -> bool:
         if importlib.util.find_spec("s3fs") is None:
             self.missing["store"] = "its client, the extra `s3`, is not installed"
@@ -168,15 +170,14 @@ class Plant:
             "SECRET": secrets.token_hex(32),
             "PORT": self.ports["api"],
             "BASE": STARTER,
-            "VLLM_URLS": json.dumps([f"http://127.0.0.1:{self.ports[name]}" for name in MODELS]),
-            "VLLM_MAX_ADAPTERS": 1000,
-            "TENANT_ADAPTERS": 500,
+            "VLLM_URLS": json.dumps([f"http://127.0.0.1:{self.ports[name]}" for name in self.parts.models]),
+            **self._adapters(),
             "TENANT_OPEN_RUNS": 100,
             "TENANT_OPEN_GATES": 1000,
-            "JOB_LEASE_S": LEASE_S,
-            "JOB_HEARTBEAT_S": HEARTBEAT_S,
+            "JOB_LEASE_S": self.parts.lease_s,
+            "JOB_HEARTBEAT_S": self.parts.heartbeat_s,
             "JOB_REPUBLISH_S": REPUBLISH_S,
-            "STAGE_STOP_TIMEOUT_S": 2,
+            "STAGE_STOP_TIMEOUT_S": self.parts.stop_timeout_s,
             "MIN_FREE_MIB": 1,
             "FAILPOINTS": self.points,
         }
@@ -203,6 +204,17 @@ class Plant:
             }
         )
 
+    def _adapters(self) -> dict[str, Any]:
+        """A real vLLM has a slot for each, as wide as those of the smallest preset; a stand-in has room for all. With
+        an object store the real one has no disk in common with the others."""
+        if not self.real_vllm:
+            return {"VLLM_MAX_ADAPTERS": 1000, "TENANT_ADAPTERS": 500}
+        return {
+            "VLLM_MAX_ADAPTERS": 8,
+            "VLLM_MAX_LORA_RANK": 8,
+            "VLLM_FETCHES_ADAPTERS": self.store is not None,
+        }
+
     def _settings(self) -> Settings:
         """As the processes have them."""
         given = {name: value for name in Settings.model_fields
@@ -223,16 +235,18 @@ class Plant:
         starts: dict[str, Callable[[], object]] = {"redis": self.redis.revive}
         if self.postgres is not None:
             starts["postgres"] = self.postgres.start
-        roles = {name: ["model", str(self.ports[name]), str(self._folder(name))] for name in MODELS}
+        model = "vllm" if self.real_vllm else "model"
+        roles = {name: [model, str(self.ports[name]), str(self._folder(name))] for name in self.parts.models}
         if self.store is not None:
             roles["store"] = ["store", str(self.ports["store"]), str(self.store)]
-        roles |= {name: ["worker", "gpu"] for name in GPU_WORKERS}
-        roles |= {"worker-cpu": ["worker", "cpu"], "dispatcher": ["dispatcher"], "api": ["api"]}
+        worker = "worker" if self.parts.real else "quick-worker"
+        roles |= {name: [worker, "gpu"] for name in self.parts.gpu_workers}
+        roles |= {"worker-cpu": [worker, "cpu"], "dispatcher": ["dispatcher"], "api": ["api"]}
         return starts | {name: _bound(self._start, name, role) for name, role in roles.items()}
 
     def _start(self, name: str, role: list[str]) -> None:
         environment = self.environment | dict(self._changed.get(name, {}))
-        if self.clock is not None and name == GPU_WORKERS[0]:
+        if self.clock is not None and name == self.parts.gpu_workers[0]:
             environment |= self.clock.environment
         self.nursery.start(name, role, environment, self.logs / f"{name}.log")
 
@@ -317,7 +331,7 @@ class Plant:
 
     def wait_until_ready(self) -> None:
         """Raises: NotReady."""
-        deadline = time.monotonic() + _READY_TIMEOUT_S
+        deadline = time.monotonic() + self.parts.ready_timeout_s
         problem = "it does not answer"
         while time.monotonic() < deadline:
             try:
@@ -355,7 +369,7 @@ async def _prepare_postgres(url: str) -> None:
 
 
 async def _connected(url: str) -> Any:
-    deadline = time.monotonic() + _READY_TIMEOUT_S
+    deadline = time.monotonic() + _CONNECT_TIMEOUT_S
     while True:
         try:
             return await asyncpg.connect(url)

@@ -24,25 +24,37 @@ class Happened(NamedTuple):
 class Times(NamedTuple):
     """took_s: from the first fault until all that was accepted had ended. jobs: that ended meanwhile.
 
-    pace: jobs a second without faults. held_s: what faults kept from being done, in seconds of all workers.
+    pace: jobs a second without faults, None where that was not measured. held_s: what faults kept from being done, in
+    seconds of all workers.
     """
 
     took_s: float
     jobs: int
-    pace: float
+    pace: float | None
     held_s: float
 
     @property
-    def work_s(self) -> float:
-        return self.jobs / self.pace
+    def work_s(self) -> float | None:
+        return None if self.pace is None else self.jobs / self.pace
 
     @property
-    def ideal_s(self) -> float:
-        return self.work_s + self.held_s
+    def ideal_s(self) -> float | None:
+        return None if self.work_s is None else self.work_s + self.held_s
 
     @property
-    def ratio(self) -> float:
-        return self.took_s / self.ideal_s
+    def ratio(self) -> float | None:
+        return None if self.ideal_s is None else self.took_s / self.ideal_s
+
+    @property
+    def lines(self) -> list[str]:
+        work_s, ideal_s, ratio = self.work_s, self.ideal_s, self.ratio
+        if work_s is None or ideal_s is None or ratio is None:
+            return [f"time         {self.took_s:.0f} s; faults held workers for {self.held_s:.0f} s of it"]
+        return [
+            f"time         {self.took_s:.0f} s, {ratio:.2f} x the ideal {ideal_s:.0f} s (at most {MOST})",
+            f"ideal        {work_s:.0f} s for {self.jobs} jobs at the pace without faults, and "
+            f"{self.held_s:.0f} s that faults held it",
+        ]
 
 
 class FaultReport(NamedTuple):
@@ -79,7 +91,7 @@ class FaultReport(NamedTuple):
 
     def lines(self) -> list[str]:
         others = len(self.violations) - self.lost - self.doubled
-        times, (seen, hit) = self.times, self.borders
+        seen, hit = self.borders
         return [
             f"database     {self.database}",
             f"seed         {self.seed}",
@@ -89,9 +101,7 @@ class FaultReport(NamedTuple):
             f"lost         {self.lost}",
             f"duplicated   {self.doubled}",
             f"other        {others} violations, at {self.looks} looks",
-            f"time         {times.took_s:.0f} s, {times.ratio:.2f} x the ideal {times.ideal_s:.0f} s (at most {MOST})",
-            f"ideal        {times.work_s:.0f} s for {times.jobs} jobs at the pace without faults, and "
-            f"{times.held_s:.0f} s that faults held it",
+            *self.times.lines,
             f"lease        {self.lease_s:g} s",
             *(f"not here     {name}: {why}" for name, why in self.not_injected.items()),
             *(f"met          {name}: {count}" for name, count in sorted(self.told.items())),
@@ -113,16 +123,20 @@ class FaultReport(NamedTuple):
             "duplicated": self.doubled,
             "violations": [{"rule": one.rule.value, "what": one.what} for one in self.violations],
             "took_s": round(self.times.took_s, 1),
-            "ideal_s": round(self.times.ideal_s, 1),
+            "ideal_s": _rounded(self.times.ideal_s, 1),
             "held_s": round(self.times.held_s, 1),
             "jobs": self.times.jobs,
-            "ratio": round(self.times.ratio, 3),
+            "ratio": _rounded(self.times.ratio, 3),
             "not_injected": dict(self.not_injected),
             "met": dict(self.told),
             "surprises": list(self.surprises),
             "looks": self.looks,
             "happened": [one._asdict() for one in self.happened],
         }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def held_s(happened: Sequence[Happened]) -> float:

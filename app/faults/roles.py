@@ -108,8 +108,10 @@ def _become(asked: dict[str, Any]) -> None:
 def _play(role: list[str]) -> int:
     keep_files_private()
     match role:
-        case ["worker", *queues]:
+        case ["quick-worker", *queues]:
             quick.install()
+            return app.worker.run_worker(load_settings(), [Queue(name) for name in queues])
+        case ["worker", *queues]:
             return app.worker.run_worker(load_settings(), [Queue(name) for name in queues])
         case ["dispatcher"]:
             app.worker.run_dispatcher(load_settings())
@@ -117,6 +119,9 @@ def _play(role: list[str]) -> int:
             server.run(load_settings())
         case ["model", port, folder]:
             model_server.run(int(port), Path(folder))
+        case ["vllm", port, home]:
+            argv = [sys.executable, "-m", "app.cli.program", "vllm", "--port", port]
+            os.execve(argv[0], argv, os.environ | {"STEERWISE_HOME": home})
         case ["store", port, folder]:
             object_store.run(int(port), Path(folder))
         case _:

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,8 +15,10 @@ from app.errors import AppError
 from app.faults import checker, injections, repository
 from app.faults.history import Accepted, FaultHistory
 from app.faults.injections import Injection, NotInjected
-from app.faults.plant import LEASE_S, Plant
+from app.faults.parts import QUICK, REAL, Parts
+from app.faults.plant import Plant
 from app.faults.postgres import programs, version
+from app.faults.real import RealCustomer
 from app.faults.recorder import Recorder
 from app.faults.report import FaultReport, Happened, Times, held_s
 from app.faults.scratch import scratch_folder
@@ -24,12 +26,12 @@ from app.faults.workload import Customer, PersistentClient
 from app.infra import failpoints, outage
 from training.protocol import STAGES
 
-TENANTS = 2
 _AT_ONCE = 4
 _PACE_SHARE, _LEAST_PACE_S = 0.1, 10.0  # of the time, to see how fast it is without faults
+_ROUNDS = 4  # the pace is measured before, and after each: nobody has a machine to himself for half an hour
 _LEAST_JOBS = 5  # that have to end in it
-_FULL_TIMEOUT_S = 300.0
-_LEAST_END_S = 240.0
+_FULL_TIMEOUT_S = 1200.0
+_LEAST_END_S, _LEAST_REAL_END_S = 240.0, 3600.0
 _LOOK_S = 0.25
 
 Tell = Callable[[str, str], None]
@@ -46,8 +48,16 @@ _SHORT, _LONG = Size(2, 0.1), Size(6, 0.25)
 _SHORT_MINUTES = 2
 
 
+class Quiet(NamedTuple):
+    """A while without faults, and how many jobs ended in it."""
+
+    seconds: float
+    jobs: int
+
+
 class FaultRun(NamedTuple):
-    """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays."""
+    """every_s: from one fault to the next. scratch: None for a temporary folder. keep: it stays. real: one run that
+    trains and is measured as ever, in the place of many that do not; `minutes` is then the most."""
 
     seed: int
     minutes: float
@@ -55,10 +65,23 @@ class FaultRun(NamedTuple):
     every_s: float = 2.0
     scratch: Path | None = None
     keep: bool = False
+    real: bool = False
+
+    @property
+    def parts(self) -> Parts:
+        return REAL if self.real else QUICK
+
+    @property
+    def short(self) -> bool:
+        return self.minutes < _SHORT_MINUTES
 
     @property
     def size(self) -> Size:
-        return _SHORT if self.minutes < _SHORT_MINUTES else _LONG
+        return _SHORT if self.short else _LONG
+
+    @property
+    def rounds(self) -> int:
+        return 1 if self.short or self.real else _ROUNDS
 
 
 class Broken(AppError):
@@ -71,7 +94,9 @@ def run(asked: FaultRun, tell: Tell) -> FaultReport:
     """Call from the main thread. Nothing that was started is left. Raises: AppError."""
     with scratch_folder(asked.scratch, keep=asked.keep) as scratch, ExitStack() as stack:
         tell("scratch", str(scratch))
-        plant = Plant(scratch, on_postgres=asked.on_postgres, step_s=asked.size.step_s, stack=stack)
+        plant = Plant(
+            scratch, asked.parts, on_postgres=asked.on_postgres, step_s=asked.size.step_s, stack=stack
+        )
         stack.enter_context(_storage_here(plant))
         plant.wait_until_ready()
         tell("ready", plant.api_url)
@@ -101,7 +126,7 @@ class _Running:
         self.recorder = Recorder(plant)
         self.customers = self._customers(stack)
         self.happened: list[Happened] = []
-        self.pool = ThreadPoolExecutor(_AT_ONCE + TENANTS + 1)
+        self.pool = ThreadPoolExecutor(_AT_ONCE + asked.parts.tenants + 1)
         stack.callback(self.pool.shutdown, cancel_futures=True)
         stack.callback(self.stop.set)
 
@@ -110,12 +135,16 @@ class _Running:
         admin = PersistentClient(url, key, None, self.stop)
         stack.callback(admin.close)
         made = []
-        for number in range(1, TENANTS + 1):
+        for number in range(1, self.asked.parts.tenants + 1):
             tenant = admin.ask("POST", "tenants", json={"name": f"tenant {number}"}).json()["id"]
             caller = PersistentClient(url, key, tenant, self.stop)
             stack.callback(caller.close)
             served = self.plant.other_base_served.is_set
-            made.append(Customer(caller, number, self.asked.size.open_runs, served))
+            made.append(
+                RealCustomer(caller, number, served)
+                if self.asked.real
+                else Customer(caller, number, self.asked.size.open_runs, served)
+            )
         return made
 
     # ----------------------------------------------------------------------------------------------- its course
@@ -125,44 +154,57 @@ class _Running:
             customer.begin()
         background = [self.pool.submit(one.work, self.stop, self.no_more) for one in self.customers]
         background.append(self.pool.submit(self.recorder.look_until, self.stop))
-        pace = self._pace(background)
-        self.tell("pace", f"{pace:.2f} jobs a second without faults")
+        at_first = [] if self.asked.real else [self._first_quiet(background)]
         began_at, before = time.monotonic(), self._done()
-        self._inject(began_at, background)
+        between = list(self._rounds(began_at, background))
         self.tell("faults", f"{len(self.happened)}; now everything may end")
         self.no_more.set()
-        took_s = self._until_ended(began_at, background)
-        jobs = self._done() - before
+        took_s = self._until_ended(began_at, background) - sum(quiet.seconds for quiet in between)
+        jobs = self._done() - before - sum(quiet.jobs for quiet in between)
         self.stop.set()
         for one in background:
             one.result()
-        times = Times(took_s, jobs, pace, held_s(self.happened))
-        return self._judged(times)
+        return self._judged(Times(took_s, jobs, _pace(at_first + between), held_s(self.happened)))
 
-    def _pace(self, background: list[Future[None]]) -> float:
-        """Measured once every customer has a deployment, so that all kinds of jobs come."""
+    def _first_quiet(self, background: list[Future[None]]) -> Quiet:
+        """Once every customer has a deployment, so that all kinds of jobs come."""
         deadline = time.monotonic() + _FULL_TIMEOUT_S
         while not all(customer.answers for customer in self.customers):
             self._pause(_LOOK_S, background)
             if time.monotonic() > deadline:
                 raise Broken("nothing was deployed, even without a fault", self._surprises())
+        return self._quiet(background)
+
+    def _quiet(self, background: list[Future[None]]) -> Quiet:
         before, began_at = self._done(), time.monotonic()
-        self._pause(max(_LEAST_PACE_S, self.asked.minutes * 60 * _PACE_SHARE), background)
+        share_s = self.asked.minutes * 60 * _PACE_SHARE / self.asked.rounds
+        self._pause(max(_LEAST_PACE_S, share_s), background)
         while (done := self._done() - before) < _LEAST_JOBS:
             self._pause(_LOOK_S, background)
             if time.monotonic() > began_at + _FULL_TIMEOUT_S:
                 raise Broken("hardly a job ends on this machine, even without a fault", self._surprises())
-        return done / (time.monotonic() - began_at)
+        quiet = Quiet(time.monotonic() - began_at, done)
+        self.tell("pace", f"{quiet.jobs / quiet.seconds:.2f} jobs a second without faults")
+        return quiet
 
-    def _inject(self, began_at: float, background: list[Future[None]]) -> None:
+    def _rounds(self, began_at: float, background: list[Future[None]]) -> Iterator[Quiet]:
+        """Faults, and what was quiet between them; what they left to mend is mended before, as a part of their time."""
         rng = random.Random(self.asked.seed)
-        known = injections.faults(self.plant)
-        coming = injections.schedule(known, rng)
+        coming = injections.schedule(injections.faults(self.plant), rng)
+        for _ in range(self.asked.rounds):
+            self._inject(coming, rng, began_at, background)
+            if self.asked.rounds > 1:
+                self._pause(2 * self.asked.parts.lease_s, background)
+                yield self._quiet(background)
+
+    def _inject(
+        self, coming: Iterator[Injection], rng: random.Random, began_at: float, background: list[Future[None]]
+    ) -> None:
         busy: dict[str, Future[None]] = {}
         waiting: list[Injection] = []
-        due = began_at
-        until = began_at + self.asked.minutes * 60
-        while time.monotonic() < until:
+        due = time.monotonic()
+        until = due + self.asked.minutes * 60 / self.asked.rounds
+        while time.monotonic() < until and not (self.asked.real and self._all_ended()):
             busy = {name: one for name, one in busy.items() if not _ended(one)}
             if len(busy) < _AT_ONCE:
                 waiting.append(next(coming))
@@ -189,14 +231,18 @@ class _Running:
 
     def _until_ended(self, began_at: float, background: list[Future[None]]) -> float:
         """Seconds until all that was accepted had ended, or until it was not waited for any longer."""
-        deadline = time.monotonic() + max(_LEAST_END_S, self.asked.minutes * 60 * 0.5)
+        least_s = _LEAST_REAL_END_S if self.asked.real else _LEAST_END_S
+        deadline = time.monotonic() + max(least_s, self.asked.minutes * 60 * 0.5)
         took_s = 0.0
         while time.monotonic() < deadline:
             self._pause(_LOOK_S, background)
             took_s = time.monotonic() - began_at
-            if not any(customer.waiting for customer in self.customers) and not self._open():
+            if self._all_ended():
                 break
         return took_s
+
+    def _all_ended(self) -> bool:
+        return not any(customer.waiting for customer in self.customers) and not self._open()
 
     def _pause(self, seconds: float, background: list[Future[None]]) -> None:
         """Raises: what has ended in the background, which it should not have."""
@@ -255,7 +301,7 @@ class _Running:
         return FaultReport(
             seed=self.asked.seed,
             database=f"PostgreSQL {version(programs())}" if self.plant.on_postgres else "SQLite",
-            lease_s=LEASE_S,
+            lease_s=self.asked.parts.lease_s,
             happened=sorted(self.happened, key=lambda one: one.at_s),
             stages=len(stages),
             runs=len(found.runs),
@@ -274,6 +320,12 @@ class _Running:
             told += customer.counts
             told["requests sent again"] += customer.caller.again
         return told
+
+
+def _pace(quiet: Sequence[Quiet]) -> float | None:
+    """Jobs a second; None where nothing was measured."""
+    seconds = sum(one.seconds for one in quiet)
+    return sum(one.jobs for one in quiet) / seconds if seconds else None
 
 
 def _ended(one: Future[None]) -> bool:

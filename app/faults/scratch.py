@@ -13,7 +13,6 @@ from pathlib import Path
 from app.errors import InputError
 
 MARK = ".steerwise-faults"
-DISK_MIB = 192
 _CLONE_NEWNS = 0x00020000
 _BLOCK = bytes(1 << 20)
 
@@ -49,12 +48,12 @@ def _check(folder: Path) -> None:
 class Disk:
     """A small file system at `folder`, which can be filled. problem: why there is none here."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, size_mib: int):
         """From the main thread, before there is another: the mount is seen by this process and those it starts."""
         self.folder = folder
         self._ballast = folder / ".ballast"
         folder.mkdir(mode=0o700, exist_ok=True)
-        self.problem = _mount(folder)
+        self.problem = _mount(folder, size_mib)
 
     def fill(self) -> None:
         with suppress(OSError), self._ballast.open("ab") as file:
@@ -70,7 +69,7 @@ class Disk:
             subprocess.run(["umount", "--lazy", str(self.folder)], capture_output=True)
 
 
-def _mount(folder: Path) -> str | None:
+def _mount(folder: Path, size_mib: int) -> str | None:
     if os.geteuid() != 0:
         return "only root may mount a small file system"
     libc = ctypes.CDLL(None, use_errno=True)
@@ -78,7 +77,7 @@ def _mount(folder: Path) -> str | None:
         return f"no mount of one's own: {errno.errorcode.get(ctypes.get_errno(), 'unknown')}"
     for command in (
         ["mount", "--make-rprivate", "/"],
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m,mode=0700", "tmpfs", str(folder)],
     ):
         try:
             made = subprocess.run(command, capture_output=True, text=True)

@@ -195,7 +195,7 @@ class Customer:
         self.edits.append(Edit(self.schema_id, made["number"], wanted))
 
     def _upload(self) -> None:
-        rows = [self._row(split) for split, count in _ROWS.items() for _ in range(count)]
+        rows = self._rows()
         content = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
         dataset_id = self._make("datasets", {"name": f"chats {self._number}", "schema_id": self.schema_id})
         path = f"datasets/{dataset_id}/content"
@@ -211,6 +211,9 @@ class Customer:
             time.sleep(_AGAIN_S[0])
         self.uploads.append(Upload(dataset_id, hashlib.sha256(content).hexdigest(), len(rows)))
         self._datasets.append(dataset_id)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [self._row(split) for split, count in _ROWS.items() for _ in range(count)]
 
     def _row(self, split: str) -> dict[str, Any]:
         number = self._next()

@@ -101,7 +101,8 @@ async def _request(
     )
     session.add(row)
     await session.flush()
-    await jobs.enqueue(session, scope, JobKind.gate, row.id, max_attempts=_ATTEMPTS)
+    priority = await jobs.priority_of_run(session, scope, model.run_id)
+    await jobs.enqueue(session, scope, JobKind.gate, row.id, max_attempts=_ATTEMPTS, priority=priority)
     detail = {"model_version_id": str(model.id), "schema_version_id": str(version.id)}
     detail |= {"mode": mode.value}
     audit.record(session, actor_key_id, scope.tenant_id, Act("gate.requested", f"gate:{row.id}", detail))

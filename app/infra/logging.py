@@ -62,6 +62,8 @@ def configure(level: str = "INFO") -> None:
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call to vLLM
+    # Two lines for every look at the database's version. Whoever migrates configures another log.
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     logging.getLogger("uvicorn.access").disabled = True  # app.http.middleware writes that line, with ids
 
 

@@ -6,16 +6,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_QUERY = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+_QUERY = ("nvidia-smi", "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits")
 _QUERY_TIMEOUT_S = 20.0  # a driver that wakes up takes its time
 _LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+MOST_SLOT = 200  # characters
 LIBRARIES = ("torch", "transformers", "trl", "peft", "vllm")
 
 
 class Gpu(NamedTuple):
+    """uuid: no other GPU anywhere has it."""
+
+    uuid: str
     name: str
     memory_bytes: int
 
@@ -30,6 +34,11 @@ class Machine(NamedTuple):
     def room_bytes(self) -> int:
         """For a stage, which has all of its model on each GPU that it uses; the smallest of several counts."""
         return min((gpu.memory_bytes for gpu in self.gpus), default=self.memory_bytes)
+
+    @property
+    def slot(self) -> str | None:
+        """Where a stage runs: workers that see the same GPUs have one between them. None without a GPU."""
+        return ",".join(sorted(gpu.uuid for gpu in self.gpus))[:MOST_SLOT] or None
 
 
 def machine(*, on_gpu: bool) -> Machine:
@@ -75,12 +84,13 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def parsed(printed: str) -> tuple[Gpu, ...]:
-    """printed: a name and a number of MiB a line."""
+    """printed: an id, a name and a number of MiB a line."""
     found = []
     for line in printed.split("\n"):
-        name, _, mib = line.rpartition(",")
+        named, _, mib = line.rpartition(",")
+        uuid, _, name = named.partition(",")
         if name and mib.strip().isdigit():
-            found.append(Gpu(name.strip(), int(mib) << 20))
+            found.append(Gpu(uuid.strip(), name.strip(), int(mib) << 20))
     return tuple(found)
 
 

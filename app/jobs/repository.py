@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     case,
     delete,
+    exists,
     func,
     insert,
     null,
@@ -133,7 +134,7 @@ async def whose_turn(
 ) -> UUID | None:
     """Of the jobs of these kinds that may begin, and fit into a worker with so much memory: one of the tenant that has
     the fewest under way, and of those the one that has waited longest since one of its own began. Of that tenant's
-    `job_id` if it is one, else its oldest.
+    jobs those of the highest priority; of them `job_id` if it is one, else the oldest.
     """
     other = aliased(Job)
     own = (other.tenant_id == Job.tenant_id, other.kind.in_(kinds))
@@ -147,6 +148,7 @@ async def whose_turn(
             last_began.is_not(None),
             last_began,
             Job.tenant_id,
+            Job.priority.desc(),
             Job.id != job_id,
             Job.available_at,
             Job.id,
@@ -157,21 +159,27 @@ async def whose_turn(
 
 
 async def claim(
-    session: AsyncSession, job_id: UUID, owner: str, lease_s: float, room_bytes: int | None = None
+    session: AsyncSession,
+    job_id: UUID,
+    owner: str,
+    lease_s: float,
+    room_bytes: int | None = None,
+    slot: str | None = None,
 ) -> Job | None:
-    """None where somebody else was faster, or the job is not to be run (now), or does not fit."""
+    """None where somebody else was faster, or the job is not to be run (now), or does not fit, or the slot is taken."""
     values = {
         "state": JobState.running,
         "epoch": Job.epoch + 1,
         "attempt": Job.attempt + 1,
         "owner": owner,
+        "slot": slot,
         "started_at": now(),
         "heartbeat_at": None,
         "lease_until": now(lease_s),
         "progress": None,
         "error": case((_is_told(), null()), else_=Job.error),
     }
-    ready = (Job.id == job_id, Job.state == JobState.queued, Job.available_at <= now(), _fits(room_bytes))
+    ready = (Job.id == job_id, _waiting(), _fits(room_bytes), _free(slot))
     return await session.scalar(
         update(Job).where(*ready).values(values).returning(Job), execution_options=_FRESH
     )
@@ -225,6 +233,11 @@ async def write(session: AsyncSession, job: Job, values: dict[str, Any]) -> Job:
     statement = update(Job).where(Job.tenant_id == job.tenant_id, Job.id == job.id, Job.epoch == job.epoch)
     rows = await session.scalars(statement.values(values).returning(Job), execution_options=_FRESH)
     return rows.one()
+
+
+async def priority_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> int | None:
+    query = select(func.max(Job.priority)).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id)
+    return await session.scalar(query)
 
 
 async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind]) -> int:
@@ -351,6 +364,14 @@ def _fits(room_bytes: int | None) -> ColumnElement[bool]:
     if room_bytes is None:
         return true()
     return or_(Job.needs_bytes.is_(None), Job.needs_bytes <= room_bytes)
+
+
+def _free(slot: str | None) -> ColumnElement[bool]:
+    """Of those who look at one moment an index lets one through."""
+    if slot is None:
+        return true()
+    other = aliased(Job)
+    return ~exists().where(other.slot == slot, other.state == JobState.running)
 
 
 def _is_told() -> ColumnElement[bool]:

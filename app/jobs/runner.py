@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 from structlog.contextvars import bound_contextvars
 
 from app.errors import AppError, ServingLost
@@ -26,7 +27,7 @@ from app.infra.tables.jobs import Job
 from app.jobs import maintenance, service
 from app.jobs.context import JobContext, log_file
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
-from app.jobs.handlers import HANDLERS, QUEUE_OF, kinds_in
+from app.jobs.handlers import HANDLERS, QUEUE_OF, Queue, kinds_in
 from app.jobs.heartbeat import Heartbeat, Stop, beating
 from app.jobs.lease import LeaseLost, Ticket
 from app.settings import Settings
@@ -39,6 +40,17 @@ _AWAY_S = 15.0  # before what waits for something looks again
 _FULL_S = 60.0  # nobody makes room at once
 
 
+class Room(NamedTuple):
+    """What a worker has for a job. memory_bytes: for what says how much it needs; None: nobody knows. slot: of its GPU,
+    which it may share with others, and on which one job runs at a time; None: it shares with nobody."""
+
+    memory_bytes: int | None = None
+    slot: str | None = None
+
+
+ANY_ROOM = Room()
+
+
 class NoHandler(AppError):
     """This worker does not know how to do jobs of this kind."""
 
@@ -49,20 +61,17 @@ def run_job(
     job_id: UUID,
     settings: Settings,
     shutting_down: Callable[[], bool] = lambda: False,
-    room_bytes: int | None = None,
+    room: Room = ANY_ROOM,
 ) -> None:
     """This job, or another of its queue whose turn it is first. Does nothing where none of them is to be run now.
 
-    shutting_down: asked about once a second; once true, the job is handed back. room_bytes: of memory, for what says
-    how much it needs; None: nobody knows.
+    shutting_down: asked about once a second; once true, the job is handed back.
     """
     if not shutting_down():
-        asyncio.run(_run(job_id, settings, shutting_down, room_bytes))
+        asyncio.run(_run(job_id, settings, shutting_down, room))
 
 
-async def _run(
-    job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room_bytes: int | None
-) -> None:
+async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room: Room) -> None:
     database = open_database(settings.database_url, settings.platform_database_url)
     claimed_at = time.monotonic()
     try:
@@ -71,21 +80,36 @@ async def _run(
         except DatabaseMisfit as error:
             log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
             return
-        async with transaction(database) as session:
-            if await maintenance.is_on(session):
-                log.info("job_left_for_after_the_maintenance", job_id=str(job_id))
-                return
-            kind = await service.kind_of(session, job_id)
-            same_queue = () if kind is None else kinds_in(QUEUE_OF[kind])
-            job = await service.claim(session, job_id, _owner(), settings.job_lease_s, same_queue, room_bytes)
+        job = await _claimed(database, job_id, settings, room)
         if job is None:
-            log.info("job_not_claimed", job_id=str(job_id))
             return
         with bound_contextvars(**_ids(job)):
             log.info("job_started", attempt=job.attempt)
             await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, claimed_at))
     finally:
         await database.close()
+
+
+async def _claimed(database: Database, job_id: UUID, settings: Settings, room: Room) -> Job | None:
+    try:
+        async with transaction(database) as session:
+            if await maintenance.is_on(session):
+                log.info("job_left_for_after_the_maintenance", job_id=str(job_id))
+                return None
+            kind = await service.kind_of(session, job_id)
+            queue = None if kind is None else QUEUE_OF[kind]
+            same_queue = () if queue is None else kinds_in(queue)
+            slot = room.slot if queue is Queue.gpu else None
+            job = await service.claim(
+                session, job_id, _owner(), settings.job_lease_s, same_queue, room.memory_bytes, slot
+            )
+    except IntegrityError:
+        if room.slot is None:
+            raise
+        job = None
+    if job is None:
+        log.info("job_not_claimed", job_id=str(job_id))
+    return job
 
 
 def _owner() -> str:

@@ -13,6 +13,7 @@ from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
 from app.jobs import repository
 from app.jobs.ends import ON_END, Cancelled, End, Lost, Succeeded
 from app.jobs.lease import NOTHING, Event, LeaseLost, Note, Ticket
+from app.jobs.priority import Priority
 from app.jobs.transition import change_of
 
 EVENTS_AT_ONCE = 500
@@ -31,10 +32,12 @@ async def enqueue(  # noqa: PLR0913
     blocked: bool = False,
     max_attempts: int = 3,
     needs_bytes: int | None = None,
+    priority: Priority = Priority.normal,
 ) -> Job:
     """Part of the caller's transaction; the dispatcher finds the row once that is committed.
 
     blocked: until the job before it in the run has succeeded. needs_bytes: of memory, where that is known.
+    priority: among the tenant's own.
     """
     state = JobState.blocked if blocked else JobState.queued
     row = {
@@ -46,6 +49,7 @@ async def enqueue(  # noqa: PLR0913
         "state": state,
         "max_attempts": max_attempts,
         "needs_bytes": needs_bytes,
+        "priority": priority.rank,
     }
     job = await repository.add(session, scope, row)
     await repository.add_events(session, scope, job, [{"event": state.value}])
@@ -97,6 +101,11 @@ async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[
     return await repository.count_open(session, scope, kinds)
 
 
+async def priority_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> Priority:
+    rank = await repository.priority_of_run(session, scope, run_id)
+    return Priority.normal if rank is None else Priority.of(rank)
+
+
 async def worked_s(
     session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind], within_s: float
 ) -> float:
@@ -119,15 +128,21 @@ async def claim(
     lease_s: float,
     same_queue: Sequence[JobKind] = (),
     room_bytes: int | None = None,
+    slot: str | None = None,
 ) -> Job | None:
     """None: nothing to do, because the message was old, or came twice, or somebody was faster. Sees every tenant.
 
     same_queue: kinds of the jobs that wait in the same queue. There are as many messages as jobs, so one of them says
     only that somebody may begin, and not who: of all that wait there, it is the job of the tenant whose turn it is.
-    room_bytes: the memory that this worker has for one; what needs more is left to others.
+    room_bytes: the memory that this worker has for one; what needs more is left to others. slot: on which it would run;
+    None: it needs none.
+
+    Raises: IntegrityError where another worker has taken the slot at this very moment.
     """
     chosen = await repository.whose_turn(session, job_id, same_queue, room_bytes) if same_queue else job_id
-    job = None if chosen is None else await repository.claim(session, chosen, owner, lease_s, room_bytes)
+    job = (
+        None if chosen is None else await repository.claim(session, chosen, owner, lease_s, room_bytes, slot)
+    )
     if job is not None:
         started: Event = {"event": "started", "attempt": job.attempt, "epoch": job.epoch}
         await repository.add_events(session, TenantScope(job.tenant_id), job, [started])

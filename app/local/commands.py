@@ -13,6 +13,7 @@ from app.cli.terminal import Terminal
 from app.errors import InputError
 from app.infra.private import keep_files_private, private_home
 from app.settings import Settings
+from evaluation.terminal import say
 
 if TYPE_CHECKING:
     from app.jobs.handlers import Queue  # takes a while, and most commands here do not need it
@@ -166,6 +167,20 @@ def dispatcher() -> None:
     with session() as (settings, _progress):
         keep_files_private()
         run_dispatcher(settings)
+
+
+@commands.command(rich_help_panel=PANEL)
+def base() -> None:
+    """Build the base that ships below STEERWISE_HOME, for processes without torch that have it too; nothing where it
+    is there already, or STEERWISE_BASE names another."""
+    from app.serving.base import find_base, tried
+
+    with session() as (settings, progress):
+        keep_files_private()
+        private_home(settings.home)
+        folder = find_base(settings.base, settings.home, progress.note).folder
+        tried(folder)
+    say(str(folder))
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -12,6 +12,7 @@ from app.auth import bootstrap
 from app.auth.bootstrap import AlreadyBootstrapped
 from app.errors import InputError
 from app.infra.db import migrate
+from app.infra.machine import machine
 from app.infra.outage import said_plainly
 from app.infra.private import private_home
 from app.infra.storage import open_storage
@@ -101,6 +102,18 @@ def _prepare(settings: Settings, tell: Tell) -> None:
         tell("admin key", f"{made.text} (shown this once and stored nowhere)")
 
 
+def _beside_vllm(ground: LocalSetup) -> LocalSetup:
+    """What the model server on a GPU leaves of its memory is what a stage there may need."""
+    settings = ground.settings
+    if settings.worker_memory_gib is not None or not settings.on_gpu:
+        return ground
+    here = machine(on_gpu=True)
+    if not here.gpus:
+        return ground
+    left = here.room_bytes * (1 - settings.vllm_gpu_memory_fraction)
+    return ground.with_settings(worker_memory_gib=f"{left / (1 << 30):.2f}")
+
+
 @contextmanager
 def _recipes(ground: LocalSetup, model: Path | None, tell: Tell) -> Iterator[list[PartRecipe]]:
     """In the order of use: each uses some of those before it."""
@@ -120,6 +133,7 @@ def _recipes(ground: LocalSetup, model: Path | None, tell: Tell) -> Iterator[lis
             endpoint = endpoint_in(folder, settings)
             ground = ground.with_settings(vllm_urls=recipes.vllm_urls(endpoint))
             found.append(recipes.serving(ground, model, endpoint))
+            ground = _beside_vllm(ground)
         elif not settings.vllm_urls:
             tell("vllm", "not started (--no-vllm): gates wait and classification is refused without one")
         found += [recipes.worker(ground, queue) for queue in Queue]

@@ -8,6 +8,7 @@ from app.http.payload import RequestBody, ResponseBody
 from app.infra.db.base import utc_now
 from app.infra.tables.jobs import Job, JobEvent, JobState
 from app.infra.tables.runs import RunState
+from app.jobs.priority import Priority
 from app.runs import requests
 from app.runs.presets import Preset
 from app.runs.repository import Model
@@ -98,6 +99,12 @@ class RunIn(RequestBody):
         le=100_000,
         examples=[40],
     )
+    priority: Priority = Field(
+        Priority.normal,
+        description="Which of the tenant's own stages and gates begin first where several wait; other tenants have "
+        "their turns all the same.",
+        examples=["high"],
+    )
 
     def order(self, settings: Settings) -> RunRequest:
         """Raises: BaseNotServed, InvalidRequest."""
@@ -110,6 +117,7 @@ class RunIn(RequestBody):
             seed=self.seed,
             base=settings.base if self.base is None else self.base,
             needs_bytes=None if self.needs_gib is None else int(self.needs_gib * (1 << 30)),
+            priority=self.priority,
         )
         requests.check(asked, settings)
         return asked
@@ -218,6 +226,9 @@ class RunOut(ResponseBody):
     preset: Preset | None = Field(description="How much work the stages are.", examples=["standard"])
     seed: int = Field(description="Of everything random in it.", examples=[0])
     base: str = Field(description="The base model.", examples=["starter"])
+    priority: Priority = Field(
+        description="Among the tenant's own; what a trigger begins is low.", examples=["normal"]
+    )
     created_at: datetime = Field(description="When it was asked for.", examples=[_TIME])
     finished_at: datetime | None = Field(description="When it ended; null: it has not.", examples=[None])
     error: RunFailureOut | None = Field(description="Why it failed; null: it has not.")
@@ -241,6 +252,7 @@ class RunOut(ResponseBody):
             preset=None if run.preset is None else Preset(run.preset),
             seed=run.seed,
             base=run.base,
+            priority=Priority.of(max((job.priority for job in view.jobs), default=Priority.normal.rank)),
             created_at=run.created_at,
             finished_at=run.finished_at,
             error=None if run.error is None else RunFailureOut(stage=run.error["stage"], **_three(run.error)),

@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from app.errors import InvalidRequest, Problem
+from app.jobs.priority import Priority
 from app.runs import teachers
 from app.runs.presets import Plan, Preset, makes_a_whole_model, plan
 from app.settings import Settings
@@ -39,7 +40,7 @@ class DatasetNotEnough(InvalidRequest):
 
 class RunRequest(NamedTuple):
     """schema_version: a number; None: the current one. needs_bytes: of memory, what its stages need of a worker; None:
-    what is known of earlier runs."""
+    what is known of earlier runs. priority: among the tenant's own jobs."""
 
     schema_id: UUID
     schema_version: int | None
@@ -49,6 +50,7 @@ class RunRequest(NamedTuple):
     seed: int
     base: str
     needs_bytes: int | None = None
+    priority: Priority = Priority.normal
 
 
 def planned(preset: Preset, stages: Sequence[AnyStage]) -> Plan:

@@ -105,6 +105,7 @@ async def create(
             seq=seq,
             blocked=seq > 1,
             needs_bytes=needs.get(kind),
+            priority=order.priority,
         )
     detail = {"schema_version_id": str(version.id), "dataset_id": str(order.dataset_id)}
     detail |= {"preset": order.preset.value, "snapshot_sha256": frozen.sha256}

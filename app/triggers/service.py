@@ -15,6 +15,7 @@ from app.infra.db.scope import TenantScope
 from app.infra.storage import Storage
 from app.infra.tables.runs import Run, RunState
 from app.infra.tables.triggers import Trigger, TriggerOutcome
+from app.jobs.priority import Priority
 from app.runs import requests
 from app.runs import service as runs
 from app.runs.kinds import ENDED
@@ -267,6 +268,7 @@ async def _start(
         plan=requests.planned(Preset(row.preset), ()),
         seed=row.seed,
         base=settings.base,
+        priority=Priority.low,
     )
     requests.check(order, settings)
     record = record_of(row, finding, at)

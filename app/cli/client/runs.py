@@ -19,6 +19,7 @@ from app.cli.client.table import Columns, at, details, measures, steps, table, w
 from app.cli.console import duration
 from app.cli.files import read_json
 from app.errors import AppError, InputError
+from app.jobs.priority import Priority
 from app.runs.presets import Preset
 from evaluation.terminal import say
 from training.protocol import STAGES
@@ -55,6 +56,9 @@ def create_run(
         float | None,
         typer.Option(help="Memory that a worker must have for it. (default: as runs like it have used)"),
     ] = None,
+    priority: Annotated[
+        Priority, typer.Option(help="Which of your own begins first where several wait.")
+    ] = Priority.normal,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
 ) -> None:
     """Train a classifier. Everything is checked before the answer: what is missing is named at once."""
@@ -70,6 +74,8 @@ def create_run(
         body["base"] = base
     if needs_gib is not None:
         body["needs_gib"] = needs_gib
+    if priority is not Priority.normal:
+        body["priority"] = priority.value
     made = call.api.post_once(_PATH, body)
     if watch:
         if not call.as_json:

@@ -34,7 +34,8 @@ class Job(TenantOwned, Base):
     epoch: counts claims; whoever writes names the epoch of its own claim. attempt: counts starts that the task itself
     can be blamed for; losses: those that ended because a worker was lost. subject_id: what `kind` works on.
     worked_s: of all claims that have ended, together. needs_bytes: of memory on the worker's GPU, or machine; NULL:
-    nobody knows.
+    nobody knows. priority: among its tenant's jobs, the larger first. slot: the GPU, or the part of one, on which it
+    runs or ran last: two jobs that run have never the same; NULL: it needs none, or its worker has named none.
     """
 
     __tablename__ = "jobs"
@@ -49,6 +50,13 @@ class Job(TenantOwned, Base):
             "available_at",
             sqlite_where=text("state IN ('queued', 'running')"),
             postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+        Index(
+            "ix_jobs_running_slot",
+            "slot",
+            unique=True,
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
         ),
         CheckConstraint("state <> 'running' OR owner IS NOT NULL", name="running_has_an_owner"),
     )
@@ -70,6 +78,8 @@ class Job(TenantOwned, Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     needs_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    slot: Mapped[str | None] = mapped_column(String(200))
     worked_s: Mapped[float] = mapped_column(default=0.0, server_default="0")
     available_at: Mapped[datetime] = mapped_column(default=utc_now)
     published_at: Mapped[datetime | None]

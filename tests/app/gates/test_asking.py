@@ -14,6 +14,7 @@ from app.infra.tables.gates import GateState
 from app.infra.tables.jobs import JobKind, JobState
 from app.infra.tables.tenants import Tenant
 from app.jobs import service as jobs
+from app.jobs.priority import Priority
 from app.settings import Settings
 from evaluation.contract.mode import Mode, ModeChoice
 from evaluation.reporting.report import Verdict
@@ -116,6 +117,19 @@ async def test_nothing_of_another_tenant_is_there(
 async def test_measuring_needs_a_key_that_may_run(callers: Callers, told: Trained) -> None:
     assert (await ask(await callers.of(told.scope, Scope.classify), told)).status_code == 403
     assert (await ask(await callers.of(told.scope, Scope.runs_write), told)).status_code == 202
+
+
+async def test_a_gate_has_the_priority_of_its_models_run(
+    database: Database, settings: Settings, told: Trained
+) -> None:
+    run_id = told.model.run_id
+    async with transaction(database, told.scope) as session:
+        await jobs.enqueue(session, told.scope, JobKind.sft, run_id, run_id=run_id, priority=Priority.high)
+    await tasks.sweep(database, settings)
+    async with transaction(database, told.scope, read_only=True) as session:
+        (gate,) = await repository.of_pair(session, told.scope, told.model.id, told.version.id)
+        job = await jobs.newest_of(session, told.scope, JobKind.gate, gate.id)
+    assert job is not None and job.priority == Priority.high.rank
 
 
 async def test_a_new_model_gets_its_gate_by_itself_and_one_only(

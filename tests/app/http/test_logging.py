@@ -18,6 +18,7 @@ configure()
 structlog.contextvars.bind_contextvars(request_id="r-1")
 structlog.get_logger("ours").info("asked", messages=[{"text": "my card was charged twice"}], count=3)
 logging.getLogger("theirs").warning("mail from %s", "ann@example.org")
+logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")  # at every look at the version
 try:
     raise ValueError("sw_abcdefghij_secretsecret_000000 is not right")
 except ValueError:

@@ -18,7 +18,9 @@ from app.jobs import fitting, repository, service
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import HANDLERS, Queue, kinds_in
-from app.jobs.runner import run_job
+from app.jobs.runner import Room, run_job
+from app.local import product
+from app.local.recipes import LocalSetup
 from tests.app.jobs import factory
 from tests.app.jobs.factory import Made, enqueue, events, make_run, read, settings_for
 
@@ -137,9 +139,9 @@ async def test_a_message_for_a_job_that_does_not_fit_does_nothing(
     made = await make_run(database, scope)
     job = await factory.enqueue(database, made, JobKind.deploy, needs_bytes=40 * GIB)
     settings = settings_for(database_url, tmp_path)
-    await asyncio.to_thread(run_job, job.id, settings, lambda: False, 8 * GIB)
+    await asyncio.to_thread(run_job, job.id, settings, lambda: False, Room(8 * GIB))
     assert (await read(database, job)).state is JobState.queued
-    await asyncio.to_thread(run_job, job.id, settings, lambda: False, 64 * GIB)
+    await asyncio.to_thread(run_job, job.id, settings, lambda: False, Room(64 * GIB))
     assert (await read(database, job)).state is JobState.succeeded
 
 
@@ -147,27 +149,29 @@ async def test_a_message_for_a_job_that_does_not_fit_does_nothing(
 
 
 def test_gpus_are_those_that_the_driver_tells_of() -> None:
-    printed = "NVIDIA H200, 143771\nNVIDIA RTX 4000, SFF, 20475\nno line of ours\n"
+    printed = "GPU-1, NVIDIA H200, 143771\nGPU-2, NVIDIA RTX 4000, SFF, 20475\nno line of ours\n"
     assert machine.parsed(printed) == (
-        Gpu("NVIDIA H200", 143771 << 20),
-        Gpu("NVIDIA RTX 4000, SFF", 20475 << 20),
+        Gpu("GPU-1", "NVIDIA H200", 143771 << 20),
+        Gpu("GPU-2", "NVIDIA RTX 4000, SFF", 20475 << 20),
     )
 
 
 def test_a_stage_has_the_room_of_the_smallest_gpu_or_of_the_machine() -> None:
     assert Machine(64 * GIB, ()).room_bytes == 64 * GIB
-    assert Machine(64 * GIB, (Gpu("a", 24 * GIB), Gpu("b", 16 * GIB))).room_bytes == 16 * GIB
+    assert (
+        Machine(64 * GIB, (Gpu("GPU-1", "a", 24 * GIB), Gpu("GPU-2", "b", 16 * GIB))).room_bytes == 16 * GIB
+    )
 
 
 def test_the_driver_is_asked_for_the_gpus_that_the_worker_may_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = tmp_path / "nvidia-smi"
-    driver.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "Some GPU, 24576"\n')
+    driver.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\necho "GPU-1, Some GPU, 24576"\n')
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert machine.machine(on_gpu=True).gpus == (Gpu("Some GPU", 24 * GIB),)
+    assert machine.machine(on_gpu=True).gpus == (Gpu("GPU-1", "Some GPU", 24 * GIB),)
     assert "--id=1" in (tmp_path / "asked").read_text()
     assert machine.machine(on_gpu=False).gpus == ()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -184,3 +188,20 @@ def test_memory_is_what_the_container_may_use(tmp_path: Path, written: str, gib:
     limit.write_text(written)
     whole = machine._memory_bytes(())
     assert machine._memory_bytes((tmp_path / "none", limit)) == (whole if gib is None else gib * GIB)
+
+
+def test_a_worker_beside_a_model_server_on_one_gpu_has_what_that_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(**changed: object) -> str | None:
+        settings = settings_for("sqlite://", tmp_path, vllm_gpu_memory_fraction=0.75, **changed)
+        ground = product._beside_vllm(LocalSetup(settings, {}, 0, tmp_path))
+        return ground.environment.get("STEERWISE_WORKER_MEMORY_GIB")
+
+    gpus = (Gpu("GPU-1", "a", 24 * GIB),)
+    monkeypatch.setattr(product, "machine", lambda *, on_gpu: Machine(64 * GIB, gpus))
+    assert told(vllm_device="gpu") == "6.00"
+    assert told(vllm_device="gpu", worker_memory_gib=20) is None  # who runs it knows better
+    assert told(vllm_device="cpu") is None
+    monkeypatch.setattr(product, "machine", lambda *, on_gpu: Machine(64 * GIB, ()))
+    assert told(vllm_device="gpu") is None

@@ -7,6 +7,7 @@ from sqlalchemy import make_url
 from typer.testing import CliRunner, Result
 
 from app.cli.program import cli
+from app.serving.base import STARTER, find_base
 from tests.servers.postgres import Place
 
 
@@ -48,3 +49,12 @@ def test_a_worker_without_a_redis_or_of_an_unknown_queue_is_refused(tmp_path: Pa
     )
     assert refused.exit_code == 2
     assert "cpu,gpu" in refused.stderr
+
+
+def test_the_base_is_made_below_a_home_of_ones_own_and_its_place_is_said(tmp_path: Path) -> None:
+    home = tmp_path / "mounted" / "home"
+    ended = run("base", STEERWISE_HOME=str(home), STEERWISE_BASE="starter")
+    assert (ended.exit_code, ended.stdout.strip()) == (0, str(find_base(STARTER).folder))
+    assert home.stat().st_mode & 0o777 == 0o700
+    unknown = run("base", STEERWISE_HOME=str(home), STEERWISE_BASE="no-such-base")
+    assert unknown.exit_code == 2 and "no base model" in unknown.stderr

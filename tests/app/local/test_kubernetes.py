@@ -72,7 +72,7 @@ def test_no_secret_stands_in_a_manifest() -> None:
 
 
 def test_a_part_gets_the_secrets_that_it_needs_and_no_others() -> None:
-    shared = {"steerwise"}
+    shared = {"steerwise", "steerwise-storage"}
     assert {name: {one["secretRef"]["name"] for one in container(name).get("envFrom", []) if "secretRef" in one}
             for name, _ in pods()} == {
         "migrate": {"steerwise-owner"},
@@ -80,7 +80,7 @@ def test_a_part_gets_the_secrets_that_it_needs_and_no_others() -> None:
         "dispatcher": shared,
         "cpu-worker": shared,
         "gpu-worker": shared | {"steerwise-teachers"},
-        "vllm": set(),
+        "vllm": {"steerwise-storage-read"},
     }  # fmt: skip
 
 
@@ -119,11 +119,48 @@ def test_every_selector_selects_a_pod_and_every_volume_exists() -> None:
         if selector is not None:
             wanted = selector.get("matchLabels", selector).items()
             assert any(wanted <= labels.items() for labels in templates), one["metadata"]["name"]
-    claims = {one["metadata"]["name"] for one in MANIFESTS if one["kind"] == "PersistentVolumeClaim"}
     for name, pod in pods():
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} == set(volumes), name
-        named = {
-            v["persistentVolumeClaim"]["claimName"] for v in volumes.values() if "persistentVolumeClaim" in v
-        }
-        assert named <= claims, name
+
+
+def test_no_two_pods_share_a_disk() -> None:
+    assert "PersistentVolumeClaim" not in {one["kind"] for one in MANIFESTS}
+    for name, pod in pods():
+        assert all("emptyDir" in volume for volume in pod["volumes"]), name
+
+
+def test_adapters_come_out_of_the_object_store_onto_the_disk_of_each_model_server() -> None:
+    [shared] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    assert Settings(**{name.removeprefix("STEERWISE_").lower(): value for name, value in shared.items()
+                       if name == "STEERWISE_VLLM_FETCHES_ADAPTERS"}).vllm_fetches_adapters  # fmt: skip
+    assert shared["STEERWISE_STORAGE_URL"].startswith("s3://")
+    server = container("vllm")
+    assert {"configMapRef": {"name": "steerwise"}} in server["envFrom"]
+    [home] = [mount for mount in server["volumeMounts"] if mount["name"] == "home"]
+    assert not home.get("readOnly", False)
+    [policy] = [one["spec"] for one in MANIFESTS if one["kind"] == "NetworkPolicy"]
+    assert policy["egress"], "a model server that reaches nothing cannot fetch an adapter"
+
+
+def test_the_home_is_a_folder_that_its_process_makes_for_itself() -> None:
+    """A mounted folder is open to its group, and a home that others may look into is refused."""
+    [shared] = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    for name, pod in pods():
+        for one in [*pod.get("initContainers", []), *pod["containers"]]:
+            mounts = {mount["mountPath"] for mount in one["volumeMounts"]}
+            told = {pair["name"]: pair["value"] for pair in one.get("env", [])}
+            home = Path(told.get("STEERWISE_HOME", shared["STEERWISE_HOME"]))
+            assert str(home) not in mounts and str(home.parent) in mounts, name
+
+
+def test_who_has_no_torch_finds_the_base_already_built() -> None:
+    commands = typer.main.get_command(cli).commands  # type: ignore[attr-defined]
+    for name, pod in pods():
+        needs = pod["containers"][0]["image"] == "steerwise-product" and name != "migrate"
+        built = [one for one in pod.get("initContainers", []) if one["args"][0] == "base"]
+        assert len(built) == needs, name
+        for one in built:
+            assert one["image"] == "steerwise-models" and "base" in commands
+            assert one["securityContext"] == pod["containers"][0]["securityContext"]
+            assert "memory" in one["resources"]["limits"]

@@ -34,8 +34,8 @@ async def test_a_run_begins_with_a_frozen_dataset_and_four_jobs_of_which_the_fir
     shop: Shop,
 ) -> None:
     dataset_id = await shop.dataset()
-    made = await shop.run(dataset_id=dataset_id, seed=7)
-    assert made["state"] == "queued" and made["schema_version"] == 1
+    made = await shop.run(dataset_id=dataset_id, seed=7, priority="high")
+    assert made["state"] == "queued" and made["priority"] == "high" and made["schema_version"] == 1
     assert (made["dataset_id"], made["preset"], made["seed"], made["base"]) == (
         dataset_id,
         "smoke",
@@ -51,7 +51,7 @@ async def test_a_run_begins_with_a_frozen_dataset_and_four_jobs_of_which_the_fir
         "message": None,
         "eta_s": None,
     }
-    assert [job.seq for job in await shop.jobs(made["id"])] == [1, 2, 3, 4]
+    assert [(job.seq, job.priority) for job in await shop.jobs(made["id"])] == [(n, 1) for n in range(1, 5)]
     assert await shop.get(f"runs/{made['id']}") == made
     assert (await shop.get("runs"))["items"] == [made]
     assert (await shop.get("model-versions"))["items"] == []

@@ -185,6 +185,7 @@ async def test_a_schedule_that_is_due_begins_a_run_that_says_why(shop: Shop) -> 
     assert (why["trigger_id"], why["name"], why["kind"]) == (made["id"], made["name"], "schedule")
     assert "its time was" in why["reason"] and why["figures"]["due_at"] and why["rule"]["every_days"] == 1
     assert run["preset"] == "smoke" and run["stages"][0]["state"] == "queued"
+    assert run["priority"] == "low"  # behind what somebody asked for
     newest = (await shop.get("audit"))["items"][:2]
     assert {event["action"] for event in newest} == {"trigger.started", "run.created"}
     assert {event["actor_key_id"] for event in newest} == {None}

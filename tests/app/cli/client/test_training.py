@@ -28,6 +28,7 @@ RUN: dict[str, Any] = {
     "error": None,
     "model_version_id": None,
     "trigger": None,
+    "priority": "normal",
     "progress": {"stage": "sft", "done": 24, "total": 60, "message": "training", "eta_s": 41.5},
     "stages": [
         {

@@ -17,6 +17,9 @@ from app.infra.db.session import transaction
 from app.infra.db.version import RELEASE, DatabaseMisfit, check_version, release_of, until_it_fits, version_of
 from app.infra.tables.jobs import JobState
 from app.infra.tables.tenants import Tenant
+from app.jobs.context import JobContext
+from app.jobs.ends import JobOutcome
+from app.jobs.handlers import HANDLERS
 from app.jobs.runner import run_job
 from app.main import create_app
 from app.settings import Settings
@@ -123,3 +126,29 @@ async def test_a_worker_leaves_the_jobs_of_a_database_that_is_too_far_ahead(
     await asyncio.to_thread(run_job, job.id, Settings(home=tmp_path / "home", database_url=sqlite_url))
     left = await read(sqlite, job)
     assert (left.state, left.attempt) == (JobState.queued, 0)
+
+
+async def test_a_worker_does_its_work_beside_an_api_of_the_next_release(
+    sqlite: Database, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose versions only add: columns that have a default or may be empty, and tables."""
+    async with transaction(sqlite) as session:
+        session.add(tenant := Tenant(name="one"))
+    made = await make_run(sqlite, TenantScope(tenant.id))
+    async with sqlite.engine.begin() as connection:
+        for table in ("jobs", "job_events"):
+            await connection.execute(
+                text(f"ALTER TABLE {table} ADD COLUMN added VARCHAR NOT NULL DEFAULT 'new'")
+            )
+        await connection.execute(text("CREATE TABLE later (id INTEGER PRIMARY KEY)"))
+    await set_revision(sqlite, f"r{RELEASE + 1}_added_a_column")
+    job = await enqueue(sqlite, made)
+
+    async def work(context: JobContext) -> JobOutcome:
+        await context.save_checkpoint("checkpoints/1")
+        return JobOutcome({"rows": 3})
+
+    monkeypatch.setitem(HANDLERS, job.kind, work)
+    await asyncio.to_thread(run_job, job.id, Settings(home=tmp_path / "home", database_url=sqlite_url))
+    ended = await read(sqlite, job)
+    assert (ended.state, ended.checkpoint_uri) == (JobState.succeeded, "checkpoints/1")

@@ -1,0 +1,98 @@
+"""A fault run whose one run is real: who asks for it, until when it is waited for, and what cannot be broken then."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+
+from app.faults import injections
+from app.faults.parts import QUICK, REAL
+from app.faults.plant import Plant
+from app.faults.real import RealCustomer
+from app.faults.report import Times
+from app.faults.run import FaultRun, Quiet, _pace
+from app.faults.workload import PersistentClient
+
+
+class Caller:
+    """Answers as the API does, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.gates: list[dict[str, Any]] = []
+
+    def ask(self, method: str, path: str, **_more: Any) -> httpx.Response:
+        self.asked.append((method, path))
+        match method, path:
+            case "GET", "gates":
+                return httpx.Response(200, json={"items": self.gates})
+            case "GET", "runs/run":
+                return httpx.Response(200, json={"state": "succeeded"})
+            case "GET", _:
+                return httpx.Response(200, json={"state": "ready"})
+        return httpx.Response(200, json={"id": "run" if path == "runs" else "made"})
+
+    def try_once(self, method: str, path: str, **_more: Any) -> httpx.Response:
+        self.asked.append((method, path))
+        return httpx.Response(200, json={})
+
+
+def gate(state: str, verdict: str | None = None) -> dict[str, Any]:
+    return {"id": "gate", "state": state, "verdict": verdict, "model_version_id": "model"}
+
+
+def customer(caller: Caller) -> RealCustomer:
+    return RealCustomer(cast(PersistentClient, caller), 1, lambda: False)
+
+
+def test_it_asks_for_one_run_and_waits_until_its_gate_has_a_verdict() -> None:
+    caller = Caller()
+    one = customer(caller)
+    for caller.gates in ([], [gate("running")], [gate("done", "failed")]):
+        assert one.waiting
+        one._turn(1, threading.Event())
+    assert not one.waiting and one.counts["gate failed"] == 1
+    assert [path for method, path in caller.asked if (method, path) == ("POST", "runs")] == ["runs"]
+    assert one.deployments == []  # what no gate has passed
+
+
+def test_a_gate_that_could_not_be_measured_is_asked_for_again() -> None:
+    caller = Caller()
+    caller.gates = [gate("failed")]
+    one = customer(caller)
+    one._turn(1, threading.Event())
+    assert ("POST", "gates") in caller.asked and one.waiting
+
+
+def test_the_whole_tenant_is_uploaded_with_its_splits() -> None:
+    rows = customer(Caller())._rows()
+    assert {row["split"] for row in rows} >= {"train", "test"} and len(rows) > 500
+    assert len(customer(Caller())._draft()["categories"]) > 2
+
+
+def test_what_a_real_model_server_cannot_be_made_to_do_is_named() -> None:
+    def plant(*, real: bool) -> Plant:
+        told = SimpleNamespace(
+            parts=REAL if real else QUICK, real_vllm=real, on_postgres=False, store=None, clock=None, missing={},
+            disk=SimpleNamespace(problem="none here"),
+        )  # fmt: skip
+        return cast(Plant, told)
+
+    known = {fault.name for fault in injections.faults(plant(real=False))}
+    left = {fault.name for fault in injections.faults(plant(real=True))}
+    assert known - left == {"vLLM answers 500"}
+    assert "vLLM answers 500" in injections.not_injected_here(plant(real=True))
+
+
+def test_the_pace_is_that_of_every_quiet_while_together() -> None:
+    assert _pace([Quiet(100, 50), Quiet(50, 10)]) == 0.4
+    assert _pace([]) is None
+    assert FaultRun(1, 20, True).rounds == 4 and FaultRun(1, 0.3, True).rounds == 1
+    assert FaultRun(1, 20, True, real=True).rounds == 1
+
+
+def test_where_no_pace_was_measured_the_report_has_no_ideal() -> None:
+    real, other = Times(900, 8, None, 60), Times(900, 400, 0.5, 60)
+    assert (real.ideal_s, real.ratio) == (None, None) and "ideal" not in " ".join(real.lines)
+    assert other.ideal_s == 860 and "1.05 x the ideal 860 s" in other.lines[0]
