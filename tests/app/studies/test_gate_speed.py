@@ -16,7 +16,7 @@ from app.cli.program import cli
 from app.errors import ServingError
 from app.serving.vllm import VllmEndpoint
 from app.studies import gate_speed
-from app.studies.gate_speed import GATE, RANDOM_ORDER, RAW, WAYS, GateBench, GateLap, GateSpeed
+from app.studies.gate_speed import ARMS, GATE, RANDOM_ORDER, RAW, GateBench, GateLap, GateSpeed
 from tests.app.studies.quiet import QUIET
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import suite
@@ -51,8 +51,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 def test_every_way_asks_the_same_questions_and_no_lap_profits_from_another(compared: Compared) -> None:
     bodies = compared.server.bodies
     salts = Counter(body["cache_salt"] for body in bodies)
-    laps = {f"{arm}-{number}": len(EXAM.items) for arm in WAYS for number in (0, 1)}
-    assert salts == laps | {f"{arm}-first": 4 for arm in WAYS}
+    laps = {f"{arm}-{number}": len(EXAM.items) for arm in ARMS for number in (0, 1)}
+    assert salts == laps | {f"{arm}-first": 4 for arm in ARMS}
     first, *others = ({_without_salt(body) for body in bodies if body["cache_salt"] == salt} for salt in laps)
     assert len(first) == len(EXAM.items)
     assert all(other == first for other in others)
@@ -63,7 +63,7 @@ def test_ways_take_turns_and_the_one_that_begins_changes(compared: Compared) -> 
     there, back = [GATE, RAW, RANDOM_ORDER], [RAW, GATE]
     first = [f"{arm}-0" for arm in (*there, *back, *there[1:])]  # three parts; what ends one begins the next
     second = [f"{arm}-1" for arm in (*there[::-1], *there[1:], *back)]
-    assert turns[len(WAYS) :] == first + second
+    assert turns[len(ARMS) :] == first + second
 
 
 def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None
     with place_of(server, tmp_path) as place:
         one_at_a_time = place._replace(concurrency=1)
         asyncio.run(gate_speed._round(one_at_a_time, 0))
-    order = {arm: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{arm}-0"] for arm in WAYS}
+    order = {arm: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{arm}-0"] for arm in ARMS}
     assert order[GATE] == order[RAW] != order[RANDOM_ORDER]
     assert sorted(order[RAW]) == sorted(order[RANDOM_ORDER])
 
@@ -93,7 +93,7 @@ def test_answers_that_had_to_be_asked_for_twice_are_counted(tmp_path: Path) -> N
     assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(EXAM.items)
 
 
-@pytest.mark.parametrize("arm", WAYS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_failed_request_ends_the_measurement(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), failing=(400,)), tmp_path) as place,
@@ -102,7 +102,7 @@ def test_a_failed_request_ends_the_measurement(arm: str, tmp_path: Path) -> None
         asyncio.run(gate_speed._part(place, arm, arm, range(12)))
 
 
-@pytest.mark.parametrize("arm", WAYS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_server_that_does_not_count_is_no_server_without_a_cache(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), counted=10), tmp_path) as place,
