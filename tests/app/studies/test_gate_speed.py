@@ -22,14 +22,14 @@ from tests.evaluation import models
 from tests.evaluation.evaluation_run import suite
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening
 
-EXAM = suite(24)
+SUITE = suite(24)
 
 
 @contextmanager
 def place_of(server: FakeServer, folder: Path) -> Iterator[GateBench]:
     with listening(server) as url:
         yield GateBench(
-            VllmEndpoint(url), EXAM.questions, len(EXAM.perturbations), CODES, 4, folder / "outcomes"
+            VllmEndpoint(url), SUITE.questions, len(SUITE.perturbations), CODES, 4, folder / "outcomes"
         )
 
 
@@ -51,10 +51,10 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 def test_every_way_asks_the_same_questions_and_no_lap_profits_from_another(compared: Compared) -> None:
     bodies = compared.server.bodies
     salts = Counter(body["cache_salt"] for body in bodies)
-    laps = {f"{arm}-{number}": len(EXAM.items) for arm in ARMS for number in (0, 1)}
+    laps = {f"{arm}-{number}": len(SUITE.items) for arm in ARMS for number in (0, 1)}
     assert salts == laps | {f"{arm}-first": 4 for arm in ARMS}
     first, *others = ({_without_salt(body) for body in bodies if body["cache_salt"] == salt} for salt in laps)
-    assert len(first) == len(EXAM.items)
+    assert len(first) == len(SUITE.items)
     assert all(other == first for other in others)
 
 
@@ -78,7 +78,7 @@ def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None
 
 def test_tokens_are_those_that_the_server_counted(compared: Compared) -> None:
     speed = compared.speed
-    assert (speed.items, speed.schemas) == (len(EXAM.items), len(EXAM.perturbations))
+    assert (speed.items, speed.schemas) == (len(SUITE.items), len(SUITE.perturbations))
     assert (speed.rounds, speed.concurrency, speed.forced_reads) == (2, 4, 0)
     assert {arm.cached_prompt_share for arm in speed.arms.values()} == {32 / 50}
     assert speed.arms[GATE].completion_tokens == speed.arms[RAW].completion_tokens > 0
@@ -90,7 +90,7 @@ def test_answers_that_had_to_be_asked_for_twice_are_counted(tmp_path: Path) -> N
     twice = compare(FakeServer(lambda seen: Reply("Well.", {seen.options[0].code: 0.9})), tmp_path)
     assert twice.speed.forced_reads == 1
     asked = Counter(body["cache_salt"] for body in twice.server.bodies)
-    assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(EXAM.items)
+    assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(SUITE.items)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_count_is_no_server_without_a_cache(arm: str, tmp
 
 def test_each_lap_is_compared_with_the_raw_one_of_its_round() -> None:
     """The machine was three times as slow in the second round, which no ratio may show."""
-    place = GateBench(VllmEndpoint("http://vllm"), EXAM.questions, 5, CODES, 32, Path("nowhere"))
+    place = GateBench(VllmEndpoint("http://vllm"), SUITE.questions, 5, CODES, 32, Path("nowhere"))
     laps = {
         arm: [
             GateLap(seconds, 0.1, 100, 1000, cached, 4000, forced),
