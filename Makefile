@@ -31,7 +31,7 @@ install: $(INSTALLED) ## create .venv with everything in it (about 3 minutes and
 serve: $(INSTALLED) ## the whole product on this machine, until Ctrl-C (ARGS="--port 8080")
 	@$(BIN)/steerwise serve $(ARGS)
 
-demo: $(INSTALLED) ## the product in twenty minutes, on a shop that ships (ARGS="--out DIR")
+demo: $(INSTALLED) ## the whole product on a shop that ships: trained, gated, asked (ARGS="--out DIR")
 	@$(BIN)/steerwise demo $(ARGS)
 
 bench: $(INSTALLED) ## measure the starter model on what it has never seen

@@ -32,13 +32,12 @@ from app.auth.route import KeyedRoute
 from app.auth.tokens import PersonTokens
 from app.classify.service import serving_context
 from app.decisions import error_shapes
-from app.erasure.tidying import tidying
+from app.erasure.tidying import kept_tidy
 from app.http import documentation, openapi, problems, server
 from app.http.bodies import BodyCap
 from app.http.fitness import DatabaseFits, DatabaseWatch
-from app.http.headers import AnswerHeaders
 from app.http.idempotency import reservation
-from app.http.middleware import RequestContext
+from app.http.middleware import AnswerHeaders, RequestContext
 from app.http.signing_secret import signing_secret
 from app.infra.db.engine import Database, open_database
 from app.infra.db.isolation import check_at_start
@@ -119,7 +118,7 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
                 api.state.run_feeds = RunFeeds(opened, settings)
                 replicas = api.state.serving_context.replicas
                 api.state.readiness = Readiness(settings, api.state.storage, replicas)
-                async with aclosing(api.state.readiness), tidying(opened, settings):
+                async with aclosing(api.state.readiness), kept_tidy(opened, settings):
                     yield
         finally:
             if api.state.tokens is not None:

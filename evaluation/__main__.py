@@ -50,11 +50,11 @@ T = TypeVar("T")
 
 
 class Told(NamedTuple):
-    """beside: what was measured, in lines."""
+    """measures: what was measured, in lines."""
 
     verdict: Verdict
     reasons: Sequence[str]
-    beside: Sequence[str] = ()
+    measures: Sequence[str] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     say(told.verdict.value)
     for reason in told.reasons:
         say(f"- {reason}")
-    if told.beside:
-        say("", *told.beside)
+    if told.measures:
+        say("", *told.measures)
     return EXIT[told.verdict]
 
 
@@ -128,7 +128,7 @@ def _run(given: argparse.Namespace) -> Told:
     made = _kept(
         asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(evaluation, client))), given
     )
-    return _told(made)._replace(beside=summary.of_report(made))
+    return _told(made)._replace(measures=summary.of_report(made))
 
 
 def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:

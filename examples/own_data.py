@@ -1,67 +1,56 @@
 """From two files to a deployed classifier: `python examples/own_data.py shop schema.json conversations.jsonl`.
 
-Needs a key of a tenant, with the scope `admin`. Nothing is deployed unless the gate has passed.
+Needs a key of a tenant, with the scope `admin`. Nothing is deployed unless the gate has passed (else exit code 3).
 """
 
 import argparse
 import json
-import os
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import httpx
+from steerwise.client import Client
+from steerwise.errors import SteerwiseError
 
 
-class Api:
-    def __init__(self) -> None:
-        url = os.environ.get("STEERWISE_URL", "http://127.0.0.1:8000")
-        headers = {"Authorization": f"Bearer {os.environ['STEERWISE_API_KEY']}"}
-        self._http = httpx.Client(base_url=f"{url}/v1", headers=headers, timeout=120)
+class Stopped(Exception):
+    """What was asked for has ended otherwise than hoped."""
 
-    def call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        response = self._http.request(method, path, **more)
-        if response.is_error:
-            raise SystemExit(f"{method} {path}: {response.text}")
-        body: dict[str, Any] = response.json()
-        return body
 
-    def until(self, path: str, *wanted: str) -> dict[str, Any]:
-        while (found := self.call("GET", path))["state"] not in wanted:
-            time.sleep(2)
-        return found
+def deployed(client: Client, name: str, schema_file: Path, conversations: Path) -> bool:
+    """Whether the gate has passed. Raises: SteerwiseError, Stopped."""
+    draft = json.loads(schema_file.read_bytes())
+    draft.pop("name", None)
+    schema = client.create_schema(name=name, draft=draft)
+    client.publish_schema(schema.id)
+    dataset = client.create_dataset(name=name, schema_id=schema.id)
+    client.upload(dataset.id, conversations)
+    dataset = client.wait_for_dataset(dataset.id)
+    if dataset.state != "ready":
+        raise Stopped(f"the file cannot be used: {dataset.problem and dataset.problem.message}")
+    run = client.wait_for_run(client.create_run(schema_id=schema.id, dataset_id=dataset.id).id)
+    if run.model_version_id is None:
+        raise Stopped(f"the run has {run.state}: {run.error and run.error.message}")
+    gate = client.wait_for_gate(client.create_gate(model_version_id=run.model_version_id).id)
+    print(f"gate: {gate.verdict or gate.state}", *gate.reasons, sep="\n  - ")
+    if gate.verdict != "passed":
+        return False
+    deployment = client.wait_for_deployment(client.create_deployment(gate_id=gate.id).id)
+    print(f"deployment: {deployment.problem or deployment.state}")
+    return True
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name")
+    parser.add_argument("name", help="of the schema and the data set to make")
     parser.add_argument("schema", type=Path)
-    parser.add_argument("conversations", type=Path)
+    parser.add_argument("conversations", type=Path, help="in any form that docs/formats.md names")
     given = parser.parse_args()
-    api = Api()
-    draft = json.loads(given.schema.read_bytes())
-    draft.pop("name", None)
-    schema = api.call("POST", "/schemas", json={"name": given.name, "draft": draft})["id"]
-    api.call("POST", f"/schemas/{schema}/publish", headers={"If-Match": "*"})
-    dataset = api.call("POST", "/datasets", json={"name": given.name, "schema_id": schema})["id"]
-    content = given.conversations.read_bytes()
-    media = "text/csv" if given.conversations.suffix == ".csv" else "application/jsonl"
-    api.call("PUT", f"/datasets/{dataset}/content", content=content, headers={"Content-Type": media})
-    if api.until(f"/datasets/{dataset}", "ready", "failed")["state"] != "ready":
-        raise SystemExit(f"the file could not be used: GET /v1/datasets/{dataset} says why")
-    run = api.call("POST", "/runs", json={"schema_id": schema, "dataset_id": dataset})["id"]
-    made = api.until(f"/runs/{run}", "succeeded", "failed", "cancelled")
-    if made["state"] != "succeeded":
-        raise SystemExit(f"the run {made['state']}: {made['error']}")
-    gate = api.call("POST", "/gates", json={"model_version_id": made["model_version_id"]})["id"]
-    judged = api.until(f"/gates/{gate}", "done", "failed")
-    print(f"gate: {judged['verdict']}", *judged["reasons"], sep="\n  - ")
-    if judged["verdict"] != "passed":
-        return 3
-    deployment = api.call("POST", "/deployments", json={"gate_id": gate})["id"]
-    print(api.until(f"/deployments/{deployment}", "live", "failed")["state"])
-    return 0
+    try:
+        with Client() as client:
+            return 0 if deployed(client, given.name, given.schema, given.conversations) else 3
+    except (SteerwiseError, Stopped, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """By default the whole of it, and each worker tells the names of all its tests: some texts have 200 KB."""
+    return f"{ascii(val[:40])[1:-1]}... ({len(val)})" if isinstance(val, str) and len(val) > 200 else None
+
+
 def _asks_postgres(item: pytest.Item) -> bool:
     """By its parameter, or because it wants a fixture that is nothing else."""
     parameters = getattr(item, "callspec", None)

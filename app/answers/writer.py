@@ -21,7 +21,7 @@ from app.infra import metrics
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.outage import passes
-from app.infra.writing_behind import flushed_every
+from app.infra.periodic import periodically
 from evaluation.formats.redaction import Redaction, Redactor
 
 log = structlog.get_logger()
@@ -117,7 +117,7 @@ class AnswerWriter:
 async def keeping(database: Database) -> AsyncIterator[AnswerWriter]:
     writer = AnswerWriter(database)
     try:
-        async with flushed_every(EVERY_S, writer.flush, "answers_not_stored"):
+        async with periodically(EVERY_S, writer.flush, "answers_not_stored"):
             yield writer
     finally:
         await writer.close()

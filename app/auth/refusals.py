@@ -17,7 +17,7 @@ from app.auth.service import RefusedKey
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.writing_behind import flushed_to_the_end
+from app.infra.periodic import flushed_to_the_end
 
 log = structlog.get_logger()
 EVERY_S = 60.0

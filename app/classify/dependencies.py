@@ -6,14 +6,14 @@ from fastapi import Depends
 
 from app.auth.dependencies import Caller, tenant_scope
 from app.auth.principal import Scope
-from app.classify.live import Asker
+from app.classify.live import ClassifyCaller
 from app.infra.db.scope import TenantScope
 
 
-async def _asker(
+async def _caller(
     caller: Caller, scope: Annotated[TenantScope, Depends(tenant_scope(Scope.classify, cached=True))]
-) -> Asker:
-    return Asker(scope, caller.may(frozenset({Scope.playground})))
+) -> ClassifyCaller:
+    return ClassifyCaller(scope, caller.may(frozenset({Scope.playground})))
 
 
-Client = Annotated[Asker, Depends(_asker)]
+Client = Annotated[ClassifyCaller, Depends(_caller)]

@@ -10,7 +10,7 @@ from app.auth.route import keyed_router
 from app.classify import service
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
-from app.classify.live import Asker
+from app.classify.live import ClassifyCaller
 from app.classify.payloads import (
     AnswerOut,
     BatchIn,
@@ -73,21 +73,21 @@ _LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy that
 
 
 @router.post("", operation_id="classify_conversation", responses=_ERRORS)
-async def one(body: ClassifyIn, request: Request, asker: Client) -> AnswerOut:
+async def one(body: ClassifyIn, request: Request, caller: Client) -> AnswerOut:
     """Answer one conversation: with the schema's live deployment, or without one with the base as it stands, which no
     gate has examined, as far as the tenant allows."""
     serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    classify_context = await _classify_context(serving_context, request, asker, body)
+    classify_context = await _classify_context(serving_context, request, caller, body)
     answering = service.answer(serving_context, classify_context, conversation)
     return AnswerOut.of(await while_wanted(request, answering))
 
 
 @router.post("/batch", operation_id="classify_batch", responses=_ERRORS)
-async def batch(body: BatchIn, request: Request, asker: Client) -> BatchOut:
+async def batch(body: BatchIn, request: Request, caller: Client) -> BatchOut:
     """Answer up to 256 conversations. What goes wrong with one of them is its result, and no matter of the others."""
     serving_context = _serving_context(request)
-    classify_context = await _classify_context(serving_context, request, asker, body, len(body.items))
+    classify_context = await _classify_context(serving_context, request, caller, body, len(body.items))
     asked = [_conversation(item, f"body.items[{number}]") for number, item in enumerate(body.items)]
     answering = service.answer_all(serving_context, classify_context, asked)
     results = await while_wanted(request, answering)
@@ -107,11 +107,11 @@ async def batch(body: BatchIn, request: Request, asker: Client) -> BatchOut:
     response_class=StreamingResponse,
     responses=_ERRORS | _STREAM,
 )
-async def stream(body: ClassifyIn, request: Request, asker: Client) -> StreamingResponse:
+async def stream(body: ClassifyIn, request: Request, caller: Client) -> StreamingResponse:
     """Answer one conversation, its reasoning as it is written. Until the first piece is there an error is a status."""
     serving_context = _serving_context(request)
     conversation = body.conversation("body")
-    classify_context = await _classify_context(serving_context, request, asker, body)
+    classify_context = await _classify_context(serving_context, request, caller, body)
     pieces = service.stream(serving_context, classify_context, conversation)
     first = await while_wanted(request, anext(pieces))
     return StreamingResponse(_events(first, pieces, request), media_type="text/event-stream", headers=_LIVE)
@@ -120,13 +120,13 @@ async def stream(body: ClassifyIn, request: Request, asker: Client) -> Streaming
 async def _classify_context(
     serving_context: ServingContext,
     request: Request,
-    asker: Asker,
+    caller: ClassifyCaller,
     body: SchemaChoiceIn,
     conversations: int = 1,
 ) -> ClassifyContext:
-    await serving_context.limits.take(asker.scope, conversations)
+    await serving_context.limits.take(caller.scope, conversations)
     return await service.classify_context(
-        serving_context, asker, await body.chosen(), request.state.trace, body.mode, explain=body.explain
+        serving_context, caller, await body.chosen(), request.state.trace, body.mode, explain=body.explain
     )
 
 

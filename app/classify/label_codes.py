@@ -8,11 +8,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from app.errors import InputError, ServingError
-from app.gates.placement import misfit
 from app.infra.tables.runs import ModelVersion
 from app.infra.tables.schemas import SchemaVersion
 from app.schemas import service as schemas
-from app.serving.base import codes_for, context_of, find_base, token_counter
+from app.serving.base import codes_for, context_of, find_base, misfit, token_counter
 from app.settings import Settings
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Codes

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.classify import repository
 from app.classify.label_codes import CodedSchema, LabelCodes
 from app.classify.refusals import ModelNotServed, NothingDeployed, UngatedNotAllowed
 from app.deployments import service as deployments
@@ -23,6 +22,7 @@ from app.infra.db.session import transaction
 from app.infra.tables.schemas import Schema, SchemaVersion
 from app.infra.tables.tenants import Fallback, Tenant, Ungated
 from app.infra.ttl_cache import TtlCache
+from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
 from app.serving.vllm import BASE_NAME
 from app.tenants import service as tenants
@@ -96,7 +96,7 @@ class Serving(NamedTuple):
         return mode is None or Mode(mode) in self.live.calibrations
 
 
-class Asker(NamedTuple):
+class ClassifyCaller(NamedTuple):
     """plays: with a key that has the scope `playground`."""
 
     scope: TenantScope
@@ -112,7 +112,7 @@ class SchemaChoice(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    asker: Asker
+    caller: ClassifyCaller
     choice: SchemaChoice
 
 
@@ -136,27 +136,27 @@ class LiveServings:
         self._known = TtlCache[_Asked, tuple[Serving, ...]]()
         self._tenants = TtlCache[TenantScope, Tenant]()
 
-    async def of(self, asker: Asker, choice: SchemaChoice) -> tuple[Serving, ...]:
+    async def of(self, caller: ClassifyCaller, choice: SchemaChoice) -> tuple[Serving, ...]:
         """What is live, and then, as far as the tenant wants, what may answer in its place; or the base as it stands,
         where that is asked for or nothing is live.
 
         Raises: ModelNotServed, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
         """
-        asked = _Asked(asker, choice)
+        asked = _Asked(caller, choice)
         return await self._known.of(asked, partial(self._look, asked))
 
-    async def of_categories(self, asker: Asker, schema: CategorySchema) -> tuple[Serving, ...]:
+    async def of_categories(self, caller: ClassifyCaller, schema: CategorySchema) -> tuple[Serving, ...]:
         """The base as it stands, for categories that came with the request and are stored nowhere.
 
         Raises: ServingError, UngatedNotAllowed.
         """
-        tenant = await self._tenants.of(asker.scope, partial(self._tenant, asker.scope))
-        if not _may_be_ungated(tenant, asker):
+        tenant = await self._tenants.of(caller.scope, partial(self._tenant, caller.scope))
+        if not _may_be_ungated(tenant, caller):
             raise _not_allowed(tenant)
         return (await self._ungated(tenant, schema, UngatedBase(None, None, _ungated_mode(tenant))),)
 
     async def _look(self, asked: _Asked) -> tuple[Serving, ...]:
-        scope, version = asked.asker.scope, asked.choice.version
+        scope, version = asked.caller.scope, asked.choice.version
         written, found = None, list[_Deployed]()
         async with transaction(self._database, scope, read_only=True) as session:
             tenant = await tenants.get(session, scope)
@@ -200,7 +200,7 @@ async def _id_of(session: AsyncSession, scope: TenantScope, schema: UUID | str) 
     """Of a schema that was named by its id nobody knows yet whether there is one. Raises: NotFound."""
     if isinstance(schema, UUID):
         return schema
-    return existing(await repository.schema_id_of(session, scope, schema), "schema")
+    return existing(await schema_repository.id_of(session, scope, schema), "schema")
 
 
 async def _instead(session: AsyncSession, scope: TenantScope, tenant: Tenant, live: Live) -> list[_Deployed]:
@@ -242,7 +242,7 @@ def _ungated_mode(tenant: Tenant) -> Mode:
 
 def _check(tenant: Tenant, asked: _Asked, *, deployed: bool) -> None:
     """Raises: NothingDeployed, UngatedNotAllowed."""
-    if _may_be_ungated(tenant, asked.asker) and (asked.asker.plays or not deployed):
+    if _may_be_ungated(tenant, asked.caller) and (asked.caller.plays or not deployed):
         return
     if deployed and tenant.ungated is Ungated.api:
         raise UngatedNotAllowed(
@@ -256,12 +256,12 @@ def _check(tenant: Tenant, asked: _Asked, *, deployed: bool) -> None:
     )
 
 
-def _may_be_ungated(tenant: Tenant, asker: Asker) -> bool:
+def _may_be_ungated(tenant: Tenant, caller: ClassifyCaller) -> bool:
     match tenant.ungated:
         case Ungated.api:
             return True
         case Ungated.playground:
-            return asker.plays
+            return caller.plays
         case Ungated.off:
             return False
         case _:

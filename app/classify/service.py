@@ -13,7 +13,7 @@ from app.answers.writer import AnswerWriter
 from app.classify.deadline import each_in_time, in_time
 from app.classify.keeping import new_answer
 from app.classify.label_codes import LabelCodes
-from app.classify.live import Asker, LiveServings, SchemaChoice, Serving, UngatedBase
+from app.classify.live import ClassifyCaller, LiveServings, SchemaChoice, Serving, UngatedBase
 from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.errors import AppError, Problem, ServingAway
 from app.gates.confidence import auto_of
@@ -26,8 +26,7 @@ from app.infra.tracing import HEADER, RequestTrace
 from app.serving.replica import Replica
 from app.serving.replicas import ONCE_MORE, AskedModel, Replicas
 from app.settings import Settings
-from app.usage.outcomes import outcome_of
-from app.usage.service import AnswerOf, Meter
+from app.usage.service import AnswerOf, Meter, outcome_of
 from evaluation.contract import budget
 from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import Conversation
@@ -109,7 +108,7 @@ async def serving_context(
 
 async def classify_context(
     at: ServingContext,
-    asker: Asker,
+    caller: ClassifyCaller,
     chosen: SchemaChoice | CategorySchema,
     trace: RequestTrace,
     mode: ModeChoice | None = None,
@@ -122,13 +121,13 @@ async def classify_context(
     Raises: ModeNotGated, NotFound, NothingDeployed, SchemaNotReady, ServingError, UngatedNotAllowed.
     """
     if isinstance(chosen, SchemaChoice):
-        first, *instead = await at.servings.of(asker, chosen)
+        first, *instead = await at.servings.of(caller, chosen)
     else:
-        first, *instead = await at.servings.of_categories(asker, chosen)
+        first, *instead = await at.servings.of_categories(caller, chosen)
     if not first.may_answer(mode):
         raise ModeNotGated(_WHY_NOT[mode is ModeChoice.auto].format(mode))
     servings = (first, *(one for one in instead if one.may_answer(mode)))
-    return ClassifyContext(asker.scope, servings, trace, mode, explain)
+    return ClassifyContext(caller.scope, servings, trace, mode, explain)
 
 
 async def answer(

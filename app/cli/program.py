@@ -283,7 +283,7 @@ def starter(
 @bench.command()
 def api(
     as_json: AsJson = False,
-    rounds: Annotated[int, typer.Option(min=2, help="Both ways take turns in each, about a minute.")] = 10,
+    rounds: Annotated[int, typer.Option(min=2, help="Both arms take turns in each, about a minute.")] = 10,
 ) -> None:
     """What the service costs: the same prompts sent to vLLM directly, and through POST /v1/classify."""
     from app.studies import api as study
@@ -364,7 +364,7 @@ def bench_training(
 @bench.command(name="gate")
 def bench_gate(
     as_json: AsJson = False,
-    rounds: Annotated[int, typer.Option(min=2, help="The ways take turns in each, about two minutes.")] = 5,
+    rounds: Annotated[int, typer.Option(min=2, help="The arms take turns in each, about two minutes.")] = 5,
 ) -> None:
     """What the gate costs: its questions asked as an evaluation does, and as fast as the same vLLM answers them."""
     from app.studies import gate_speed as study

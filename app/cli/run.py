@@ -238,7 +238,7 @@ def _evaluate(prepared: PreparedRun, settings: Settings, progress: Progress) -> 
         evaluation.write(made, place.report, place.page)
         last = served[-1]
         model_folder.write(place.model, _note(prepared, last, made), frozen[last.stage])
-        output.set_mark(place, key=output.mark(place)["key"], finished=prepared.key)
+        output.set_state(place, key=output.state(place)["key"], finished=prepared.key)
     return made
 
 
@@ -274,7 +274,7 @@ def _note(prepared: PreparedRun, last: ServedStage, made: Report) -> ModelNote:
 
 def _earlier_report(prepared: PreparedRun) -> Report | None:
     place = prepared.place
-    if output.mark(place).get("finished") != prepared.key or not (place.model / model_folder.NOTE).is_file():
+    if output.state(place).get("finished") != prepared.key or not (place.model / model_folder.NOTE).is_file():
         return None
     try:
         return report.read(place.report)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from app.datasets import grouping, splitting
+from app.datasets import grouping
 from app.datasets.counts import Arrivals
 from app.datasets.fingerprint import Fingerprint, fingerprint
 from app.http.payload import ResponseBody
@@ -122,7 +122,7 @@ def seen(conversation: Conversation) -> SeenConversation:
 def plan(good: Sequence[SeenConversation], rejected: int) -> SplitPlan:
     prints = [one.printed for one in good]
     groups = grouping.group(prints)
-    assigned = splitting.assign(groups, [one.asked for one in good])
+    assigned = grouping.assign(groups, [one.asked for one in good])
     texts = len({printed.text_sha256 for printed in prints})
     disputed = sum(map(len, _disputed(good)))
     arrivals = Arrivals(

@@ -8,14 +8,25 @@ these, because one word of a short message is a fifth of its 5-grams.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.fingerprint import Fingerprint, Signature, bands
+from evaluation.contract.overlap import most_held_out
+from evaluation.contract.record import Split
+from evaluation.contract.splits import split_of
 
 NEAR = 0.8
 MAX_PIVOTS = 256  # of one bucket: a file made to fill one must not take time that grows with its square
+
+
+class Assigned(NamedTuple):
+    """splits: of each. moved: how many are in another split than was asked for."""
+
+    splits: list[Split]
+    moved: int
 
 
 def similarity(one: Signature, many: NDArray[np.uint32]) -> NDArray[np.float64]:
@@ -32,6 +43,23 @@ def group(prints: Sequence[Fingerprint]) -> list[str]:
     joined = _joined(np.stack([prints[first[t]].signature for t in texts])) if texts else []
     name = dict(zip(texts, (texts[root] for root in joined), strict=True))
     return [name[one.text_sha256] for one in prints]
+
+
+def assign(groups: Sequence[str], asked: Sequence[Split | None]) -> Assigned:
+    """Whatever says the same stands on one side of every border.
+
+    groups, asked: of each conversation its group, and the split that the file names, if it does.
+    """
+    wanted: dict[str, set[Split]] = {}
+    for group, split in zip(groups, asked, strict=True):
+        if split is not None:
+            wanted.setdefault(group, set()).add(split)
+    of_group = {
+        group: most_held_out(wanted[group]) if group in wanted else split_of(group) for group in set(groups)
+    }
+    splits = [of_group[group] for group in groups]
+    moved = sum(want is not None and want != got for want, got in zip(asked, splits, strict=True))
+    return Assigned(splits, moved)
 
 
 def _joined(signatures: NDArray[np.uint32]) -> list[int]:

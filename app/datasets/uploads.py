@@ -37,7 +37,7 @@ from app.infra.tables.tenants import HeldKind
 from app.jobs import service as jobs
 from app.tenants import share
 from app.tenants.share import Open, QuotaExceeded
-from evaluation.formats.gunzip import MAX_FILE_BYTES
+from evaluation.contract.record import MAX_FILE_BYTES
 
 _AHEAD_BYTES = 16 << 20
 _OPEN = (DatasetState.empty, DatasetState.uploading, DatasetState.failed)

@@ -2,7 +2,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
-from app.classify.live import Asker
+from app.classify.live import ClassifyCaller
 from app.classify.refusals import ConversationTooLong, ModeNotGated, NothingDeployed, UngatedNotAllowed
 from app.classify.service import ServingContext
 from app.decisions import error_shapes, repository, service
@@ -12,7 +12,7 @@ from app.decisions.models_payloads import ModelsOut
 from app.decisions.question import DecisionCall
 from app.decisions.reading import Decided
 from app.decisions.refusals import ModelNotFound, UnknownEncoding
-from app.decisions.standing import Caller
+from app.decisions.standing import DecisionCaller
 from app.decisions.systemone_payloads import SystemOneIn, SystemOneOut
 from app.errors import NotFound, ServingAway, ShareExceeded, TooManyRequests
 from app.http.problems import ErrorShape, request_id_of, responses
@@ -43,10 +43,12 @@ def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
     operation_id="answer_system_one",
     responses=_errors(error_shapes.SYSTEM_ONE),
 )
-async def system_one(body: SystemOneIn, request: Request, response: Response, asker: Client) -> SystemOneOut:
+async def system_one(
+    body: SystemOneIn, request: Request, response: Response, identity: Client
+) -> SystemOneOut:
     """Answer named questions about one state with probabilities, in the System One wire."""
     response.headers["X-TypeSafe-Request-ID"] = request_id_of(request)
-    return SystemOneOut.of(body, await _decided(request, asker, body.call()))
+    return SystemOneOut.of(body, await _decided(request, identity, body.call()))
 
 
 @router.post(
@@ -54,9 +56,9 @@ async def system_one(body: SystemOneIn, request: Request, response: Response, as
     operation_id="answer_decisions",
     responses=_errors(error_shapes.DECISIONS),
 )
-async def decisions(body: DecisionsIn, request: Request, asker: Client) -> DecisionsOut:
+async def decisions(body: DecisionsIn, request: Request, identity: Client) -> DecisionsOut:
     """Answer a list of questions about one input with probabilities, in the wire of OpenAI's Decisions API."""
-    return DecisionsOut.of(body, await _decided(request, asker, body.call()))
+    return DecisionsOut.of(body, await _decided(request, identity, body.call()))
 
 
 @router.get(
@@ -64,12 +66,12 @@ async def decisions(body: DecisionsIn, request: Request, asker: Client) -> Decis
     operation_id="list_decision_models",
     responses=responses(NotFound, shape=error_shapes.DECISIONS),
 )
-async def models(asker: Client, session: Session) -> ModelsOut:
+async def models(identity: Client, session: Session) -> ModelsOut:
     """What a call to either wire may name as its model: `steerwise`, and the tenant's published schemas."""
-    return ModelsOut.of(await repository.published(session, asker.scope))
+    return ModelsOut.of(await repository.published(session, identity.scope))
 
 
-async def _decided(request: Request, asker: Asker, call: DecisionCall) -> list[Decided]:
+async def _decided(request: Request, identity: ClassifyCaller, call: DecisionCall) -> list[Decided]:
     serving_context: ServingContext = request.app.state.serving_context
-    caller = Caller(asker, request.state.trace)
+    caller = DecisionCaller(identity, request.state.trace)
     return await while_wanted(request, service.decide(serving_context, caller, call))

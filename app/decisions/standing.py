@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from app.classify import service as classify
-from app.classify.live import AnswerGate, Asker, SchemaChoice
+from app.classify.live import AnswerGate, ClassifyCaller, SchemaChoice
 from app.classify.service import ClassifyContext, ServingContext
 from app.decisions.refusals import ModelNotFound
 from app.errors import NotFound
@@ -15,13 +15,13 @@ AD_HOC: Final = "steerwise"  # the model of questions that are no schema's
 SCHEMA_PREFIX: Final = "schema:"  # may stand before a schema's name, and must where that is `steerwise`
 
 
-class Caller(NamedTuple):
-    asker: Asker
+class DecisionCaller(NamedTuple):
+    identity: ClassifyCaller
     trace: RequestTrace
 
 
 async def of_model(
-    at: ServingContext, caller: Caller, model: str, mode: ModeChoice | None
+    at: ServingContext, caller: DecisionCaller, model: str, mode: ModeChoice | None
 ) -> ClassifyContext | None:
     """None: the questions are ad hoc. The base answers fast where nothing else is said.
 
@@ -31,7 +31,7 @@ async def of_model(
         return None
     chosen = SchemaChoice(model.removeprefix(SCHEMA_PREFIX))
     try:
-        context = await classify.classify_context(at, caller.asker, chosen, caller.trace, mode)
+        context = await classify.classify_context(at, caller.identity, chosen, caller.trace, mode)
     except NotFound:
         raise ModelNotFound(
             f"there is no model {model[:100]!r}: {AD_HOC!r} answers questions that come with their options, and the "
@@ -42,7 +42,7 @@ async def of_model(
 
 
 async def ad_hoc(
-    at: ServingContext, caller: Caller, schema: CategorySchema, mode: ModeChoice
+    at: ServingContext, caller: DecisionCaller, schema: CategorySchema, mode: ModeChoice
 ) -> ClassifyContext:
     """Raises: ServingError, UngatedNotAllowed."""
-    return await classify.classify_context(at, caller.asker, schema, caller.trace, mode)
+    return await classify.classify_context(at, caller.identity, schema, caller.trace, mode)

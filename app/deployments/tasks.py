@@ -15,7 +15,6 @@ from app.deployments.repository import LiveModel, Whose
 from app.errors import AppError, Conflict, ServingAway, ServingFull, ServingLost
 from app.gates import repository as gate_repository
 from app.gates import service as gates
-from app.gates.placement import misfit, place, served_base
 from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
@@ -30,7 +29,8 @@ from app.jobs.handlers import register, register_sweep
 from app.jobs.sweeping import each
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.serving.base import codes_for
+from app.serving.adapter_store import fetch_for_serving
+from app.serving.base import codes_for, misfit, served_base
 from app.serving.replica import Replica, is_broken
 from app.serving.replicas import ONCE_MORE, opened
 from app.settings import Settings
@@ -122,7 +122,7 @@ def _prepare(context: JobContext, work: DeploymentWork) -> PreparedDeployment:
 
 
 def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:
-    return place(storage, settings, model.adapter_key, model.adapter_sha256)
+    return fetch_for_serving(storage, settings, model.adapter_key, model.adapter_sha256)
 
 
 async def _try_canary(replica: Replica, name: str, codes: Codes, work: DeploymentWork) -> None:

@@ -8,19 +8,17 @@ without.
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from uuid import UUID
 
-import structlog
-
 from app.datasets import partial
 from app.erasure import repository
-from app.infra import outage
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
 from app.infra.files import repository as files
+from app.infra.periodic import periodically
 from app.runs import folders
 from app.runs.kinds import ENDED
 from app.runs.tasks import may_go_on
@@ -30,27 +28,10 @@ from app.settings import Settings
 
 EVERY_S = 60.0
 _LEFT_FOR_S = 600.0
-log = structlog.get_logger()
 
 
-async def keep_tidy(database: Database, settings: Settings) -> None:
-    """Until it is cancelled. No trouble with this is a reason to end anything."""
-    while True:
-        try:
-            await tidy(database, settings)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the next time it is looked at again)
-            log.warning("home_not_tidied", error=outage.reason(error))
-        await asyncio.sleep(EVERY_S)
-
-
-@asynccontextmanager
-async def tidying(database: Database, settings: Settings) -> AsyncIterator[None]:
-    task = asyncio.create_task(keep_tidy(database, settings))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def kept_tidy(database: Database, settings: Settings) -> AbstractAsyncContextManager[None]:
+    return periodically(EVERY_S, lambda: tidy(database, settings), "home_not_tidied")
 
 
 async def tidy(database: Database, settings: Settings) -> None:

@@ -17,7 +17,6 @@ from app.gates import material as gate_material
 from app.gates.confidence import Fitted
 from app.gates.evaluation import GateEvaluation, LabelFreeEvaluation
 from app.gates.material import Material, Room
-from app.gates.placement import place, served_base
 from app.gates.repository import Pair
 from app.gates.service import GateDecision
 from app.infra.db.engine import Database
@@ -35,7 +34,8 @@ from app.jobs.sweeping import each
 from app.runs import artifacts
 from app.schemas import repository as schema_repository
 from app.schemas import service as schemas
-from app.serving.base import codes_for, context_of, token_counter
+from app.serving.adapter_store import fetch_for_serving
+from app.serving.base import codes_for, context_of, served_base, token_counter
 from app.serving.replica import Replica
 from app.serving.replicas import opened, while_serving
 from app.serving.vllm import BASE_NAME
@@ -176,7 +176,7 @@ def _candidates(context: JobContext, work: GateWork) -> list[Candidate]:
         named.append((last, model.adapter_key, model.adapter_sha256))
     if work.live is not None:
         named.insert(0, (LIVE, work.live.adapter_key, work.live.adapter_sha256))
-    fetch = partial(place, context.storage, context.settings)
+    fetch = partial(fetch_for_serving, context.storage, context.settings)
     return [Candidate(kind, sha256, fetch(key, sha256), key) for kind, key, sha256 in named]
 
 

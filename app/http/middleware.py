@@ -15,7 +15,32 @@ HEADER = "X-Request-ID"
 _GIVEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _ID = re.compile(r"[0-9a-fA-F-]{1,36}")  # what else stands in a path was not checked yet, and may be anything
 _QUIET = frozenset({"/livez", "/readyz"})
+# What every answer says to a browser: that it is no page, no script, nobody's frame, and nothing to keep.
+ANSWER_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 log = structlog.get_logger()
+
+
+class AnswerHeaders:
+    """An answer that needs another than those above says it itself, and keeps it."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in ANSWER_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, told)
 
 
 class RequestContext:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.erasure.tidying import keep_tidy
+from app.erasure.tidying import kept_tidy
 from app.infra import outage
 from app.infra.db.engine import Database, open_database
 from app.infra.db.session import transaction
@@ -75,12 +75,12 @@ def announced(settings: Settings, me: Announcement) -> Iterator[None]:
 
     async def run() -> None:
         database = open_database(settings.database_url, settings.platform_database_url)
-        tasks = [asyncio.create_task(keep(database, me)), asyncio.create_task(keep_tidy(database, settings))]
+        present = asyncio.create_task(keep(database, me))
         waiting = asyncio.create_task(asyncio.to_thread(ended.wait))
-        await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with kept_tidy(database, settings):
+            await asyncio.wait([present, waiting], return_when=asyncio.FIRST_COMPLETED)
+        present.cancel()
+        await asyncio.gather(present, return_exceptions=True)
         await database.close()
 
     thread = threading.Thread(target=asyncio.run, args=[run()], name="presence", daemon=True)

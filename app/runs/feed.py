@@ -1,4 +1,4 @@
-"""What happens in runs, looked up once for each run that somebody listens to, however many listen."""
+"""What happens in runs, read once for each run that somebody listens to, however many listen."""
 
 import asyncio
 from collections import deque
@@ -22,7 +22,7 @@ POLL_S = 1.0  # as often as a worker writes
 EVENTS_AT_ONCE = jobs.EVENTS_AT_ONCE
 
 
-class Look(NamedTuple):
+class NewEvents(NamedTuple):
     """rows: those after what was known, EVENTS_AT_ONCE at most. last: nothing will come after them."""
 
     run: Run
@@ -38,35 +38,33 @@ class RunFeed:
         self._database, self._scope, self._run_id = database, scope, run_id
         self._rows: deque[JobEvent] = deque()
         self._before = 0  # rows up to this one are in the database alone
-        self._newest: Look | None = None
+        self._newest: NewEvents | None = None
         self._error: Exception | None = None
-        self._looked = asyncio.Event()
+        self._was_read = asyncio.Event()
         self.listeners = 0
-        self.looks = 0
 
-    async def look(self, after: int) -> Look:
+    async def read(self, after: int) -> NewEvents:
         """The state is read first: what ended the run had written its events by then."""
-        self.looks += 1
         async with transaction(self._database, self._scope, read_only=True) as session:
             run = await service.get(session, self._scope, self._run_id)
             kinds = {job.id: job.kind.value for job in await jobs.of_run(session, self._scope, self._run_id)}
             rows = await jobs.events_of_run(session, self._scope, self._run_id, after)
-        return Look(run, kinds, rows, run.state in ENDED and len(rows) < EVENTS_AT_ONCE)
+        return NewEvents(run, kinds, rows, run.state in ENDED and len(rows) < EVENTS_AT_ONCE)
 
-    async def after(self, row_id: int) -> Look:
-        """What came after that row, as far as it is known. Raises: what looking raised."""
+    async def after(self, row_id: int) -> NewEvents:
+        """What came after that row, as far as it is known. Raises: what reading raised."""
         while self._newest is None:
-            await self.next_look(POLL_S)
+            await self.next_read(POLL_S)
         if row_id < self._before:
-            return await self.look(row_id)  # a listener that is further back than the others
+            return await self.read(row_id)  # a listener that is further back than the others
         return self._newest._replace(rows=[row for row in self._rows if row.id > row_id])
 
-    async def next_look(self, within_s: float) -> None:
-        """Until something new is known, or the time is up. Raises: what looking raised."""
-        looked = self._looked
+    async def next_read(self, within_s: float) -> None:
+        """Until something new is known, or the time is up. Raises: what reading raised."""
+        was_read = self._was_read
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await looked.wait()
+                await was_read.wait()
         if self._error is not None:
             raise self._error
 
@@ -75,7 +73,7 @@ class RunFeed:
         self._before = after
         try:
             while self._newest is None or not self._newest.last:
-                found = await self.look(after)
+                found = await self.read(after)
                 self._keep(found.rows)
                 after = found.rows[-1].id if found.rows else after
                 self._newest = found
@@ -92,8 +90,8 @@ class RunFeed:
             self._before = self._rows.popleft().id
 
     def _tell(self) -> None:
-        self._looked.set()
-        self._looked = asyncio.Event()
+        self._was_read.set()
+        self._was_read = asyncio.Event()
 
 
 class RunFeeds:

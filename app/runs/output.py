@@ -20,7 +20,7 @@ from evaluation.contract.record import Split
 from training.config import StageManifest, validates
 from training.protocol import ADAPTER, MANIFEST, TRACES
 
-_MARK = "run.json"
+_STATE = "run.json"
 
 
 class Output(NamedTuple):
@@ -67,29 +67,29 @@ def opened(root: Path, min_free_mib: int) -> Iterator[Output]:
     with lock:
         if not locks.take(lock):
             raise OutputBusy(f"another steerwise is at work in {root}; wait for it or choose another --out")
-        if not (root / _MARK).exists():
-            write_whole(root / _MARK, b"{}")
+        if not (root / _STATE).exists():
+            write_whole(root / _STATE, b"{}")
         yield Output(root)
 
 
-def mark(output: Output) -> dict[str, Any]:
+def state(output: Output) -> dict[str, Any]:
     try:
-        content = json.loads((output.root / _MARK).read_bytes())
+        content = json.loads((output.root / _STATE).read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def set_mark(output: Output, **content: str) -> None:
-    write_whole(output.root / _MARK, json.dumps(content, indent=2).encode())
+def set_state(output: Output, **content: str) -> None:
+    write_whole(output.root / _STATE, json.dumps(content, indent=2).encode())
 
 
 def start_over_if_changed(output: Output, key: str) -> None:
     """key: of everything that every stage depends on; stages made from something else are removed."""
-    if mark(output).get("key") == key:
+    if state(output).get("key") == key:
         return
     shutil.rmtree(output.stages, ignore_errors=True)
-    set_mark(output, key=key)
+    set_state(output, key=key)
 
 
 def write_inputs(output: Output, inputs: Inputs) -> Path:
@@ -168,7 +168,7 @@ def _check(root: Path, min_free_mib: int) -> None:
     if (
         root.is_dir()
         and any(root.iterdir())
-        and not (root / _MARK).exists()
+        and not (root / _STATE).exists()
         and not (root / ".lock").exists()
     ):
         raise InputError(f"--out {root} holds something else; name a new directory or that of an earlier run")

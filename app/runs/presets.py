@@ -24,7 +24,7 @@ def makes_a_whole_model(stage: BaseModel) -> bool:
 
 class Preset(StrEnum):
     smoke = "smoke"  # does everything once, learns little
-    demo = "demo"  # twenty minutes on two cores
+    demo = "demo"  # everything once, on a shop that ships
     cpu = "cpu"  # an hour and a half on two old cores at most, half an hour on new ones
     standard = "standard"  # twice that
     gpu = "gpu"

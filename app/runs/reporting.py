@@ -18,7 +18,7 @@ class Listener(Protocol):
     def event(self, event: Event) -> None: ...
 
 
-class _Mark(NamedTuple):
+class _FirstStep(NamedTuple):
     at: float
     step: int
 
@@ -28,7 +28,7 @@ class StageReporter:
 
     def __init__(self, to: Listener, kind: str, max_seconds: float | None, costs: Costs | None = None):
         self._to, self._kind, self._max_seconds, self._costs = to, kind, max_seconds, costs
-        self._first: _Mark | None = None
+        self._first: _FirstStep | None = None
         self._kept_at = float("-inf")
         self._pending: Event | None = None
 
@@ -65,7 +65,7 @@ class StageReporter:
         """By the pace since the first step that was seen: what came before it was loading, or an earlier attempt."""
         now = time.monotonic()
         if self._first is None:
-            self._first = _Mark(now, step)
+            self._first = _FirstStep(now, step)
         passed_s, steps = now - self._first.at, step - self._first.step
         if total is None or steps <= 0:
             return None

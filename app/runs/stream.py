@@ -29,19 +29,19 @@ async def events(
         yield event_stream.comment("events of a run")  # so that the listener has an answer at once
         sent_at = time.monotonic()
         while True:
-            look = await feed.after(after)
-            for row in look.rows:
-                yield _event(row, look.kinds.get(row.job_id))
+            new = await feed.after(after)
+            for row in new.rows:
+                yield _event(row, new.kinds.get(row.job_id))
                 after, sent_at = row.id, time.monotonic()
-            if look.last:
-                yield _end(look.run)
+            if new.last:
+                yield _end(new.run)
                 return
-            if look.rows:
+            if new.rows:
                 continue
             if time.monotonic() > sent_at + HEARTBEAT_S:
                 yield event_stream.comment("still there")
                 sent_at = time.monotonic()
-            await feed.next_look(HEARTBEAT_S)
+            await feed.next_read(HEARTBEAT_S)
 
 
 def _event(row: JobEvent, kind: str | None) -> bytes:

@@ -27,6 +27,11 @@ async def get(
     return await session.scalar(query.with_for_update() if lock else query)
 
 
+async def id_of(session: AsyncSession, scope: TenantScope, name: str) -> UUID | None:
+    query = select(Schema.id).where(Schema.tenant_id == scope.tenant_id, Schema.name == name)
+    return await session.scalar(query)
+
+
 async def listed(session: AsyncSession, scope: TenantScope, paging: PageRequest) -> list[Schema]:
     query = select(Schema).where(Schema.tenant_id == scope.tenant_id)
     return list(await session.scalars(paging.newest_first(query, Schema.created_at, Schema.id)))

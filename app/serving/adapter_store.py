@@ -7,6 +7,7 @@ from pathlib import Path
 from app.errors import AdapterRefused
 from app.infra.storage import Storage
 from app.serving import adapters
+from app.settings import Settings
 from evaluation.atomic_files import place_folder
 
 MAX_RANK = 512  # of training.config.Lora; which rank a vLLM takes is checked by whoever loads
@@ -37,6 +38,14 @@ def fetch_adapter(storage: Storage, key: str, sha256: str, folder: Path, max_ran
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return final
+
+
+def fetch_for_serving(storage: Storage, settings: Settings, key: str, sha256: str) -> Path:
+    """The adapter's folder. It is never removed while a vLLM may have it: that would end the vLLM.
+
+    Raises: AdapterRefused, FileNotFoundError, NoSpace.
+    """
+    return fetch_adapter(storage, key, sha256, settings.home / "adapters", settings.vllm_max_lora_rank)
 
 
 def _move(staging: Path, final: Path, sha256: str, max_rank: int) -> None:

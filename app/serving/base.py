@@ -6,18 +6,22 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tokenizers import Tokenizer
 
 from app.errors import InputError
 from app.serving import shipped_base
 from app.settings import Settings, load_settings
+from evaluation.contract import budget
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.render import CodesError
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference.tokenizer_files import Codes, check_template, load_codes
 from training.base import package
+
+if TYPE_CHECKING:  # commands on files have no database, and are not to wait for its library
+    from app.infra.tables.runs import ModelVersion
 
 SHIPPED: Final = package.NAME
 STARTER: Final = "starter"  # tiny, and of use in tests alone
@@ -54,6 +58,33 @@ def find_base(
     return ModelBase(
         name, _complete(_from_hub(name), "choose a model with safetensors weights and a tokenizer.json")
     )
+
+
+def served_base(settings: Settings, model: "ModelVersion") -> ModelBase:
+    """The base that the replicas serve.
+
+    Raises: InputError where the model was trained on another, or for longer answers than are read here.
+    """
+    base = find_base(settings.base, settings.home)
+    problem = _misfit(base, model)
+    if problem is not None:
+        raise InputError(problem)
+    return base
+
+
+def misfit(settings: Settings, model: "ModelVersion") -> str | None:
+    """Why the model must not answer here, whatever gate it has passed; None where it may. Raises: InputError."""
+    return _misfit(find_base(settings.base, settings.home), model)
+
+
+def _misfit(base: ModelBase, model: "ModelVersion") -> str | None:
+    if digest(base) != model.base_sha256:
+        return (
+            f"the model was trained on another base than {base.name} as it is served now; train it again, or set "
+            "STEERWISE_BASE to the base that it was trained on"
+        )
+    problem = budget.misfit(model.answer_tokens)
+    return None if problem is None else f"the model cannot be served here: {problem}"
 
 
 def codes_for(folder: Path, schema: CategorySchema, *others: CategorySchema) -> Codes:

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from app.errors import AdapterRefused, AppError
 from app.infra import outage
 from app.infra.storage import BadKey, open_storage
-from app.serving.adapter_store import fetch_adapter
+from app.serving.adapter_store import fetch_for_serving
 from app.settings import Settings, load_settings
 
 Message = MutableMapping[str, Any]
@@ -82,9 +82,7 @@ class FetchesAdapters:
 
 
 def _fetch(settings: Settings, key: str, sha256: str) -> str:
-    storage = open_storage(settings.storage_url)
-    folder = settings.home / "adapters"
-    return str(fetch_adapter(storage, key, sha256, folder, settings.vllm_max_lora_rank).resolve())
+    return str(fetch_for_serving(open_storage(settings.storage_url), settings, key, sha256).resolve())
 
 
 async def _body(receive: Receive) -> bytes | None:

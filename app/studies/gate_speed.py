@@ -45,7 +45,7 @@ from training.starter.world import demo_tenant
 ITEMS = 400  # at most
 PARTS = 3  # of a lap; the shorter they are, the more of their time is spent waiting for the last few answers
 GATE, RAW, RANDOM_ORDER = "gate", "raw", "random_order"
-WAYS = (GATE, RAW, RANDOM_ORDER)  # raw in the middle: beside both of those that are compared with it
+ARMS = (GATE, RAW, RANDOM_ORDER)  # raw in the middle: beside both of those that are compared with it
 _HEAD = "POST {} HTTP/1.1\r\nHost: vllm\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
@@ -143,9 +143,9 @@ def table(speed: GateSpeed) -> Table:
 
 async def _compare(place: GateBench, rounds: int, progress: Progress) -> GateSpeed:
     first = range(min(place.concurrency, len(place.questions.each)))
-    for arm in WAYS:
+    for arm in ARMS:
         await _part(place, arm, f"{arm}-first", first)  # vLLM compiles at first sight
-    laps: dict[str, list[GateLap]] = {arm: [] for arm in WAYS}
+    laps: dict[str, list[GateLap]] = {arm: [] for arm in ARMS}
     for number in range(rounds):
         progress.update("measure", number, rounds)
         for arm, lap in (await _round(place, number)).items():
@@ -159,13 +159,13 @@ async def _round(place: GateBench, number: int) -> dict[str, GateLap]:
     count = len(place.questions.each)
     in_order, size = range(count), math.ceil(count / PARTS)
     shuffled = random.Random(number).sample(in_order, count)
-    parts: dict[str, list[GateLap]] = {arm: [] for arm in WAYS}
+    parts: dict[str, list[GateLap]] = {arm: [] for arm in ARMS}
     for turn, start in enumerate(range(0, count, size)):
-        for arm in WAYS if (number + turn) % 2 == 0 else reversed(WAYS):
+        for arm in ARMS if (number + turn) % 2 == 0 else reversed(ARMS):
             order = shuffled if arm == RANDOM_ORDER else in_order
             asked = order[start : start + size]
             parts[arm].append(await _part(place, arm, f"{arm}-{number}", asked))
-    return {arm: GateLap(*(sum(of) for of in zip(*parts[arm], strict=True))) for arm in WAYS}
+    return {arm: GateLap(*(sum(of) for of in zip(*parts[arm], strict=True))) for arm in ARMS}
 
 
 async def _part(place: GateBench, arm: str, salt: str, asked: Sequence[int]) -> GateLap:

@@ -39,7 +39,7 @@ from evaluation.metrics import auto_threshold, auxiliary, calibration, calibrato
 from evaluation.metrics.auto_threshold import AutoThreshold, is_sure
 from evaluation.metrics.auxiliary import CalibrationSet
 from evaluation.metrics.calibrator import Calibrator, Gold
-from evaluation.metrics.measures import Judgement, Measure
+from evaluation.metrics.measures import GradedAnswers, Measure
 from evaluation.suites import steerability
 from evaluation.suites.families import SuiteError
 from evaluation.suites.steerability import Suite
@@ -243,7 +243,8 @@ def _assembled(
     place: ModesBench, name: str, tuned: Tuned, found: Mapping[ModeChoice, _Asked]
 ) -> ModesMeasured:
     judged = {
-        mode: Judgement(place.suite, sample_scores.sample_scores(one.measured)) for mode, one in found.items()
+        mode: GradedAnswers(place.suite, sample_scores.sample_scores(one.measured))
+        for mode, one in found.items()
     }
     best = max(
         (judged[ModeChoice(mode)] for mode in Mode), key=lambda one: measures.accuracy(one.natural).value or 0
@@ -260,7 +261,7 @@ def _assembled(
 
 
 def _of_mode(
-    place: ModesBench, tuned: Tuned, asked: _Asked, judged: Judgement, best: Judgement
+    place: ModesBench, tuned: Tuned, asked: _Asked, judged: GradedAnswers, best: GradedAnswers
 ) -> ModeMeasures:
     answers = [m.prediction for m in asked.measured if m.prediction is not None]
     rows = judged.rows(load_policy().families.counted)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from app.errors import InputError
 from app.triggers.simulation import CountedAnswers, LabelGiven, PublishedEdit, RunBegun, TriggerHistory
-from app.usage.outcomes import outcome_of
+from app.usage.service import outcome_of
 
 EVENTS = ("answer", "correction", "label", "run", "published", "edit_failed")
 _MOST_PROBLEMS = 10

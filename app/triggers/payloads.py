@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from app.http.payload import Name, RequestBody, ResponseBody
 from app.infra.tables.triggers import Trigger, TriggerKind, TriggerOutcome
 from app.runs.presets import Preset
-from app.triggers.judging import Brake, Limits
+from app.triggers.conditions import Brake, Limits
 from app.triggers.rules import Rule
 from app.triggers.simulation import Simulated
 from evaluation.contract.seeds import MAX_SEED

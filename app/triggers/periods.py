@@ -11,7 +11,7 @@ HOUR = timedelta(hours=1)
 
 
 class Totals(NamedTuple):
-    """Of some hours. outcomes: see `app.usage.outcomes`. masses: of the answers whose label mass is known."""
+    """Of some hours. outcomes: see `app.usage.service.outcome_of`. masses: of the answers whose label mass is known."""
 
     outcomes: Mapping[str, int]
     masses: MeasuredMean

@@ -22,7 +22,7 @@ from app.infra.tables.runs import Run, RunState
 from app.infra.tables.schemas import Republication, SchemaVersion
 from app.infra.tables.triggers import Trigger, TriggerKind
 from app.schemas.repository import is_current
-from app.triggers.judging import FailedEdit
+from app.triggers.conditions import FailedEdit
 from app.triggers.measures import MeasuredMean
 from app.triggers.periods import HourTotal, Period, Totals
 from app.usage.repository import AnsweredHour

@@ -27,7 +27,7 @@ from app.schemas import service as schemas
 from app.settings import Settings
 from app.tenants import repository as tenants
 from app.triggers import repository, rules
-from app.triggers.judging import Finding, Held, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.conditions import Finding, Held, Limits, Started, TriggerEvidence, evaluate, held
 from app.triggers.periods import ComparedTotals, periods
 from app.triggers.repository import RunOfSchema
 from app.triggers.rules import (
@@ -143,7 +143,7 @@ async def look(session: AsyncSession, scope: TenantScope, row: Trigger) -> Findi
     """What is known now, judged by its rule."""
     assert row.looked_at is not None  # by whoever has claimed it
     rule = rules.read(row.rule)
-    return judge(rule, await _evidence(session, scope, row, rule, row.looked_at))
+    return evaluate(rule, await _evidence(session, scope, row, rule, row.looked_at))
 
 
 async def _evidence(

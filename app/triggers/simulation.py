@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from app.errors import InputError
-from app.triggers.judging import Brake, FailedEdit, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.conditions import Brake, FailedEdit, Limits, Started, TriggerEvidence, evaluate, held
 from app.triggers.measures import MeasuredMean
 from app.triggers.periods import HOUR, ComparedTotals, HourTotal, Period, Totals, hour_of, periods
 from app.triggers.rules import CorrectionsRule, DriftRule, FailedEditRule, LabelMassRule, NoneRateRule, Rule
@@ -136,7 +136,7 @@ class _Replay:
         at = self._first
         while at <= self._last:
             looks += 1
-            finding = judge(self._rule, self._evidence(at))
+            finding = evaluate(self._rule, self._evidence(at))
             if finding.met:
                 met += 1
                 self._counts_from = at

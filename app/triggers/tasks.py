@@ -21,7 +21,7 @@ from app.jobs.handlers import register_sweep
 from app.jobs.sweeping import each
 from app.settings import Settings
 from app.triggers import repository, service
-from app.triggers.judging import Held
+from app.triggers.conditions import Held
 from app.triggers.repository import DueTrigger
 from app.triggers.service import Looked
 from app.usage import repository as usage

@@ -19,13 +19,26 @@ from app.infra.db.base import utc_now
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
-from app.infra.writing_behind import flushed_to_the_end
+from app.infra.periodic import flushed_to_the_end
 from app.usage import repository
 from app.usage.repository import AnsweredHour, Use
+from evaluation.contract.schema import NONE_WORD
 
 log = structlog.get_logger()
 EVERY_S = 2.0
+# What became of an answer, as it is counted: the key of a category, or a word that no key may be.
+NONE_OF_THESE = NONE_WORD
+ABSTAINED = "(abstained)"
+FAILED = "(failed)"
 _AT_ONCE = 500
+
+
+def outcome_of(category: str | None, *, abstained: bool, failed: bool) -> str:
+    if failed:
+        return FAILED
+    if abstained:
+        return ABSTAINED
+    return NONE_OF_THESE if category is None else category
 
 
 class _Day(NamedTuple):
@@ -82,7 +95,7 @@ class Meter:
         self._completion[day] += completion_tokens or 0
 
     def answered(self, by: AnswerOf, outcome: str, label_mass: float | None) -> None:
-        """What one answer was (`app.usage.outcomes`), and none of its words."""
+        """outcome: as `outcome_of` has it. None of the answer's words are kept."""
         hour = utc_now().replace(minute=0, second=0, microsecond=0)
         row = _Answered(
             by.scope.tenant_id, by.model_version_id, by.schema_version_id, hour, outcome, by.schema_id

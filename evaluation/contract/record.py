@@ -30,6 +30,7 @@ from evaluation.contract.schema import (
 from evaluation.contract.strict_json import NotJson
 from evaluation.contract.text import blank, folded, unmistakable
 
+MAX_FILE_BYTES = 1 << 30  # of a file of conversations, as it comes and unpacked
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
 MAX_SHOWN = 60  # characters of a value that a reason repeats

@@ -8,7 +8,6 @@ from typing import BinaryIO, NamedTuple
 MAGIC = b"\x1f\x8b"
 MAX_RATIO = 100  # of what people write; a file of one repeated byte reaches 1000
 BLOCK_BYTES = 1 << 20
-MAX_FILE_BYTES = 1 << 30  # of a file of conversations, as it comes and unpacked
 
 
 class NotWhole(ValueError):

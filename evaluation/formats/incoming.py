@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from evaluation.contract.record import MAX_LINE_BYTES
+from evaluation.contract.record import MAX_FILE_BYTES, MAX_LINE_BYTES
 from evaluation.formats.gunzip import (
     BLOCK_BYTES,
     MAGIC,
-    MAX_FILE_BYTES,
     NotWhole,
     UnpackLimits,
     UnpacksTooLarge,

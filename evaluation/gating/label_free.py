@@ -21,7 +21,7 @@ from evaluation.gating.policy import Policy
 from evaluation.inference.runner import Measured, Outcome, Question, Questions
 from evaluation.inference.stage_client import StageClient
 from evaluation.metrics import injection, measures, sample_scores
-from evaluation.metrics.measures import Judgement, Measure
+from evaluation.metrics.measures import GradedAnswers, Measure
 from evaluation.reporting.report import Check, Verdict
 from evaluation.suites import injection as injection_suite
 from evaluation.suites import steerability
@@ -164,7 +164,7 @@ def _questions(schema: CategorySchema, asked: Sequence[Conversation]) -> Questio
 
 async def _under_edits(
     run: LabelFreeRun, own: Sequence[Conversation], stage_client: StageClient, stage: str
-) -> Judgement:
+) -> GradedAnswers:
     suite = steerability.build(
         run.schema,
         own,
@@ -174,7 +174,7 @@ async def _under_edits(
         rewordings=run.rewordings,
     )
     questions = suite.questions._replace(title="edits, without labels")
-    return Judgement(suite, sample_scores.sample_scores(await stage_client.answers(stage, questions)))
+    return GradedAnswers(suite, sample_scores.sample_scores(await stage_client.answers(stage, questions)))
 
 
 def _label_first(

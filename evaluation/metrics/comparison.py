@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from evaluation.contract.score import Moved
 from evaluation.metrics import measures, statistics
-from evaluation.metrics.measures import Judgement, Measure, Row
+from evaluation.metrics.measures import GradedAnswers, Measure, Row
 
 Pair = tuple[Row, Row]
 
@@ -25,7 +25,7 @@ class Compared(Answers):
     per_family: dict[str, Answers]
 
 
-def compare(now: Judgement, other: Judgement, counted: Collection[str]) -> Compared:
+def compare(now: GradedAnswers, other: GradedAnswers, counted: Collection[str]) -> Compared:
     """counted: families whose edits count in steerability, flip accuracy and invariance."""
     family_of = [perturbed.family for perturbed in now.suite.perturbations]
     both = [(now.moved[item], other.moved[item]) for item in now.moved if item in other.moved]
@@ -59,8 +59,8 @@ def _difference(pairs: Sequence[Pair], hit: Callable[[Moved], bool]) -> Measure:
     )
 
 
-def _steerability(pairs: Sequence[Pair], judgement: Judgement) -> Measure:
-    mine, theirs = (measures.shifting([pair[i] for pair in pairs], judgement.suite) for i in (0, 1))
+def _steerability(pairs: Sequence[Pair], graded_answers: GradedAnswers) -> Measure:
+    mine, theirs = (measures.shifting([pair[i] for pair in pairs], graded_answers.suite) for i in (0, 1))
     if mine is None or theirs is None:
         return Measure(value=None, n=len(pairs), ci95=None)
     interval = statistics.shift_difference_interval(mine, theirs)

@@ -47,7 +47,7 @@ class Measure(BaseModel):
 Row: TypeAlias = tuple[str, Moved]  # with the id of its conversation
 
 
-class Judgement:
+class GradedAnswers:
     """What a stage answered, joined with what was right. Errored items, and items whose counterpart under the
     unperturbed schema errored or was not asked, are in none of it.
 

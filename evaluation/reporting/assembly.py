@@ -13,7 +13,7 @@ from evaluation.inference.runner import Measured, Outcome
 from evaluation.metrics import measures, sample_scores
 from evaluation.metrics.auxiliary import AuxiliaryMetrics, temperature_of
 from evaluation.metrics.comparison import compare
-from evaluation.metrics.measures import Judgement, Measure, Row, mean, rate
+from evaluation.metrics.measures import GradedAnswers, Measure, Row, mean, rate
 from evaluation.metrics.out_of_distribution import OutOfDistributionReport
 from evaluation.metrics.sample_scores import SampleScore
 from evaluation.reporting.report import (
@@ -71,7 +71,7 @@ class Baselines(NamedTuple):
 class _Stage(NamedTuple):
     name: str
     model: str
-    judgement: Judgement
+    graded_answers: GradedAnswers
     auxiliary: AuxiliaryMetrics | None = None
 
 
@@ -114,14 +114,14 @@ def assemble(
 def _answered(suite: Suite, run: StageRun, choices: Choices, side: Side | None) -> _Stage:
     found = side.of_stage.get(run.stage) if side else None
     given = sample_scores.sample_scores(run.measured, temperature_of(found.calibration) if found else None)
-    return _Stage(run.stage, run.model, Judgement(suite, given, choices.threshold), found)
+    return _Stage(run.stage, run.model, GradedAnswers(suite, given, choices.threshold), found)
 
 
 def rescore(made: Report, counted: Collection[str]) -> Report:
     """The same answers, other families counted. Its verdict is dropped: it was of other measures."""
     suite = sample_scores.restore(made.suite)
     stages = [
-        _Stage(s.stage, s.model, Judgement(suite, s.sample_scores, made.threshold), s.auxiliary)
+        _Stage(s.stage, s.model, GradedAnswers(suite, s.sample_scores, made.threshold), s.auxiliary)
         for s in made.stages
     ]
     change = {"stages": _reports(stages, _counted(counted)), "counted": _counted(counted), "gate": None}
@@ -133,39 +133,41 @@ def _counted(families: Collection[str]) -> tuple[str, ...]:
 
 
 def _reports(stages: Sequence[_Stage], counted: Sequence[str]) -> list[StageReport]:
-    others = {stage.name: stage.judgement for stage in stages if stage.name in COMPARED_WITH}
+    others = {stage.name: stage.graded_answers for stage in stages if stage.name in COMPARED_WITH}
     return [_stage(stage, others, counted) for stage in stages]
 
 
-def _stage(stage: _Stage, others: Mapping[str, Judgement], counted: Sequence[str]) -> StageReport:
-    judgement = stage.judgement
-    natural, rows, suite = judgement.natural, judgement.rows(counted), judgement.suite
+def _stage(stage: _Stage, others: Mapping[str, GradedAnswers], counted: Sequence[str]) -> StageReport:
+    graded_answers = stage.graded_answers
+    natural, rows, suite = graded_answers.natural, graded_answers.rows(counted), graded_answers.suite
     seen = [family for family in counted if SEEN[family]]
-    asked = {suite.perturbations[row[1].perturbation].family: None for row in judgement.moved.values()}
-    of_kind = {family: judgement.rows((family,)) for family in asked}
+    asked = {suite.perturbations[row[1].perturbation].family: None for row in graded_answers.moved.values()}
+    of_kind = {family: graded_answers.rows((family,)) for family in asked}
     return StageReport(
         stage=stage.name,
         model=stage.model,
-        items=len(judgement.scores),
+        items=len(graded_answers.scores),
         accuracy=measures.accuracy(natural),
         macro_f1=measures.macro_f1(natural),
         majority_category=score.majority(list(natural.values())) if natural else None,
         majority_over_selection=measures.over_selection(natural),
-        per_category=_per_category(judgement),
-        confusion=_confusion(judgement),
+        per_category=_per_category(graded_answers),
+        confusion=_confusion(graded_answers),
         steerability=measures.steerability(rows, suite),
-        steerability_seen=measures.steerability(judgement.rows(seen), suite),
-        steerability_unseen=measures.steerability(judgement.rows(set(counted) - set(seen)), suite),
+        steerability_seen=measures.steerability(graded_answers.rows(seen), suite),
+        steerability_unseen=measures.steerability(graded_answers.rows(set(counted) - set(seen)), suite),
         flip_accuracy=measures.flip_accuracy(rows),
         invariance=measures.invariance(rows),
         override_rate=measures.override_rate(rows),
         per_family={family: _family(family, suite, members) for family, members in of_kind.items()},
         auxiliary=stage.auxiliary,
         compared={
-            name: compare(judgement, other, counted) for name, other in others.items() if name != stage.name
+            name: compare(graded_answers, other, counted)
+            for name, other in others.items()
+            if name != stage.name
         },
-        sample_scores=list(judgement.scores),
-        **_about_answers(judgement.scores),
+        sample_scores=list(graded_answers.scores),
+        **_about_answers(graded_answers.scores),
     )
 
 
@@ -196,21 +198,21 @@ def _family(family: str, suite: Suite, rows: list[Row]) -> FamilyReport:
     )
 
 
-def _per_category(judgement: Judgement) -> list[CategoryReport]:
+def _per_category(graded_answers: GradedAnswers) -> list[CategoryReport]:
     """On all conversations measured without an edit, rare categories enriched: a recall needs examples."""
-    graded = list(judgement.graded.values())
+    graded = list(graded_answers.graded.values())
     gold, given = Counter(j.gold for j in graded), Counter(j.given for j in graded)
     recalls = score.recalls(graded)
     return [
         CategoryReport(category=answer, n=gold[answer], predicted=given[answer], recall=recalls[answer])
-        for answer in judgement.suite.schema.answers
+        for answer in graded_answers.suite.schema.answers
         if answer in recalls
     ]
 
 
-def _confusion(judgement: Judgement) -> Confusion:
-    answers = list(judgement.suite.schema.answers)
-    pairs = Counter((j.gold, j.given) for j in judgement.graded.values())
+def _confusion(graded_answers: GradedAnswers) -> Confusion:
+    answers = list(graded_answers.suite.schema.answers)
+    pairs = Counter((j.gold, j.given) for j in graded_answers.graded.values())
     counts = [[pairs[gold, given] for given in (*answers, UNPARSABLE)] for gold in answers]
     return Confusion(answers=answers, counts=counts)
 

@@ -2,7 +2,7 @@
 `boundary`.
 
 The teacher answers each conversation several times, in the contract's own form. As the predictor asks without chance
-(temperature 0), every look has the categories, and their includes, in another order: what a place in the prompt led
+(temperature 0), every reading has the categories, and their includes, in another order: what a place in the prompt led
 to comes out differently then. A label that names its `criterion`, or whose decider can be checked, is not asked about.
 
 Exit codes: 0 written; 2 bad input; 4 a server did not answer. Nothing is written but with 0.
@@ -37,8 +37,8 @@ from evaluation.inference.runner import Progress
 from evaluation.suites.deciders import decider
 from evaluation.terminal import complain, steady
 
-ENOUGH = 3  # looks that agree; all of them, where there are fewer
-DRAWS = 20  # for each look; a small schema has fewer orders than looks are wanted
+ENOUGH = 3  # readings that agree; all of them, where there are fewer
+DRAWS = 20  # for each order; a small schema has fewer of them than readings are wanted
 
 
 class SourceRow(NamedTuple):
@@ -48,14 +48,12 @@ class SourceRow(NamedTuple):
     conversation: Conversation
 
 
-def agreed(label: str | None, looks: Sequence[Prediction]) -> str | None:
-    """The include that enough looks name, with true quotes; None also where any other that is right names another."""
-    right = [look for look in looks if is_right(look, label)]
-    named = [
-        (c.text, look.evidence or ()) for look in right if (c := look.decided_by) and c.kind == "include"
-    ]
+def agreed(label: str | None, readings: Sequence[Prediction]) -> str | None:
+    """The include that enough readings name, with true quotes; None also where another that is right names another."""
+    right = [one for one in readings if is_right(one, label)]
+    named = [(c.text, one.evidence or ()) for one in right if (c := one.decided_by) and c.kind == "include"]
     quoted = [text for text, evidence in named if evidence]
-    if len({text for text, _ in named}) != 1 or len(quoted) < min(ENOUGH, len(looks)):
+    if len({text for text, _ in named}) != 1 or len(quoted) < min(ENOUGH, len(readings)):
         return None
     return quoted[0]
 
@@ -70,21 +68,21 @@ def orders(schema: CategorySchema, count: int) -> list[CategorySchema]:
 
 
 async def find(
-    asked: Sequence[Conversation], looks: Sequence[CategorySchema], teacher: Predictor, progress: Progress
+    asked: Sequence[Conversation], schemas: Sequence[CategorySchema], teacher: Predictor, progress: Progress
 ) -> dict[str, str]:
     """Includes, by the ids of conversations. Raises: PredictorError, at the first answer that does not come."""
     answers: dict[str, list[Prediction]] = {c.id: [] for c in asked}
     done = itertools.count(1)
 
-    async def look(schema: CategorySchema, conversation: Conversation) -> None:
+    async def read(schema: CategorySchema, conversation: Conversation) -> None:
         try:
             answers[conversation.id].append(await teacher.predict(schema, conversation))
         except PredictorError as error:
             raise PredictorError(f"the teacher, of conversation {conversation.id!r}: {error}") from error
-        progress(next(done), len(asked) * len(looks))
+        progress(next(done), len(asked) * len(schemas))
 
-    for schema in looks:  # one after another, so that requests that share a prompt prefix go together
-        await asyncio.gather(*(look(schema, conversation) for conversation in asked))
+    for schema in schemas:  # one after another, so that requests that share a prompt prefix go together
+        await asyncio.gather(*(read(schema, conversation) for conversation in asked))
     found = {c.id: agreed(c.category, answers[c.id]) for c in asked}
     return {identity: text for identity, text in found.items() if text is not None}
 
@@ -119,11 +117,11 @@ async def _run(given: argparse.Namespace) -> str:
             f"{given.conversations}: no label of the split {given.split} is of a category with includes and leaves "
             "open which of them decided it"
         )
-    looks = orders(schema, given.samples)
-    if len(looks) < given.samples:
-        complain(f"the schema has {len(looks)} orders, so there are as many looks")
+    schemas = orders(schema, given.samples)
+    if len(schemas) < given.samples:
+        complain(f"the schema has {len(schemas)} orders, so it is read as often")
     async with connect(given.base_url, api_key=key) as client:
-        found = await find(asked, looks, VllmPredictor(client, given.model, codes), _progress)
+        found = await find(asked, schemas, VllmPredictor(client, given.model, codes), _progress)
     lines = (_line(one, found) for one in rows)
     # Half a surrogate pair, which JSON can name and UTF-8 cannot hold, is named as it was.
     given.out.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
@@ -177,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="the teacher")
     add("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     add("--tokenizer", type=Path, required=True, help="folder with the teacher's tokenizer.json")
-    add("--samples", type=int, default=4, help="looks at each conversation; default: 4")
+    add("--samples", type=int, default=4, help="how often each conversation is read; default: 4")
     add("--out", type=Path, required=True, help="the conversations again, as JSONL")
     return parser
 

@@ -10,7 +10,7 @@ import redis
 import structlog
 
 from app.auth.principal import Scope
-from app.infra.db.engine import Database, open_database
+from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.private import keep_files_private
@@ -18,7 +18,7 @@ from app.infra.tables.tenants import Tenant
 from app.settings import Settings
 from tests.callers import Callers
 from tests.servers import databases
-from tests.servers.postgres import Place, as_platform
+from tests.servers.postgres import Place
 from tests.servers.redis import redis_url as redis_server
 
 DATABASES = ("sqlite", "postgresql")
@@ -131,7 +131,7 @@ async def platform(callers: Callers) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[Database]:
-    opened = open_database(url, as_platform(url))
+    opened = databases.opened(url)
     try:
         yield opened
     finally:

@@ -195,7 +195,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """On the server: whether the audit trail fits together, chain by chain. Exit 0 it does, 3 it does not."""
-    from app.cli import trail as checking
+    from app.cli import audit as checking
 
     with session() as (settings, _progress):
         found = checking.verify(settings, against)

@@ -46,7 +46,7 @@ class AnswerHour(TenantOwned, Base):
     """How often the deployed model answered what under a schema version within an hour, without a word of anybody's.
 
     hour: its beginning, in UTC. outcome: the key of a category, or a word in parentheses, which no key may be
-    (`app.usage.outcomes`). The sums are of the answers whose mass on labels is known.
+    (`app.usage.service.outcome_of`). The sums are of the answers whose mass on labels is known.
     """
 
     __tablename__ = "answer_hours"

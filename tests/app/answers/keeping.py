@@ -27,9 +27,9 @@ class Keeping(NamedTuple):
         writer: AnswerWriter = self.callers.api.state.answer_writer
         return writer
 
-    async def ask(self, text: str = "Where is my parcel?", **beside: Any) -> dict[str, Any]:
+    async def ask(self, text: str = "Where is my parcel?", **more: Any) -> dict[str, Any]:
         """The answer as it was given."""
-        given = await self.live.client.post("/v1/classify", json=self.live.question(text) | beside)
+        given = await self.live.client.post("/v1/classify", json=self.live.question(text) | more)
         assert given.status_code == 200, given.text
         return dict(given.json())
 

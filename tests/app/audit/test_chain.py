@@ -15,7 +15,7 @@ from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.records import AuditEvent
-from tests.servers import postgres
+from tests.servers import databases, postgres
 from tests.servers.postgres import Place
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ async def change(database: Database, place: Place | None, statement: str) -> Non
     if place is not None:
         await postgres.sql(place.admin_url, "SET session_replication_role = replica", statement)
         return
-    with closing(sqlite3.connect(str(database.engine.url.database))) as file, file:
+    with closing(sqlite3.connect(databases.sqlite_file())) as file, file:
         for name in ("update", "delete", "insert"):
             for table in ("audit_events", "audit_links"):
                 file.execute(f"DROP TRIGGER {table}_stays_{name}")

@@ -53,10 +53,10 @@ async def test_a_conversation_that_is_sent_with_something_unusable_is_refused(pr
         {"language": "no language"},
         {"customer_reference": ""},
     ]
-    for beside in wrong:
-        body = row("a", "where is it") | beside
+    for attribute in wrong:
+        body = row("a", "where is it") | attribute
         refused = await product.client.post(f"/v1/datasets/{dataset_id}/conversations", json=body)
-        assert refused.status_code == 422, (beside, refused.text)
+        assert refused.status_code == 422, (attribute, refused.text)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from app.datasets import grouping
 from app.datasets.fingerprint import BANDS, bands, fingerprint
-from app.datasets.grouping import NEAR, group, similarity
-from app.datasets.splitting import assign
+from app.datasets.grouping import NEAR, assign, group, similarity
 from evaluation.contract.overlap import most_held_out, normalised
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.splits import split_of

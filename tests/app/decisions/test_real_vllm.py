@@ -27,7 +27,7 @@ TEAMS = {
     "technical": "Problems using the product",
     "other": None,
 }
-PATIENCE_S = 600
+TIMEOUT_S = 600
 
 
 class Asked(NamedTuple):
@@ -55,7 +55,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
 
 
 def test_openais_client(api: Asked) -> None:
-    client = OpenAI(api_key=api.key, base_url=f"{api.url}/v1", timeout=PATIENCE_S)
+    client = OpenAI(api_key=api.key, base_url=f"{api.url}/v1", timeout=TIMEOUT_S)
     assert "steerwise" in [model.id for model in client.models.list()]
     choices: Any = [
         {"value": value, **({} if said is None else {"description": said})} for value, said in TEAMS.items()
@@ -74,7 +74,7 @@ def test_openais_client(api: Asked) -> None:
 
 
 def test_the_system_one_client(api: Asked) -> None:
-    with TypeSafeClient(api_key=api.key, base_url=api.url, model="steerwise", timeout=PATIENCE_S) as client:
+    with TypeSafeClient(api_key=api.key, base_url=api.url, model="steerwise", timeout=TIMEOUT_S) as client:
         found = client.system_one(
             state={"subject": "payment", "message": STATE * 20},
             questions={
@@ -91,7 +91,7 @@ def test_the_system_one_client(api: Asked) -> None:
 
 def test_langchains_client(api: Asked) -> None:
     client = OpenAIDecisions(
-        model="steerwise", api_key=api.key, base_url=f"{api.url}/v1", timeout=PATIENCE_S, max_retries=0
+        model="steerwise", api_key=api.key, base_url=f"{api.url}/v1", timeout=TIMEOUT_S, max_retries=0
     )
     found = client.invoke(
         {
@@ -113,7 +113,7 @@ def test_all_255_options_are_read_by_one_question(api: Asked) -> None:
         "questions": {"q": {"type": "choice", "criteria": criteria}},
     }
     headers = {"Authorization": f"Bearer {api.key}"}
-    found = httpx.post(f"{api.url}/v1/systemone", json=body, headers=headers, timeout=PATIENCE_S)
+    found = httpx.post(f"{api.url}/v1/systemone", json=body, headers=headers, timeout=TIMEOUT_S)
     answer = found.raise_for_status().json()["answers"]["q"]
     assert set(answer["probabilities"]) == set(criteria)
     assert sum(answer["probabilities"].values()) == pytest.approx(1.0)

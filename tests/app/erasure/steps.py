@@ -23,9 +23,9 @@ WORD = "qwyjibo"
 CUSTOMER = "customer-5f2c"
 
 
-def row(identity: str, text: str, category: str, split: str, **beside: Any) -> bytes:
+def row(identity: str, text: str, category: str, split: str, **more: Any) -> bytes:
     messages = [{"role": "customer", "text": text}]
-    said = {"id": identity, "category": category, "split": split, "messages": messages} | beside
+    said = {"id": identity, "category": category, "split": split, "messages": messages} | more
     return json.dumps(said).encode() + b"\n"
 
 

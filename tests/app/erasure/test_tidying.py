@@ -69,6 +69,6 @@ async def test_a_home_that_cannot_be_looked_at_now_is_looked_at_again(
 
     monkeypatch.setattr(tidying, "tidy", fails)
     monkeypatch.setattr(tidying, "EVERY_S", 0.01)
-    async with tidying.tidying(database, settings):
+    async with tidying.kept_tidy(database, settings):
         while len(seen) < 3:
             await asyncio.sleep(0.01)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from app.auth.principal import Scope
-from app.http.headers import HEADERS
+from app.http.middleware import ANSWER_HEADERS
 from app.infra.db.scope import TenantScope
 from tests.app.auth.operations import Operation, ask, empty_body, operations
 from tests.callers import Callers
@@ -21,7 +21,7 @@ async def test_every_answer_has_them(callers: Callers, scope: TenantScope) -> No
     for headers in ({}, {"Authorization": f"Bearer {key}"}):
         for operation in asked:
             answer = await ask(callers.api, operation, empty_body(), headers)
-            missing = {name for name in HEADERS if name.lower() not in answer.headers}
+            missing = {name for name in ANSWER_HEADERS if name.lower() not in answer.headers}
             assert missing == set(), operation.name
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["cache-control"] == "no-store", operation.name

@@ -58,10 +58,14 @@ async def test_the_commit_comes_before_the_first_byte_of_the_answer(
 
         await callers.api(scope, receive, noting)
 
-    event.listen(callers.database.engine.sync_engine, "commit", lambda _connection: seen.append("commit"))
+    def committed(_connection: Connection) -> None:
+        seen.append("commit")
+
+    event.listen(callers.database.engine.sync_engine, "commit", committed)
     transport = httpx.ASGITransport(watched)
     async with httpx.AsyncClient(transport=transport, base_url="http://x", headers=client.headers) as other:
         await other.post("/v1/schemas", json={"name": "a"})
+    event.remove(callers.database.engine.sync_engine, "commit", committed)
     assert seen[-3:] == ["commit", "http.response.start", "http.response.body"]
     assert "http.response.start" not in seen[:-2]
 

@@ -26,7 +26,7 @@ from tests.app.jobs.factory import Made, enqueue, events, read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fault]
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 240  # for one step, on a machine that is busy with something else
+TIMEOUT_S = 240  # for one step, on a machine that is busy with something else
 SHORT_LEASE_S = 10
 QUEUES = ("cpu", "gpu")
 
@@ -94,7 +94,7 @@ def _plant(
 
 async def until(plant: Plant, holds: Callable[[], bool]) -> None:
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not holds():
                 await asyncio.sleep(0.1)
     except TimeoutError:
@@ -104,7 +104,7 @@ async def until(plant: Plant, holds: Callable[[], bool]) -> None:
 async def until_state(plant: Plant, job: Job, state: JobState) -> Job:
     row = await read(plant.database, job)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while row.state is not state:
                 await asyncio.sleep(0.1)
                 row = await read(plant.database, job)

@@ -23,7 +23,7 @@ from tests.app.local.stand_in import Place, stand_in
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 480  # for one step, on a machine that is busy with something else
+TIMEOUT_S = 480  # for one step, on a machine that is busy with something else
 NAMES = ("redis", "vllm", "worker-cpu", "worker-gpu", "dispatcher", "api")
 
 
@@ -116,7 +116,7 @@ def served(place: Place, *more: str) -> Iterator[Serve]:
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
@@ -149,7 +149,7 @@ def test_it_starts_says_where_restarts_what_dies_and_leaves_nothing_behind(place
         everybody = product.everybody()
         product.child.send_signal(signal.SIGINT)
         product.read_until("stopped")
-        assert product.child.wait(PATIENCE_S) == 0
+        assert product.child.wait(TIMEOUT_S) == 0
         until(lambda: not any(alive(pid) for pid in everybody), "a process was left behind")
     assert list(place.sockets.iterdir()) == []
 
@@ -157,7 +157,7 @@ def test_it_starts_says_where_restarts_what_dies_and_leaves_nothing_behind(place
 def check_second_start_is_refused(place: Place, product: Serve) -> None:
     argv = command(place, free_port())
     second = subprocess.run(
-        argv, capture_output=True, text=True, cwd=ROOT, env=environment(place), timeout=PATIENCE_S
+        argv, capture_output=True, text=True, cwd=ROOT, env=environment(place), timeout=TIMEOUT_S
     )
     assert second.returncode == 2, second.stdout + second.stderr
     assert f"process {product.child.pid}" in second.stderr
@@ -173,14 +173,14 @@ def test_when_it_is_killed_everything_ends_and_it_can_be_started_again(place: Pl
         assert "made before" in again.read_until("admin key")
         again.read_until("ready")
         again.child.terminate()
-        assert again.child.wait(PATIENCE_S) == 0
+        assert again.child.wait(TIMEOUT_S) == 0
 
 
 def test_a_port_in_use_is_refused_before_anything_is_started_or_written(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         argv = command(place, taken.getsockname()[1])
         ended = subprocess.run(
-            argv, capture_output=True, text=True, cwd=ROOT, env=environment(place), timeout=PATIENCE_S
+            argv, capture_output=True, text=True, cwd=ROOT, env=environment(place), timeout=TIMEOUT_S
         )
     assert ended.returncode == 2
     assert "--port" in ended.stderr

@@ -143,20 +143,20 @@ async def test_many_who_listen_to_a_run_cost_the_database_what_one_does(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = await shop.run()
-    looks = 0
-    look = feed.RunFeed.look
+    reads = 0
+    read = feed.RunFeed.read
 
-    async def counted(self: feed.RunFeed, after: int) -> feed.Look:
-        nonlocal looks
-        looks += 1
-        return await look(self, after)
+    async def counted(self: feed.RunFeed, after: int) -> feed.NewEvents:
+        nonlocal reads
+        reads += 1
+        return await read(self, after)
 
-    monkeypatch.setattr(feed.RunFeed, "look", counted)
+    monkeypatch.setattr(feed.RunFeed, "read", counted)
     monkeypatch.setattr(feed, "POLL_S", 0.3)
     async with server(shop) as client:
         reading = [asyncio.create_task(all_of(client, run["id"])) for _ in range(10)]
         await asyncio.sleep(3)
-        assert 1 <= looks <= 12
+        assert 1 <= reads <= 12
         await shop.client.post(f"/v1/runs/{run['id']}/cancel")
         heard = await asyncio.gather(*reading)
         assert all(events == heard[0] for events in heard) and heard[0][-1]["event"] == "end"

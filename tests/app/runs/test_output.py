@@ -189,7 +189,7 @@ def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path) -> 
 
 def test_a_mark_that_was_torn_counts_as_no_mark(tmp_path: Path) -> None:
     with output.opened(tmp_path / "out", 0) as place:
-        output.set_mark(place, key="a")
-        assert output.mark(place) == {"key": "a"}
+        output.set_state(place, key="a")
+        assert output.state(place) == {"key": "a"}
         (place.root / "run.json").write_text('{"ke')
-        assert output.mark(place) == {}
+        assert output.state(place) == {}

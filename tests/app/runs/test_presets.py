@@ -21,7 +21,7 @@ def test_every_preset_is_a_whole_plan(preset: Preset) -> None:
 
 @pytest.mark.parametrize(("preset", "minutes"), [(Preset.demo, 11), (Preset.cpu, 60)])
 def test_stages_are_limited_to_what_leaves_time_for_the_evaluation(preset: Preset, minutes: int) -> None:
-    """Of twenty minutes, and of ninety."""
+    """Of the demo, whose gate comes on top, and of the ninety that `cpu` says."""
     seconds = [stage.max_seconds for stage in plan(preset).stages]
     assert sum(s for s in seconds if s is not None) <= 60 * minutes
     assert None not in seconds

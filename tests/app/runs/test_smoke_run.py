@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 ROOT = Path(__file__).parents[3]
 WORKER = "from app.worker import run_worker as w; from app.jobs.handlers import Queue; w(s, list(Queue))"
 DISPATCHER = "from app.worker import run_dispatcher as d; d(s)"
-PATIENCE_S = 560
+TIMEOUT_S = 560
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def parts(settings: Settings, tmp_path: Path) -> Iterator[Path]:
 async def until(client: httpx.AsyncClient, path: str, ended: set[str], logs: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while found.get("state") not in ended:
                 await asyncio.sleep(0.5)
                 found = (await client.get(path)).json()

@@ -16,20 +16,20 @@ from app.cli.program import cli
 from app.errors import ServingError
 from app.serving.vllm import VllmEndpoint
 from app.studies import gate_speed
-from app.studies.gate_speed import GATE, RANDOM_ORDER, RAW, WAYS, GateBench, GateLap, GateSpeed
+from app.studies.gate_speed import ARMS, GATE, RANDOM_ORDER, RAW, GateBench, GateLap, GateSpeed
 from tests.app.studies.quiet import QUIET
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import suite
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening
 
-EXAM = suite(24)
+SUITE = suite(24)
 
 
 @contextmanager
 def place_of(server: FakeServer, folder: Path) -> Iterator[GateBench]:
     with listening(server) as url:
         yield GateBench(
-            VllmEndpoint(url), EXAM.questions, len(EXAM.perturbations), CODES, 4, folder / "outcomes"
+            VllmEndpoint(url), SUITE.questions, len(SUITE.perturbations), CODES, 4, folder / "outcomes"
         )
 
 
@@ -51,10 +51,10 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 def test_every_way_asks_the_same_questions_and_no_lap_profits_from_another(compared: Compared) -> None:
     bodies = compared.server.bodies
     salts = Counter(body["cache_salt"] for body in bodies)
-    laps = {f"{arm}-{number}": len(EXAM.items) for arm in WAYS for number in (0, 1)}
-    assert salts == laps | {f"{arm}-first": 4 for arm in WAYS}
+    laps = {f"{arm}-{number}": len(SUITE.items) for arm in ARMS for number in (0, 1)}
+    assert salts == laps | {f"{arm}-first": 4 for arm in ARMS}
     first, *others = ({_without_salt(body) for body in bodies if body["cache_salt"] == salt} for salt in laps)
-    assert len(first) == len(EXAM.items)
+    assert len(first) == len(SUITE.items)
     assert all(other == first for other in others)
 
 
@@ -63,7 +63,7 @@ def test_ways_take_turns_and_the_one_that_begins_changes(compared: Compared) -> 
     there, back = [GATE, RAW, RANDOM_ORDER], [RAW, GATE]
     first = [f"{arm}-0" for arm in (*there, *back, *there[1:])]  # three parts; what ends one begins the next
     second = [f"{arm}-1" for arm in (*there[::-1], *there[1:], *back)]
-    assert turns[len(WAYS) :] == first + second
+    assert turns[len(ARMS) :] == first + second
 
 
 def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None:
@@ -71,14 +71,14 @@ def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None
     with place_of(server, tmp_path) as place:
         one_at_a_time = place._replace(concurrency=1)
         asyncio.run(gate_speed._round(one_at_a_time, 0))
-    order = {arm: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{arm}-0"] for arm in WAYS}
+    order = {arm: [_without_salt(b) for b in server.bodies if b["cache_salt"] == f"{arm}-0"] for arm in ARMS}
     assert order[GATE] == order[RAW] != order[RANDOM_ORDER]
     assert sorted(order[RAW]) == sorted(order[RANDOM_ORDER])
 
 
 def test_tokens_are_those_that_the_server_counted(compared: Compared) -> None:
     speed = compared.speed
-    assert (speed.items, speed.schemas) == (len(EXAM.items), len(EXAM.perturbations))
+    assert (speed.items, speed.schemas) == (len(SUITE.items), len(SUITE.perturbations))
     assert (speed.rounds, speed.concurrency, speed.forced_reads) == (2, 4, 0)
     assert {arm.cached_prompt_share for arm in speed.arms.values()} == {32 / 50}
     assert speed.arms[GATE].completion_tokens == speed.arms[RAW].completion_tokens > 0
@@ -90,10 +90,10 @@ def test_answers_that_had_to_be_asked_for_twice_are_counted(tmp_path: Path) -> N
     twice = compare(FakeServer(lambda seen: Reply("Well.", {seen.options[0].code: 0.9})), tmp_path)
     assert twice.speed.forced_reads == 1
     asked = Counter(body["cache_salt"] for body in twice.server.bodies)
-    assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(EXAM.items)
+    assert asked["gate-0"] == 2 * asked["raw-0"] == 2 * len(SUITE.items)
 
 
-@pytest.mark.parametrize("arm", WAYS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_failed_request_ends_the_measurement(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), failing=(400,)), tmp_path) as place,
@@ -102,7 +102,7 @@ def test_a_failed_request_ends_the_measurement(arm: str, tmp_path: Path) -> None
         asyncio.run(gate_speed._part(place, arm, arm, range(12)))
 
 
-@pytest.mark.parametrize("arm", WAYS)
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_server_that_does_not_count_is_no_server_without_a_cache(arm: str, tmp_path: Path) -> None:
     with (
         place_of(FakeServer(models.oracle(), counted=10), tmp_path) as place,
@@ -113,7 +113,7 @@ def test_a_server_that_does_not_count_is_no_server_without_a_cache(arm: str, tmp
 
 def test_each_lap_is_compared_with_the_raw_one_of_its_round() -> None:
     """The machine was three times as slow in the second round, which no ratio may show."""
-    place = GateBench(VllmEndpoint("http://vllm"), EXAM.questions, 5, CODES, 32, Path("nowhere"))
+    place = GateBench(VllmEndpoint("http://vllm"), SUITE.questions, 5, CODES, 32, Path("nowhere"))
     laps = {
         arm: [
             GateLap(seconds, 0.1, 100, 1000, cached, 4000, forced),

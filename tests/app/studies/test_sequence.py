@@ -39,13 +39,15 @@ def point(accuracies: list[float | None], retention: float = 0.9) -> StudyPoint:
     )
 
 
-def marks(*rows: list[float]) -> ArmResult:
+def arm_result(*rows: list[float]) -> ArmResult:
     points = [point([*row]) for row in rows]
     return ArmResult(measures=at_end(points), cost=Cost(wall_s=1, tokens=1), points=points)
 
 
 def result(seed: int, a: list[list[float]], b: list[list[float]]) -> SeedResult:
-    return SeedResult(key="k", seed=seed, arms={"base": marks(BASE), "A": marks(*a), "B": marks(*b)})
+    return SeedResult(
+        key="k", seed=seed, arms={"base": arm_result(BASE), "A": arm_result(*a), "B": arm_result(*b)}
+    )
 
 
 def shifted(rows: list[list[float]], by: float) -> list[list[float]]:

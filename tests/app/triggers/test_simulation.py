@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import InputError
 from app.triggers import history, rules
-from app.triggers.judging import Brake, Limits
+from app.triggers.conditions import Brake, Limits
 from app.triggers.simulation import (
     CountedAnswers,
     LabelGiven,

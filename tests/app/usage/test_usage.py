@@ -13,9 +13,8 @@ from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.tables.records import AnswerHour, UsageDay
 from app.usage import repository
-from app.usage.outcomes import outcome_of
 from app.usage.repository import Use
-from app.usage.service import AnswerOf, Meter, metering
+from app.usage.service import AnswerOf, Meter, metering, outcome_of
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio

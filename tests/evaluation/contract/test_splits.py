@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from app.datasets.fingerprint import fingerprint
-from app.datasets.splitting import assign
+from app.datasets.grouping import assign
 from app.runs.inputs import checked
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.splits import SHARES, split_of

@@ -10,7 +10,7 @@ from evaluation.contract.perturb import IDENTITY
 from evaluation.inference.runner import Outcome
 from evaluation.metrics import sample_scores
 from evaluation.metrics.comparison import Compared, compare
-from evaluation.metrics.measures import Judgement, Measure
+from evaluation.metrics.measures import GradedAnswers, Measure
 from evaluation.metrics.sample_scores import SampleScore
 from evaluation.reporting.assembly import Choices, StageRun, assemble, rescore
 from evaluation.reporting.report import Report
@@ -60,8 +60,8 @@ def test_a_question_that_one_of_them_did_not_answer_compares_nothing() -> None:
     edited = next(i for i, item in enumerate(benchmark.items) if item.must_move)
     right = [SampleScore(i, Outcome.scored, item.gold_after) for i, item in enumerate(benchmark.items)]
     missed = [SampleScore(i, Outcome.errored) if i == edited else right[i] for i in range(len(right))]
-    whole = compare(Judgement(benchmark, right), Judgement(benchmark, right), SEEN)
-    part = compare(Judgement(benchmark, right), Judgement(benchmark, missed), SEEN)
+    whole = compare(GradedAnswers(benchmark, right), GradedAnswers(benchmark, right), SEEN)
+    part = compare(GradedAnswers(benchmark, right), GradedAnswers(benchmark, missed), SEEN)
     assert part.flip_accuracy.n == whole.flip_accuracy.n - 1
     assert part.flip_accuracy.value == 0
 
@@ -81,7 +81,7 @@ def test_the_interval_of_a_difference_covers_what_repeated_evaluations_give_on_a
 def _difference(seed: int) -> Compared:
     """Of two models that follow edits, right on 80 % and 90 % of the conversations."""
     benchmark, rng = suite(), random.Random(seed)
-    worse, better = (Judgement(benchmark, _answers(benchmark, right, rng)) for right in (0.8, 0.9))
+    worse, better = (GradedAnswers(benchmark, _answers(benchmark, right, rng)) for right in (0.8, 0.9))
     return compare(worse, better, SEEN)
 
 

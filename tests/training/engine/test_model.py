@@ -9,7 +9,7 @@ from evaluation.contract.chat import ChatTemplate
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import render
 from evaluation.inference.tokenizer_files import load_codes
-from tests.evaluation.test_chat import FAMILIES, stranger
+from tests.evaluation.contract.test_chat import FAMILIES, stranger
 from tests.factories import bases
 from tests.factories.bases import Family, write_tokenizer
 from training.artifacts import StageFailed

@@ -3,9 +3,8 @@
 import pytest
 
 from app.errors import InputError
-from app.gates.placement import served_base
 from app.infra.tables.runs import ModelVersion
-from app.serving.base import digest, find_base
+from app.serving.base import digest, find_base, served_base
 from app.settings import Settings
 from evaluation.contract.budget import ANSWER_TOKENS
 

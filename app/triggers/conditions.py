@@ -22,7 +22,7 @@ from app.triggers.rules import (
     Rule,
     ScheduleRule,
 )
-from app.usage.outcomes import ABSTAINED, FAILED, NONE_OF_THESE
+from app.usage.service import ABSTAINED, FAILED, NONE_OF_THESE
 
 
 class Limits(NamedTuple):
@@ -93,7 +93,7 @@ class Held(NamedTuple):
     reason: str
 
 
-def judge(rule: Rule, known: TriggerEvidence) -> Finding:
+def evaluate(rule: Rule, known: TriggerEvidence) -> Finding:
     match rule:
         case ByHandRule():
             return Finding(False, "it starts by hand alone", {})

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from app.triggers import cron, rules
-from app.triggers.judging import Brake, FailedEdit, Finding, Limits, Started, TriggerEvidence, held, judge
+from app.triggers.conditions import (
+    Brake,
+    FailedEdit,
+    Finding,
+    Limits,
+    Started,
+    TriggerEvidence,
+    evaluate,
+    held,
+)
 from app.triggers.measures import MeasuredMean, Share, fall, rise, stability_index
 from app.triggers.periods import ComparedTotals, HourTotal, Period, Totals, periods
 
@@ -76,11 +85,11 @@ def test_a_schedule_has_one_form_of_two(said: dict[str, Any]) -> None:
 
 def test_a_time_that_passed_while_nobody_looked_is_made_up_for_once() -> None:
     weekly = rule(kind="schedule", cron="0 3 * * 1")
-    late = judge(weekly, TriggerEvidence(AT, counts_from=AT - 30 * DAY))
+    late = evaluate(weekly, TriggerEvidence(AT, counts_from=AT - 30 * DAY))
     assert late.met and late.figures["due_at"].startswith("2026-02-02T03:00")
-    assert not judge(weekly, TriggerEvidence(AT, counts_from=AT)).met
+    assert not evaluate(weekly, TriggerEvidence(AT, counts_from=AT)).met
     daily = rule(kind="schedule", every_days=3)
-    assert [judge(daily, TriggerEvidence(AT, AT - days * DAY)).met for days in (2, 3, 9)] == [
+    assert [evaluate(daily, TriggerEvidence(AT, AT - days * DAY)).met for days in (2, 3, 9)] == [
         False,
         True,
         True,
@@ -88,7 +97,7 @@ def test_a_time_that_passed_while_nobody_looked_is_made_up_for_once() -> None:
 
 
 def test_one_by_hand_is_never_met() -> None:
-    assert not judge(rule(kind="by_hand"), TriggerEvidence(AT, AT)).met
+    assert not evaluate(rule(kind="by_hand"), TriggerEvidence(AT, AT)).met
 
 
 # ----------------------------------------------------------------------------------------- corrections and failed edits
@@ -96,16 +105,16 @@ def test_one_by_hand_is_never_met() -> None:
 
 def test_corrections_are_counted_where_the_run_would_learn_from_them() -> None:
     asked = rule(kind="corrections", corrections=20)
-    found = judge(asked, TriggerEvidence(AT, AT, corrections=19, elsewhere=300))
+    found = evaluate(asked, TriggerEvidence(AT, AT, corrections=19, elsewhere=300))
     assert not found.met and "19 of 20" in found.reason
     assert "300 in other datasets" in found.reason and "would not learn" in found.reason
-    assert judge(asked, TriggerEvidence(AT, AT, corrections=20)).met
+    assert evaluate(asked, TriggerEvidence(AT, AT, corrections=20)).met
 
 
 def test_an_edit_that_failed_its_gate_is_named() -> None:
     asked = rule(kind="failed_edit")
-    assert not judge(asked, TriggerEvidence(AT, AT)).met
-    found = judge(asked, TriggerEvidence(AT, AT, failed_edit=FailedEdit(4, AT - HOUR)))
+    assert not evaluate(asked, TriggerEvidence(AT, AT)).met
+    found = evaluate(asked, TriggerEvidence(AT, AT, failed_edit=FailedEdit(4, AT - HOUR)))
     assert found.met and "version 4" in found.reason and found.figures["schema_version"] == 4
 
 
@@ -114,9 +123,9 @@ def test_an_edit_that_failed_its_gate_is_named() -> None:
 
 def test_drift_is_the_stability_index_with_what_moved_most() -> None:
     drift = rule(kind="drift", threshold=0.2)
-    still = judge(drift, compared(totals(a=500, b=500), totals(a=490, b=510)))
+    still = evaluate(drift, compared(totals(a=500, b=500), totals(a=490, b=510)))
     assert not still.met and still.figures["stability_index"] < 0.01
-    moved = judge(drift, compared(totals(a=500, b=500), totals(a=200, b=800)))
+    moved = evaluate(drift, compared(totals(a=500, b=500), totals(a=200, b=800)))
     assert moved.met and (moved.threshold, moved.window_h) == (0.2, 168)
     # By hand: 0.3 log(0.8 / 0.5) + 0.3 log(0.5 / 0.2), and the smoothing of half an answer changes the third place.
     assert moved.figures["stability_index"] == pytest.approx(0.4159, abs=0.002)
@@ -132,7 +141,7 @@ def test_few_answers_that_differ_by_chance_are_no_drift() -> None:
         drawn = rng.choices(named, k=n)
         return totals(**{name: drawn.count(name) for name in named})
 
-    findings = [judge(drift, compared(sample(200), sample(200))) for _ in range(300)]
+    findings = [evaluate(drift, compared(sample(200), sample(200))) for _ in range(300)]
     above = sum(found.figures["stability_index"] > 0.05 for found in findings)
     assert above > 280
     assert (
@@ -158,29 +167,29 @@ def test_answers_that_are_all_the_same_do_not_drift() -> None:
 
 def test_more_none_of_these_is_a_rise_that_chance_does_not_explain() -> None:
     rate = rule(kind="none_rate", rise=0.1)
-    assert asked(judge(rate, compared(totals(a=450, none=50), totals(a=380, none=120))))
-    assert not asked(judge(rate, compared(totals(a=380, none=120), totals(a=450, none=50))))
-    few = judge(rate, compared(totals(a=27, none=3), totals(a=25, none=5)))
+    assert asked(evaluate(rate, compared(totals(a=450, none=50), totals(a=380, none=120))))
+    assert not asked(evaluate(rate, compared(totals(a=380, none=120), totals(a=450, none=50))))
+    few = evaluate(rate, compared(totals(a=27, none=3), totals(a=25, none=5)))
     assert not few.met
-    moved = judge(rate, compared(totals(a=450, none=50), totals(a=380, none=120)))
+    moved = evaluate(rate, compared(totals(a=450, none=50), totals(a=380, none=120)))
     assert "from 0.100 to 0.240" in moved.reason and moved.figures["answers"] == 500
 
 
 def test_abstained_and_unreadable_answers_are_no_none_of_these() -> None:
     before = totals(a=450, none=50)
     now = Totals({"a": 360, "(none)": 40, "(abstained)": 300, "(failed)": 300}, before.masses)
-    assert not judge(rule(kind="none_rate", rise=0.05), compared(before, now)).met
+    assert not evaluate(rule(kind="none_rate", rise=0.05), compared(before, now)).met
     nothing = Totals({"(failed)": 300}, before.masses)
-    assert "named anything" in judge(rule(kind="none_rate"), compared(before, nothing)).reason
+    assert "named anything" in evaluate(rule(kind="none_rate"), compared(before, nothing)).reason
 
 
 def test_label_mass_falls() -> None:
     mass = rule(kind="label_mass", fall=0.05)
-    found = judge(mass, compared(totals(0.97, a=400), totals(0.85, a=400)))
+    found = evaluate(mass, compared(totals(0.97, a=400), totals(0.85, a=400)))
     assert found.met and "from 0.970 to 0.850" in found.reason
-    assert not judge(mass, compared(totals(0.97, a=400), totals(0.95, a=400))).met
+    assert not evaluate(mass, compared(totals(0.97, a=400), totals(0.95, a=400))).met
     unknown = Totals({"a": 400}, MeasuredMean(3, 2.9, 2.8))
-    assert "is known" in judge(mass, compared(totals(0.97, a=400), unknown)).reason
+    assert "is known" in evaluate(mass, compared(totals(0.97, a=400), unknown)).reason
 
 
 def test_intervals_of_differences_are_those_of_the_books() -> None:
@@ -192,7 +201,7 @@ def test_intervals_of_differences_are_those_of_the_books() -> None:
 
 
 def test_too_little_is_said_and_is_not_zero() -> None:
-    found = judge(rule(kind="drift"), TriggerEvidence(AT, AT, compared="88 answers in the last 168 h"))
+    found = evaluate(rule(kind="drift"), TriggerEvidence(AT, AT, compared="88 answers in the last 168 h"))
     assert (found.met, found.reason, found.figures) == (False, "88 answers in the last 168 h", {})
 
 
