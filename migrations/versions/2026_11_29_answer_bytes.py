@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 _BEFORE = ("upload", "conversations", "draft", "versions")
-_RULE = op.f("ck_held_bytes_held_kind")
+_RULE = "ck_held_bytes_held_kind"
 
 
 def upgrade() -> None:
@@ -38,5 +38,5 @@ def downgrade() -> None:
 def _allow(kinds: tuple[str, ...]) -> None:
     words = ", ".join(f"'{kind}'" for kind in kinds)
     with op.batch_alter_table("held_bytes") as batch:
-        batch.drop_constraint(_RULE, type_="check")
-        batch.create_check_constraint(_RULE, f"kind IN ({words})")
+        batch.drop_constraint(op.f(_RULE), type_="check")
+        batch.create_check_constraint(op.f(_RULE), f"kind IN ({words})")
