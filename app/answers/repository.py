@@ -1,7 +1,10 @@
 """Answers that are kept. One whose time is over is no longer there, swept or not."""
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,10 +16,12 @@ from app.http.paging import PageRequest
 from app.infra.db.base import utc_now
 from app.infra.db.scope import TenantScope
 from app.infra.tables.answers import KeptAnswer
-from app.infra.tables.tenants import Tenant
+from app.infra.tables.tenants import HeldKind, Tenant
+from app.tenants import share
 from evaluation.formats.redaction import Redaction
 
 SWEPT_AT_ONCE = 1000
+_WORDS = ("messages", "reasoning", "evidence", "extra")
 
 
 def until(created_at: datetime, days: int) -> dict[str, datetime]:
@@ -37,6 +42,33 @@ async def how_kept(session: AsyncSession, tenants: Collection[UUID]) -> dict[UUI
         row[0]: HowKept(row[1] or 0, Redaction.names_too if row[2] else Redaction.by_form)
         for row in await session.execute(query)
     }
+
+
+def size_of(row: dict[str, Any]) -> int:
+    """Bytes of its words, as they count in a quota."""
+    return share.size_of([row[name] for name in _WORDS])
+
+
+async def hold(session: AsyncSession, scope: TenantScope, rows: Sequence[dict[str, Any]]) -> int:
+    """How many of them, the first first, the tenant's quota has room for; from now on it has their bytes."""
+    room = await share.room_bytes(session, scope)
+    sizes = list(accumulate(row["size_bytes"] for row in rows))
+    fit = bisect_right(sizes, room)
+    if fit:
+        await share.hold_more(session, scope, HeldKind.answers, scope.tenant_id, sizes[fit - 1])
+    return fit
+
+
+async def _remove(session: AsyncSession, *which: ColumnElement[bool]) -> int:
+    """With their bytes. Returns how many."""
+    statement = delete(KeptAnswer).where(*which).returning(KeptAnswer.tenant_id, KeptAnswer.size_bytes)
+    gone = (await session.execute(statement, execution_options={"synchronize_session": False})).all()
+    sizes = Counter[UUID]()
+    for tenant_id, size in gone:
+        sizes[tenant_id] += size
+    for tenant_id, size in sorted(sizes.items()):
+        await share.give_back(session, TenantScope(tenant_id), HeldKind.answers, tenant_id, size)
+    return len(gone)
 
 
 async def add(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
@@ -78,13 +110,12 @@ async def remove(
 ) -> int:
     """All that both of the references hold for, as far as they are given; one of them is."""
     assert customer_reference is not None or conversation_reference is not None
-    statement = delete(KeptAnswer).where(KeptAnswer.tenant_id == scope.tenant_id)
+    which = [KeptAnswer.tenant_id == scope.tenant_id]
     if customer_reference is not None:
-        statement = statement.where(KeptAnswer.customer_reference == customer_reference)
+        which.append(KeptAnswer.customer_reference == customer_reference)
     if conversation_reference is not None:
-        statement = statement.where(KeptAnswer.conversation_reference == conversation_reference)
-    gone = await session.execute(statement, execution_options={"synchronize_session": False})
-    return int(getattr(gone, "rowcount", 0))
+        which.append(KeptAnswer.conversation_reference == conversation_reference)
+    return await _remove(session, *which)
 
 
 async def sweep(session: AsyncSession, now: datetime) -> int:
@@ -108,7 +139,7 @@ async def sweep(session: AsyncSession, now: datetime) -> int:
         )
         gone += list(await session.scalars(older.limit(SWEPT_AT_ONCE - len(gone))))
     if gone:
-        await session.execute(delete(KeptAnswer).where(KeptAnswer.id.in_(gone)))
+        await _remove(session, KeptAnswer.id.in_(gone))
     return len(gone)
 
 

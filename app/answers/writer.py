@@ -1,12 +1,12 @@
 """Answers on their way into the database: held in memory for seconds, stripped of personal data, written by the batch.
 
-Nobody who is answered waits for it. Where the store is away answers wait here; where there is no room left, or the
-store takes one of them not, that answer is not kept, and counted.
+Nobody who is answered waits for it. Where the store is away answers wait here; where there is no room left, here or in
+the tenant's quota of bytes, or the store takes one of them not, that answer is not kept, and counted.
 """
 
 import asyncio
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -19,6 +19,7 @@ from app.answers import repository
 from app.answers.repository import HowKept
 from app.infra import metrics
 from app.infra.db.engine import Database
+from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.outage import passes
 from app.infra.periodic import periodically
@@ -33,7 +34,7 @@ _LAST_TRY_S: Final = 5.0
 
 
 class NewAnswer(NamedTuple):
-    """row: columns of `KeptAnswer` but for `expires_at`, as people wrote it. chars: about how long it is."""
+    """row: columns of `KeptAnswer` but for `expires_at` and `size_bytes`, as people wrote it. chars: about how many."""
 
     tenant_id: UUID
     row: dict[str, Any]
@@ -98,10 +99,21 @@ class AnswerWriter:
             _not_kept(row, error)
 
     async def _insert(self, rows: Sequence[dict[str, Any]]) -> None:
-        if rows:
-            async with transaction(self._database) as session:
-                await repository.add(session, rows)
-            metrics.ANSWERS_KEPT.inc(len(rows))
+        """Of each tenant as many as its quota has room for."""
+        tenants = defaultdict[UUID, list[dict[str, Any]]](list)
+        for row in rows:
+            tenants[row["tenant_id"]].append(row)
+        if not tenants:
+            return
+        async with transaction(self._database) as session:
+            kept = list[dict[str, Any]]()
+            for tenant_id, own in sorted(tenants.items()):  # as everybody who locks several
+                kept += own[: await repository.hold(session, TenantScope(tenant_id), own)]
+            if kept:
+                await repository.add(session, kept)
+        metrics.ANSWERS_KEPT.inc(len(kept))
+        if len(kept) < len(rows):
+            metrics.ANSWERS_NOT_KEPT.labels("quota").inc(len(rows) - len(kept))
 
     async def close(self) -> None:
         """One last try. What then is still here is not kept."""
@@ -138,7 +150,8 @@ def _storable(batch: Sequence[NewAnswer], kept: dict[UUID, HowKept]) -> list[dic
             except Exception as error:  # noqa: BLE001 (else it would be tried again for ever, and all behind it wait)
                 _not_kept(one.row, error)
             else:
-                rows.append(clean | repository.until(one.row["created_at"], how.days))
+                until = repository.until(one.row["created_at"], how.days)
+                rows.append(clean | until | {"size_bytes": repository.size_of(clean)})
     return rows
 
 

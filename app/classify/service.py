@@ -36,6 +36,7 @@ from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
 BATCH_AT_ONCE = 32
+_SHORT_CHARS = 20_000  # of a conversation that is made a prompt of on the loop
 _WHY_NOT = {
     False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
     True: "mode {} needs a model that has passed its gates in both modes, of which that in mode fast found how sure an "
@@ -217,8 +218,10 @@ async def _stream(
 
 async def check_length(at: ServingContext, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
-    schema, codes = serving.page
-    prompt = budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
+    long = sum(len(message.text) for message in conversation.messages) > _SHORT_CHARS
+    prompt = (
+        await asyncio.to_thread(_prompt, serving, conversation) if long else _prompt(serving, conversation)
+    )
     room = budget.room(await at.label_codes.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
@@ -227,6 +230,11 @@ async def check_length(at: ServingContext, serving: Serving, conversation: Conve
         message = f"with the schema it has {tokens} tokens, and the model reads {room} at most"
         problem = Problem("messages", f"{message}; leave out older turns")
         raise ConversationTooLong(f"the conversation is too long: {message}", problems=[problem])
+
+
+def _prompt(serving: Serving, conversation: Conversation) -> str:
+    schema, codes = serving.page
+    return budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
 
 
 async def _answer(

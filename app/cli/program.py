@@ -296,14 +296,20 @@ def api(
 @bench.command()
 def neighbours(
     as_json: AsJson = False,
-    rounds: Annotated[int, typer.Option(min=2, help="Pairs of a quiet one and a noisy one.")] = 8,
+    rounds: Annotated[int, typer.Option(min=2, help="Cycles of a quiet one and one of each noise.")] = 6,
     requests: Annotated[int, typer.Option(min=20, help="Of the quiet tenant in each.")] = 60,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="classify, batches, uploads, runs, streams or adapters; repeatable; by default all."
+        ),
+    ] = None,
 ) -> None:
     """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
     from app.studies import neighbours as study
 
     with _session() as (settings, progress):
-        found = study.measure(rounds, requests, settings, progress)
+        found = study.measure(rounds, requests, settings, progress, noise or tuple(study.KINDS))
     _measured(found, study.table, as_json)
 
 

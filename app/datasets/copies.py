@@ -14,7 +14,9 @@ from app.infra.files import repository as files
 from app.infra.tables.datasets import ConversationRow, Dataset
 from app.infra.tables.files import FileKind
 from app.infra.tables.runs import Run
+from app.infra.tables.tenants import HeldKind
 from app.jobs import service as jobs
+from app.tenants import share
 
 # Made of a whole dataset, and again where they are missing, but for the file, of which the rows are what counts.
 _OF_DATASET = (FileKind.upload, FileKind.suite, FileKind.log, FileKind.teachers_answers)
@@ -45,7 +47,8 @@ async def lose(
     snapshots = {run.snapshot_key for run in runs}
     await files.take_out(session, scope, dataset.id, row.external_id, snapshots)
     if (answer_id := copied_answer(row.external_id)) is not None:
-        await repository.forget_answer(session, scope, answer_id)
+        size = await repository.forget_answer(session, scope, answer_id)
+        await share.give_back(session, scope, HeldKind.answers, scope.tenant_id, size)
     return runs
 
 

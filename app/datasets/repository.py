@@ -395,10 +395,11 @@ async def lose_rows(session: AsyncSession, scope: TenantScope, dataset_id: UUID,
     await session.execute(held.values(lost_rows_at=now()), execution_options=_IN_PLACE)
 
 
-async def forget_answer(session: AsyncSession, scope: TenantScope, answer_id: UUID) -> None:
-    """A kept answer, with its conversation."""
-    gone = delete(KeptAnswer).where(KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.id == answer_id)
-    await session.execute(gone, execution_options=_IN_PLACE)
+async def forget_answer(session: AsyncSession, scope: TenantScope, answer_id: UUID) -> int:
+    """A kept answer, with its conversation. Returns the bytes that it had."""
+    own = KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.id == answer_id
+    gone = delete(KeptAnswer).where(*own).returning(KeptAnswer.size_bytes)
+    return sum(await session.scalars(gone, execution_options=_IN_PLACE))
 
 
 _FRESH = {"populate_existing": True}

@@ -24,8 +24,8 @@ DEGRADED = Counter(
 ANSWERS_KEPT = Counter("steerwise_kept_answers", "Stored, as their tenants want it.", registry=REGISTRY)
 ANSWERS_NOT_KEPT = Counter(
     "steerwise_answers_not_kept",
-    "Given, and lost to their tenants' store: no room was left (full), it took one of them not (refused), or the "
-    "process ended while it was away (ended).",
+    "Given, and lost to their tenants' store: no room was left (full), or none in the tenant's quota (quota), it took "
+    "one of them not (refused), or the process ended while it was away (ended).",
     ("reason",),
     registry=REGISTRY,
 )

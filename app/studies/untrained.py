@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 from safetensors.numpy import save_file
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.auth import service as auth
 from app.auth.principal import Scope
@@ -75,17 +76,43 @@ async def install(
         key = await auth.create(session, None, tenant.id, KeyOrder(_NAME, [Scope.classify]))
     scope = TenantScope(tenant.id)
     async with transaction(database, scope) as session:
-        draft = schema.model_dump(mode="json", exclude={"name"})
-        row = await schemas.create(session, scope, key.row.id, schema.name, draft)
-        version = (await schemas.publish(session, scope, key.row.id, row.id)).version
-        for made in _rows(scope, version, base, adapter):
+        version = await _published(session, scope, key.row.id, schema)
+        rows = _rows(scope, version, base, adapter)
+        for made in (*rows.before, rows.gate, rows.deployment):
             session.add(made)
             await session.flush()
-    return Installation(scope, row.id, key.text)
+    return Installation(scope, version.schema_id, key.text)
 
 
-def _rows(scope: TenantScope, version: SchemaVersion, base: ModelBase, adapter: Adapter) -> list[Any]:
+async def add_passed_gate(
+    database: Database, scope: TenantScope, base: ModelBase, adapter: Adapter, schema: CategorySchema
+) -> UUID:
+    """Of one more schema and model of the tenant, which it may deploy. Returns the gate's id."""
+    async with transaction(database, scope) as session:
+        rows = _rows(scope, await _published(session, scope, None, schema), base, adapter)
+        for made in (*rows.before, rows.gate):
+            session.add(made)
+            await session.flush()
+    return rows.gate.id
+
+
+async def _published(
+    session: AsyncSession, scope: TenantScope, key_id: UUID | None, schema: CategorySchema
+) -> SchemaVersion:
+    draft = schema.model_dump(mode="json", exclude={"name"})
+    row = await schemas.create(session, scope, key_id, schema.name, draft)
+    return (await schemas.publish(session, scope, key_id, row.id)).version
+
+
+class _Rows(NamedTuple):
     """In the order in which they can be stored."""
+
+    before: list[Any]
+    gate: GateResult
+    deployment: Deployment
+
+
+def _rows(scope: TenantScope, version: SchemaVersion, base: ModelBase, adapter: Adapter) -> _Rows:
     own: dict[str, Any] = {"tenant_id": scope.tenant_id, "id": uuid4()}
     dataset = Dataset(**own, schema_id=version.schema_id, name=_NAME, state=DatasetState.ready)
     run = Run(
@@ -124,7 +151,7 @@ def _rows(scope: TenantScope, version: SchemaVersion, base: ModelBase, adapter: 
         state=DeploymentState.live,
         activated_at=utc_now(),
     )
-    return [dataset, run, model, gate, deployment]
+    return _Rows([dataset, run, model], gate, deployment)
 
 
 def _matrices(shape: dict[str, Any], rank: int, seed: int) -> dict[str, np.ndarray[Any, Any]]:

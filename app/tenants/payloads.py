@@ -40,7 +40,7 @@ _REDACT_NAMES = (
 _KEEP = (
     "For how many days an answer is kept with its conversation, without e-mail addresses, telephone, card and account "
     "numbers; null: not at all. Fewer days than before hold for those that are there too; with null they stay until "
-    "their time is over."
+    "their time is over. They are part of the quota of bytes: one for which there is no room is not kept."
 )
 _KEEP_CONVERSATIONS = (
     "For how many days after it came a conversation of a dataset is kept; then it is deleted, as if somebody had done "

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, case, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.http.paging import PageRequest
@@ -48,6 +48,16 @@ async def set_held(
     else:
         change = update(HeldBytes).where(*own).values(size_bytes=size_bytes)
         await session.execute(change, execution_options={"synchronize_session": False})
+
+
+async def change_held(
+    session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, change_bytes: int
+) -> None:
+    """Without a look at it first, so that nobody has to be waited for. Where nothing was held nothing is."""
+    size = HeldBytes.size_bytes + change_bytes
+    change = update(HeldBytes).where(*_held(scope, kind, holder))
+    change = change.values(size_bytes=case((size < 0, 0), else_=size))
+    await session.execute(change, execution_options={"synchronize_session": False})
 
 
 async def drop_held(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID) -> None:

@@ -86,6 +86,12 @@ async def free_bytes(session: AsyncSession, scope: TenantScope, kind: HeldKind, 
     return max(0, tenant.upload_quota_bytes - sum(held.values()) + own)
 
 
+async def room_bytes(session: AsyncSession, scope: TenantScope) -> int:
+    """That nothing has yet. Nobody else takes any before the transaction ends."""
+    tenant = await repository.lock(session, scope)
+    return max(0, tenant.upload_quota_bytes - sum((await repository.held_bytes(session, scope)).values()))
+
+
 async def hold(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, size: int) -> None:
     """From now on it has so many bytes. Raises: QuotaExceeded."""
     free = await free_bytes(session, scope, kind, holder)
@@ -100,6 +106,13 @@ async def hold_more(
     """So many bytes more than it had; fewer where size is below zero. Raises: QuotaExceeded."""
     had = (await repository.held_bytes(session, scope)).get((kind, holder), 0)
     await hold(session, scope, kind, holder, max(0, had + size))
+
+
+async def give_back(
+    session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, size: int
+) -> None:
+    """So many bytes fewer than it had."""
+    await repository.change_held(session, scope, kind, holder, -size)
 
 
 async def release(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID) -> None:

@@ -6,12 +6,11 @@ and who has learned a text with its answer need not read the definitions. Not as
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from evaluation.contract.record import Conversation, Split
-from evaluation.contract.text import blank, folded
+from evaluation.contract.text import blank, folded, normalized
 
 LEARNED: Final = (Split.train, Split.validation)
 HELD_OUT: Final = (Split.calibration, Split.test)
@@ -93,5 +92,5 @@ def normalised(conversation: Conversation) -> str:
 
 
 def _words(text: str) -> str:
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+    words = re.findall(r"\w+", normalized("NFKC", text).casefold())
     return re.sub(r"\d+", "0", " ".join(words))

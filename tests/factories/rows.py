@@ -170,6 +170,7 @@ def answer_of(version: SchemaVersion, model: ModelVersion, **changes: Any) -> Ke
         "schema_version_id": version.id,
         "model_version_id": model.id,
         "messages": [{"role": "customer", "text": "Where is my parcel?"}],
+        "size_bytes": 50,
         "mode": Mode.reasoned,
         "category_key": "delivery",
         "confidence": 0.9,

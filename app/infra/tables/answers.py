@@ -14,6 +14,7 @@ class KeptAnswer(Attributed, TenantOwned, Base):
     """An answer with its conversation, both without personal data that can be told by its form.
 
     category_key: as it was answered; NULL: none of these, abstained, or no answer could be read (failure).
+    size_bytes: of its words, counted in the tenant's quota.
     feedback: what somebody said of it, see `app.answers.payloads`; NULL: nothing.
     """
 
@@ -36,6 +37,7 @@ class KeptAnswer(Attributed, TenantOwned, Base):
     deployment_id: Mapped[UUID | None]
     model_version_id: Mapped[UUID | None]
     messages: Mapped[list[dict[str, Any]]]
+    size_bytes: Mapped[int] = mapped_column(server_default="0")
     mode: Mapped[Mode] = mapped_column(choice(Mode))
     category_key: Mapped[str | None] = mapped_column(String(128))
     confidence: Mapped[float | None]

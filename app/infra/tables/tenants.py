@@ -79,16 +79,17 @@ class Tenant(Base):
 
 class HeldKind(StrEnum):
     """What has bytes. upload: a dataset's file, or as much of it as was announced; conversations: a dataset's, that
-    came one by one; draft, versions: a schema's."""
+    came one by one; draft, versions: a schema's; answers: those that are kept, of the whole tenant."""
 
     upload = "upload"
     conversations = "conversations"
     draft = "draft"
     versions = "versions"
+    answers = "answers"
 
 
 class HeldBytes(TenantOwned, Base):
-    """holder: id of the dataset or schema. Their sum is what the tenant's quota is compared with."""
+    """holder: id of the dataset or schema, or the tenant's own. Their sum is compared with the tenant's quota."""
 
     __tablename__ = "held_bytes"
 

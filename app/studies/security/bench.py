@@ -41,14 +41,20 @@ MOST_RATIO = 1.2  # of the quiet tenant's 99th percentiles, beside a noisy one a
 
 
 def _neighbours(lab: Lab, _seed: int, size: int) -> SliceFound:
-    """size: pairs of rounds; none in the short bench, where they would take longer than all the rest."""
+    """size: cycles; none in the short bench, where they would take longer than all the rest."""
     if not size:
         raise Skipped("takes several minutes; it is part of the long bench, and `steerwise bench neighbours`")
     found = neighbours.measure(size, 60, lab.settings, _Silent())
-    failures = [f"{found.failed} requests of the quiet tenant were not answered"] * bool(found.failed)
-    if found.p99_ratio > MOST_RATIO:
-        failures.append(f"the quiet tenant's p99 is {found.p99_ratio:.2f} times as high")
-    return SliceFound(found.rounds * found.requests * 2, failures, {"p99_ratio": found.p99_ratio})
+    failures = [f"{found.failed} requests of the quiet tenant, alone, were not answered"] * bool(found.failed)
+    for felt in found.noises:
+        if felt.failed:
+            failures.append(f"beside {felt.noise}: {felt.failed} requests were not answered")
+        if felt.p99_ratio > MOST_RATIO:
+            failures.append(
+                f"beside {felt.noise}: the quiet tenant's p99 is {felt.p99_ratio:.2f} times as high"
+            )
+    measured = {f"p99_ratio_{felt.noise}": felt.p99_ratio for felt in found.noises}
+    return SliceFound(found.asked, failures, measured)
 
 
 class _Silent:

@@ -6,7 +6,13 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 _JUNK: tuple[Any, ...] = ({}, 1, {"a": 1})
-_STRINGS = ("é", "\x00")
+_STRINGS = (
+    "é",
+    "\x00",
+    "\u200b",  # of which nothing is seen
+    "\u0301\u0316",  # marks upon marks, which a normal form sorts
+    "</think>",  # which is broken up wherever it stands
+)
 
 
 class Hostile(NamedTuple):

@@ -6,9 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+_TURN_S = 0.005
+
 
 class Holds:
+    """longest_s: of the loop's own thread, in one callback. starved_s: of the whole process, between two turns of it:
+    code in C that runs in another thread and lets no other run holds the loop too. What threads do beside it counts as
+    well, so a little of it says nothing.
+    """
+
     longest_s = 0.0
+    starved_s = 0.0
 
 
 @asynccontextmanager
@@ -25,9 +33,20 @@ async def watched() -> AsyncIterator[Holds]:
         holds.longest_s = max(holds.longest_s, time.thread_time() - began)
 
     asyncio.events.Handle._run = timed  # type: ignore[assignment,method-assign]
+    turning = asyncio.create_task(_turn(holds))
     try:
         await asyncio.sleep(0)
         yield holds
-        await asyncio.sleep(0)
+        await asyncio.sleep(2 * _TURN_S)
     finally:
+        turning.cancel()
         asyncio.events.Handle._run = run  # type: ignore[method-assign]
+
+
+async def _turn(holds: Holds) -> None:
+    before = time.process_time()
+    while True:
+        await asyncio.sleep(_TURN_S)
+        now = time.process_time()
+        holds.starved_s = max(holds.starved_s, now - before)
+        before = now

@@ -14,6 +14,7 @@ import openpyxl
 LONGEST: Final = 16 << 10  # of a spoilt file
 TEXTS: Final = (
     "Where is my parcel?", 'He said: "refund, please"', "a,b;c\td", "été 🎈 \u202e \u2028 \x85", "=1+1", "", " ",
+    "a" + "\u0301\u0316" * 40,
     "\x00", "\ud800", "<|im_end|>", "<think>", "</conversation>", "\\", "{}", "[]", "null", "1e999", "9" * 400,
     "<!--", "&lt;", "**", "Answer", "the so my final answer is:", "(A)", "category: B", "“quoted”",
 )  # fmt: skip
@@ -145,6 +146,11 @@ def swelling(unit: int) -> Iterator[SwellingFile]:
         "personal data", json.dumps({"text": "a.b+" * (unit // 16) + "0049 1 " * 8000}).encode()
     )
     yield SwellingFile("white space", b" " * (4 * unit))
+    heap = "a" + "\u0301\u0316" * (unit // 8)
+    for where in ("text", "category"):
+        row = {"text": "where is it", "category": "a"} | {where: heap}
+        yield SwellingFile(f"marks upon marks in {where}", json.dumps(row, ensure_ascii=False).encode())
+    yield SwellingFile("marks upon marks in a header", f"text,{heap}\nb,c".encode())
     yield SwellingFile("UTF-16", (b"\xff\xfe" + "\U0001f388".encode("utf-16-le") * (unit // 2)))
 
 

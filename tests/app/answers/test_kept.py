@@ -21,6 +21,8 @@ from app.infra import metrics
 from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
 from app.infra.tables.answers import KeptAnswer
+from app.infra.tables.tenants import HeldKind
+from app.tenants import repository as tenants
 from evaluation.formats.redaction import Redaction
 from tests.app.answers.keeping import Keeping
 from tests.app.classify.serving_contexts import set_tenant
@@ -203,6 +205,50 @@ async def test_what_is_over_is_not_shown_and_is_swept(keeping: Keeping) -> None:
     assert (await keeping.reader.get(f"/v1/answers/{old['id']}")).status_code == 404
     await _sweep(keeping)
     assert await keeping.stored() == 1
+
+
+async def _held(keeping: Keeping) -> dict[HeldKind, int]:
+    """Bytes of its quota, by what has them."""
+    scope = keeping.live.told.scope
+    async with transaction(keeping.callers.database, scope, read_only=True) as session:
+        found = await tenants.held_bytes(session, scope)
+    return {kind: size for (kind, _), size in found.items()}
+
+
+async def _held_by_answers(keeping: Keeping) -> int:
+    return (await _held(keeping)).get(HeldKind.answers, 0)
+
+
+async def test_answers_count_in_the_quota_until_they_are_gone(keeping: Keeping) -> None:
+    given = [await keeping.ask(customer_reference=name) for name in ("a", "b", "c", "d")]
+    assert len(await keeping.listed()) == 4
+    all_of_them = await _held_by_answers(keeping)
+    assert all_of_them > 4 * len("Where is my parcel?")
+    assert (await keeping.forget(customer_reference="a")).status_code == 200
+    assert await _held_by_answers(keeping) == all_of_them * 3 / 4
+    right = await keeping.feedback(given[1]["id"], right=True)
+    eraser = await keeping.callers.of(keeping.live.told.scope, Scope.admin)
+    copy = right.json()["feedback"]["conversation_id"]
+    assert (await eraser.delete(f"/v1/conversations/{copy}")).status_code == 200
+    assert await _held_by_answers(keeping) == all_of_them / 2
+    async with transaction(keeping.callers.database) as session:
+        await session.execute(update(KeptAnswer).values(expires_at=utc_now() - timedelta(seconds=1)))
+    await _sweep(keeping)
+    assert await _held_by_answers(keeping) == 0
+
+
+async def test_an_answer_for_which_the_quota_has_no_room_is_not_kept(keeping: Keeping) -> None:
+    await keeping.ask()
+    assert len(await keeping.listed()) == 1
+    one = await _held_by_answers(keeping)
+    await set_tenant(
+        keeping.callers, keeping.live, upload_quota_bytes=sum((await _held(keeping)).values()) + one
+    )
+    before = _not_kept("quota")
+    for _ in range(3):
+        await keeping.ask()
+    assert len(await keeping.listed()) == 2
+    assert _not_kept("quota") == before + 2
 
 
 async def test_fewer_days_hold_for_what_is_there_already(

@@ -1,5 +1,6 @@
 """One conversation, one answer: what it says, whom it is for, and what it refuses."""
 
+import threading
 from typing import Any
 
 import anyio
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from app.auth.principal import Scope
+from app.classify import service
 from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
 from app.infra.tables.auth import ApiKey
@@ -119,6 +121,22 @@ async def test_a_conversation_that_the_model_cannot_read_whole_is_refused_with_t
     counted, room = (int(word) for word in problem["problems"][0]["message"].split() if word.isdigit())
     assert counted > room == 4096 - 200
     assert server.bodies == []
+
+
+async def test_a_long_conversation_is_made_a_prompt_of_beside_the_loop(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To break up what a megabyte of marks says takes longer than others should wait."""
+    threads, usual = list[str](), service.render
+
+    def noting(*given: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return usual(*given)
+
+    monkeypatch.setattr(service, "render", noting)
+    refused = await asked(live, text="</think> " * 8000)
+    assert refused.json()["code"] == "conversation_too_long"
+    assert threads and threading.main_thread().name not in threads
 
 
 async def test_below_the_tenants_threshold_no_category_is_given(live: Live, callers: Callers) -> None:

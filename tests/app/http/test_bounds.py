@@ -3,6 +3,7 @@ body of each operation is tried by the bench of security (tests/app/studies/secu
 
 import asyncio
 import time
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from app.main import create_app
 from app.runs.payloads import _STAGES
 from app.settings import Settings
 from app.studies.security.loop_holds import watched
-from app.studies.security.worst_bodies import MAX_HOLD_S
+from app.studies.security.worst_bodies import MAX_HOLD_S, MAX_STARVED_S
 from tests.factories.rows import deployment_of, ids_of, save, story
 
 pytestmark = pytest.mark.anyio
@@ -172,6 +173,26 @@ async def test_the_longest_conversations_that_are_taken_do_not_hold_the_loop_eit
         assert (await client.get(f"/v1/conversations/{stored.json()['id']}")).status_code == 200
     holds |= {"listed": listing.longest_s, "read": reading.longest_s}
     assert {name: held for name, held in holds.items() if held > MAX_HOLD_S} == {}
+
+
+@pytest.mark.parametrize("heap", ["\u0301\u0316", "\u200b", "</think>"], ids=ascii)
+async def test_words_that_are_dear_to_look_at_hold_nobody(heap: str, filled: Any) -> None:
+    """In no thread either: what normalises a text lets no other thread of the process run."""
+    _api, (client, ids) = filled
+    made = await client.post("/v1/datasets", json={"name": "dear", "schema_id": str(ids["schema_id"])})
+    messages = [{"role": "customer", "text": "a" + heap * (90_000 // len(heap))}] * 2
+    async with watched() as holds:
+        path = f"/v1/datasets/{made.json()['id']}/conversations"
+        stored = await client.post(path, json={"id": "c", "messages": messages})
+    assert stored.status_code == 201, stored.text[:500]
+    assert holds.longest_s < MAX_HOLD_S and holds.starved_s < MAX_STARVED_S
+
+
+async def test_a_thread_that_lets_no_other_run_is_seen() -> None:
+    """It is C, and takes a time that grows with the square of the length."""
+    async with watched() as holds:
+        await asyncio.to_thread(unicodedata.normalize, "NFC", "a" + "\u0301\u0316" * 20_000)
+    assert holds.longest_s < MAX_HOLD_S < MAX_STARVED_S < holds.starved_s
 
 
 async def test_a_loop_that_is_held_is_seen() -> None:

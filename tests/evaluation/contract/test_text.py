@@ -1,10 +1,15 @@
 """Texts of strangers: when one says nothing, when two are one, and how one is shown."""
 
+import time
+import unicodedata
+
 import pytest
 
+from evaluation.contract.overlap import normalised
+from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import SchemaError, parse_schema
 from evaluation.contract.strict_json import KeyTwice, NotJson, decoded, parse
-from evaluation.contract.text import blank, folded, harmless, revealed, unmistakable
+from evaluation.contract.text import blank, folded, harmless, normalized, revealed, unmistakable
 
 
 @pytest.mark.parametrize(
@@ -129,3 +134,29 @@ def test_a_key_that_stands_twice_is_no_last_word() -> None:
 def test_bytes_that_are_no_text_are_named_by_their_place() -> None:
     with pytest.raises(NotJson, match="byte 2"):
         decoded(b'{"\xff')
+
+
+@pytest.mark.parametrize(
+    "heap", ["\u0301\u0316", "\u0f73", "\uff9e\u093c", "\u0301\u0316" * 15 + "\u034f"], ids=ascii
+)
+def test_marks_upon_marks_take_no_time(heap: str) -> None:
+    """In any of the forms: sorting them takes a time that grows with the square of their number."""
+    text = "a" + heap * (40_000 // len(heap))
+    began = time.thread_time()
+    folded(text)
+    normalised(conversation_from_text(text))
+    assert time.thread_time() - began < 0.5
+
+
+def test_what_people_write_is_normalised_as_it_always_was() -> None:
+    for text in (
+        "Vie\u0323\u0302t Nam",
+        "שָׁלוֹם עֲלֵיכֶם",
+        "हिन्दी " * 20,
+        "한국어",
+        "배송" * 50,
+        "ｶﾞｷﾞ" * 20,
+        "😀" * 80,
+    ):
+        assert normalized("NFC", text) == unicodedata.normalize("NFC", text)
+        assert normalized("NFKC", text) == unicodedata.normalize("NFKC", text)
