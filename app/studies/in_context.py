@@ -24,17 +24,16 @@ from app.serving.base import ModelBase, codes_for, digest, find_base
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from app.studies import subjects
+from app.studies.asking import draw, read
 from app.studies.held_out import counting, in_order
 from app.studies.matrix import ContextStudy
 from app.studies.subjects import Subject
 from app.studies.tables import head, line, with_interval
 from evaluation.atomic_files import write_whole
-from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.perturb import identity
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import ChatMessage
 from evaluation.contract.score import is_right
-from evaluation.inference.model_client import ROUTE, post
 from evaluation.inference.predictor import Codes, VllmPredictor
 from evaluation.metrics.measures import Measure, mean, paired_difference, rate
 from training.data.examples import Example, Rendering, hint_for
@@ -152,8 +151,9 @@ async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
     example, kind, messages = question
     shown = example.prompt._replace(messages=messages)
     found = await predictor.answer(shown, example.schema, example.conversation)
-    drawn = await _drawn(predictor, messages)
-    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await _read(predictor, example, drawn)
+    drawn = await draw(predictor, messages, predictor.max_tokens)
+    unshown = example.prompt.messages
+    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await read(predictor, unshown, drawn)
     return ContextScore(
         id=example.conversation.id,
         shown=kind,
@@ -162,13 +162,6 @@ async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
         nats=nats,
         tokens=len(drawn.logprobs),
     )
-
-
-class _Drawn(NamedTuple):
-    """logprobs: of each token of the text, its end not among them."""
-
-    text: str
-    logprobs: list[float]
 
 
 def _of_subject(
@@ -208,52 +201,6 @@ async def _all(
                 file.write(found.model_dump_json() + "\n")
 
         await in_order(questions, one, _IN_FLIGHT, show)
-
-
-async def _drawn(predictor: VllmPredictor, messages: list[ChatMessage]) -> _Drawn:
-    body = _asked(predictor, messages) | {
-        "temperature": 1.0,
-        "max_tokens": predictor.max_tokens,
-        "logprobs": True,
-        "top_logprobs": 0,
-        **predictor.form.ending(),
-    }
-    choice = (await post(predictor.client, ROUTE, body))["choices"][0]
-    text, tokens = choice["message"].get("content") or "", choice["logprobs"]["content"]
-    logprobs: list[float] = []
-    length = 0
-    for token in tokens:  # the end, which is no part of the text, comes last
-        length += len(bytes(token["bytes"] or b""))
-        if length > len(text.encode()):
-            break
-        logprobs.append(token["logprob"])
-    return _Drawn(text, logprobs)
-
-
-async def _read(predictor: VllmPredictor, example: Example, drawn: _Drawn) -> float:
-    """The log-prob of the same words where nothing is shown."""
-    written: ChatMessage = {"role": "assistant", "content": drawn.text}
-    body = _asked(predictor, [*example.prompt.messages, written]) | {
-        "max_tokens": 1,
-        "prompt_logprobs": 0,
-        "add_generation_prompt": False,
-        "continue_final_message": True,
-    }
-    found = (await post(predictor.client, ROUTE, body))["prompt_logprobs"]
-    return sum(_only(one) for one in found[len(found) - len(drawn.logprobs) :])
-
-
-def _asked(predictor: VllmPredictor, messages: list[ChatMessage]) -> dict[str, Any]:
-    return {
-        "model": predictor.model,
-        "messages": predictor.form.messages(messages),
-        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
-    }
-
-
-def _only(of_token: Mapping[str, Mapping[str, Any]]) -> float:
-    """Of the token that stands there; the likeliest one may be told beside it, which then comes second."""
-    return float(next(iter(of_token.values()))["logprob"])
 
 
 def _told(conversation: Conversation, noted: Expert) -> Conversation:
