@@ -133,9 +133,14 @@ def _families(results: Sequence[SeedResult]) -> list[str]:
         return []
     lines = ["", _FAMILIES, "", *head(["arm", *names])]
     for arm in results[0].arms:
-        found = [[r.arms[arm].families.get(name) for r in results] for name in names]
-        lines.append(line([arm, *(cell(mean_of_known(one and one.value for one in of)) for of in found)]))
+        values = [[_of_family(result, arm, name) for result in results] for name in names]
+        lines.append(line([arm, *(cell(mean_of_known(of)) for of in values)]))
     return lines
+
+
+def _of_family(result: SeedResult, arm: str, name: str) -> float | None:
+    found = result.arms[arm].families.get(name)
+    return None if found is None else found.value
 
 
 def _on_the_way(results: Sequence[SeedResult]) -> list[str]:

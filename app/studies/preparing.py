@@ -19,8 +19,8 @@ from app.studies.subjects import EXPERTS, lines
 from evaluation.atomic_files import write_whole
 from evaluation.inference.predictor import load_codes
 from training.config import StageManifest
+from training.protocol import VALIDATION_ACCURACY, VALIDATION_PERTURBED
 from training.starter.world import general_prompts
-from training.validated import ACCURACY, PERTURBED
 
 _EXPERT = "expert.jsonl"
 _GENERAL_PROMPTS = 600
@@ -67,7 +67,7 @@ def best(tries: Sequence[Chain]) -> Chain:
 def _validated(manifest: StageManifest) -> float:
     result = read_result(manifest.out)
     metrics = {} if result is None else result.body.get("metrics", {})
-    return float(metrics.get(ACCURACY, -1.0)) + float(metrics.get(PERTURBED, -1.0))
+    return float(metrics.get(VALIDATION_ACCURACY, -1.0)) + float(metrics.get(VALIDATION_PERTURBED, -1.0))
 
 
 def prepare(study: Study, place: StudyFolder) -> PreparedStudy:

@@ -19,8 +19,7 @@ from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from app.studies.results import ArmResult, Cost, SeedResult, Validated, at_end, families_at_end
 from evaluation.atomic_files import write_whole
 from training.config import StageManifest
-from training.protocol import EVENTS
-from training.validated import scores_in
+from training.protocol import EVENTS, validated_in
 
 
 class StudyRequest(NamedTuple):
@@ -128,7 +127,7 @@ def _validated(chain: Chain) -> list[Validated]:
     found: dict[tuple[str, int], Validated] = {}
     for manifest in chain.stages:
         for event in _events(manifest):
-            if (metrics := scores_in(event)) is not None:
+            if (metrics := validated_in(event)) is not None:
                 folder, step = manifest.out.name, int(event["step"])
                 found[folder, step] = Validated(
                     folder=folder, stage=manifest.stage.kind, step=step, **metrics._asdict()

@@ -25,8 +25,8 @@ from training.engine import processes
 from training.engine.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
 from training.generation.rollouts import Sampling, sample
+from training.protocol import Validated
 from training.settings import Learning
-from training.validated import Scores, as_metrics
 
 if TYPE_CHECKING:
     from training.engine.trainer import Watch
@@ -90,7 +90,7 @@ class Validation(TrainerCallback):
             "metric",
             step=score.step,
             total_steps=state.max_steps,
-            metrics=as_metrics(found),
+            metrics=found.as_metrics(),
         )
 
     @property
@@ -120,7 +120,7 @@ class Validation(TrainerCallback):
             "validation_perturbed": round(best.perturbed, 4),
         }
 
-    def _shares(self, model: PeftModel) -> Scores:
+    def _shares(self, model: PeftModel) -> Validated:
         tokenizer = self._loaded.tokenizer
         prompts = [prompt_tokens(tokenizer, example.prompt.messages) for example in self._asked]
         sampling = Sampling(_GREEDY, ANSWER_TOKENS, _ROWS, self._bf16)
@@ -140,7 +140,7 @@ class Validation(TrainerCallback):
         followed: dict[str, list[bool]] = defaultdict(list)
         for example, one in zip(self._asked[1::2], right[1::2], strict=True):
             followed[example.perturbed.family].append(one)
-        return Scores(
+        return Validated(
             _share(right[::2]),
             _share(right[1::2]),
             {name: _share(of) for name, of in sorted(followed.items())},

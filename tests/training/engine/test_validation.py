@@ -16,8 +16,8 @@ from training.engine.model import load
 from training.engine.progress import EventWriter
 from training.engine.trainer import Watch
 from training.engine.validation import Validation, ValidationScore
+from training.protocol import Validated, validated_in
 from training.stages import sft
-from training.validated import Scores, as_metrics, scores_in
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -43,10 +43,10 @@ class Scripted:
         self.left, self.weights = list(scores), list[dict[str, torch.Tensor]]()
         monkeypatch.setattr(Validation, "_shares", lambda _self, model: self.validate(model))
 
-    def validate(self, model: Any) -> Scores:
+    def validate(self, model: Any) -> Validated:
         named = model.named_parameters()
         self.weights.append({n: p.detach().clone() for n, p in named if "lora_" in n})
-        return Scores(self.left[0], self.left.pop(0), {})
+        return Validated(self.left[0], self.left.pop(0), {})
 
 
 @pytest.fixture
@@ -164,8 +164,8 @@ def test_a_validation_counts_right_answers_under_each_of_the_two_schemas(
     assert found.followed == {
         name: (name == families[0]) / families.count(name) for name in sorted(set(families))
     }
-    assert scores_in({"event": "metric", **as_metrics(found)}) == found
-    assert scores_in({"event": "metric", "loss": 1.0}) is None
+    assert validated_in({"event": "metric", **found.as_metrics()}) == found
+    assert validated_in({"event": "metric", "loss": 1.0}) is None
 
 
 def test_a_validation_moves_no_random_number(
