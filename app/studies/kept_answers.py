@@ -5,6 +5,7 @@ A file is of one model and of one list of questions, a line an answer; a last li
 
 import hashlib
 import json
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -58,10 +59,8 @@ def _read(file: Path, kind: type[A]) -> dict[int, A]:
     """What an earlier call has left, by the question's number. The cut end of a file is taken off it."""
     if not file.is_file():
         return {}
-    whole, cut, _ = file.read_bytes().rpartition(b"\n")
-    if cut != b"\n":
-        file.unlink()
-        return {}
-    file.write_bytes(whole + cut)
-    rows = [json.loads(line) for line in whole.decode("utf-8").split("\n")]
+    whole, _, cut = file.read_bytes().rpartition(b"\n")
+    if cut:
+        os.truncate(file, file.stat().st_size - len(cut))
+    rows = [json.loads(line) for line in whole.decode("utf-8").split("\n") if line]
     return {row["number"]: kind.model_validate(row["answer"]) for row in rows}

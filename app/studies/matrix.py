@@ -143,6 +143,8 @@ class Study(_Part):
             raise ValueError("suite_items: fewer than 20 say nothing; 0 leaves them out")
         if not self.suite_items and self.knowledge is None:
             raise ValueError("suite_items: without them and without `knowledge` nothing is measured")
+        if not self.suite_items and len(self.tenants) > 1:
+            raise ValueError("suite_items: what becomes of tenants in a row is measured by them")
         return self
 
     @model_validator(mode="after")
