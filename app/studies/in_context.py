@@ -9,9 +9,10 @@ same words when it is shown nothing. Each tenant's own training conversations ar
 import asyncio
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 from pydantic import BaseModel
@@ -42,7 +43,8 @@ from training.teachers.privileged import HintKind, with_hint
 
 _NOTES = 12
 """Of other conversations, in a document."""
-_IN_FLIGHT = 16  # reading what was drawn holds a row of the vocabulary for each token of a prompt
+_IN_FLIGHT = 16  # at most: reading what was drawn holds a row of the vocabulary for each token of a prompt
+_PROBED = 10
 
 
 class ContextScore(BaseModel):
@@ -67,8 +69,11 @@ class ContextMeasures(BaseModel):
 
 
 class SubjectResult(BaseModel):
+    """identity: of the base, which changes with its adapter."""
+
     subject: str
     base: str
+    identity: str
     shown: dict[HintKind, ContextMeasures]
 
 
@@ -102,7 +107,8 @@ def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
     lines = [f"# {study.title}", "", "95 % intervals over the conversations; differences are paired."]
     for result in results:
         n = next(iter(result.shown.values())).accuracy.n
-        lines += ["", f"{subjects.title(result.subject)}, n = {n}:", ""]
+        base = f"base {result.base} ({result.identity[:12]})"
+        lines += ["", f"{subjects.title(result.subject)}, {base}, n = {n}:", ""]
         lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
         for kind, found in result.shown.items():
             shares = (found.accuracy, found.over_unshown, found.kl_to_unshown)
@@ -179,19 +185,34 @@ def _of_subject(
         log = root / "vllm.log"
         with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
             progress.end(waiting)
+            in_flight = min(_IN_FLIGHT, settings.concurrency)
             asking = _all(
-                left, codes, vllm.endpoint.async_client(), kept, counting(progress, title, len(left))
+                left, codes, vllm.endpoint.async_client(), kept, Showing(title, in_flight, progress)
             )
             asyncio.run(while_alive(vllm, asking))
         progress.end(title)
         done = _scores(kept)
     ordered = [done[one.shown, one.example.conversation.id] for one in questions]
-    return SubjectResult(subject=subject.name, base=base.name, shown=measures_of(ordered))
+    return SubjectResult(
+        subject=subject.name, base=base.name, identity=digest(base), shown=measures_of(ordered)
+    )
+
+
+class Showing(NamedTuple):
+    """in_flight: questions at once."""
+
+    title: str
+    in_flight: int
+    progress: Progress
 
 
 async def _all(
-    questions: Sequence[_Question], codes: Codes, http: httpx.AsyncClient, kept: Path, show: Any
+    questions: Sequence[_Question], codes: Codes, http: httpx.AsyncClient, kept: Path, showing: Showing
 ) -> None:
+    """Some questions of every kind come first: by them it is said how long all will take."""
+    title, in_flight, progress = showing
+    probed = list(questions)[:: max(1, len(questions) // _PROBED)][:_PROBED]
+    rest = [question for question in questions if question not in probed]
     async with http:
         predictor = VllmPredictor(http, BASE_NAME, codes)
 
@@ -200,7 +221,13 @@ async def _all(
             with kept.open("a") as file:
                 file.write(found.model_dump_json() + "\n")
 
-        await in_order(questions, one, _IN_FLIGHT, show)
+        started = time.monotonic()
+        await in_order(probed, one, in_flight, counting(progress, title, len(questions)))
+        minutes = (time.monotonic() - started) / 60 * len(rest) / len(probed)
+        progress.note(f"{title}: about {minutes:.0f} minutes for {len(rest)} more questions")
+        await in_order(
+            rest, one, in_flight, lambda done: progress.update(title, len(probed) + done, len(questions))
+        )
 
 
 def _told(conversation: Conversation, noted: Expert) -> Conversation:
