@@ -17,6 +17,7 @@ from training.settings import (
     MAX_BATCH,
     MAX_CONVERSATIONS,
     MAX_NAME_CHARS,
+    MAX_NEW_TOKENS,
     MAX_SECONDS,
     MAX_STEPS,
     MAX_USD,
@@ -216,15 +217,33 @@ class Sft(Learning):
         description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "
         "pretraining)",
     )
+    prompts: ShortPath | None = Field(
+        default=None,
+        description="JSONL of {messages, response}: general prompts and what is learned to answer, instead of traces",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_by_default(cls, given: Any) -> Any:
+        """Said, so that a manifest that is written down and read again is the same."""
+        if isinstance(given, dict) and (given.get("text") or given.get("prompts")):
+            return {"perturb": False, "at_once": 0.0} | given
+        return given
 
     @model_validator(mode="after")
-    def _text_is_plain(self) -> "Sft":
-        asked = {name for name in ("perturb", "at_once") if getattr(self, name)} & self.model_fields_set
-        if self.text is not None and (asked or not self.reasoning):
+    def _is_plain_without_traces(self) -> "Sft":
+        given = [name for name in ("text", "prompts") if getattr(self, name) is not None]
+        if len(given) == 2:
+            raise ValueError("text, prompts: give one of the two")
+        if given and (self.perturb or self.at_once or not self.reasoning):
             raise ValueError(
-                "text: it holds no schema and no answer; leave perturb, reasoning and at_once out"
+                f"{given[0]}: it holds no schema and no category; leave perturb, reasoning and at_once out"
             )
         return self
+
+    @property
+    def reads_traces(self) -> bool:
+        return self.text is None and self.prompts is None
 
     @property
     def sharing(self) -> int:
@@ -279,15 +298,22 @@ class Distill(Writing):
         default=0.5, ge=0, le=1, description="share of perturbed prompts, with perturb"
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
+    max_new_tokens: int = Field(
+        default=ANSWER_TOKENS,
+        ge=8,
+        le=MAX_NEW_TOKENS,
+        description=f"of a response; more than {ANSWER_TOKENS}, which is what serving reads, with `prompts` alone",
+    )
     prompts: ShortPath | None = Field(
         default=None,
-        description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation)",
+        description="JSONL of {messages}: general prompts instead of the tenant's (re-invocation); with `contexts` "
+        "each has an {id}",
     )
     demonstrations: Demonstrations = None
     contexts: ShortPath | None = Field(
         default=None,
-        description="JSONL of {id, text}: what the teacher is shown of each conversation with hint `document`; "
-        "conversations without a line are left out",
+        description="JSONL of {id, text}: what the teacher is shown of each conversation, or general prompt, with hint "
+        "`document`; those without a line are left out",
     )
     preflight: int = Field(
         default=0,
@@ -323,16 +349,23 @@ class Distill(Writing):
                 (self.hint is HintKind.document) != (self.contexts is not None)
             ),
             "rollouts: the traces have one response to a prompt": not self.on_policy and self.rollouts > 1,
-            "prompts: general prompts have no answer to hint at, and no traces: teacher `base`, hint `none`, "
-            "on_policy": self.prompts is not None
-            and (
-                self.teacher is not TeacherKind.base or self.hint is not HintKind.none or not self.on_policy
+            "prompts: general prompts have no answer to hint at, and no traces: on_policy, and teacher `base` with "
+            "hint `none`, or hint `document` with `contexts`": self.prompts is not None
+            and (not self.on_policy or not self._teaches_generally),
+            f"max_new_tokens: serving reads {ANSWER_TOKENS} of an answer; more go with `prompts` alone": (
+                self.max_new_tokens > ANSWER_TOKENS and self.prompts is None
             ),
         }
         problems = [message for message, holds in wrong.items() if holds]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def _teaches_generally(self) -> bool:
+        """Its teacher knows something that the student does not have before it: other weights, or a text."""
+        of_base = self.teacher is TeacherKind.base and self.hint is HintKind.none
+        return of_base or self.hint is HintKind.document
 
     @property
     def sharing(self) -> int:
@@ -444,7 +477,7 @@ class StageManifest(StageSettings):
     def _has_what_the_stage_reads(self) -> "StageManifest":
         if self.stage.kind == "traces" and any(isinstance(t, NamedTeacher) for t in self.stage.teachers):
             raise ValueError("teachers: a name is of an installation's settings; a manifest has the endpoint")
-        if self.stage.kind == "sft" and self.stage.text is None and self.traces is None:
+        if self.stage.kind == "sft" and self.stage.reads_traces and self.traces is None:
             raise ValueError(
                 "traces: stage `sft` learns from traces; give the traces.jsonl of a traces stage"
             )

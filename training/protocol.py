@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 StageKind: TypeAlias = Literal["traces", "sft", "distill", "rl"]  # in their order
 STAGES: Final[tuple[StageKind, ...]] = get_args(StageKind)
@@ -16,6 +16,10 @@ COSTS: Final = (
     "usd."  # begins the name of a metric of traces: what the teacher whose name follows has cost so far
 )
 CHECKPOINTS, COMPLETE = "checkpoints", "complete.json"  # the second is the last file of a whole checkpoint
+
+# Among the events of a stage that is validated on the way.
+VALIDATION_ACCURACY, VALIDATION_PERTURBED = "validation_accuracy", "validation_perturbed"
+_FAMILY: Final = "validation_of_"
 
 # In the environment of each process that computes: its threads sleep while they wait for each other. By default they
 # spin, and where somebody else has a core they spin for as long as that one computes.
@@ -65,3 +69,25 @@ class FailureCode(StrEnum):
 def fault_of_code(code: str) -> Fault:
     """A code that this version does not know is no reason to give up."""
     return {known.value: known.fault for known in FailureCode}.get(code, Fault.ours)
+
+
+class Validated(NamedTuple):
+    """Shares of right answers: under the tenant's schema, under an edit of it, and of these by the edit's family."""
+
+    accuracy: float
+    perturbed: float
+    followed: dict[str, float]
+
+    def as_metrics(self) -> dict[str, float]:
+        by_family = {f"{_FAMILY}{name}": share for name, share in self.followed.items()}
+        return {VALIDATION_ACCURACY: self.accuracy, VALIDATION_PERTURBED: self.perturbed} | by_family
+
+
+def validated_in(event: Mapping[str, Any]) -> Validated | None:
+    """None where the event is of something else."""
+    if VALIDATION_ACCURACY not in event:
+        return None
+    by_family = {
+        name.removeprefix(_FAMILY): float(value) for name, value in event.items() if name.startswith(_FAMILY)
+    }
+    return Validated(float(event[VALIDATION_ACCURACY]), float(event[VALIDATION_PERTURBED]), by_family)

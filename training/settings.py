@@ -15,6 +15,7 @@ MAX_SECONDS = 30 * 86_400.0
 MAX_USD = 1e6
 MAX_VOCABULARY = 1_000_000
 MAX_NAME_CHARS = 500
+MAX_NEW_TOKENS = 2048  # of a response to a general prompt; no tenant is answered by it
 
 
 class StageSettings(BaseModel):
@@ -101,6 +102,9 @@ class Learning(StageSettings):
     )
     validation_items: int = Field(
         default=64, ge=2, le=MAX_CONVERSATIONS, description="conversations of a validation"
+    )
+    keep_best: bool = Field(
+        default=True, description="the student of the best validation is left; False leaves the last one"
     )
     patience: int | None = Field(
         default=None,

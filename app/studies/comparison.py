@@ -11,11 +11,19 @@ from pathlib import Path
 
 from app.studies import sequence
 from app.studies.matrix import Study
-from app.studies.results import MEASURES, RETENTION, SeedResult
+from app.studies.results import (
+    ALL_MEASURES,
+    BASE_ARM,
+    EVERYDAY,
+    KL_TO_BASE,
+    KNOWN,
+    RETENTION,
+    SHOWN,
+    SeedResult,
+)
 from app.studies.tables import Mean, cell, head, line, mean_of_known
 from evaluation.atomic_files import write_whole
 
-SHOWN = (*MEASURES, RETENTION)
 TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -25,8 +33,18 @@ TITLES = {
     "invariance": "invariance",
     "majority_over_selection": "majority over-selection",
     "completion_tokens": "tokens an answer",
+    "strict": "strict",
+    "paraphrased": "paraphrased",
+    "indirect": "indirect",
     RETENTION: "retention",
+    EVERYDAY: "sentences",
+    KL_TO_BASE: "KL to base",
 }
+_FAMILIES = "Steerability by family of edits; the unseen ones are never shown in training:"
+_ON_THE_WAY = (
+    "While a stage learned: right answers on the validation split under the tenant's own schema, and under edits by "
+    "family. Means over the seeds."
+)
 
 
 def of_arm(results: Iterable[SeedResult], arm: str, measure: str) -> Mean | None:
@@ -42,18 +60,20 @@ def against(results: Iterable[SeedResult], arm: str, other: str, measure: str) -
 def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     arms = list(results[0].arms)
     lines = [f"# {study.title}", "", _how(study, results), ""]
-    lines += head(["arm", *(TITLES[m] for m in SHOWN), "s", "tokens"])
+    taken = measured(results)
+    lines += head(["arm", *(TITLES[m] for m in taken), "updates", "s", "tokens"])
     for arm in arms:
-        cells = [cell(of_arm(results, arm, measure)) for measure in SHOWN]
+        cells = [cell(of_arm(results, arm, measure)) for measure in taken]
         lines.append(line([arm, *cells, *_costs(results, arm)]))
     same = " on the same base" if study.bases else ""
     lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
-    lines += head(["arm", *(TITLES[m] for m in SHOWN)])
+    lines += head(["arm", *(TITLES[m] for m in taken)])
     for arm in arms:
         other = study.on_same_base(arm, study.against)
         if arm != other:
-            cells = [cell(against(results, arm, other, measure)) for measure in SHOWN]
+            cells = [cell(against(results, arm, other, measure)) for measure in taken]
             lines.append(line([arm, *cells]))
+    lines += [*_shown(study, results), *_chosen(results), *_families(results), *_on_the_way(results)]
     if len(study.tenants) > 1:
         lines += sequence.section(study, results)
     return "\n".join(lines) + "\n"
@@ -69,13 +89,78 @@ def write(study: Study, results: Sequence[SeedResult], out: Path) -> Path:
 
 def _how(study: Study, results: Sequence[SeedResult]) -> str:
     first = next(iter(results[0].arms.values())).measures
-    asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in SHOWN if name in first)
+    asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in ALL_MEASURES if name in first)
     interval = "mean and 95 % interval over seeds (Student's t)" if len(results) > 1 else "one seed"
     tenants = ", ".join(sequence.names(study))
     over = f" Measures: after the last step, mean over {tenants}." if len(study.tenants) > 1 else ""
-    return (
-        f"{len(results)} seeds, {interval}; n in each: {asked}. s and tokens: of the whole chain, mean.{over}"
-    )
+    costs = "updates, s and tokens: of the whole chain, mean."
+    return f"{len(results)} seeds, {interval}; n in each: {asked}; {costs}{over}"
+
+
+def measured(results: Sequence[SeedResult]) -> list[str]:
+    """Measures that some arm has."""
+    there = {name for result in results for marks in result.arms.values() for name in marks.measures}
+    return [name for name in ALL_MEASURES if name in there]
+
+
+def _shown(study: Study, results: Sequence[SeedResult]) -> list[str]:
+    """What the base answers about facts where it reads them: as much as there is to be taught."""
+    lines = []
+    for arm in results[0].arms:
+        if arm != study.on_same_base(arm, BASE_ARM):
+            continue
+        found = {kind: of_arm(results, arm, kind + SHOWN) for kind in KNOWN}
+        if all(found.values()):
+            said = ", ".join(f"{TITLES[kind]} {cell(one)}" for kind, one in found.items())
+            lines += ["", f"Shown the text, {arm} answers: {said}."]
+    return lines
+
+
+def _chosen(results: Sequence[SeedResult]) -> list[str]:
+    """What sweeps found best, seed by seed."""
+    found = {arm: [r.arms[arm].chosen for r in results] for arm in results[0].arms}
+    said = [
+        f"{arm}: {name} {', '.join(f'{one[name]:g}' for one in of)}"
+        for arm, of in found.items()
+        for name in of[0]
+    ]
+    return ["", f"Chosen on the validation split, seed by seed: {'; '.join(said)}."] if said else []
+
+
+def _families(results: Sequence[SeedResult]) -> list[str]:
+    names = list(dict.fromkeys(name for r in results for m in r.arms.values() for name in m.families))
+    if not names:
+        return []
+    lines = ["", _FAMILIES, "", *head(["arm", *names])]
+    for arm in results[0].arms:
+        values = [[_of_family(result, arm, name) for result in results] for name in names]
+        lines.append(line([arm, *(cell(mean_of_known(of)) for of in values)]))
+    return lines
+
+
+def _of_family(result: SeedResult, arm: str, name: str) -> float | None:
+    found = result.arms[arm].families.get(name)
+    return None if found is None else found.value
+
+
+def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
+    """A line for each validation, of stages that arms share once."""
+    every = [one for r in results for marks in r.arms.values() for one in marks.validated]
+    if not every:
+        return []
+    names = sorted({name for one in every for name in one.followed})
+    lines = ["", _ON_THE_WAY, "", *head(["arm", "stage", "step", "own schema", *names])]
+    seen = set[tuple[str, int]]()
+    for arm in results[0].arms:
+        for of in zip(*(result.arms[arm].validated for result in results), strict=False):
+            first = of[0]
+            if (first.folder, first.step) in seen:
+                continue
+            seen.add((first.folder, first.step))
+            own = cell(mean_of_known(one.accuracy for one in of))
+            cells = [cell(mean_of_known(one.followed.get(name) for one in of)) for name in names]
+            lines.append(line([arm, first.stage, str(first.step), own, *cells]))
+    return lines
 
 
 def _value(result: SeedResult, arm: str, measure: str) -> float | None:
@@ -88,4 +173,6 @@ def _costs(results: Sequence[SeedResult], arm: str) -> list[str]:
     counts = [cost.tokens for cost in costs]
     known = [count for count in counts if count is not None]
     tokens = f"{statistics.fmean(known):,.0f}" if len(known) == len(counts) else "–"
-    return [f"{statistics.fmean(cost.wall_s for cost in costs):.0f}", tokens]
+    updates = [cost.updates for cost in costs if cost.updates is not None]
+    made = f"{statistics.fmean(updates):.0f}" if len(updates) == len(costs) else "–"
+    return [made, f"{statistics.fmean(cost.wall_s for cost in costs):.0f}", tokens]

@@ -7,12 +7,15 @@ from math import comb
 from statistics import fmean
 from typing import NamedTuple, TypeVar
 
+from pydantic import BaseModel
+
 from app.cli.console import Progress
 from evaluation.contract.parse import parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.score import is_right
-from evaluation.inference.predictor import ROUTE, VllmPredictor
+from evaluation.inference.model_client import ROUTE, post
+from evaluation.inference.predictor import VllmPredictor
 from training.starter.world import BenchItem
 
 T = TypeVar("T")
@@ -75,37 +78,36 @@ def longest(items: Sequence[BenchItem]) -> int:
     return max(len(item.schema.answers) for item in items)
 
 
-async def pass_at_k(
-    predictor: VllmPredictor,
+class Samples(BaseModel):
+    """What one model answers to one question, several times."""
+
+    texts: list[str]
+
+
+async def several(predictor: VllmPredictor, schema: CategorySchema, conversation: Conversation) -> Samples:
+    """SAMPLES answers at temperature 1."""
+    body = predictor.request(schema, conversation) | {"temperature": 1.0, "n": SAMPLES, "logprobs": False}
+    asked = {name: value for name, value in body.items() if name not in ("top_logprobs", "logprob_token_ids")}
+    choices = (await post(predictor.client, ROUTE, asked))["choices"]
+    return Samples(texts=[choice["message"]["content"] or "" for choice in choices])
+
+
+def pass_at_k(
     schema: CategorySchema,
+    codes: Sequence[str],
     conversations: Sequence[Conversation],
-    concurrency: int,
-    done: Callable[[int], None],
+    found: Sequence[Samples],
 ) -> list[float]:
-    """Share of conversations that one of k answers gets right, for k from 1 to SAMPLES, at temperature 1.
+    """Share of conversations that one of k answers gets right, for k from 1 to SAMPLES.
 
     The unbiased estimator of Chen et al., arXiv 2107.03374: 1 - C(n - c, k) / C(n, k) for c right ones of n.
     """
-    places = asyncio.Semaphore(max(1, concurrency // SAMPLES))
-    answered = 0
 
-    async def right(conversation: Conversation) -> int:
-        nonlocal answered
-        body = predictor.request(schema, conversation) | {"temperature": 1.0, "n": SAMPLES, "logprobs": False}
-        asked = {
-            name: value for name, value in body.items() if name not in ("top_logprobs", "logprob_token_ids")
-        }
-        async with places:
-            response = await predictor.client.post(ROUTE, json=asked)
-        answered += 1
-        done(answered)
-        texts = [
-            choice["message"]["content"] or "" for choice in response.raise_for_status().json()["choices"]
-        ]
-        answers = [parse(text, schema, predictor.codes[: len(schema.answers)]) for text in texts]
+    def right(conversation: Conversation, texts: Sequence[str]) -> int:
+        answers = [parse(text, schema, tuple(codes[: len(schema.answers)])) for text in texts]
         return sum(is_right(answer, conversation.category) for answer in answers)
 
-    counts = await asyncio.gather(*(right(conversation) for conversation in conversations))
+    counts = [right(one, of.texts) for one, of in zip(conversations, found, strict=True)]
     return [fmean(at_least_one(SAMPLES, c, k) for c in counts) for k in range(1, SAMPLES + 1)]
 
 

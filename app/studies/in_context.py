@@ -9,9 +9,10 @@ same words when it is shown nothing. Each tenant's own training conversations ar
 import asyncio
 import json
 import random
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 from pydantic import BaseModel
@@ -24,17 +25,16 @@ from app.serving.base import ModelBase, codes_for, digest, find_base
 from app.serving.vllm import BASE_NAME, serving, while_alive
 from app.settings import Settings
 from app.studies import subjects
+from app.studies.asking import draw, read
 from app.studies.held_out import counting, in_order
 from app.studies.matrix import ContextStudy
 from app.studies.subjects import Subject
 from app.studies.tables import head, line, with_interval
 from evaluation.atomic_files import write_whole
-from evaluation.contract.chat import TEMPLATE_ARGUMENTS
 from evaluation.contract.perturb import identity
 from evaluation.contract.record import Conversation, Split
 from evaluation.contract.render import ChatMessage
 from evaluation.contract.score import is_right
-from evaluation.inference.model_client import ROUTE, post
 from evaluation.inference.predictor import Codes, VllmPredictor
 from evaluation.metrics.measures import Measure, mean, paired_difference, rate
 from training.data.examples import Example, Rendering, hint_for
@@ -43,7 +43,8 @@ from training.teachers.privileged import HintKind, with_hint
 
 _NOTES = 12
 """Of other conversations, in a document."""
-_IN_FLIGHT = 16  # reading what was drawn holds a row of the vocabulary for each token of a prompt
+_IN_FLIGHT = 16  # at most: reading what was drawn holds a row of the vocabulary for each token of a prompt
+_PROBED = 10
 
 
 class ContextScore(BaseModel):
@@ -68,8 +69,11 @@ class ContextMeasures(BaseModel):
 
 
 class SubjectResult(BaseModel):
+    """identity: of the base, which changes with its adapter."""
+
     subject: str
     base: str
+    identity: str
     shown: dict[HintKind, ContextMeasures]
 
 
@@ -103,7 +107,8 @@ def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
     lines = [f"# {study.title}", "", "95 % intervals over the conversations; differences are paired."]
     for result in results:
         n = next(iter(result.shown.values())).accuracy.n
-        lines += ["", f"{subjects.title(result.subject)}, n = {n}:", ""]
+        base = f"base {result.base} ({result.identity[:12]})"
+        lines += ["", f"{subjects.title(result.subject)}, {base}, n = {n}:", ""]
         lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
         for kind, found in result.shown.items():
             shares = (found.accuracy, found.over_unshown, found.kl_to_unshown)
@@ -152,8 +157,9 @@ async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
     example, kind, messages = question
     shown = example.prompt._replace(messages=messages)
     found = await predictor.answer(shown, example.schema, example.conversation)
-    drawn = await _drawn(predictor, messages)
-    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await _read(predictor, example, drawn)
+    drawn = await draw(predictor, messages, predictor.max_tokens)
+    unshown = example.prompt.messages
+    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await read(predictor, unshown, drawn)
     return ContextScore(
         id=example.conversation.id,
         shown=kind,
@@ -162,13 +168,6 @@ async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
         nats=nats,
         tokens=len(drawn.logprobs),
     )
-
-
-class _Drawn(NamedTuple):
-    """logprobs: of each token of the text, its end not among them."""
-
-    text: str
-    logprobs: list[float]
 
 
 def _of_subject(
@@ -186,19 +185,34 @@ def _of_subject(
         log = root / "vllm.log"
         with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
             progress.end(waiting)
+            in_flight = min(_IN_FLIGHT, settings.concurrency)
             asking = _all(
-                left, codes, vllm.endpoint.async_client(), kept, counting(progress, title, len(left))
+                left, codes, vllm.endpoint.async_client(), kept, Showing(title, in_flight, progress)
             )
             asyncio.run(while_alive(vllm, asking))
         progress.end(title)
         done = _scores(kept)
     ordered = [done[one.shown, one.example.conversation.id] for one in questions]
-    return SubjectResult(subject=subject.name, base=base.name, shown=measures_of(ordered))
+    return SubjectResult(
+        subject=subject.name, base=base.name, identity=digest(base), shown=measures_of(ordered)
+    )
+
+
+class Showing(NamedTuple):
+    """in_flight: questions at once."""
+
+    title: str
+    in_flight: int
+    progress: Progress
 
 
 async def _all(
-    questions: Sequence[_Question], codes: Codes, http: httpx.AsyncClient, kept: Path, show: Any
+    questions: Sequence[_Question], codes: Codes, http: httpx.AsyncClient, kept: Path, showing: Showing
 ) -> None:
+    """Some questions of every kind come first: by them it is said how long all will take."""
+    title, in_flight, progress = showing
+    probed = list(questions)[:: max(1, len(questions) // _PROBED)][:_PROBED]
+    rest = [question for question in questions if question not in probed]
     async with http:
         predictor = VllmPredictor(http, BASE_NAME, codes)
 
@@ -207,53 +221,13 @@ async def _all(
             with kept.open("a") as file:
                 file.write(found.model_dump_json() + "\n")
 
-        await in_order(questions, one, _IN_FLIGHT, show)
-
-
-async def _drawn(predictor: VllmPredictor, messages: list[ChatMessage]) -> _Drawn:
-    body = _asked(predictor, messages) | {
-        "temperature": 1.0,
-        "max_tokens": predictor.max_tokens,
-        "logprobs": True,
-        "top_logprobs": 0,
-        **predictor.form.ending(),
-    }
-    choice = (await post(predictor.client, ROUTE, body))["choices"][0]
-    text, tokens = choice["message"].get("content") or "", choice["logprobs"]["content"]
-    logprobs: list[float] = []
-    length = 0
-    for token in tokens:  # the end, which is no part of the text, comes last
-        length += len(bytes(token["bytes"] or b""))
-        if length > len(text.encode()):
-            break
-        logprobs.append(token["logprob"])
-    return _Drawn(text, logprobs)
-
-
-async def _read(predictor: VllmPredictor, example: Example, drawn: _Drawn) -> float:
-    """The log-prob of the same words where nothing is shown."""
-    written: ChatMessage = {"role": "assistant", "content": drawn.text}
-    body = _asked(predictor, [*example.prompt.messages, written]) | {
-        "max_tokens": 1,
-        "prompt_logprobs": 0,
-        "add_generation_prompt": False,
-        "continue_final_message": True,
-    }
-    found = (await post(predictor.client, ROUTE, body))["prompt_logprobs"]
-    return sum(_only(one) for one in found[len(found) - len(drawn.logprobs) :])
-
-
-def _asked(predictor: VllmPredictor, messages: list[ChatMessage]) -> dict[str, Any]:
-    return {
-        "model": predictor.model,
-        "messages": predictor.form.messages(messages),
-        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
-    }
-
-
-def _only(of_token: Mapping[str, Mapping[str, Any]]) -> float:
-    """Of the token that stands there; the likeliest one may be told beside it, which then comes second."""
-    return float(next(iter(of_token.values()))["logprob"])
+        started = time.monotonic()
+        await in_order(probed, one, in_flight, counting(progress, title, len(questions)))
+        minutes = (time.monotonic() - started) / 60 * len(rest) / len(probed)
+        progress.note(f"{title}: about {minutes:.0f} minutes for {len(rest)} more questions")
+        await in_order(
+            rest, one, in_flight, lambda done: progress.update(title, len(probed) + done, len(questions))
+        )
 
 
 def _told(conversation: Conversation, noted: Expert) -> Conversation:

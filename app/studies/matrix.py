@@ -9,23 +9,29 @@ import json
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from app.errors import InputError
 from app.runs.presets import merged
-from app.studies import subjects
-from training.config import StageManifest
+from app.studies import knowledge, subjects
+from training.config import StageManifest, validates
 from training.protocol import ADAPTER, TRACES, StageKind
 from training.teachers.privileged import HintKind
 
 EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations
 GENERAL = "general.jsonl"  # as `prompts` of a distillation: prompts that are no tenant's
 HANDBOOK = "handbook.jsonl"  # as `text` of an SFT: what the tenant knows and no definition says
-_WRITTEN = {"prompts": GENERAL, "text": HANDBOOK}
+# By the setting that names it: what is written beside a seed's conversations.
+_WRITTEN: Final = {
+    "prompts": (GENERAL, knowledge.PROMPTS),
+    "text": (HANDBOOK, knowledge.TEXTS),
+    "contexts": (knowledge.SHOWN_TEXT, knowledge.SHOWN_ANSWER, knowledge.SHOWN_BOTH),
+}
 _FOLDER = files("app.studies") / "matrices"
 
 
@@ -50,6 +56,11 @@ class Node(_Part):
 class Arm(_Part):
     name: str
     stage: str
+    sweep: dict[str, tuple[float, ...]] = Field(
+        default={},
+        description="settings of its last stage with the values that are tried, each with each; the best on the "
+        "validation split is the arm, and no other stage goes on from it",
+    )
 
 
 class BaseRecipe(_Part):
@@ -82,9 +93,21 @@ class Study(_Part):
         default=subjects.WORLD,
         description="`world:NUMBER`, `business:NAME` or a folder with schema.json and conversations.jsonl",
     )
-    suite_items: int = Field(default=240, ge=20, description="answers for accuracy and steerability")
+    suite_items: int = Field(
+        default=240, ge=0, description="answers for accuracy and steerability, 20 at least; 0 leaves them out"
+    )
     retention_items: int = Field(default=120, ge=20, description="answers under schemas of other tenants")
     pass_items: int = Field(default=0, ge=0, description="conversations for pass@k; 0 leaves it out")
+    everyday: bool = Field(
+        default=False,
+        description="plain sentences to end, and the KL to the base on everyday prompts; of no use on the starter, "
+        "which knows its task alone",
+    )
+    knowledge: str | None = Field(
+        default=None,
+        description="invented facts that are learned and asked for: of those that ship, or a file.json",
+    )
+    answer_tokens: int = Field(default=40, ge=8, le=2048, description="of an answer about those facts")
     perturb: tuple[bool, ...] = ()
     bases: dict[BaseName, BaseRecipe | Existing] = Field(
         default={},
@@ -112,6 +135,16 @@ class Study(_Part):
         names = {row.name for row in self.rows}
         if unknown or self.against not in names:
             raise ValueError(f"arms: no stage is named {unknown or self.against!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> "Study":
+        if 0 < self.suite_items < 20:
+            raise ValueError("suite_items: fewer than 20 say nothing; 0 leaves them out")
+        if not self.suite_items and self.knowledge is None:
+            raise ValueError("suite_items: without them and without `knowledge` nothing is measured")
+        if not self.suite_items and len(self.tenants) > 1:
+            raise ValueError("suite_items: what becomes of tenants in a row is measured by them")
         return self
 
     @model_validator(mode="after")
@@ -163,9 +196,9 @@ class Study(_Part):
     def rows(self) -> "tuple[MatrixRow, ...]":
         """The arms as they are compared: each in all its variants."""
         if not self.perturb:
-            return tuple(MatrixRow(arm.name, arm.stage, None) for arm in self.arms)
+            return tuple(MatrixRow(arm.name, arm.stage, None, _tries(arm)) for arm in self.arms)
         return tuple(
-            MatrixRow(f"{arm.name}, perturbed" if perturb else arm.name, arm.stage, perturb)
+            MatrixRow(f"{arm.name}, perturbed" if perturb else arm.name, arm.stage, perturb, _tries(arm))
             for perturb in self.perturb
             for arm in self.arms
         )
@@ -187,10 +220,21 @@ class ContextStudy(_Part):
         return self.model_copy(update={"subjects": sources})
 
 
+Try: TypeAlias = Mapping[str, float]
+NO_CHANGE: Final[Try] = MappingProxyType({})
+
+
 class MatrixRow(NamedTuple):
+    """tries: what its last stage is trained with, over its settings; one of nothing where nothing is swept."""
+
     name: str
     stage: str
     perturb: bool | None
+    tries: tuple[Try, ...] = (NO_CHANGE,)
+
+
+def _tries(arm: Arm) -> tuple[Try, ...]:
+    return tuple(dict(zip(arm.sweep, values, strict=True)) for values in product(*arm.sweep.values()))
 
 
 class StudySetup(NamedTuple):
@@ -208,10 +252,12 @@ class StudySetup(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """What an arm needs. stages: in the order in which they are run. steps: those after which it is measured."""
+    """What an arm needs. stages: in the order in which they are run. steps: those after which it is measured. tried:
+    the settings of its last stage that are swept."""
 
     stages: list[StageManifest]
     steps: list[StageManifest]
+    tried: Try = NO_CHANGE
 
 
 _ON = ": "
@@ -244,23 +290,32 @@ def read(name: str) -> Study | ContextStudy:
 
 def check(study: Study) -> None:
     """Raises: InputError for settings that no stage has; before hours are spent on what comes first."""
+    if study.knowledge is not None:
+        knowledge.read(study.knowledge)
     nowhere = Path("nowhere")
     schemas = {number: subjects.check(source) for number, source in study.sources.items()}
+    grounds = {n: StudySetup("", nowhere, nowhere, schema, nowhere, 0, "") for n, schema in schemas.items()}
     for row in study.rows:
-        chain(
-            study,
-            row,
-            {n: StudySetup("", nowhere, nowhere, schema, nowhere, 0, "") for n, schema in schemas.items()},
-        )
+        chains(study, row, grounds)
 
 
-def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> Chain:
-    """grounds: by tenant."""
+def chains(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> list[Chain]:
+    """One for each of its tries. grounds: by tenant. Raises: InputError where nothing would choose among several."""
+    found = [chain(study, row, grounds, tried) for tried in row.tries]
+    if len(found) > 1 and not validates(found[0].stages[-1].stage):
+        raise InputError(f"arms: {row.name!r} is swept, so its stage {row.stage!r} needs validate_every")
+    return found
+
+
+def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup], tried: Try = NO_CHANGE) -> Chain:
+    """grounds: by tenant. tried: over the settings of its last stage."""
     made: dict[str, StageManifest] = {}
 
     def build(name: str) -> StageManifest:
         if name not in made:
             node = study.stages[name]
+            if tried and name == row.stage:
+                node = node.model_copy(update={"settings": node.settings | dict(tried)})
             before = None if node.after is None else build(node.after)
             given = {}
             for use, source in (("traces", node.traces), ("demonstrations", node.demonstrations)):
@@ -283,7 +338,7 @@ def chain(study: Study, row: MatrixRow, grounds: Mapping[int, StudySetup]) -> Ch
         return made[name]
 
     build(row.stage)
-    return Chain(list(made.values()), [made[name] for name in study.steps(row.stage)])
+    return Chain(list(made.values()), [made[name] for name in study.steps(row.stage)], tried)
 
 
 def _manifest(
@@ -298,7 +353,9 @@ def _manifest(
     if perturb is not None and node.kind != "traces":
         stage["perturb"] = perturb
     said = dict(stage)  # without paths
-    stage |= {key: ground.data.with_name(name) for key, name in _WRITTEN.items() if stage.get(key) == name}
+    stage |= {
+        key: ground.data.with_name(stage[key]) for key, names in _WRITTEN.items() if stage.get(key) in names
+    }
     if "demonstrations" in given:
         stage["demonstrations"] = given["demonstrations"]
     written = given.get("traces")

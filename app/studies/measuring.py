@@ -1,9 +1,12 @@
 """The trained arms of a seed, asked at a vLLM of their own: each tenant's evaluation, and what they must not lose."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
 
 from app.cli.console import Progress, evaluating
 from app.gates import evaluation
@@ -15,20 +18,24 @@ from app.serving.adapters import Adapter
 from app.serving.base import codes_for, digest
 from app.serving.vllm import BASE_NAME, VllmEndpoint, VllmProcess, serving, while_alive
 from app.settings import Settings
-from app.studies.held_out import counting, longest, pass_at_k, scores_of
+from app.studies import knowledge, retained
+from app.studies.asking import likeliest
+from app.studies.held_out import SAMPLES, Samples, counting, longest, pass_at_k, several
+from app.studies.kept_answers import AnswersFile
+from app.studies.knowledge import Knowledge
 from app.studies.preparing import PreparedStudy
-from app.studies.results import BASE_ARM, MEASURES, StudyPoint
+from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, MEASURES, SHOWN, UNSEEN, StudyPoint
 from app.studies.subjects import retention_items
-from evaluation.contract.record import Split
+from evaluation.contract.record import Conversation, Split
 from evaluation.gating.policy import load_policy
 from evaluation.inference.predictor import Codes, VllmPredictor, load_codes
 from evaluation.inference.stage_client import ServedStage
-from evaluation.metrics.measures import Measure, rate
+from evaluation.metrics.measures import Measure
 from evaluation.reporting.report import StageReport
 from training.protocol import ADAPTER
 
 T = TypeVar("T")
-Ask: TypeAlias = Callable[[VllmPredictor, Callable[[int], None]], Awaitable[T]]
+A = TypeVar("A", bound=BaseModel)
 
 
 class StageMeasures(NamedTuple):
@@ -93,13 +100,22 @@ class _Asking(NamedTuple):
 
     async def everything(self) -> tuple[dict[str, StudyPoint], dict[str, list[float]]]:
         """Points and pass@k, by the name of what is served."""
+        study = self.prepared.study
         tasks: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
-        for inputs in self.prepared.tenants:
+        families: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
+        for inputs in self.prepared.tenants if study.suite_items else ():
             for stage in await self._evaluated(inputs):
                 tasks[stage.stage].append(_measures(stage))
+                families[stage.stage].append(_by_family(stage))
         retention = await self._retention()
-        points = {name: StudyPoint(tasks=tasks[name], retention=retention[name]) for name in tasks}
-        return points, await self._pass_at_k() if self.prepared.study.pass_items else {}
+        others = await self._others()
+        points = {
+            name: StudyPoint(
+                tasks=tasks[name], retention=retention[name], families=families[name], others=others[name]
+            )
+            for name in tasks
+        }
+        return points, await self._pass_at_k() if study.pass_items else {}
 
     async def _evaluated(self, inputs: Inputs) -> tuple[StageReport, ...]:
         """On a tenant's held-out conversations, under its own schema and under edits of it."""
@@ -121,35 +137,103 @@ class _Asking(NamedTuple):
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
-        scores = await self._each(
-            "retention",
-            codes,
-            len(items),
-            lambda predictor, done: scores_of(predictor, items, self.settings.concurrency, done),
+        found = await self._each("retention", codes, items, retained.under_schema, retained.Answered)
+        return {name: retained.rightly_answered(items, of) for name, of in found.items()}
+
+    async def _others(self) -> dict[str, dict[str, Measure]]:
+        found: dict[str, dict[str, Measure]] = {one.stage: {} for one in self.served}
+        if self.prepared.study.everyday:
+            for name, measures in (await self._everyday()).items():
+                found[name] |= measures
+        if self.prepared.known is not None:
+            for name, measures in (await self._known(self.prepared.known)).items():
+                found[name] |= measures
+        return found
+
+    async def _everyday(self) -> dict[str, dict[str, Measure]]:
+        codes, sentences = load_codes(self.prepared.place.base.folder, 2), retained.sentences()
+        ended = await self._each("sentences", codes, sentences, retained.ends, retained.Ends)
+        async with self.endpoint.async_client() as client:
+            drawing = retained.drawing(VllmPredictor(client, BASE_NAME, codes))
+            what, prompts = f"prompts-{retained.DRAWN_TOKENS}", retained.everyday_prompts()
+            drawn = await self._each(what, codes, prompts, drawing, retained.Words)
+        return {
+            name: {
+                EVERYDAY: retained.rightly_ended(sentences, of),
+                KL_TO_BASE: retained.distance(drawn[name]),
+            }
+            for name, of in ended.items()
+        }
+
+    async def _known(self, known: Knowledge) -> dict[str, dict[str, Measure]]:
+        asked, codes = knowledge.questions(known), load_codes(self.prepared.place.base.folder, 2)
+        tokens = self.prepared.study.answer_tokens
+        found = await self._each(
+            f"known-{tokens}", codes, asked, partial(_told, known, tokens, False), knowledge.Told
         )
-        return {name: rate(sum(score.right for score in of), len(of)) for name, of in scores.items()}
+        base = self._replace(served=self.served[:1])
+        shown = await base._each(
+            f"known-{tokens}-shown", codes, asked, partial(_told, known, tokens, True), knowledge.Told
+        )
+        measured = {name: knowledge.measures(asked, of) for name, of in found.items()}
+        for kind, measure in knowledge.measures(asked, shown[BASE_ARM]).items():
+            measured[BASE_ARM][kind + SHOWN] = measure
+        return measured
 
     async def _pass_at_k(self) -> dict[str, list[float]]:
         (inputs,) = self.prepared.tenants
         own = [c for c in inputs.splits[Split.test] if c.labelled][: self.prepared.study.pass_items]
-        return await self._each(
-            "pass@k",
-            codes_for(self.prepared.place.base.folder, inputs.schema),
-            len(own),
-            lambda predictor, done: pass_at_k(predictor, inputs.schema, own, self.settings.concurrency, done),
-        )
+        codes = codes_for(self.prepared.place.base.folder, inputs.schema)
 
-    async def _each(self, what: str, codes: Codes, total: int, ask: Ask[T]) -> dict[str, T]:
-        """What `ask` finds, by the name of what is served. total: questions, for those who wait."""
-        found = {}
+        async def ask(predictor: VllmPredictor, conversation: Conversation) -> Samples:
+            return await several(predictor, inputs.schema, conversation)
+
+        at_once = max(1, self.settings.concurrency // SAMPLES)
+        found = await self._each("pass@k", codes, own, ask, Samples, at_once)
+        return {name: pass_at_k(inputs.schema, codes.texts, own, of) for name, of in found.items()}
+
+    async def _each(
+        self,
+        what: str,
+        codes: Codes,
+        questions: Sequence[T],
+        ask: Callable[[VllmPredictor, T], Awaitable[A]],
+        kind: type[A],
+        concurrency: int | None = None,
+    ) -> dict[str, list[A]]:
+        """Every answer, by the name of what is served. They are kept, with their words."""
+        place, found = self.prepared.place, dict[str, list[A]]()
         async with self.endpoint.async_client() as client:
             for one in self.served:
                 title = f"{what} {one.stage}"
                 predictor = VllmPredictor(client, one.model, codes)
-                found[one.stage] = await ask(predictor, counting(self.progress, title, total))
+                kept = AnswersFile(place.folder / "answers", what, f"{digest(place.base)} {one.version}")
+                found[one.stage] = await kept.of(
+                    questions,
+                    partial(ask, predictor),
+                    kind,
+                    concurrency or self.settings.concurrency,
+                    counting(self.progress, title, len(questions)),
+                )
                 self.progress.end(title)
         return found
 
 
+async def _told(
+    known: Knowledge, tokens: int, shown: bool, predictor: VllmPredictor, question: knowledge.Question
+) -> knowledge.Told:
+    """shown: the base is, what a document says of it: how much there is to be taught."""
+    asked = knowledge.shown(known, question) if shown else knowledge.messages(known, question.text)
+    said = await likeliest(predictor, asked, tokens)
+    return knowledge.Told(id=question.id, text=said)
+
+
 def _measures(stage: StageReport) -> dict[str, Measure]:
     return {name: measure for name in MEASURES if (measure := getattr(stage, name)) is not None}
+
+
+def _by_family(stage: StageReport) -> dict[str, Measure]:
+    return {
+        name if family.seen else f"{name} {UNSEEN}": family.steerability
+        for name, family in stage.per_family.items()
+    }

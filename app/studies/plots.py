@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -9,16 +10,23 @@ from matplotlib.figure import Figure
 from app.studies import sequence
 from app.studies.comparison import TITLES, of_arm
 from app.studies.matrix import BaseRecipe, Study, on_base
-from app.studies.results import BASE_ARM, RETENTION, SeedResult
+from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, RETENTION, SeedResult
 from app.studies.tables import Mean
 
-PAIRS = (("accuracy", "steerability"), ("accuracy", RETENTION))
+PAIRS = (
+    ("accuracy", "steerability"),
+    ("accuracy", RETENTION),
+    (KL_TO_BASE, RETENTION),
+    (KL_TO_BASE, EVERYDAY),
+    ("paraphrased", RETENTION),
+)
 _PERTURBED = ", perturbed"  # as Study.rows names that variant of an arm
 
 
 def write(study: Study, results: Sequence[SeedResult], out: Path) -> list[Path]:
     """SVG files; those of measures that were not taken, and curves that no stage left, are left out."""
     made = [_scatter(study, results, x, y, out / f"{x}-{y}.svg") for x, y in PAIRS]
+    made += [_followed(study, results, out / "followed.svg")]
     made += [_curves(study, results, out / "learning.svg"), _pass_at_k(study, results, out / "pass-at-k.svg")]
     if len(study.tenants) > 1:
         made.append(_sequence(study, results, out / "sequence.svg"))
@@ -63,6 +71,23 @@ def _curves(study: Study, results: Sequence[SeedResult], path: Path) -> Path | N
         means = [sum(curve[step] for curve in of_seeds) / len(of_seeds) for step in range(length)]
         style = "--" if arm.endswith(_PERTURBED) else "-"
         axes.plot(range(1, length + 1), means, style, color=_colour(results, arm), label=arm)
+        shown += 1
+    return _saved(figure, path) if shown else None
+
+
+def _followed(study: Study, results: Sequence[SeedResult], path: Path) -> Path | None:
+    """Of the last stage of each arm that was validated on the way: right answers under edits, a mean over seeds."""
+    figure, axes = _figure(study, "step", "right answers under edits")
+    shown = 0
+    for arm in results[0].arms:
+        of_seeds = [result.arms[arm].validated for result in results]
+        if not all(of_seeds):
+            continue
+        last = of_seeds[0][-1].stage
+        courses = [[one for one in of if one.stage == last] for of in of_seeds]
+        points = [(of[0].step, fmean(one.perturbed for one in of)) for of in zip(*courses, strict=False)]
+        style = "--" if arm.endswith(_PERTURBED) else "-"
+        axes.plot(*zip(*points, strict=True), style, color=_colour(results, arm), label=arm)
         shown += 1
     return _saved(figure, path) if shown else None
 

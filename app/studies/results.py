@@ -1,5 +1,6 @@
 """What a study measures, as it is kept."""
 
+from collections.abc import Sequence
 from statistics import fmean
 
 from pydantic import BaseModel
@@ -18,24 +19,52 @@ MEASURES = (
     "completion_tokens",
 )
 RETENTION = "retention"  # share of right answers under schemas of other tenants
+EVERYDAY = "everyday"  # of plain sentences that are ended rightly
+KL_TO_BASE = "kl_to_base"  # nats a token, on everyday prompts
+UNSEEN = "(unseen)"  # behind the name of a family that training never shows
+KNOWN = (
+    "strict",
+    "paraphrased",
+    "indirect",
+)  # shares of questions about invented facts that are answered rightly
+SHOWN = ", shown"  # behind the name of one of KNOWN: by the base that reads the text
+ALL_MEASURES = (*MEASURES, *KNOWN, RETENTION, EVERYDAY, KL_TO_BASE)
 
 
 class Cost(BaseModel):
-    """Of the whole chain of an arm, what it shares with others included."""
+    """Of the whole chain of an arm, what it shares with others included. updates: optimizer steps."""
 
     wall_s: float
     tokens: int | None
+    updates: int | None = None
 
 
 class StudyPoint(BaseModel):
-    """A model on an arm's way. tasks: its measures on each of the study's tenants, in their order."""
+    """A model on an arm's way. tasks: its measures on each of the study's tenants, in their order. families: of each
+    its steerability by family. others: those of KNOWN, EVERYDAY and KL_TO_BASE that were asked for."""
 
     tasks: list[dict[str, Measure]]
     retention: Measure
+    families: list[dict[str, Measure]] = []
+    others: dict[str, Measure] = {}
+
+
+class Validated(BaseModel):
+    """A stage that learns, measured on the way. folder: its own, which arms share. followed: share of right answers
+    under edits, by family."""
+
+    folder: str
+    stage: str
+    step: int
+    accuracy: float
+    perturbed: float
+    followed: dict[str, float]
 
 
 class ArmResult(BaseModel):
-    """measures: those of MEASURES, and `retention`, at the arm's end; of several tenants the mean over them.
+    """measures: those of ALL_MEASURES that were taken, at the arm's end; of several tenants the mean over them.
+    families: steerability by family, the same. validated: of its stages, in their order. chosen: the best of what was
+    swept, which is the arm.
 
     curve: share of right rollouts at each step, of RL. pass_at_k: for k = 1, 2, …, on the tenant's own conversations.
     points: after each tenant, where there are several; of the base its only one.
@@ -46,6 +75,9 @@ class ArmResult(BaseModel):
     curve: list[float] = []
     pass_at_k: list[float] = []
     points: list[StudyPoint] = []
+    families: dict[str, Measure] = {}
+    validated: list[Validated] = []
+    chosen: dict[str, float] = {}
 
 
 class SeedResult(BaseModel):
@@ -56,11 +88,19 @@ class SeedResult(BaseModel):
 
 def at_end(points: list[StudyPoint]) -> dict[str, Measure]:
     """The last point's measures as those of the arm; one that a tenant lacks has no mean."""
-    tasks = points[-1].tasks
-    shared = [name for name in MEASURES if all(name in task for task in tasks)]
-    return {name: _mean([task[name] for task in tasks]) for name in shared} | {
-        RETENTION: points[-1].retention
-    }
+    last = points[-1]
+    return _shared(last.tasks, MEASURES) | {RETENTION: last.retention} | last.others
+
+
+def families_at_end(points: list[StudyPoint]) -> dict[str, Measure]:
+    """Of the families that every tenant has."""
+    families = points[-1].families
+    return _shared(families, list(families[0])) if families else {}
+
+
+def _shared(of_tenants: list[dict[str, Measure]], names: Sequence[str]) -> dict[str, Measure]:
+    shared = [name for name in names if of_tenants and all(name in one for one in of_tenants)]
+    return {name: _mean([one[name] for one in of_tenants]) for name in shared}
 
 
 def _mean(of_tenants: list[Measure]) -> Measure:

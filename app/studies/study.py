@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from app.cli import estimate
 from app.cli.console import Progress
@@ -16,10 +16,10 @@ from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
-from app.studies.results import ArmResult, Cost, SeedResult, at_end
+from app.studies.results import ArmResult, Cost, SeedResult, Validated, at_end, families_at_end
 from evaluation.atomic_files import write_whole
 from training.config import StageManifest
-from training.protocol import EVENTS
+from training.protocol import EVENTS, validated_in
 
 
 class StudyRequest(NamedTuple):
@@ -59,14 +59,17 @@ def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
         progress.note(f"{place.title}: everything was done before")
         return SeedResult.model_validate_json(kept.read_bytes())
     _train(prepared, settings, progress)
-    several = len(prepared.tenants) > 1
+    several, chains = len(prepared.tenants) > 1, prepared.chains
     arms = {
         name: ArmResult(
             measures=at_end(found.points),
-            cost=_cost(prepared.chains[name].stages),
-            curve=_curve(prepared.chains[name]),
+            cost=_cost(chains[name].stages),
+            curve=_curve(chains[name]),
             pass_at_k=found.pass_at_k,
             points=found.points if several else [],
+            families=families_at_end(found.points),
+            validated=_validated(chains[name]),
+            chosen=dict(chains[name].tried),
         )
         for name, found in measuring.measure(prepared, settings, progress).items()
     }
@@ -76,9 +79,9 @@ def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
 
 
 def _train(prepared: PreparedStudy, settings: Settings, progress: Progress) -> None:
-    wanted = {manifest.out.name: manifest for c in prepared.chains.values() for manifest in c.stages}
-    _say_how_long(prepared, [one for one in wanted.values() if not output.finished(one)], progress)
-    for number, manifest in enumerate(wanted.values(), start=1):
+    wanted = prepared.stages
+    _say_how_long(prepared, [one for one in wanted if not output.finished(one)], progress)
+    for number, manifest in enumerate(wanted, start=1):
         title = f"{prepared.place.title}: {number}/{len(wanted)} {manifest.stage.kind}"
         if output.finished(manifest):
             progress.end(title, "done before")
@@ -94,7 +97,8 @@ def _say_how_long(prepared: PreparedStudy, left: Sequence[StageManifest], progre
     if not left:
         return
     title = f"{prepared.place.title}: estimate"
-    asked = prepared.study.suite_items * len(prepared.chains) * len(prepared.tenants)
+    study = prepared.study
+    asked = (study.suite_items * len(prepared.tenants) + study.retention_items) * len(prepared.tries)
     progress.update(title, 0, None, "trying the base for some seconds")
     try:
         minutes = estimate.estimate(left, asked)["minutes"]
@@ -110,13 +114,30 @@ def _show_event(progress: Progress, title: str, event: Event) -> None:
 def _curve(chain: Chain) -> list[float]:
     if not chain.stages or chain.stages[-1].stage.kind != "rl":
         return []
-    lines = (chain.stages[-1].out / EVENTS).read_text().split("\n")
     by_step = {
         event["step"]: event["label_accuracy"]
-        for line in filter(None, lines)
-        if "label_accuracy" in (event := json.loads(line))
+        for event in _events(chain.stages[-1])
+        if "label_accuracy" in event
     }
     return [by_step[step] for step in sorted(by_step)]
+
+
+def _validated(chain: Chain) -> list[Validated]:
+    """Of a step that was made twice, because the stage had died, the last."""
+    found: dict[tuple[str, int], Validated] = {}
+    for manifest in chain.stages:
+        for event in _events(manifest):
+            if (metrics := validated_in(event)) is not None:
+                folder, step = manifest.out.name, int(event["step"])
+                found[folder, step] = Validated(
+                    folder=folder, stage=manifest.stage.kind, step=step, **metrics._asdict()
+                )
+    return list(found.values())
+
+
+def _events(manifest: StageManifest) -> list[dict[str, Any]]:
+    lines = (manifest.out / EVENTS).read_text().split("\n")
+    return [json.loads(line) for line in filter(None, lines)]
 
 
 def _cost(stages: Sequence[StageManifest]) -> Cost:
@@ -124,4 +145,5 @@ def _cost(stages: Sequence[StageManifest]) -> Cost:
     counts = [result.body.get("tokens") for result in results]
     known = [int(count) for count in counts if count is not None]
     tokens = sum(known) if len(known) == len(counts) else None
-    return Cost(wall_s=sum(result.body["wall_s"] for result in results), tokens=tokens)
+    learned = [r.body["step"] for r, m in zip(results, stages, strict=False) if m.stage.kind != "traces"]
+    return Cost(wall_s=sum(result.body["wall_s"] for result in results), tokens=tokens, updates=sum(learned))

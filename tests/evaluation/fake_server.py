@@ -122,11 +122,11 @@ class FakeServer:
             message = await receive()
             content += message.get("body", b"")
             more = message.get("more_body", False)
-        assert scope["path"] == "/v1/chat/completions"
+        body = json.loads(content)
+        assert scope["path"] == ("/v1/completions" if "prompt" in body else "/v1/chat/completions")
         self.headers.append({name.decode(): value.decode() for name, value in scope["headers"]})
         if self.before is not None:
             await self.before()
-        body = json.loads(content)
         status, answer = self.respond(body)
         if status == 200 and body.get("stream"):
             pieces, media_type = list(_pieces(answer))[: self.cut], b"text/event-stream"

@@ -68,11 +68,29 @@ def test_batches_that_do_not_divide_are_refused(stage: dict[str, Any]) -> None:
             "documents are shown in distillation alone",
         ),
         ({"kind": "rl", "teacher_weight": 1.0, "hint": "document"}, "no documents"),
+        ({"kind": "distill", "prompts": "p.jsonl", "hint": "criterion"}, "prompts: general prompts"),
+        ({"kind": "distill", "prompts": "p.jsonl", "teacher": "ema", "hint": "none"}, "prompts: general"),
+        ({"kind": "distill", "max_new_tokens": 161}, "max_new_tokens: serving reads 160"),
+        ({"kind": "sft", "prompts": "p.jsonl", "text": "t.jsonl"}, "give one of the two"),
+        ({"kind": "sft", "prompts": "p.jsonl", "perturb": True}, "prompts: it holds no schema"),
     ],
 )
 def test_a_hint_that_cannot_be_given_or_would_be_copied_is_refused(stage: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         TypeAdapter(Stage).validate_python(stage)
+
+
+def test_general_prompts_may_have_a_teacher_that_is_shown_a_text_of_each_and_answers_of_any_length() -> None:
+    asked = {"kind": "distill", "prompts": "p.jsonl", "contexts": "c.jsonl", "hint": "document"}
+    made = TypeAdapter(Stage).validate_python(asked | {"max_new_tokens": 400})
+    assert isinstance(made, Distill) and made.teacher == "ema" and made.max_new_tokens == 400
+
+
+def test_sft_on_general_prompts_needs_no_traces(schema: CategorySchema) -> None:
+    for name in ("prompts", "text"):
+        made = StageManifest.model_validate(manifest(schema, stage={"kind": "sft", name: "p.jsonl"}))
+        assert isinstance(made.stage, Sft) and not made.stage.reads_traces and not made.stage.perturb
+        assert StageManifest.model_validate_json(made.model_dump_json()) == made
 
 
 def test_a_manifest_survives_json_with_the_same_digest(schema: CategorySchema) -> None:

@@ -145,9 +145,38 @@ def traces_by_id(path: Path | None, schema: CategorySchema) -> dict[str, Trace]:
     return {} if path is None else {trace.id: trace for trace in read_traces(path, schema).traces}
 
 
-def read_general(path: Path) -> list[list[ChatMessage]]:
-    """Prompts that are not the tenant's. Raises: StageFailed where there is none, or a line is none."""
-    return _read_each(path, "messages", list)
+class GeneralPrompt(NamedTuple):
+    """One that is not under the tenant's schema. context: what a teacher is shown besides; empty for nothing."""
+
+    messages: list[ChatMessage]
+    context: str = ""
+
+
+def read_general(path: Path, contexts: Path | None = None) -> list[GeneralPrompt]:
+    """With contexts, those of the prompts whose id has one.
+
+    Raises: StageFailed where there is none, or a line is none.
+    """
+    messages = _read_each(path, "messages", list)
+    if contexts is None:
+        return [GeneralPrompt(one) for one in messages]
+    known = read_contexts(contexts)
+    ids = _read_each(path, "id", str)
+    found = [GeneralPrompt(one, known[key]) for key, one in zip(ids, messages, strict=True) if key in known]
+    if not found:
+        raise StageFailed(FailureCode.no_examples, f"no prompt of {path} has an id of those in {contexts}")
+    return found
+
+
+class AnsweredPrompt(NamedTuple):
+    messages: list[ChatMessage]
+    response: str
+
+
+def read_answered(path: Path) -> list[AnsweredPrompt]:
+    """Prompts that are not under the tenant's schema, with what is learned to answer. Raises: StageFailed."""
+    messages, responses = _read_each(path, "messages", list), _read_each(path, "response", str)
+    return [AnsweredPrompt(*pair) for pair in zip(messages, responses, strict=True)]
 
 
 def read_texts(path: Path) -> list[str]:

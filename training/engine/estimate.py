@@ -5,6 +5,7 @@ settings, the schema and some of the conversations. How long an answer is nobody
 taken to be of the usual length. A machine that does something else meanwhile takes longer.
 """
 
+import json
 import os
 import platform
 import random
@@ -27,6 +28,8 @@ from training.settings import Learning
 ANSWER: Final = 48  # tokens of an answer with its reasons; those of four real tenants have 33 to 40
 _AT_ONCE: Final = 3  # of one without
 _HINT: Final = 24  # of a hint that is no demonstration
+_CHARACTERS: Final = 4  # of a token of English, about
+_FORM: Final = 12  # tokens of a chat template around a general prompt
 _SEEN: Final = 48  # conversations that are tokenised
 _PREFIX, _SUFFIX, _SUFFIXES = 320, 56, 4
 _ROWS, _NEW = 16, 8
@@ -114,6 +117,8 @@ def _shape(manifest: StageManifest, loaded: Loaded) -> ModelShape:
 
 def _work(manifest: StageManifest, manifests: Sequence[StageManifest], shape: ModelShape) -> Work:
     stage = manifest.stage
+    if isinstance(stage, Sft | Distill) and (work := _of_file(stage)) is not None:
+        return work
     match stage:
         case Traces():
             return _of_traces(stage, shape)
@@ -146,6 +151,44 @@ def _of_traces(stage: Traces, shape: ModelShape) -> Work:
         read=own * (schemas * shape.schema + asked * (shape.own + _HINT)),
         written=own * asked * stage.samples * ANSWER,
     )
+
+
+def _of_file(stage: Sft | Distill) -> Work | None:
+    """Of a stage that learns from general prompts or from plain texts, under no schema; None of others."""
+    if isinstance(stage, Distill):
+        return None if stage.prompts is None else _of_general(stage, stage.prompts)
+    texts = stage.prompts or stage.text
+    if texts is None:
+        return None
+    lengths = _lengths(texts)
+    steps = stage.max_steps or -(-int(len(lengths) * stage.epochs) // stage.batch_size)
+    mean = sum(lengths) / len(lengths)
+    return Work(learned=steps * stage.batch_size * mean, at_once=stage.micro_batch_size * max(lengths))
+
+
+def _of_general(stage: Distill, prompts: Path) -> Work:
+    sequences, lengths = stage.steps * stage.batch_size, _lengths(prompts)
+    answer = min(ANSWER, stage.max_new_tokens)
+    own = sum(lengths) / len(lengths)
+    shown = _lengths(stage.contexts) if stage.contexts else [0.0]
+    context = sum(shown) / len(shown)
+    return Work(
+        read=sequences * (own / stage.rollouts + own + context + answer),
+        learned=sequences * (own + answer),
+        written=sequences * answer,
+        at_once=stage.micro_batch_size * (max(lengths) + answer),
+    )
+
+
+def _lengths(file: Path) -> list[float]:
+    """Tokens of each line's words, by their characters."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+    found = []
+    for row in rows:
+        said = [message["content"] for message in row.get("messages", ())]
+        words = [*said, row.get("response", ""), row.get("text", "")]
+        found.append(sum(map(len, words)) / _CHARACTERS + (_FORM if said else 0))
+    return found or [0.0]
 
 
 def _of_sft(stage: Sft, traced: int, shape: ModelShape) -> Work:

@@ -7,6 +7,7 @@ accuracy alone would choose the adapter that has memorised the schema. It draws 
 import json
 import random
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ from training.engine import processes
 from training.engine.model import STUDENT, Loaded, code_pool, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
 from training.generation.rollouts import Sampling, sample
+from training.protocol import Validated
 from training.settings import Learning
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Validation(TrainerCallback):
             manifest.validation is not None and stage.validate_every is not None
         )  # the manifest's validator
         self._every, self._patience = stage.validate_every, stage.patience
+        self._keeps_best = stage.keep_best
         self._loaded, self._watch, self._events = loaded, watch, events
         self._best, self._kept = manifest.out / "best", manifest.out / "validation.json"
         self._bf16 = uses_bf16(stage.precision)
@@ -76,7 +79,8 @@ class Validation(TrainerCallback):
         last = state.global_step >= state.max_steps or control.should_training_stop
         if state.global_step % self._every and not last:
             return
-        score = ValidationScore(state.global_step, *self._shares(kwargs["model"]))
+        found = self._shares(kwargs["model"])
+        score = ValidationScore(state.global_step, found.accuracy, found.perturbed)
         if processes.is_first() and (not self.scores or score.score > self.best.score):
             kwargs["model"].save_pretrained(str(self._best), selected_adapters=[STUDENT])
         self.scores.append(score)
@@ -86,7 +90,7 @@ class Validation(TrainerCallback):
             "metric",
             step=score.step,
             total_steps=state.max_steps,
-            metrics={"validation_accuracy": score.accuracy, "validation_perturbed": score.perturbed},
+            metrics=found.as_metrics(),
         )
 
     @property
@@ -101,22 +105,22 @@ class Validation(TrainerCallback):
         return self._patience is not None and len(after) >= self._patience
 
     def restore(self, model: PeftModel, step: int) -> dict[str, Any]:
-        """Puts the best student into the model of this step. Returns what to say about it."""
+        """Puts the best student into the model of this step, where it is to be kept. Returns what to say about it."""
         if not self.scores:
             return {}
         if processes.is_first():  # which saves it
-            if self.best.step != step:
+            if self._keeps_best and self.best.step != step:
                 weights = load_file(Path(self._best) / "adapter_model.safetensors")
                 set_peft_model_state_dict(model, weights, adapter_name=STUDENT)
             shutil.rmtree(self._best, ignore_errors=True)
-        best = self.best
+        best = self.best if self._keeps_best else self.scores[-1]
         return {
             "validated_step": best.step,
             "validation_accuracy": round(best.accuracy, 4),
             "validation_perturbed": round(best.perturbed, 4),
         }
 
-    def _shares(self, model: PeftModel) -> tuple[float, float]:
+    def _shares(self, model: PeftModel) -> Validated:
         tokenizer = self._loaded.tokenizer
         prompts = [prompt_tokens(tokenizer, example.prompt.messages) for example in self._asked]
         sampling = Sampling(_GREEDY, ANSWER_TOKENS, _ROWS, self._bf16)
@@ -133,7 +137,18 @@ class Validation(TrainerCallback):
         self._watch.check()
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         right = [answers_rightly(text, example) for text, example in zip(texts, self._asked, strict=True)]
-        return sum(right[::2]) / len(right[::2]), sum(right[1::2]) / len(right[1::2])
+        followed: dict[str, list[bool]] = defaultdict(list)
+        for example, one in zip(self._asked[1::2], right[1::2], strict=True):
+            followed[example.perturbed.family].append(one)
+        return Validated(
+            _share(right[::2]),
+            _share(right[1::2]),
+            {name: _share(of) for name, of in sorted(followed.items())},
+        )
+
+
+def _share(right: list[bool]) -> float:
+    return sum(right) / len(right)
 
 
 def _questions(manifest: StageManifest, stage: Learning, loaded: Loaded) -> list[Example]:

@@ -13,7 +13,8 @@ Examples come in rows of a few that share one rendering of the schema, whose tok
 `prefix/rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
 is without sharing.
 
-On a tenant's texts instead of traces this is continued pretraining: every token is learned.
+On a tenant's texts instead of traces this is continued pretraining: every token is learned. On general prompts with
+their responses it is SFT as it is elsewhere: no schema, no codes.
 
 Sequences are tokenised here rather than by the trainer, so that prompt tokens are those of serving, nothing is ever
 cut (a limit on length cuts the label off first), and the loss is on the completion with its end-of-turn token alone.
@@ -40,6 +41,7 @@ from training.data.examples import (
     draw_rendering,
     drawn,
     in_turn,
+    read_answered,
     read_labelled,
     read_left_out,
     read_texts,
@@ -76,7 +78,7 @@ class SftTrainer(KeepsAdapters, SFTTrainer):
 
 def run(manifest: StageManifest, stage: Sft, events: EventWriter) -> Finished:
     loaded = load(manifest, stage)
-    lesson = _text(stage, loaded, manifest.seed) if stage.text else _traces(manifest, stage, loaded)
+    lesson = _lesson(manifest, stage, loaded)
     watch = Watch(manifest, stage, events)
     trainer = SftTrainer(
         model=loaded.model,
@@ -96,6 +98,14 @@ class Lesson(NamedTuple):
     steps: int
     sharing: int
     counts: dict[str, int]
+
+
+def _lesson(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
+    if stage.text is not None:
+        return _text(stage, loaded, manifest.seed)
+    if stage.prompts is not None:
+        return _answered(stage, loaded, manifest.seed)
+    return _traces(manifest, stage, loaded)
 
 
 def _steps(stage: Sft, examples: int) -> int:
@@ -132,6 +142,16 @@ def _text(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
     chosen = islice(in_turn(blocks, random.Random(seed)), steps * stage.batch_size)
     rows = [PackedRow(block, block, [0]) for block in chosen]
     return Lesson(rows, steps, 1, {"blocks": len(blocks), "sequences": len(rows)})
+
+
+def _answered(stage: Sft, loaded: Loaded, seed: int) -> Lesson:
+    """What is answered is learned, its end too; the prompt is read."""
+    assert stage.prompts is not None
+    sequences = [tokenise(loaded, one.messages, one.response) for one in read_answered(stage.prompts)]
+    steps = _steps(stage, len(sequences))
+    chosen = islice(in_turn(sequences, random.Random(seed)), steps * stage.batch_size)
+    rows = [row_of([sequence]) for sequence in chosen]
+    return Lesson(rows, steps, 1, {"prompts": len(sequences), "sequences": len(rows)})
 
 
 def _config(manifest: StageManifest, stage: Sft, lesson: Lesson) -> SFTConfig:

@@ -66,7 +66,12 @@ def document_hint(document: str) -> Hint:
 
 def with_hint(prompt: Prompt, hint: Hint) -> list[ChatMessage]:
     """The prompt's messages with the hint at the end of the user's; the prompt itself is left as it is."""
-    *before, user = prompt.messages
+    return hinted(prompt.messages, hint)
+
+
+def hinted(messages: list[ChatMessage], hint: Hint) -> list[ChatMessage]:
+    """The same of messages that need not show a schema."""
+    *before, user = messages
     return [*before, {"role": user["role"], "content": user["content"] + hint_text(hint)}]
 
 

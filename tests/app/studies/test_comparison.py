@@ -8,7 +8,7 @@ import pytest
 from app.studies import comparison, plots, tables
 from app.studies.held_out import at_least_one
 from app.studies.matrix import Study
-from app.studies.results import ArmResult, Cost, SeedResult
+from app.studies.results import ArmResult, Cost, SeedResult, Validated
 from evaluation.metrics.measures import Measure
 
 STUDY = Study.model_validate(
@@ -105,3 +105,53 @@ def test_plots_show_what_was_measured_and_leave_out_what_was_not(tmp_path: Path)
 def test_pass_at_k_is_the_chance_that_one_of_k_is_right() -> None:
     assert [at_least_one(4, 1, k) for k in (1, 2, 4)] == [pytest.approx(0.25), pytest.approx(0.5), 1.0]
     assert (at_least_one(4, 0, 4), at_least_one(4, 4, 1)) == (0.0, 1.0)
+
+
+def test_families_and_validations_on_the_way_have_tables_and_arms_share_a_stage_once() -> None:
+    found = results((0.2, 0.3), (0.4, 0.5))
+    for number, result in enumerate(found):
+        share = Measure(value=0.5 + number / 10, n=9, ci95=None)
+        result.arms["A"].families = {"swap": share, "novel (unseen)": share}
+        way = [
+            Validated(
+                folder="sft-1",
+                stage="sft",
+                step=step,
+                accuracy=0.5,
+                perturbed=0.3,
+                followed={"swap": step / 10},
+            )
+            for step in (4, 8)
+        ]
+        for arm in "AB":
+            result.arms[arm].validated = way
+    text = comparison.markdown(STUDY, found)
+    assert "| arm | swap | novel (unseen) |" in text and "| B | – | – |" in text
+    rows = [line for line in text.splitlines() if " sft | " in line]
+    assert len(rows) == 2 and rows[1].startswith("| A | sft | 8 | 0.500 ± 0.000 | 0.800")
+
+
+def test_retention_stands_over_the_distance_to_the_base_in_one_plot(tmp_path: Path) -> None:
+    found = results((0.2, 0.3), (0.4, 0.5))
+    for result in found:
+        for arm, nats in (("A", 0.1), ("B", 0.4)):
+            values = {"retention": 0.9 - nats, "everyday": 0.8, "kl_to_base": nats}
+            measures = {name: Measure(value=value, n=20, ci95=None) for name, value in values.items()}
+            result.arms[arm].measures |= measures
+    names = [path.name for path in plots.write(STUDY, found, tmp_path)]
+    assert {"kl_to_base-retention.svg", "kl_to_base-everyday.svg"} <= set(names)
+    assert (
+        "| arm | accuracy | retention | sentences | KL to base | updates | s | tokens |"
+        in comparison.markdown(STUDY, found)
+    )
+
+
+def test_what_the_base_knows_of_facts_that_it_reads_and_what_sweeps_chose_are_said() -> None:
+    (found,) = results((0.2, 0.3))
+    found.arms["base"] = marks(0.1)
+    for kind in ("strict", "paraphrased", "indirect"):
+        found.arms["base"].measures[f"{kind}, shown"] = Measure(value=0.75, n=40, ci95=None)
+    found.arms["A"].chosen = {"learning_rate": 2e-4}
+    text = comparison.markdown(STUDY, [found])
+    assert "Shown the text, base answers: strict 0.750, paraphrased 0.750, indirect 0.750." in text
+    assert "seed by seed: A: learning_rate 0.0002." in text

@@ -1,5 +1,6 @@
 """What a base does with what it is shown, asked of a server that believes every hint."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import anyio
 import httpx
 import pytest
 
+from app.cli.console import ConsoleReporter
 from app.errors import InputError
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies import in_context, matrix, subjects
-from app.studies.in_context import ContextScore
+from app.studies.in_context import ContextScore, Showing
 from app.studies.matrix import ContextStudy
 from evaluation.contract.render import condition_text
 from evaluation.inference.predictor import VllmPredictor
@@ -82,6 +84,31 @@ def test_what_a_hint_brings_and_how_far_it_leads_from_the_model_are_counted() ->
         assert "The right answer is" not in body["messages"][-2]["content"]
     draws = [body for body in server.bodies if body.get("temperature") == 1.0]
     assert len(draws) == 36
+
+
+def test_how_long_it_takes_is_said_after_the_first_questions_and_each_is_asked_once(tmp_path: Path) -> None:
+    server, codes = Believer(lambda _asked: says("A")), load_codes(find_base(STARTER).folder, 40)
+    questions = in_context.questions_of(study(shown=(HintKind.answer,)), subjects.load(SHOP, 0), codes.texts)
+    shown, kept = io.StringIO(), tmp_path / "scores.jsonl"
+
+    async def run() -> None:
+        http = httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model")
+        await in_context._all(questions, codes, http, kept, Showing("asked", 2, ConsoleReporter(shown)))
+
+    anyio.run(run)
+    assert "about 0 minutes for 14 more questions" in shown.getvalue()
+    assert len(kept.read_text().splitlines()) == len(in_context._scores(kept)) == len(questions) == 24
+
+
+def test_the_table_names_the_base_by_its_content() -> None:
+    scores = [
+        ContextScore(id="a", shown=kind, right=True, written=3, nats=0.5, tokens=2)
+        for kind in (HintKind.none, HintKind.answer)
+    ]
+    found = in_context.SubjectResult(
+        subject=SHOP, base="mine", identity="0123456789abcdef", shown=in_context.measures_of(scores)
+    )
+    assert "meal voucher app, base mine (0123456789ab), n = 1:" in in_context.markdown(study(), [found])
 
 
 def test_a_document_holds_notes_on_other_conversations_alone() -> None:

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from app.errors import InputError
 from app.runs.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
-from app.studies import measuring
+from app.studies import matrix, measuring
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from app.studies.results import BASE_ARM
 from evaluation.contract.record import Split
@@ -64,3 +67,28 @@ def test_continued_pretraining_reads_a_handbook_that_names_the_tenants_products(
     texts = [json.loads(line)["text"] for line in handbook_stage.stage.text.read_text().splitlines()]
     assert all(any(product in text for product in TRADES[0].products) for text in texts)
     assert chains["CPT + SFT"].stages[0].out == handbook_stage.out
+
+
+def test_of_what_an_arm_is_swept_over_the_best_on_the_validation_split_is_measured(tmp_path: Path) -> None:
+    """By accuracy under both schemas; what is not trained yet is no better than the first."""
+    made = prepared("figure6", tmp_path)
+    tries = made.tries["SDFT, on policy"]
+    assert [chain.tried["learning_rate"] for chain in tries] == [1e-4, 2e-4, 4e-4]
+    assert len({chain.stages[-1].out for chain in tries}) == 3 and len(made.stages) == 2 + 9
+    assert made.chains["SDFT, on policy"] == tries[0]
+    for chain, (accuracy, perturbed) in zip(tries, [(0.9, 0.1), (0.6, 0.7), (0.7, 0.5)], strict=True):
+        last = chain.stages[-1]
+        metrics = {"validation_accuracy": accuracy, "validation_perturbed": perturbed}
+        result = {"status": "succeeded", "manifest_sha256": last.sha256, "metrics": metrics}
+        last.out.mkdir(parents=True)
+        (last.out / "result.json").write_text(json.dumps(result))
+    assert made.chains["SDFT, on policy"] == tries[1]
+    assert made.key == prepared("figure6", tmp_path).key
+
+
+def test_a_sweep_that_nothing_can_choose_in_is_refused() -> None:
+    study = training_study("figure6")
+    settings = {kind: {**of} for kind, of in study.settings.items()}
+    del settings["distill"]["validate_every"]
+    with pytest.raises(InputError, match="needs validate_every"):
+        matrix.check(study.model_copy(update={"settings": settings}))

@@ -76,5 +76,6 @@ def test_what_is_left_of_a_seed_is_estimated_before_it_is_trained(
     monkeypatch.setattr(study.estimate, "estimate", estimated)
     monkeypatch.setattr(study, "run_stage", lambda *_: asked.append((0, 0)))
     study._train(prepared, Settings(), ConsoleReporter(shown))
-    assert asked[0] == (len(asked) - 1, chosen.suite_items * (1 + len(chosen.rows)))
+    answers = (chosen.suite_items + chosen.retention_items) * (1 + len(chosen.rows))
+    assert asked[0] == (len(asked) - 1, answers)
     assert "about 140 minutes" in shown.getvalue()

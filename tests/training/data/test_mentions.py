@@ -204,6 +204,14 @@ def test_prose_that_counts_categories_is_not_moved_to_another_order() -> None:
     assert retarget(trace, SCHEMA, Rendering(shuffled, new).example(TALK)) is None
 
 
+def test_a_rewritten_text_is_read_again_and_not_learned_where_it_contradicts_itself() -> None:
+    """A letter that was nobody's code may be another's now: beside its condition it claims that for the other."""
+    text = 'In hall K: K "the customer asks where a parcel is".\nAnswer: B'
+    old = ("A", "B", "C", "D")
+    assert moved(text, old, ("X", "W", "Y", "Z")) == text.replace("Answer: B", "Answer: W")
+    assert moved(text, old, ("K", "W", "Y", "Z")) is None
+
+
 def test_what_is_quoted_from_the_customer_names_no_code() -> None:
     text = f'The customer says "{SAID}". This fits K "the customer asks where a parcel is"\nAnswer: K'
     found = find(text, AnswerContext(SCHEMA, ("A", "K", "B", "OK"), render_conversation(TALK)))

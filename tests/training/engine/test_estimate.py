@@ -1,5 +1,6 @@
 """What a run is said to cost follows from its settings, and from a probe of the real base."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,25 @@ def test_an_experts_trace_is_not_asked_of_a_teacher(tenant: Tenant, tmp_path: Pa
     assert work(asked, tenant).written == 20 * 2 * ANSWER
     assert work(Traces(files=(brought,), teachers=()), tenant) == Work()
     assert work(Traces(samples=2), tenant).written == 400 * 2 * ANSWER
+
+
+def test_what_is_learned_under_no_schema_is_counted_from_its_file(tenant: Tenant, tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "messages": [{"role": "user", "content": "x" * 40}], "response": "y" * 20},
+        {"id": "b", "messages": [{"role": "user", "content": "x" * 80}], "response": "y" * 60},
+    ]
+    prompts, texts, contexts = (tmp_path / name for name in ("prompts", "texts", "contexts"))
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    texts.write_text(json.dumps({"text": "z" * 400}))
+    contexts.write_text("\n".join(json.dumps({"id": key, "text": "k" * 120}) for key in "ab"))
+    batch = {"batch_size": 4, "micro_batch_size": 2}
+    assert work(Sft(prompts=prompts, max_steps=3, **batch), tenant).learned == 3 * 4 * (12 + 25)
+    assert work(Sft(text=texts, epochs=8, **batch), tenant).learned == 2 * 4 * 100
+    shown = Distill(prompts=prompts, contexts=contexts, hint="document", steps=3, max_new_tokens=16, **batch)
+    found = work(shown, tenant)
+    assert found.written == 3 * 4 * 16
+    assert found.learned == 3 * 4 * (12 + 25 + 16)
+    assert found.read == 3 * 4 * (2 * (12 + 25) + 30 + 16)
 
 
 def test_every_rollout_is_written_and_learned(tenant: Tenant) -> None:

@@ -16,6 +16,7 @@ from training.engine.model import load
 from training.engine.progress import EventWriter
 from training.engine.trainer import Watch
 from training.engine.validation import Validation, ValidationScore
+from training.protocol import Validated, validated_in
 from training.stages import sft
 
 pytestmark = pytest.mark.slow  # trains
@@ -42,10 +43,10 @@ class Scripted:
         self.left, self.weights = list(scores), list[dict[str, torch.Tensor]]()
         monkeypatch.setattr(Validation, "_shares", lambda _self, model: self.validate(model))
 
-    def validate(self, model: Any) -> tuple[float, float]:
+    def validate(self, model: Any) -> Validated:
         named = model.named_parameters()
         self.weights.append({n: p.detach().clone() for n, p in named if "lora_" in n})
-        return self.left[0], self.left.pop(0)
+        return Validated(self.left[0], self.left.pop(0), {})
 
 
 @pytest.fixture
@@ -92,6 +93,17 @@ def test_the_best_is_left_and_not_the_last(manifest: StageManifest, monkeypatch:
         "steps",
     )
     assert [same(left(manifest), weights) for weights in script.weights] == [False, True, False]
+    assert not (manifest.out / "best").exists()
+
+
+def test_a_stage_that_only_watches_leaves_its_last_student(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Scripted(monkeypatch, 0.5, 0.75, 0.25)
+    manifest = made(tenant, base, traces, tmp_path, keep_best=False)
+    metrics = run(manifest)
+    assert (metrics["validated_step"], metrics["validation_accuracy"]) == (6, 0.25)
+    assert [same(left(manifest), weights) for weights in script.weights] == [False, False, True]
     assert not (manifest.out / "best").exists()
 
 
@@ -146,7 +158,14 @@ def test_a_validation_counts_right_answers_under_each_of_the_two_schemas(
         return [loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
     monkeypatch.setattr(validation, "sample", scripted)
-    assert validated._shares(loaded.model) == (1.0, 2 / len(asked))
+    found = validated._shares(loaded.model)
+    assert (found.accuracy, found.perturbed) == (1.0, 2 / len(asked))
+    families = [example.perturbed.family for example in asked[1::2]]
+    assert found.followed == {
+        name: (name == families[0]) / families.count(name) for name in sorted(set(families))
+    }
+    assert validated_in({"event": "metric", **found.as_metrics()}) == found
+    assert validated_in({"event": "metric", "loss": 1.0}) is None
 
 
 def test_a_validation_moves_no_random_number(

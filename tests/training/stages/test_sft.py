@@ -320,3 +320,25 @@ def test_texts_that_cannot_be_read_are_named(
     manifest = manifest_of(tenant, base, None, tmp_path, text=str(texts))
     with pytest.raises(StageFailed, match=said):
         sft.run(manifest, settings_of(manifest), EventWriter(tmp_path, "sft"))
+
+
+def test_on_general_prompts_the_responses_are_learned_and_nothing_else(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    said = {"Where is it?": "In the cellar.", "Who asks?": "Ruth."}
+    prompts.write_text(
+        "\n".join(
+            json.dumps({"id": q, "messages": [{"role": "user", "content": q}], "response": a})
+            for q, a in said.items()
+        )
+    )
+    manifest = manifest_of(tenant, base, None, tmp_path / "out", prompts=str(prompts))
+    loaded = load(manifest, settings_of(manifest))
+    lesson = sft._lesson(manifest, settings_of(manifest), loaded)
+    assert (lesson.sharing, lesson.counts["prompts"], lesson.counts["sequences"]) == (1, 2, 16)
+    for row in lesson.rows:
+        text = loaded.tokenizer.decode([t for t in row.labels if t != IGNORED])
+        question = next(q for q in said if q in loaded.tokenizer.decode(row.input_ids))
+        assert text == f"{said[question]}{loaded.tokenizer.eos_token}"
+    assert sft.run(manifest, settings_of(manifest), EventWriter(tmp_path, "sft")).step == 1

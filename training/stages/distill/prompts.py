@@ -23,7 +23,7 @@ from training.data.examples import (
 )
 from training.engine.model import Loaded, code_pool
 from training.protocol import FailureCode
-from training.teachers.privileged import HintKind, with_hint
+from training.teachers.privileged import HintKind, document_hint, hinted, no_hint, with_hint
 
 
 def rows_of(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dict[str, Any]]:
@@ -60,11 +60,13 @@ def rows_of(manifest: StageManifest, stage: Distill, loaded: Loaded) -> list[dic
 
 def general_rows(manifest: StageManifest, stage: Distill) -> list[dict[str, Any]]:
     assert stage.prompts is not None
-    prompts = read_general(stage.prompts)
+    prompts = read_general(stage.prompts, stage.contexts)
     random.Random(manifest.seed).shuffle(prompts)
     rows: list[dict[str, Any]] = []
-    for messages in islice(cycle(prompts), stage.steps * stage.batch_size // stage.rollouts):
-        rows += [{"prompt": messages, "teacher_prompt": messages, "traced": False}] * stage.rollouts
+    for messages, context in islice(cycle(prompts), stage.steps * stage.batch_size // stage.rollouts):
+        hint = document_hint(context) if context else no_hint()
+        row = {"prompt": messages, "teacher_prompt": hinted(messages, hint), "traced": False}
+        rows += [row] * stage.rollouts
     return rows
 
 

@@ -15,12 +15,12 @@ from training.artifacts import StageFailed
 from training.config import Distill, StageManifest
 from training.data.examples import Trace
 from training.engine.model import load_tokenizer
-from training.stages.distill.prompts import rows_of
+from training.stages.distill.prompts import general_rows, rows_of
 
 
-def rows(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> list[dict[str, Any]]:
+def manifest_of(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> StageManifest:
     stage = {"kind": "distill", "steps": 3, **SETTINGS, "perturb": False, "micro_batch_size": 4, **settings}
-    manifest = StageManifest.model_validate(
+    return StageManifest.model_validate(
         {
             "stage": stage,
             "base": str(base),
@@ -30,6 +30,10 @@ def rows(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> li
             "out": str(tenant.path.parent / "out"),
         }
     )
+
+
+def rows(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> list[dict[str, Any]]:
+    manifest = manifest_of(tenant, base, traces, **settings)
     assert isinstance(manifest.stage, Distill)
     loaded: Any = SimpleNamespace(tokenizer=load_tokenizer(str(base)))
     return rows_of(manifest, manifest.stage, loaded)
@@ -88,3 +92,29 @@ def test_each_conversation_has_a_document_of_its_own_and_those_without_are_left_
     contexts.write_text(json.dumps({"id": "nobody", "text": "x"}))
     with pytest.raises(StageFailed, match="traces, contexts"):
         rows(tenant, base, None, hint="document", contexts=str(contexts))
+
+
+def test_the_teacher_of_a_general_prompt_reads_the_text_that_has_its_id(
+    tenant: Tenant, base: Path, tmp_path: Path
+) -> None:
+    prompts, contexts = tmp_path / "prompts.jsonl", tmp_path / "contexts.jsonl"
+    asked = {
+        key: [{"role": "system", "content": "s"}, {"role": "user", "content": f"Who is {key}?"}]
+        for key in "abc"
+    }
+    prompts.write_text("\n".join(json.dumps({"id": key, "messages": said}) for key, said in asked.items()))
+    contexts.write_text("\n".join(json.dumps({"id": key, "text": f"{key} is new."}) for key in "ca"))
+    of = {"hint": "document", "prompts": str(prompts), "contexts": str(contexts), "max_new_tokens": 300}
+    manifest = manifest_of(tenant, base, None, **of)
+    assert isinstance(manifest.stage, Distill)
+    found = general_rows(manifest, manifest.stage)
+    assert len(found) == manifest.stage.steps * manifest.stage.batch_size
+    for row in found:
+        said = row["prompt"][-1]["content"]
+        key = said[7]
+        assert key in "ac" and row["prompt"] == asked[key]
+        assert row["teacher_prompt"][0] == asked[key][0]
+        assert row["teacher_prompt"][-1]["content"].startswith(f"{said}\nThis is known:\n{key} is new.\n")
+    contexts.write_text(json.dumps({"id": "nobody", "text": "x"}))
+    with pytest.raises(StageFailed, match="no prompt of"):
+        general_rows(manifest, manifest.stage)
