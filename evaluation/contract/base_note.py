@@ -7,7 +7,8 @@ IDENTITY: Final = "identity"  # the hash of what it is built from
 LIKENESS: Final = (
     "likeness"  # how much a sentence encoder counts where it answers at once (`inference.likeness`)
 )
-LIKENESS_FILE: Final = "likeness.safetensors"  # what was trained of that encoder
+# What was trained of that encoder; in a folder of its own, since vLLM takes every such file beside the model's for its.
+LIKENESS_FILE: Final = "likeness/encoder.safetensors"
 # Tensors of that file: low-rank changes of matrices by their names (scale · B A), what decides, a token's weight.
 FACTOR_A, FACTOR_B = ".A", ".B"
 SCALARS: Final = ("factors_scale", "scale", "soft", "late", "none", "none_mean", "none_most")

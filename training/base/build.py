@@ -46,7 +46,9 @@ def build(out: Path, *, with_adapter: bool = True) -> None:
     model.save_pretrained(incoming)
     tokenizer.save_pretrained(incoming)
     if with_adapter:
-        shutil.copyfile(package.likeness_file(), incoming / base_note.LIKENESS_FILE)
+        likeness = incoming / base_note.LIKENESS_FILE
+        likeness.parent.mkdir()
+        shutil.copyfile(package.likeness_file(), likeness)
         (incoming / base_note.NOTE).write_text(json.dumps(package.note()) + "\n", encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
     place_folder(incoming, out)

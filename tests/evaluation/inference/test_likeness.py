@@ -180,7 +180,7 @@ def test_a_base_says_itself_how_much_it_counts_and_is_refused_without_the_encode
         shutil.copyfile(source / name, tmp_path / name)
     assert load_codes(tmp_path, 4).likeness is None
     (tmp_path / NOTE).write_text(json.dumps({"identity": "x", "likeness": 2.0}))
-    assert load_codes(tmp_path, 4).likeness == Likeness(2.0, tmp_path / "likeness.safetensors")
+    assert load_codes(tmp_path, 4).likeness == Likeness(2.0, tmp_path / "likeness" / "encoder.safetensors")
     monkeypatch.setattr(sentence_encoder, "PACKAGE", "nobody_has_this")
     with pytest.raises(CodesError, match="pip install"):
         load_codes(tmp_path, 4)
