@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 
 from app.faults.process_tree import alive, children_of
@@ -19,6 +20,7 @@ from app.infra.db.session import transaction
 from app.infra.processes import log_tail, spawn, stop
 from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import service
+from app.local.recipes import free_port
 from app.local.redis import RedisServer, embedded_redis
 from app.settings import Settings
 from tests.app.jobs import factory, work
@@ -32,7 +34,8 @@ QUEUES = ("cpu", "gpu")
 
 
 class Plant(NamedTuple):
-    """start: a process of `tests.app.jobs.work`. go_on, started: the files that its handlers look at and write."""
+    """start: a process of `tests.app.jobs.work`. go_on, started: the files that its handlers look at and write. api:
+    where one that was started answers."""
 
     database: Database
     made: Made
@@ -41,6 +44,7 @@ class Plant(NamedTuple):
     started: Path
     go_on: Path
     logs: Path
+    api: str
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -73,7 +77,9 @@ def _plant(
 ) -> Iterator[Plant]:
     with ExitStack() as stack:
         server = stack.enter_context(embedded_redis(tmp_path / "redis", Settings()))
+        port = free_port()
         environment = os.environ | {
+            "STEERWISE_PORT": str(port),
             "PYTHONPATH": str(ROOT),
             "STEERWISE_HOME": str(tmp_path / "home"),
             "STEERWISE_DATABASE_URL": database_url,
@@ -89,7 +95,8 @@ def _plant(
             stack.callback(stop, child, 20)
             return child
 
-        yield Plant(database, made, server, start, tmp_path / "started", tmp_path / "go_on", tmp_path)
+        files, url = (tmp_path / "started", tmp_path / "go_on", tmp_path), f"http://127.0.0.1:{port}"
+        yield Plant(database, made, server, start, *files, url)
 
 
 async def until(plant: Plant, holds: Callable[[], bool]) -> None:
@@ -233,6 +240,31 @@ async def test_redis_may_be_killed_under_a_running_job_and_a_waiting_worker(plan
     assert (await read(plant.database, waiting)).state is JobState.queued
     plant.redis.revive()
     assert (await until_state(plant, waiting, JobState.succeeded)).epoch == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_running_job_does_not_notice_that_the_api_is_replaced(plant: Plant) -> None:
+    plant.start("dispatcher")
+    plant.start("worker", *QUEUES)
+    before = plant.start("api")
+    await until(plant, lambda: answers(plant.api))
+    job = await enqueue(plant.database, plant.made, payload=plant.payload)
+    await until(plant, lambda: len(plant.starts()) == 1)
+    stop(before, 60)
+    assert not answers(plant.api)
+    plant.start("api")
+    await until(plant, lambda: answers(plant.api))
+    plant.go_on.touch()
+    row = await until_state(plant, job, JobState.succeeded)
+    assert (row.attempt, row.epoch, row.losses) == (1, 1, 0)
+    assert "lost" not in await events(plant.database, job)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.errors import InputError, ServingError
+from app.http import server
 from app.infra.db.engine import open_database
 from app.infra.db.session import transaction
 from app.infra.tables.jobs import JobKind
@@ -105,7 +106,10 @@ if __name__ == "__main__":
         registry.clear()
     register_all()
     with suppress(KeyboardInterrupt):
-        if sys.argv[1] == "dispatcher":
-            run_dispatcher(load_settings())
-        else:
-            sys.exit(run_worker(load_settings(), [Queue(name) for name in sys.argv[2:]]))
+        match sys.argv[1]:
+            case "dispatcher":
+                run_dispatcher(load_settings())
+            case "api":
+                server.run(load_settings())
+            case _:
+                sys.exit(run_worker(load_settings(), [Queue(name) for name in sys.argv[2:]]))
