@@ -307,9 +307,10 @@ def neighbours(
 ) -> None:
     """What one tenant feels of another that asks for all it can get, before a model server of fixed latency."""
     from app.studies import neighbours as study
+    from app.studies.noise import KINDS
 
     with _session() as (settings, progress):
-        found = study.measure(rounds, requests, settings, progress, noise or tuple(study.KINDS))
+        found = study.measure(rounds, requests, settings, progress, noise or tuple(KINDS))
     _measured(found, study.table, as_json)
 
 

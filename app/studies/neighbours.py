@@ -150,6 +150,7 @@ async def _install(settings: Settings, base: ModelBase, told: DemoTenant) -> Str
             await add_passed_gate(
                 database,
                 noisy.scope,
+                key.row.id,
                 base,
                 write_adapter(base, RANK, store, number),
                 schema.model_copy(update={"name": f"more {number}"}),

@@ -85,11 +85,16 @@ async def install(
 
 
 async def add_passed_gate(
-    database: Database, scope: TenantScope, base: ModelBase, adapter: Adapter, schema: CategorySchema
+    database: Database,
+    scope: TenantScope,
+    key_id: UUID,
+    base: ModelBase,
+    adapter: Adapter,
+    schema: CategorySchema,
 ) -> UUID:
     """Of one more schema and model of the tenant, which it may deploy. Returns the gate's id."""
     async with transaction(database, scope) as session:
-        rows = _rows(scope, await _published(session, scope, None, schema), base, adapter)
+        rows = _rows(scope, await _published(session, scope, key_id, schema), base, adapter)
         for made in (*rows.before, rows.gate):
             session.add(made)
             await session.flush()
@@ -97,7 +102,7 @@ async def add_passed_gate(
 
 
 async def _published(
-    session: AsyncSession, scope: TenantScope, key_id: UUID | None, schema: CategorySchema
+    session: AsyncSession, scope: TenantScope, key_id: UUID, schema: CategorySchema
 ) -> SchemaVersion:
     draft = schema.model_dump(mode="json", exclude={"name"})
     row = await schemas.create(session, scope, key_id, schema.name, draft)
