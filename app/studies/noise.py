@@ -75,7 +75,10 @@ class Noise:
 
     async def _go_on(self, number: int) -> None:
         while True:
-            got = await self._kind.once(self._tenant, number)
+            try:
+                got = await self._kind.once(self._tenant, number)
+            except httpx.TransportError:
+                got = {"refused: the connection was closed": 1}
             self._got.update(got)
             if any(what.startswith("refused") for what in got):
                 await asyncio.sleep(PAUSE_S)

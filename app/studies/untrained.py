@@ -39,11 +39,10 @@ _NAME = "speed"
 
 
 class Installation(NamedTuple):
-    """api_key: one that may classify; key_id is its."""
+    """api_key: one that may classify."""
 
     scope: TenantScope
     schema_id: UUID
-    key_id: UUID
     api_key: str
 
 
@@ -82,7 +81,7 @@ async def install(
         for made in (*rows.before, rows.gate, rows.deployment):
             session.add(made)
             await session.flush()
-    return Installation(scope, version.schema_id, key.row.id, key.text)
+    return Installation(scope, version.schema_id, key.text)
 
 
 async def add_passed_gate(

@@ -1,14 +1,14 @@
 """Kept answers count in their tenant's quota of bytes.
 
 Revision: 2026_11_29_answer_bytes
-Follows: 2026_11_29_redact_names
+Follows: 2026_11_29_slots
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_11_29_answer_bytes"
-down_revision = "2026_11_29_redact_names"
+down_revision = "2026_11_29_slots"
 branch_labels = None
 depends_on = None
 

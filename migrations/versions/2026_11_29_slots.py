@@ -1,7 +1,7 @@
 """Which of a tenant's jobs comes first, and on which GPU a job runs: no two on one.
 
 Revision: 2026_11_29_slots
-Follows: 2026_11_29_answer_bytes
+Follows: 2026_11_29_redact_names
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 from migrations.tables import index, may
 
 revision = "2026_11_29_slots"
-down_revision = "2026_11_29_answer_bytes"
+down_revision = "2026_11_29_redact_names"
 branch_labels = None
 depends_on = None
 
