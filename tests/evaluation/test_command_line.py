@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers import models as tokenizer_models
+from tokenizers.pre_tokenizers import ByteLevel
 
 from evaluation.__main__ import main
 from evaluation.contract.record import Split
@@ -13,9 +16,8 @@ from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import evaluated
-from tests.evaluation.fake_server import FakeServer, listening
+from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
-from tests.evaluation.tokenizer import save_tokenizer
 from tests.evaluation.wire_server import WireServer
 
 
@@ -24,7 +26,7 @@ def inputs(tmp_path: Path) -> list[str]:
     (tmp_path / "schema.json").write_text(SCHEMA.model_dump_json())
     rows = "".join(c.model_dump_json() + "\n" for c in conversations())
     (tmp_path / "conversations.jsonl").write_text(rows)
-    save_tokenizer(tmp_path)
+    _tokenizer().save(str(tmp_path / "tokenizer.json"))
     return [
         *(
             "--schema",
@@ -42,6 +44,18 @@ def inputs(tmp_path: Path) -> list[str]:
         ),
         *("--max-items", "720", "--model", "base=fake", "--model", "rl=fake"),
     ]
+
+
+def _tokenizer() -> Tokenizer:
+    """Its first codes have the token ids that the fake server knows: 100, 101, …"""
+    pieces = sorted(ByteLevel.alphabet())
+    vocabulary = {piece: i if i < 100 else i + 1000 for i, piece in enumerate(pieces)}
+    codes = [code for code in CODES.texts if len(code) == 1]
+    vocabulary |= {f"Ġ{code}": CODES.token_ids[i] for i, code in enumerate(codes)}
+    filled = vocabulary | {f"[{i}]": i for i in range(2000) if i not in set(vocabulary.values())}
+    tokenizer = Tokenizer(tokenizer_models.BPE(filled, [("Ġ", code) for code in codes]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return tokenizer
 
 
 def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
