@@ -58,6 +58,7 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
+@pytest.mark.seconds
 def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("wire", ["systemone", "decisions"])
 def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
     wire: str, inputs: list[str], tmp_path: Path
@@ -87,6 +89,7 @@ def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
         assert main(["run", *asked, "--base-url", address]) == 3
 
 
+@pytest.mark.seconds
 def test_baselines_are_asked_the_same_questions_without_a_server(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +148,7 @@ def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.seconds
 def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], tmp_path: Path) -> None:
     reworded = tmp_path / "other.json"
     reworded.write_text(SCHEMA.model_dump_json())
@@ -155,6 +159,7 @@ def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], 
     assert {"novel", "split", "merge", "reword"} < per_family.keys()
 
 
+@pytest.mark.seconds
 def test_a_suite_is_written_once_and_then_asked_of_every_model(inputs: list[str], tmp_path: Path) -> None:
     suites = []
     for model, seed in ((models.oracle(), "0"), (models.habit(), "1")):
