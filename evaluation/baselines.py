@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,7 @@ SHOWN: Final = (
 ONE_LABEL: Final = (
     "they learn from labelled conversations of the split train, and there are none of two categories"
 )
+_KEPT_TEXTS: Final = 20_000  # 30 MB
 _SHARPNESS: Final = 20.0  # of shares made from cosines, as models of this kind are trained with
 MOST_EMBEDDED: Final = 2000  # training conversations: two minutes of one core, and a line's worth of accuracy
 
@@ -87,7 +89,8 @@ def reports_of(suite: Suite, train: Sequence[Conversation], counted: Collection[
     left_out = {} if learns else dict.fromkeys(LEARNED, ONE_LABEL)
     asked: dict[str, Predictor] = {TFIDF: tfidf(train)} if learns else {}
     try:
-        encode: Encode = KnownTexts(SentenceEncoder().encode)
+        sentence_encoder.folder()
+        encode = _encode()
     except EncoderMissing as missing:
         left_out |= dict.fromkeys({EMBEDDINGS, SIMILARITY} - left_out.keys(), str(missing))
     else:
@@ -95,6 +98,12 @@ def reports_of(suite: Suite, train: Sequence[Conversation], counted: Collection[
         asked[SIMILARITY] = SimilarityPredictor(encode)
     reports = {name: _report(name, predictor, suite, counted) for name, predictor in asked.items()}
     return BaselineReports(reports, left_out)
+
+
+@cache
+def _encode() -> Encode:
+    """For the process: the gates of a model, and of one mode after the other, ask about the same texts."""
+    return KnownTexts(SentenceEncoder().encode, _KEPT_TEXTS)
 
 
 def _report(name: str, predictor: Predictor, suite: Suite, counted: Collection[str]) -> StageReport:

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers import models as tokenizer_models
+from tokenizers.pre_tokenizers import ByteLevel
 
 from evaluation.__main__ import main
 from evaluation.contract.record import Split
@@ -13,9 +16,8 @@ from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
 from tests.evaluation import models
 from tests.evaluation.evaluation_run import evaluated
-from tests.evaluation.fake_server import FakeServer, listening
+from tests.evaluation.fake_server import CODES, FakeServer, listening
 from tests.evaluation.shop import SCHEMA, conversations
-from tests.evaluation.tokenizer import save_tokenizer
 from tests.evaluation.wire_server import WireServer
 
 
@@ -24,7 +26,7 @@ def inputs(tmp_path: Path) -> list[str]:
     (tmp_path / "schema.json").write_text(SCHEMA.model_dump_json())
     rows = "".join(c.model_dump_json() + "\n" for c in conversations())
     (tmp_path / "conversations.jsonl").write_text(rows)
-    save_tokenizer(tmp_path)
+    _tokenizer().save(str(tmp_path / "tokenizer.json"))
     return [
         *(
             "--schema",
@@ -44,6 +46,19 @@ def inputs(tmp_path: Path) -> list[str]:
     ]
 
 
+def _tokenizer() -> Tokenizer:
+    """Its first codes have the token ids that the fake server knows: 100, 101, …"""
+    pieces = sorted(ByteLevel.alphabet())
+    vocabulary = {piece: i if i < 100 else i + 1000 for i, piece in enumerate(pieces)}
+    codes = [code for code in CODES.texts if len(code) == 1]
+    vocabulary |= {f"Ġ{code}": CODES.token_ids[i] for i, code in enumerate(codes)}
+    filled = vocabulary | {f"[{i}]": i for i in range(2000) if i not in set(vocabulary.values())}
+    tokenizer = Tokenizer(tokenizer_models.BPE(filled, [("Ġ", code) for code in codes]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+@pytest.mark.seconds
 def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +73,7 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("wire", ["systemone", "decisions"])
 def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
     wire: str, inputs: list[str], tmp_path: Path
@@ -73,6 +89,7 @@ def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
         assert main(["run", *asked, "--base-url", address]) == 3
 
 
+@pytest.mark.seconds
 def test_baselines_are_asked_the_same_questions_without_a_server(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +148,7 @@ def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> N
     ]  # fmt: skip
 
 
+@pytest.mark.seconds
 def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], tmp_path: Path) -> None:
     reworded = tmp_path / "other.json"
     reworded.write_text(SCHEMA.model_dump_json())
@@ -141,6 +159,7 @@ def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], 
     assert {"novel", "split", "merge", "reword"} < per_family.keys()
 
 
+@pytest.mark.seconds
 def test_a_suite_is_written_once_and_then_asked_of_every_model(inputs: list[str], tmp_path: Path) -> None:
     suites = []
     for model, seed in ((models.oracle(), "0"), (models.habit(), "1")):

@@ -1,4 +1,4 @@
-"""The examples are run as they stand there (own_data.py needs a product that trains: app/local/test_story.py)."""
+"""Examples are run as they stand there; the others in app/local/test_story.py and evaluation/test_command_line.py."""
 
 import os
 import subprocess
@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation import models
-from tests.evaluation.fake_server import FakeServer, listening
-from tests.evaluation.shop import SCHEMA, conversations
-from tests.evaluation.tokenizer import save_tokenizer
 from tests.steerwise.conftest import Place
 
 pytestmark = pytest.mark.seconds
@@ -40,20 +36,3 @@ def test_an_answer_is_shown_in_either_mode(place: Place) -> None:
 def test_a_program_that_reaches_nothing_says_so_in_a_line() -> None:
     away = example("own_data.py", "shop", "nowhere.json", "nowhere.jsonl", STEERWISE_API_KEY="sw_x")
     assert away.returncode == 1 and away.stderr.count("\n") == 1 and "nowhere.json" in away.stderr
-
-
-def test_any_server_is_measured(tmp_path: Path) -> None:
-    (tmp_path / "schema.json").write_text(SCHEMA.model_dump_json())
-    (tmp_path / "asked.jsonl").write_text("".join(c.model_dump_json() + "\n" for c in conversations()))
-    save_tokenizer(tmp_path)
-    with listening(FakeServer(models.oracle())) as address:
-        shown = example(
-            "measure_server.py",
-            *(tmp_path / "schema.json", tmp_path / "asked.jsonl", address, "fake", tmp_path),
-            *("--max-items", "120"),
-        )
-    assert shown.returncode == 0, shown.stderr
-    accuracy, *_, invariance = shown.stdout.splitlines()
-    assert accuracy.startswith("accuracy         1.000 (") and invariance.startswith(
-        "invariance       1.000 ("
-    )
