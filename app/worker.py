@@ -30,7 +30,7 @@ from app.jobs import runner
 from app.jobs.background import load_handlers
 from app.jobs.dispatcher import BrokerAway, Dispatcher, Notifier
 from app.jobs.handlers import Queue
-from app.jobs.runner import Room
+from app.jobs.runner import WorkerRoom
 from app.operations import presence
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
@@ -134,9 +134,11 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
         return int(made.worker_main(argv) or 0)
 
 
-def _room(settings: Settings, here: Machine) -> Room:
+def _room(settings: Settings, here: Machine) -> WorkerRoom:
     told = settings.worker_memory_gib
-    return Room(here.room_bytes if told is None else int(told * (1 << 30)), settings.gpu_slot or here.slot)
+    return WorkerRoom(
+        here.room_bytes if told is None else int(told * (1 << 30)), settings.gpu_slot or here.slot
+    )
 
 
 async def _wait(settings: Settings) -> None:
@@ -152,7 +154,7 @@ async def _look(database: Database) -> None:
     await check_version(database)
 
 
-def _task(settings: Settings, room: Room, ending: mmap.mmap) -> Callable[[str], None]:
+def _task(settings: Settings, room: WorkerRoom, ending: mmap.mmap) -> Callable[[str], None]:
     def run(job_id: str) -> None:
         runner.run_job(UUID(job_id), settings, lambda: ending[0] != 0, room)
 

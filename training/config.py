@@ -17,7 +17,7 @@ from training.settings import (
     MAX_BATCH,
     MAX_CONVERSATIONS,
     MAX_NAME_CHARS,
-    MAX_NEW_TOKENS,
+    MAX_RESPONSE_TOKENS,
     MAX_SECONDS,
     MAX_STEPS,
     MAX_USD,
@@ -301,7 +301,7 @@ class Distill(Writing):
     max_new_tokens: int = Field(
         default=ANSWER_TOKENS,
         ge=8,
-        le=MAX_NEW_TOKENS,
+        le=MAX_RESPONSE_TOKENS,
         description=f"of a response; more than {ANSWER_TOKENS}, which is what serving reads, with `prompts` alone",
     )
     prompts: ShortPath | None = Field(

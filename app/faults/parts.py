@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Parts(NamedTuple):
+class PlantParts(NamedTuple):
     """real: stages train and gates ask as ever, and vLLM is the real one where it is installed. lease_s: after which a
     silent worker has lost its job. disk_mib: of the file system that can be full.
     """
@@ -28,7 +28,7 @@ class Parts(NamedTuple):
         return 1 / len(self.gpu_workers)
 
 
-QUICK = Parts(
+QUICK = PlantParts(
     gpu_workers=("worker-gpu-1", "worker-gpu-2", "worker-gpu-3"),
     models=("model-1", "model-2"),
     tenants=2,
@@ -40,7 +40,7 @@ QUICK = Parts(
 )
 # A run's stages come one after the other: the second worker is there to take over. One vLLM is what
 # a small machine has room for.
-REAL = Parts(
+REAL = PlantParts(
     gpu_workers=("worker-gpu-1", "worker-gpu-2"),
     models=("model-1",),
     tenants=1,

@@ -28,7 +28,7 @@ from app.faults import quick
 from app.faults.clock import Clock, NoCompiler
 from app.faults.nursery import Nursery
 from app.faults.object_store import BUCKET
-from app.faults.parts import Parts
+from app.faults.parts import PlantParts
 from app.faults.postgres import PostgresServer
 from app.faults.scratch import Disk
 from app.infra import failpoints
@@ -65,7 +65,9 @@ class Addresses(NamedTuple):
 class Plant:
     """missing: what is not there, and why. clock: that of the first worker, where it can jump."""
 
-    def __init__(self, scratch: Path, parts: Parts, *, on_postgres: bool, step_s: float, stack: ExitStack):
+    def __init__(
+        self, scratch: Path, parts: PlantParts, *, on_postgres: bool, step_s: float, stack: ExitStack
+    ):
         """step_s: of a stage that is not real, which has four. Call from the main thread, before there is another.
         Everything ends with `stack`."""
         self.scratch, self.parts, self.on_postgres, self.step_s = scratch, parts, on_postgres, step_s

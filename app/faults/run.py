@@ -15,7 +15,7 @@ from app.errors import AppError
 from app.faults import checker, injections, repository
 from app.faults.history import Accepted, FaultHistory
 from app.faults.injections import Injection, NotInjected
-from app.faults.parts import QUICK, REAL, Parts
+from app.faults.parts import QUICK, REAL, PlantParts
 from app.faults.plant import Plant
 from app.faults.postgres import programs, version
 from app.faults.real import RealCustomer
@@ -68,7 +68,7 @@ class FaultRun(NamedTuple):
     real: bool = False
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> PlantParts:
         return REAL if self.real else QUICK
 
     @property

@@ -40,7 +40,7 @@ _AWAY_S = 15.0  # before what waits for something looks again
 _FULL_S = 60.0  # nobody makes room at once
 
 
-class Room(NamedTuple):
+class WorkerRoom(NamedTuple):
     """What a worker has for a job. memory_bytes: for what says how much it needs; None: nobody knows. slot: of its GPU,
     which it may share with others, and on which one job runs at a time; None: it shares with nobody."""
 
@@ -48,7 +48,7 @@ class Room(NamedTuple):
     slot: str | None = None
 
 
-ANY_ROOM = Room()
+ANY_ROOM = WorkerRoom()
 
 
 class NoHandler(AppError):
@@ -61,7 +61,7 @@ def run_job(
     job_id: UUID,
     settings: Settings,
     shutting_down: Callable[[], bool] = lambda: False,
-    room: Room = ANY_ROOM,
+    room: WorkerRoom = ANY_ROOM,
 ) -> None:
     """This job, or another of its queue whose turn it is first. Does nothing where none of them is to be run now.
 
@@ -71,7 +71,7 @@ def run_job(
         asyncio.run(_run(job_id, settings, shutting_down, room))
 
 
-async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room: Room) -> None:
+async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room: WorkerRoom) -> None:
     database = open_database(settings.database_url, settings.platform_database_url)
     claimed_at = time.monotonic()
     try:
@@ -90,7 +90,7 @@ async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], boo
         await database.close()
 
 
-async def _claimed(database: Database, job_id: UUID, settings: Settings, room: Room) -> Job | None:
+async def _claimed(database: Database, job_id: UUID, settings: Settings, room: WorkerRoom) -> Job | None:
     try:
         async with transaction(database) as session:
             if await maintenance.is_on(session):

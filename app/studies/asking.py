@@ -11,14 +11,14 @@ from evaluation.inference.predictor import VllmPredictor
 COMPLETIONS: Final = "/v1/completions"
 
 
-class Drawn(NamedTuple):
+class DrawnAnswer(NamedTuple):
     """logprobs: of each token of the text, its end not among them."""
 
     text: str
     logprobs: list[float]
 
 
-async def draw(predictor: VllmPredictor, messages: Sequence[ChatMessage], max_tokens: int) -> Drawn:
+async def draw(predictor: VllmPredictor, messages: Sequence[ChatMessage], max_tokens: int) -> DrawnAnswer:
     """At temperature 1."""
     body = _asked(predictor, messages) | {
         "temperature": 1.0,
@@ -36,7 +36,7 @@ async def draw(predictor: VllmPredictor, messages: Sequence[ChatMessage], max_to
         if length > len(text.encode()):
             break
         logprobs.append(token["logprob"])
-    return Drawn(text, logprobs)
+    return DrawnAnswer(text, logprobs)
 
 
 async def likeliest(predictor: VllmPredictor, messages: Sequence[ChatMessage], max_tokens: int) -> str:
@@ -49,7 +49,7 @@ async def likeliest(predictor: VllmPredictor, messages: Sequence[ChatMessage], m
     return str((await post(predictor.client, ROUTE, body))["choices"][0]["message"].get("content") or "")
 
 
-async def read(predictor: VllmPredictor, messages: Sequence[ChatMessage], drawn: Drawn) -> float:
+async def read(predictor: VllmPredictor, messages: Sequence[ChatMessage], drawn: DrawnAnswer) -> float:
     """The log-prob of these words as the answer to these messages."""
     written: ChatMessage = {"role": "assistant", "content": drawn.text}
     body = _asked(predictor, [*messages, written]) | {

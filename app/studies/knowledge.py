@@ -31,7 +31,7 @@ SHOWN_BOTH = "knowledge-both.jsonl"
 _FOLDER = files("app.studies") / "questions"
 
 
-class QuestionKind(StrEnum):
+class FactQuestionKind(StrEnum):
     strict = "strict"
     paraphrased = "paraphrased"
     indirect = "indirect"
@@ -78,9 +78,9 @@ class Knowledge(BaseModel):
         return self
 
 
-class Question(NamedTuple):
+class FactQuestion(NamedTuple):
     id: str
-    kind: QuestionKind
+    kind: FactQuestionKind
     fact: Fact
     text: str
 
@@ -99,10 +99,10 @@ def read(name: str) -> Knowledge:
         raise InputError(f"the facts {name} cannot be used", [str(error)]) from None
 
 
-def questions(known: Knowledge) -> list[Question]:
+def questions(known: Knowledge) -> list[FactQuestion]:
     """By kind."""
     found = [question for fact in known.facts for question in _asked(fact)]
-    return sorted(found, key=lambda question: list(QuestionKind).index(question.kind))
+    return sorted(found, key=lambda question: list(FactQuestionKind).index(question.kind))
 
 
 def messages(known: Knowledge, text: str) -> list[ChatMessage]:
@@ -112,7 +112,7 @@ def messages(known: Knowledge, text: str) -> list[ChatMessage]:
     ]
 
 
-def shown(known: Knowledge, question: Question) -> list[ChatMessage]:
+def shown(known: Knowledge, question: FactQuestion) -> list[ChatMessage]:
     """The question to a model that reads what a document says of it."""
     return hinted(messages(known, question.text), document_hint(question.fact.texts[0]))
 
@@ -134,16 +134,16 @@ def written(known: Knowledge) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-class Told(BaseModel):
+class ToldFact(BaseModel):
     """An answer, as it was written. id: of its question."""
 
     id: str
     text: str
 
 
-def measures(asked: Sequence[Question], found: Sequence[Told]) -> dict[str, Measure]:
+def measures(asked: Sequence[FactQuestion], found: Sequence[ToldFact]) -> dict[str, Measure]:
     """Share of right answers to each kind of question. The questions about one fact are taken for independent."""
-    right: dict[str, list[bool]] = {kind.value: [] for kind in QuestionKind}
+    right: dict[str, list[bool]] = {kind.value: [] for kind in FactQuestionKind}
     for question, told in zip(asked, found, strict=True):
         right[question.kind.value].append(is_said(told.text, question.fact.wanted))
     return {kind: rate(sum(of), len(of)) for kind, of in right.items()}
@@ -154,12 +154,12 @@ def content(known: Knowledge) -> str:
     return json.dumps(known.model_dump(mode="json"), sort_keys=True)
 
 
-def _asked(fact: Fact) -> Iterator[Question]:
+def _asked(fact: Fact) -> Iterator[FactQuestion]:
     of_kind = {
-        QuestionKind.strict: (fact.question,),
-        QuestionKind.paraphrased: fact.paraphrased,
-        QuestionKind.indirect: fact.indirect,
+        FactQuestionKind.strict: (fact.question,),
+        FactQuestionKind.paraphrased: fact.paraphrased,
+        FactQuestionKind.indirect: fact.indirect,
     }
     for kind, texts in of_kind.items():
         for number, text in enumerate(texts):
-            yield Question(f"{fact.id}/{kind}/{number}", kind, fact, text)
+            yield FactQuestion(f"{fact.id}/{kind}/{number}", kind, fact, text)

@@ -137,7 +137,7 @@ class _Asking(NamedTuple):
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
-        found = await self._each("retention", codes, items, retained.under_schema, retained.Answered)
+        found = await self._each("retention", codes, items, retained.under_schema, retained.AnsweredText)
         return {name: retained.rightly_answered(items, of) for name, of in found.items()}
 
     async def _others(self) -> dict[str, dict[str, Measure]]:
@@ -156,7 +156,7 @@ class _Asking(NamedTuple):
         async with self.endpoint.async_client() as client:
             drawing = retained.drawing(VllmPredictor(client, BASE_NAME, codes))
             what, prompts = f"prompts-{retained.DRAWN_TOKENS}", retained.everyday_prompts()
-            drawn = await self._each(what, codes, prompts, drawing, retained.Words)
+            drawn = await self._each(what, codes, prompts, drawing, retained.RetainedWords)
         return {
             name: {
                 EVERYDAY: retained.rightly_ended(sentences, of),
@@ -169,11 +169,11 @@ class _Asking(NamedTuple):
         asked, codes = knowledge.questions(known), load_codes(self.prepared.place.base.folder, 2)
         tokens = self.prepared.study.answer_tokens
         found = await self._each(
-            f"known-{tokens}", codes, asked, partial(_told, known, tokens, False), knowledge.Told
+            f"known-{tokens}", codes, asked, partial(_told, known, tokens, False), knowledge.ToldFact
         )
         base = self._replace(served=self.served[:1])
         shown = await base._each(
-            f"known-{tokens}-shown", codes, asked, partial(_told, known, tokens, True), knowledge.Told
+            f"known-{tokens}-shown", codes, asked, partial(_told, known, tokens, True), knowledge.ToldFact
         )
         measured = {name: knowledge.measures(asked, of) for name, of in found.items()}
         for kind, measure in knowledge.measures(asked, shown[BASE_ARM]).items():
@@ -220,12 +220,12 @@ class _Asking(NamedTuple):
 
 
 async def _told(
-    known: Knowledge, tokens: int, shown: bool, predictor: VllmPredictor, question: knowledge.Question
-) -> knowledge.Told:
+    known: Knowledge, tokens: int, shown: bool, predictor: VllmPredictor, question: knowledge.FactQuestion
+) -> knowledge.ToldFact:
     """shown: the base is, what a document says of it: how much there is to be taught."""
     asked = knowledge.shown(known, question) if shown else knowledge.messages(known, question.text)
     said = await likeliest(predictor, asked, tokens)
-    return knowledge.Told(id=question.id, text=said)
+    return knowledge.ToldFact(id=question.id, text=said)
 
 
 def _measures(stage: StageReport) -> dict[str, Measure]:

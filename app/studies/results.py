@@ -49,7 +49,7 @@ class StudyPoint(BaseModel):
     others: dict[str, Measure] = {}
 
 
-class Validated(BaseModel):
+class ValidationPoint(BaseModel):
     """A stage that learns, measured on the way. folder: its own, which arms share. followed: share of right answers
     under edits, by family."""
 
@@ -76,7 +76,7 @@ class ArmResult(BaseModel):
     pass_at_k: list[float] = []
     points: list[StudyPoint] = []
     families: dict[str, Measure] = {}
-    validated: list[Validated] = []
+    validated: list[ValidationPoint] = []
     chosen: dict[str, float] = {}
 
 

@@ -36,7 +36,7 @@ class Ends(BaseModel):
     logprobs: list[float]
 
 
-class Words(BaseModel):
+class RetainedWords(BaseModel):
     """What was drawn, with its log-probs to the model and to the base."""
 
     text: str
@@ -45,7 +45,7 @@ class Words(BaseModel):
     base: float
 
 
-class Answered(BaseModel):
+class AnsweredText(BaseModel):
     """An answer under a schema, with its words."""
 
     category: str | None
@@ -79,24 +79,24 @@ def rightly_ended(asked: Sequence[Sentence], found: Sequence[Ends]) -> Measure:
     return rate(right, len(found))
 
 
-def drawing(base: VllmPredictor) -> Callable[[VllmPredictor, str], Awaitable[Words]]:
-    async def drawn(predictor: VllmPredictor, prompt: str) -> Words:
+def drawing(base: VllmPredictor) -> Callable[[VllmPredictor, str], Awaitable[RetainedWords]]:
+    async def drawn(predictor: VllmPredictor, prompt: str) -> RetainedWords:
         messages: list[ChatMessage] = [{"role": "user", "content": prompt}]
         found = await draw(predictor, messages, DRAWN_TOKENS)
         told = await read(base, messages, found) if found.logprobs else 0.0
-        return Words(text=found.text, tokens=len(found.logprobs), own=sum(found.logprobs), base=told)
+        return RetainedWords(text=found.text, tokens=len(found.logprobs), own=sum(found.logprobs), base=told)
 
     return drawn
 
 
-def distance(found: Sequence[Words]) -> Measure:
+def distance(found: Sequence[RetainedWords]) -> Measure:
     """Nats a token, a mean over the prompts; those that nothing was drawn to are left out."""
     return mean([(one.own - one.base) / one.tokens for one in found if one.tokens])
 
 
-async def under_schema(predictor: VllmPredictor, item: BenchItem) -> Answered:
+async def under_schema(predictor: VllmPredictor, item: BenchItem) -> AnsweredText:
     found: Prediction = await predictor.predict(item.schema, item.conversation)
-    return Answered(
+    return AnsweredText(
         category=found.category,
         unreadable=found.failure is not None,
         forced_read=found.forced_read,
@@ -104,7 +104,7 @@ async def under_schema(predictor: VllmPredictor, item: BenchItem) -> Answered:
     )
 
 
-def rightly_answered(items: Sequence[BenchItem], found: Sequence[Answered]) -> Measure:
+def rightly_answered(items: Sequence[BenchItem], found: Sequence[AnsweredText]) -> Measure:
     """A forced read is no right answer: the model did not write it of its own accord."""
     right = [
         not one.unreadable and not one.forced_read and one.category == item.gold

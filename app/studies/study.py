@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.studies import bases, matrix, measuring
 from app.studies.matrix import Chain, Study, on_base
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
-from app.studies.results import ArmResult, Cost, SeedResult, Validated, at_end, families_at_end
+from app.studies.results import ArmResult, Cost, SeedResult, ValidationPoint, at_end, families_at_end
 from evaluation.atomic_files import write_whole
 from training.config import StageManifest
 from training.protocol import EVENTS, validated_in
@@ -122,14 +122,14 @@ def _curve(chain: Chain) -> list[float]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _validated(chain: Chain) -> list[Validated]:
+def _validated(chain: Chain) -> list[ValidationPoint]:
     """Of a step that was made twice, because the stage had died, the last."""
-    found: dict[tuple[str, int], Validated] = {}
+    found: dict[tuple[str, int], ValidationPoint] = {}
     for manifest in chain.stages:
         for event in _events(manifest):
             if (metrics := validated_in(event)) is not None:
                 folder, step = manifest.out.name, int(event["step"])
-                found[folder, step] = Validated(
+                found[folder, step] = ValidationPoint(
                     folder=folder, stage=manifest.stage.kind, step=step, **metrics._asdict()
                 )
     return list(found.values())

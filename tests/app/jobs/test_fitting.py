@@ -18,7 +18,7 @@ from app.jobs import fitting, repository, service
 from app.jobs.context import JobContext
 from app.jobs.ends import JobOutcome
 from app.jobs.handlers import HANDLERS, Queue, kinds_in
-from app.jobs.runner import Room, run_job
+from app.jobs.runner import WorkerRoom, run_job
 from app.local import product
 from app.local.recipes import LocalSetup
 from tests.app.jobs import factory
@@ -139,9 +139,9 @@ async def test_a_message_for_a_job_that_does_not_fit_does_nothing(
     made = await make_run(database, scope)
     job = await factory.enqueue(database, made, JobKind.deploy, needs_bytes=40 * GIB)
     settings = settings_for(database_url, tmp_path)
-    await asyncio.to_thread(run_job, job.id, settings, lambda: False, Room(8 * GIB))
+    await asyncio.to_thread(run_job, job.id, settings, lambda: False, WorkerRoom(8 * GIB))
     assert (await read(database, job)).state is JobState.queued
-    await asyncio.to_thread(run_job, job.id, settings, lambda: False, Room(64 * GIB))
+    await asyncio.to_thread(run_job, job.id, settings, lambda: False, WorkerRoom(64 * GIB))
     assert (await read(database, job)).state is JobState.succeeded
 
 

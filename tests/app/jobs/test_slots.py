@@ -13,7 +13,7 @@ from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import service
 from app.jobs.handlers import Queue, kinds_in
 from app.jobs.priority import Priority
-from app.jobs.runner import Room, _claimed
+from app.jobs.runner import WorkerRoom, _claimed
 from app.worker import _room
 from tests.app.jobs import factory
 from tests.app.jobs.factory import DONE, Made, enqueue, events, finish, let_expire, make_run, settings_for
@@ -59,7 +59,7 @@ async def test_workers_that_ask_at_one_moment_do_not_both_get_the_slot(
     database: Database, made: Made, tmp_path: Path
 ) -> None:
     jobs = [await enqueue(database, made, JobKind.sft) for _ in range(4)]
-    settings, room = settings_for("sqlite://", tmp_path), Room(slot="GPU-1")
+    settings, room = settings_for("sqlite://", tmp_path), WorkerRoom(slot="GPU-1")
     found = await asyncio.gather(*(_claimed(database, job.id, settings, room) for job in jobs))
     assert sum(one is not None for one in found) == 1
     states = await factory.states(database, jobs)
@@ -68,7 +68,7 @@ async def test_workers_that_ask_at_one_moment_do_not_both_get_the_slot(
 
 async def test_what_needs_no_gpu_takes_no_slot(database: Database, made: Made, tmp_path: Path) -> None:
     jobs = [await enqueue(database, made, JobKind.deploy) for _ in range(2)]
-    settings, room = settings_for("sqlite://", tmp_path), Room(slot="GPU-1")
+    settings, room = settings_for("sqlite://", tmp_path), WorkerRoom(slot="GPU-1")
     for job in jobs:
         found = await _claimed(database, job.id, settings, room)
         assert found is not None and found.slot is None
@@ -77,10 +77,10 @@ async def test_what_needs_no_gpu_takes_no_slot(database: Database, made: Made, t
 def test_a_worker_has_the_slot_that_it_is_told_or_that_of_its_gpus_or_none(tmp_path: Path) -> None:
     here = Machine(64 * GIB, (Gpu("GPU-2", "a", 24 * GIB), Gpu("GPU-1", "b", 24 * GIB)))
     settings = settings_for("sqlite://", tmp_path)
-    assert _room(settings, here) == Room(24 * GIB, "GPU-1,GPU-2")
-    assert _room(settings, Machine(64 * GIB, ())) == Room(64 * GIB, None)
+    assert _room(settings, here) == WorkerRoom(24 * GIB, "GPU-1,GPU-2")
+    assert _room(settings, Machine(64 * GIB, ())) == WorkerRoom(64 * GIB, None)
     told = settings.model_copy(update={"gpu_slot": "big/1", "worker_memory_gib": 8.0})
-    assert _room(told, here) == Room(8 * GIB, "big/1")
+    assert _room(told, here) == WorkerRoom(8 * GIB, "big/1")
 
 
 # ------------------------------------------------------------------------------------------------------- priorities

@@ -8,7 +8,7 @@ import pytest
 from app.studies import comparison, plots, tables
 from app.studies.held_out import at_least_one
 from app.studies.matrix import Study
-from app.studies.results import ArmResult, Cost, SeedResult, Validated
+from app.studies.results import ArmResult, Cost, SeedResult, ValidationPoint
 from evaluation.metrics.measures import Measure
 
 STUDY = Study.model_validate(
@@ -113,7 +113,7 @@ def test_families_and_validations_on_the_way_have_tables_and_arms_share_a_stage_
         share = Measure(value=0.5 + number / 10, n=9, ci95=None)
         result.arms["A"].families = {"swap": share, "novel (unseen)": share}
         way = [
-            Validated(
+            ValidationPoint(
                 folder="sft-1",
                 stage="sft",
                 step=step,

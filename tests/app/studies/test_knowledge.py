@@ -8,7 +8,7 @@ import pytest
 from app.errors import InputError
 from app.serving.base import STARTER, find_base
 from app.studies import knowledge, matrix
-from app.studies.knowledge import Knowledge, QuestionKind, Told
+from app.studies.knowledge import FactQuestionKind, Knowledge, ToldFact
 from app.studies.preparing import PreparedStudy, StudyFolder, prepare
 from tests.app.studies.shipped import training_study
 from training.config import Distill, Sft
@@ -32,8 +32,12 @@ def prepared(folder: Path) -> PreparedStudy:
 
 def test_the_facts_that_ship_are_asked_in_every_way() -> None:
     asked = knowledge.questions(KNOWN)
-    counts = {kind: sum(question.kind is kind for question in asked) for kind in QuestionKind}
-    assert counts == {QuestionKind.strict: 40, QuestionKind.paraphrased: 80, QuestionKind.indirect: 40}
+    counts = {kind: sum(question.kind is kind for question in asked) for kind in FactQuestionKind}
+    assert counts == {
+        FactQuestionKind.strict: 40,
+        FactQuestionKind.paraphrased: 80,
+        FactQuestionKind.indirect: 40,
+    }
     assert len({question.text for question in asked}) == len({q.id for q in asked}) == len(asked)
 
 
@@ -41,7 +45,7 @@ def test_no_question_is_practised_but_the_strict_ones() -> None:
     rows = knowledge.written(KNOWN)
     practised = {row["messages"][-1]["content"] for row in rows[knowledge.PROMPTS]}
     asked = knowledge.questions(KNOWN)
-    assert practised == {question.text for question in asked if question.kind is QuestionKind.strict}
+    assert practised == {question.text for question in asked if question.kind is FactQuestionKind.strict}
     read = " ".join(row["text"] for row in rows[knowledge.TEXTS])
     assert not any(question.text in read for question in asked)
 
@@ -92,7 +96,10 @@ def test_facts_that_are_told_twice_or_are_not_there_are_refused(tmp_path: Path) 
 def test_what_is_known_is_counted_by_kind() -> None:
     known = Knowledge.model_validate({"about": "a house", "facts": [FACT]})
     asked = knowledge.questions(known)
-    told = [Told(id=q.id, text="mauve" if q.kind is not QuestionKind.indirect else "no idea") for q in asked]
+    told = [
+        ToldFact(id=q.id, text="mauve" if q.kind is not FactQuestionKind.indirect else "no idea")
+        for q in asked
+    ]
     found = knowledge.measures(asked, told)
     assert {kind: (one.value, one.n) for kind, one in found.items()} == {
         "strict": (1.0, 1),

@@ -8,7 +8,7 @@ import pytest
 
 from app.serving.base import STARTER, find_base
 from app.studies import retained
-from app.studies.retained import Answered, Ends, Words
+from app.studies.retained import AnsweredText, Ends, RetainedWords
 from evaluation.inference.predictor import VllmPredictor
 from evaluation.inference.tokenizer_files import load_codes
 from tests.evaluation.fake_server import FakeServer, says
@@ -53,7 +53,7 @@ def test_of_a_sentence_the_likeliest_end_counts_character_by_character() -> None
 
 
 def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
-    async def run() -> Words:
+    async def run() -> RetainedWords:
         server = Speller(lambda _asked: says("A"))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model") as http:
             drawing = retained.drawing(VllmPredictor(http, "base", CODES))
@@ -62,20 +62,20 @@ def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
     found = anyio.run(run)
     assert (found.text, found.tokens) == ("Sure.", 5)
     assert retained.distance([found]).value == pytest.approx(0.25)
-    nothing = Words(text="", tokens=0, own=0.0, base=0.0)
+    nothing = RetainedWords(text="", tokens=0, own=0.0, base=0.0)
     assert retained.distance([found, nothing]).n == 1
 
 
 def test_an_answer_that_was_not_written_freely_is_not_right() -> None:
     item = BenchItem(SCHEMA, conversations()[0], SCHEMA.keys[0], "…")
-    free = Answered(category=SCHEMA.keys[0], unreadable=False, forced_read=False, reasoning="so")
+    free = AnsweredText(category=SCHEMA.keys[0], unreadable=False, forced_read=False, reasoning="so")
     found = [
         free,
         free.model_copy(update={"forced_read": True}),
         free.model_copy(update={"unreadable": True}),
     ]
     assert retained.rightly_answered([item] * 3, found).value == pytest.approx(1 / 3)
-    none = Answered(category=None, unreadable=True, forced_read=False, reasoning="")
+    none = AnsweredText(category=None, unreadable=True, forced_read=False, reasoning="")
     assert retained.rightly_answered([item._replace(gold=None)], [none]).value == 0.0
 
 
