@@ -137,7 +137,7 @@ class _Asking(NamedTuple):
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
-        found = await self._each("retention", codes, items, retained.under_schema, retained.AnsweredText)
+        found = await self._each("retention", codes, items, retained.under_schema, retained.RetainedAnswer)
         return {name: retained.rightly_answered(items, of) for name, of in found.items()}
 
     async def _others(self) -> dict[str, dict[str, Measure]]:

@@ -45,7 +45,7 @@ class RetainedWords(BaseModel):
     base: float
 
 
-class AnsweredText(BaseModel):
+class RetainedAnswer(BaseModel):
     """An answer under a schema, with its words."""
 
     category: str | None
@@ -94,9 +94,9 @@ def distance(found: Sequence[RetainedWords]) -> Measure:
     return mean([(one.own - one.base) / one.tokens for one in found if one.tokens])
 
 
-async def under_schema(predictor: VllmPredictor, item: BenchItem) -> AnsweredText:
+async def under_schema(predictor: VllmPredictor, item: BenchItem) -> RetainedAnswer:
     found: Prediction = await predictor.predict(item.schema, item.conversation)
-    return AnsweredText(
+    return RetainedAnswer(
         category=found.category,
         unreadable=found.failure is not None,
         forced_read=found.forced_read,
@@ -104,7 +104,7 @@ async def under_schema(predictor: VllmPredictor, item: BenchItem) -> AnsweredTex
     )
 
 
-def rightly_answered(items: Sequence[BenchItem], found: Sequence[AnsweredText]) -> Measure:
+def rightly_answered(items: Sequence[BenchItem], found: Sequence[RetainedAnswer]) -> Measure:
     """A forced read is no right answer: the model did not write it of its own accord."""
     right = [
         not one.unreadable and not one.forced_read and one.category == item.gold

@@ -8,7 +8,7 @@ import pytest
 
 from app.serving.base import STARTER, find_base
 from app.studies import retained
-from app.studies.retained import AnsweredText, Ends, RetainedWords
+from app.studies.retained import Ends, RetainedAnswer, RetainedWords
 from evaluation.inference.predictor import VllmPredictor
 from evaluation.inference.tokenizer_files import load_codes
 from tests.evaluation.fake_server import FakeServer, says
@@ -68,14 +68,14 @@ def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
 
 def test_an_answer_that_was_not_written_freely_is_not_right() -> None:
     item = BenchItem(SCHEMA, conversations()[0], SCHEMA.keys[0], "…")
-    free = AnsweredText(category=SCHEMA.keys[0], unreadable=False, forced_read=False, reasoning="so")
+    free = RetainedAnswer(category=SCHEMA.keys[0], unreadable=False, forced_read=False, reasoning="so")
     found = [
         free,
         free.model_copy(update={"forced_read": True}),
         free.model_copy(update={"unreadable": True}),
     ]
     assert retained.rightly_answered([item] * 3, found).value == pytest.approx(1 / 3)
-    none = AnsweredText(category=None, unreadable=True, forced_read=False, reasoning="")
+    none = RetainedAnswer(category=None, unreadable=True, forced_read=False, reasoning="")
     assert retained.rightly_answered([item._replace(gold=None)], [none]).value == 0.0
 
 
