@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from app.faults import checker, injections, repository
 from app.faults.history import Accepted, FaultHistory
 from app.faults.injections import Injection, NotInjected
 from app.faults.parts import QUICK, REAL, PlantParts
-from app.faults.plant import Plant
+from app.faults.plant import NotReady, Plant
 from app.faults.postgres import programs, version
 from app.faults.real import RealCustomer
 from app.faults.recorder import Recorder
@@ -194,6 +194,8 @@ class _Running:
         for _ in range(self.asked.rounds):
             self._inject(coming, rng, began_at, background)
             if self.asked.rounds > 1:
+                with suppress(NotReady):
+                    self.plant.wait_until_ready()
                 self._pause(2 * self.asked.parts.lease_s, background)
                 yield self._quiet(background)
 

@@ -11,7 +11,7 @@ from app.faults.parts import QUICK, REAL
 from app.faults.plant import Plant
 from app.faults.real import RealCustomer
 from app.faults.report import Times
-from app.faults.run import FaultRun, Quiet, _pace
+from app.faults.run import FaultRun, Quiet, _pace, _Running
 from app.faults.workload import PersistentClient
 
 
@@ -71,14 +71,15 @@ def test_the_whole_tenant_is_uploaded_with_its_splits() -> None:
     assert len(customer(Caller())._draft()["categories"]) > 2
 
 
-def test_what_a_real_model_server_cannot_be_made_to_do_is_named() -> None:
-    def plant(*, real: bool) -> Plant:
-        told = SimpleNamespace(
-            parts=REAL if real else QUICK, real_vllm=real, on_postgres=False, store=None, clock=None, missing={},
-            disk=SimpleNamespace(problem="none here"),
-        )  # fmt: skip
-        return cast(Plant, told)
+def plant(*, real: bool, **more: Any) -> Plant:
+    told = SimpleNamespace(
+        parts=REAL if real else QUICK, real_vllm=real, on_postgres=False, store=None, clock=None, missing={},
+        disk=SimpleNamespace(problem="none here"), **more,
+    )  # fmt: skip
+    return cast(Plant, told)
 
+
+def test_what_a_real_model_server_cannot_be_made_to_do_is_named() -> None:
     known = {fault.name for fault in injections.faults(plant(real=False))}
     left = {fault.name for fault in injections.faults(plant(real=True))}
     assert known - left == {"vLLM answers 500"}
@@ -90,6 +91,23 @@ def test_the_pace_is_that_of_every_quiet_while_together() -> None:
     assert _pace([]) is None
     assert FaultRun(1, 20, True).rounds == 4 and FaultRun(1, 0.3, True).rounds == 1
     assert FaultRun(1, 20, True, real=True).rounds == 1
+
+
+def test_what_faults_have_left_is_mended_before_the_pace_is_measured_again() -> None:
+    done: list[str] = []
+
+    def note(what: str, result: Any = None) -> Any:
+        return lambda *_: done.append(what) or result
+
+    running = SimpleNamespace(
+        asked=FaultRun(1, 20, False), plant=plant(real=False, wait_until_ready=note("ready")),
+        _inject=note("faults"), _pause=note("pause"), _quiet=note("quiet", Quiet(10, 5)),
+    )  # fmt: skip
+    assert list(_Running._rounds(cast(_Running, running), 0.0, [])) == [Quiet(10, 5)] * 4
+    assert done == ["faults", "ready", "pause", "quiet"] * 4
+    done.clear()
+    running.asked = FaultRun(1, 0.3, False)
+    assert list(_Running._rounds(cast(_Running, running), 0.0, [])) == [] and done == ["faults"]
 
 
 def test_where_no_pace_was_measured_the_report_has_no_ideal() -> None:
