@@ -87,7 +87,10 @@ class Noise:
 def _told(answer: httpx.Response) -> dict[str, int]:
     if answer.is_success:
         return {str(answer.status_code): 1}
-    return {f"refused: {answer.json()['code']}": 1}
+    told = (
+        answer.json()["code"] if answer.content else answer.status_code
+    )  # too many connections: no more is said
+    return {f"refused: {told}": 1}
 
 
 async def _classify(at: NoisyTenant, _number: int) -> Mapping[str, int]:
