@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate, chain
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from evaluation.sentence_encoder import Floats, KnownTexts, ReadText, SentenceEn
 _KEPT: Final = (
     150_000  # tokens of texts, 0.8 kB each: the definitions of a hundred schemas, and what is asked again
 )
+_READING: Final = Lock()  # so that those who ask first together read the weights once
 
 
 class Likeness(NamedTuple):
@@ -49,7 +51,8 @@ async def weighed(
     """
     if schema.question is not None or len(schema.categories) < 2:
         return dict(shares)
-    heard = await asyncio.to_thread(_trained(likeness.file).log_shares, schema, conversation)
+    # All of it in a thread: the first to ask reads 90 MB of weights.
+    heard = await asyncio.to_thread(lambda: _trained(likeness.file).log_shares(schema, conversation))
     raised = {answer: share * math.exp(likeness.weight * heard[answer]) for answer, share in shares.items()}
     scale = sum(shares.values()) / sum(raised.values())
     return {answer: share * scale for answer, share in raised.items()}
@@ -97,6 +100,11 @@ class TrainedLikeness:
         return found
 
 
-@lru_cache(maxsize=2)
 def _trained(file: Path) -> TrainedLikeness:
+    with _READING:
+        return _read_once(file)
+
+
+@lru_cache(maxsize=2)
+def _read_once(file: Path) -> TrainedLikeness:
     return TrainedLikeness(file)
