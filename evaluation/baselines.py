@@ -145,8 +145,8 @@ class SimilarityPredictor:
         return _prediction(shares, start)
 
     def _nearest(self, schema: CategorySchema, conversation: Conversation) -> dict[str, float]:
-        own = [[category.definition, *category.includes] for category in schema.categories]
-        said_D, *others = self._encode(["\n".join(conversation.said), *chain.from_iterable(own)])
+        own = [category.described for category in schema.categories]
+        said_D, *others = self._encode([_text(conversation), *chain.from_iterable(own)])
         cosines = iter([float(one_D @ said_D) for one_D in others])
         return {key: max(islice(cosines, len(texts))) for key, texts in zip(schema.keys, own, strict=True)}
 

@@ -142,13 +142,13 @@ class SentenceEncoder:
 class KnownTexts(Generic[Read]):
     """Texts that are read once. They are known by their hashes: nobody's words stay in memory for it.
 
-    read: what comes of each text, in their order. most: of what is kept, the last ones, as `size` counts; None: all.
+    read: what comes of each text, in their order. most: of what is kept, the last ones, as `size` counts.
     """
 
     def __init__(
         self,
         read: Callable[[Sequence[str]], Iterable[Read]],
-        most: int | None = None,
+        most: int,
         size: Callable[[Read], int] = lambda _: 1,
     ):
         self._read, self._most, self._size, self._lock = read, most, size, Lock()
@@ -164,7 +164,7 @@ class KnownTexts(Generic[Read]):
         with self._lock:
             for key in keys:
                 self._keep(key, found[key])
-            while self._most is not None and self._kept > self._most:
+            while self._kept > self._most:
                 self._kept -= self._size(self._known.popitem(last=False)[1])
         return [found[key] for key in keys]
 

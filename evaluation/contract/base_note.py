@@ -4,9 +4,8 @@ from typing import Final
 
 NOTE: Final = "steerwise.json"
 IDENTITY: Final = "identity"  # the hash of what it is built from
-LIKENESS: Final = (
-    "likeness"  # how much a sentence encoder counts where it answers at once (`inference.likeness`)
-)
+# The power of a sentence encoder's share where a code is chosen (`inference.likeness`).
+LIKENESS: Final = "likeness"
 # What was trained of that encoder; in a folder of its own, since vLLM takes every such file beside the model's for its.
 LIKENESS_FILE: Final = "likeness/encoder.safetensors"
 # Tensors of that file: low-rank changes of matrices by their names (scale · B A), what decides, a token's weight.

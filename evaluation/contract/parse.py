@@ -18,6 +18,7 @@ _BEFORE_CODE = re.compile(
     rf"{_OPENING}(?:(?:code|category|option|letter|boxed)[\s:*_`{{]+)?{_OPENING}", re.IGNORECASE
 )
 _WORD = re.compile(r"[A-Za-z]+")
+_CHOICE = re.compile(rf"(?:^|(?<=\s)){FITS} ([A-Za-z]*)")
 _EXPLANATION = re.compile(r"[\s*_`\"'”)\]}>]*(?:[-–—:;,.(=]|because\b|since\b|as\b)", re.IGNORECASE)
 _QUOTE = re.compile(r'["“]([^"“”]{2,400})["”]')
 _THINK = re.compile(
@@ -140,10 +141,25 @@ def forced_prefix(text: str) -> str:
     return before + ANSWER_MARK if before else FAST_PREFIX
 
 
+def choice_at(reasoning: str, codes: tuple[str, ...]) -> int | None:
+    """Where the code stands that it first says fits; None where that is none of the codes."""
+    found = _choice(reasoning)
+    return found.start(1) if found and found[1] in codes else None
+
+
 def before_choice(reasoning: str) -> str:
     """What it quotes of the customer before it chooses a code; empty where it does not."""
-    head, chosen, _ = reasoning.partition(f" {FITS} ")
-    return head if chosen and quotes(head) else ""
+    found = _choice(reasoning)
+    head = reasoning[: found.start()].rstrip() if found else ""
+    return head if quotes(head) else ""
+
+
+def _choice(reasoning: str) -> re.Match[str] | None:
+    """What is quoted chooses nothing: a customer may say the same words."""
+    for found in _CHOICE.finditer(reasoning):
+        if reasoning.count('"', 0, found.start()) % 2 == 0:
+            return found
+    return None
 
 
 def explaining_prefix(reasoning: str, code: str) -> str:

@@ -43,6 +43,11 @@ class Category(BaseModel):
     includes: tuple[OneCondition, ...] = ()
     excludes: tuple[OneCondition, ...] = ()
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """What makes a conversation one of it: the definition first, then the includes."""
+        return (self.definition, *self.includes)
+
 
 class CategorySchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)

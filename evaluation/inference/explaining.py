@@ -2,7 +2,7 @@
 
 import time
 
-from evaluation.contract.parse import decided_by, evidence, explaining_prefix, parse
+from evaluation.contract.parse import decided_by, evidence, parse
 from evaluation.contract.record import Conversation
 from evaluation.contract.render import SAID, Prompt, render
 from evaluation.contract.schema import CategorySchema
@@ -42,6 +42,5 @@ class ExplainingPredictor(VllmPredictor):
         thought = parse(SAID + freely.text, schema, prompt.codes, truncated=freely.truncated)
         if thought.failure is None and thought.category == category:
             return thought.reasoning, [freely]
-        prefix = explaining_prefix(thought.reasoning, prompt.codes[schema.answers.index(category)])
-        bound = await self._asking.complete(self._continued(prompt, prefix, self.max_tokens))
-        return parse(prefix + bound.text, schema, prompt.codes).reasoning, [freely, bound]
+        bound, why = await self._reasons_for(prompt, schema, category, SAID, freely, thought.reasoning)
+        return why.reasoning, [freely, bound]

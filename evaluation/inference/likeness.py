@@ -1,7 +1,7 @@
 """How alike what a customer says and each answer's descriptions are, to a small sentence encoder.
 
 Which of many descriptions a text is about is what an encoder learns from little, and a small base hardly. Where such a
-base answers at once, both are heard: its share of an answer times the encoder's, to a power. What is compared are
+base chooses a code, both are heard: its share of an answer times the encoder's, to a power. What is compared are
 definitions and includes; names and excludes say nothing to the encoder. So an edit is followed as soon as it is read.
 A base that needs none of this has none in its folder.
 
@@ -42,15 +42,18 @@ class Likeness(NamedTuple):
     file: Path
 
 
+def has_descriptions(schema: CategorySchema) -> bool:
+    """Of the text, to compare it with. A schema that asks a question of its own has answers to it."""
+    return schema.question is None and len(schema.categories) > 1
+
+
 async def weighed(
     shares: Mapping[str | None, float], schema: CategorySchema, conversation: Conversation, likeness: Likeness
 ) -> dict[str | None, float]:
     """shares: of the answers, as the model has them. Returns them with the encoder heard, adding up to what they did.
 
-    A schema that asks a question of its own has answers to it and no descriptions of the text, and is left alone.
+    Raises: EncoderMissing.
     """
-    if schema.question is not None or len(schema.categories) < 2:
-        return dict(shares)
     # All of it in a thread: the first to ask reads 90 MB of weights.
     heard = await asyncio.to_thread(lambda: _trained(likeness.file).log_shares(schema, conversation))
     raised = {answer: share * math.exp(likeness.weight * heard[answer]) for answer, share in shares.items()}
@@ -76,7 +79,7 @@ class TrainedLikeness:
 
     def log_shares(self, schema: CategorySchema, conversation: Conversation) -> dict[str | None, float]:
         """Of every answer; they add up to 1."""
-        own = [[category.definition, *category.includes] for category in schema.categories]
+        own = [category.described for category in schema.categories]
         said, *descriptions = self._read(["\n".join(conversation.said), *chain.from_iterable(own)])
         scalar = self._scalar
         begins = [0, *accumulate(map(len, own))][:-1]

@@ -5,10 +5,10 @@ A code that the server did not report is unknown, not improbable.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
-from evaluation.contract.parse import code_at
-from evaluation.contract.render import FITS
+from evaluation.contract.parse import choice_at, code_at
 
 
 class CodeReading(NamedTuple):
@@ -20,26 +20,38 @@ class CodeReading(NamedTuple):
 
 def read_answer(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> CodeReading | None:
     """The distribution where the code was written that the parser reads; None where there is no such place."""
-    return _read_at(tokens, codes, code_at(_written(tokens)))
+    text = _written(tokens)
+    return _read_at(tokens, text, codes, code_at(text))
 
 
 def read_choice(tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...]) -> CodeReading | None:
     """The distribution where the reasoning first chose a code; None where it does not say that one fits."""
-    place = _written(tokens).find(f"{FITS} ")
-    return _read_at(tokens, codes, place + len(FITS) + 1 if place >= 0 else None)
+    text = _written(tokens)
+    return _read_at(tokens, text, codes, choice_at(text, codes))
+
+
+def tokens_within(tokens: Sequence[Mapping[str, Any]], characters: int) -> int:
+    """How many of them begin within so many characters of what they are together."""
+    wanted = len(_bytes_of(_written(tokens)[: max(0, characters)]))
+    begins = accumulate((len(_bytes(token)) for token in tokens), initial=0)
+    return sum(begin < wanted for begin, _ in zip(begins, tokens, strict=False))
 
 
 def _written(tokens: Sequence[Mapping[str, Any]]) -> str:
     return b"".join(map(_bytes, tokens)).decode("utf-8", errors="surrogateescape")
 
 
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", errors="surrogateescape")
+
+
 def _read_at(
-    tokens: Sequence[Mapping[str, Any]], codes: tuple[str, ...], place: int | None
+    tokens: Sequence[Mapping[str, Any]], text: str, codes: tuple[str, ...], place: int | None
 ) -> CodeReading | None:
-    """place: of a character in what was written."""
+    """text: what they are together. place: of a character in it."""
     if place is None:
         return None
-    wanted, end = len(_written(tokens)[:place].encode("utf-8", errors="surrogateescape")), 0
+    wanted, end = len(_bytes_of(text[:place])), 0
     for token in tokens:
         end += len(_bytes(token))
         if end > wanted:

@@ -34,8 +34,8 @@ from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.inference.completions import Completion, Growing
 from evaluation.inference.completions import PredictorError as PredictorError
-from evaluation.inference.likeness import weighed
-from evaluation.inference.logprobs import CodeReading, read_answer, read_choice, read_code
+from evaluation.inference.likeness import has_descriptions, weighed
+from evaluation.inference.logprobs import CodeReading, read_answer, read_choice, read_code, tokens_within
 from evaluation.inference.model_client import DEFAULT_SENDING, ModelClient
 from evaluation.inference.model_client import ROUTE as ROUTE
 from evaluation.inference.model_client import Sending as Sending
@@ -152,13 +152,13 @@ class VllmPredictor:
                 async for chunk in chunks:
                     growing.add(chunk)
                     reasoning = settled(growing.text)
-                    if self._likeness is not None:  # what it chooses may still be another code
+                    if self._hears(asked):  # what it chooses may still be another code
                         reasoning = before_choice(reasoning)
                     if len(reasoning) > shown:
                         yield reasoning[shown:]
                         shown = len(reasoning)
             found = await self._read(asked, growing.whole(), start)
-            if self._likeness is not None and found.reasoning is not None and len(found.reasoning) > shown:
+            if self._hears(asked) and found.reasoning is not None and len(found.reasoning) > shown:
                 yield found.reasoning[shown:]
             yield found
 
@@ -197,18 +197,19 @@ class VllmPredictor:
         """start: of the first request, by the performance counter."""
         prompt, schema, conversation = asked.prompt, asked.schema, asked.conversation
         answer = parse(first.text, schema, prompt.codes, truncated=first.truncated)
-        reading, made = read_answer(first.tokens, prompt.codes), [first]
-        chosen = read_choice(first.tokens, prompt.codes) if self._likeness else None
+        made, reading = [first], read_answer(first.tokens, prompt.codes)
+        probabilities = _by_answer(reading, schema, prompt.codes)
+        chosen = read_choice(first.tokens, prompt.codes) if self._hears(asked) else None
         heard = await self._heard(_by_answer(chosen, schema, prompt.codes), asked)
-        if heard is not None:
-            reading, category = chosen, _likeliest(heard)
-            if answer.failure is not None or answer.category != category:
-                again, answer = await self._chosen_anew(asked, answer, category)
-                made.append(again)
+        if heard is not None and (answer.failure is not None or answer.category != _likeliest(heard)):
+            again, answer = await self._chosen_anew(asked, first, answer, _likeliest(heard))
+            made.append(again)
+        if heard is not None and answer.failure is None and answer.category == _likeliest(heard):
+            reading, probabilities = chosen, heard
         if forced := answer.failure is not None:
             last, answer, reading = await self._force(prompt, schema, forced_prefix(first.text), answer)
             made.append(last)
-        probabilities = _by_answer(reading, schema, prompt.codes) if heard is None or forced else heard
+            probabilities = _by_answer(reading, schema, prompt.codes)
         return Prediction(
             category=answer.category,
             reasoning=answer.reasoning,
@@ -223,28 +224,45 @@ class VllmPredictor:
             latency_s=time.perf_counter() - start,
         )
 
+    def _hears(self, asked: "_Asked") -> bool:
+        """Whether the sentence encoder knows as much of it as the model."""
+        return self._likeness is not None and not asked.says_more and has_descriptions(asked.schema)
+
     async def _heard(
         self, shares: dict[str | None, float] | None, asked: "_Asked"
     ) -> dict[str | None, float] | None:
         """The shares of all answers with the sentence encoder heard; None where there is none, or where some share is
         not known."""
-        if self._likeness is None or asked.says_more or shares is None:
+        if self._likeness is None or not self._hears(asked) or shares is None:
             return None
         if len(shares) < len(asked.schema.answers):
             return None
         return await weighed(shares, asked.schema, asked.conversation, self._likeness)
 
     async def _chosen_anew(
-        self, asked: "_Asked", answer: Answer, category: str | None
+        self, asked: "_Asked", first: Completion, answer: Answer, category: str | None
     ) -> tuple[Completion, Answer]:
         """What was quoted stands; the condition and what follows is written again, for this category. Where the model
         then answers otherwise, what it said first stands."""
-        prompt, schema = asked.prompt, asked.schema
-        prefix = explaining_prefix(answer.reasoning, prompt.codes[schema.answers.index(category)])
-        completion = await self._asking.complete(self._continued(prompt, prefix, self.max_tokens))
-        found = parse(prefix + completion.text, schema, prompt.codes, truncated=completion.truncated)
+        again, found = await self._reasons_for(
+            asked.prompt, asked.schema, category, "", first, answer.reasoning
+        )
         agrees = found.failure is None and found.category == category
-        return completion, found if agrees else answer
+        return again, found if agrees else answer
+
+    async def _reasons_for(
+        self, prompt: Prompt, schema: CategorySchema, category: str | None,
+        begun: str, written: Completion, reasoning: str,
+    ) -> tuple[Completion, Answer]:  # fmt: skip
+        """begun and written: what was begun for the model and what it wrote; of the reasoning in them what it quotes is
+        kept. Together it is no longer than an answer may be."""
+        kept = tokens_within(written.tokens, len(before_choice(reasoning)) - len(begun))
+        prefix = explaining_prefix(reasoning, prompt.codes[schema.answers.index(category)])
+        completion = await self._asking.complete(
+            self._continued(prompt, prefix, max(1, self.max_tokens - kept))
+        )
+        text = prefix + completion.text
+        return completion, parse(text, schema, prompt.codes, truncated=completion.truncated)
 
     async def _force(
         self, prompt: Prompt, schema: CategorySchema, prefix: str, failed: Answer

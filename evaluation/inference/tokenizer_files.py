@@ -29,7 +29,7 @@ TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_t
 class Codes(NamedTuple):
     """With the chat form of the model that is to write them.
 
-    likeness: of the sentence encoder that is heard where the model answers at once; None: of none (see `likeness`).
+    likeness: of the sentence encoder that is heard where the model chooses a code; None: of none (see `likeness`).
     """
 
     texts: tuple[str, ...]
@@ -63,7 +63,12 @@ def _likeness(model_dir: Path) -> Likeness | None:
         sentence_encoder.folder()
     except EncoderMissing as error:
         raise CodesError(f"the base in {model_dir} is read beside a sentence encoder, and {error}") from None
-    return Likeness(weight, model_dir / LIKENESS_FILE)
+    file = model_dir / LIKENESS_FILE
+    if not file.is_file():
+        raise CodesError(
+            f"the base in {model_dir} is read beside a sentence encoder; {LIKENESS_FILE} is missing; build it again"
+        )
+    return Likeness(weight, file)
 
 
 def check_template(model_dir: Path) -> None:

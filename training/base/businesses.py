@@ -133,6 +133,14 @@ def example_of(
     return ProblemExample(conversation_of(row, verdict.key, number), quotes_of(row), row["gist"], verdict)
 
 
+def whole(business: Business, examples: int | None = None) -> DecisionProblem:
+    """The schema as its owner wrote it, and so many conversations of all over the file; None: all of them."""
+    schema = schema_of(business)
+    count = len(business.conversations) if examples is None else examples
+    rows = business.conversations[:: max(1, len(business.conversations) // count)][:count]
+    return DecisionProblem(schema, [example_of(row, business, schema, n) for n, row in enumerate(rows)])
+
+
 def quotes_of(row: dict[str, Any]) -> tuple[str]:
     return (row["quote"].replace('"', "").strip(),)
 

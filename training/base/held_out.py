@@ -29,7 +29,9 @@ class HeldOutAccuracy:
     def __init__(self, planter: Planter, shops: dict[str, Business], corpus: utterances.Corpus | None):
         self.planter = planter
         self.parts = [
-            HeldOutProblems("businesses", [_whole(shops[name], 10) for name in businesses.FOR_BENCH])
+            HeldOutProblems(
+                "businesses", [businesses.whole(shops[name], 10) for name in businesses.FOR_BENCH]
+            )
         ]
         if corpus is not None:
             rng = random.Random(5)
@@ -72,12 +74,3 @@ class HeldOutAccuracy:
         code = codes[problem.schema.answers.index(example.verdict.key)]
         answers = [self.planter.at_once(code), self.planter.with_reasons(example, problem.schema, codes)]
         return Branch(conversation, answers)
-
-
-def _whole(business: Business, examples: int) -> DecisionProblem:
-    """The schema as its owner wrote it, and the first conversations."""
-    schema = businesses.schema_of(business)
-    rows = business.conversations[:: max(1, len(business.conversations) // examples)][:examples]
-    return DecisionProblem(
-        schema, [businesses.example_of(row, business, schema, n) for n, row in enumerate(rows)]
-    )

@@ -22,21 +22,22 @@ from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.base.adapter import write_tensors
 
+_FACTORS_SCALE = 2.0  # of a change's product
 _AT_ONCE = 24  # texts of about one length that go through the encoder together
 
 
 class _Changed(nn.Module):
     """A linear layer and its low-rank change."""
 
-    def __init__(self, kept: nn.Linear, rank: int, scale: float):
+    def __init__(self, kept: nn.Linear, rank: int):
         super().__init__()
-        self.kept, self.scale = kept, scale
+        self.kept = kept
         self.A = nn.Parameter(torch.randn(rank, kept.in_features) / math.sqrt(kept.in_features))
         self.B = nn.Parameter(torch.zeros(kept.out_features, rank))
 
     def forward(self, states: Tensor) -> Tensor:
         found: Tensor = self.kept(states)
-        return found + F.linear(F.linear(states, self.A), self.B) * self.scale
+        return found + F.linear(F.linear(states, self.A), self.B) * _FACTORS_SCALE
 
 
 class _ReadTexts(NamedTuple):
@@ -49,13 +50,12 @@ class _ReadTexts(NamedTuple):
 class LikenessNetwork(nn.Module):
     """Raises: EncoderMissing."""
 
-    def __init__(self, rank: int, factors_scale: float = 2.0):
+    def __init__(self, rank: int):
         super().__init__()
         folder = str(sentence_encoder.folder())
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
         self.bert.requires_grad_(False)
-        self.factors_scale = factors_scale
         self._change(self.bert.encoder, rank)
         # As ready to train: it begins as good as the published encoder, with its tokens heard.
         begin = {"scale": 3.0, "soft": 3.0, "late": 0.5, "none": 0.3, "none_mean": 0.3, "none_most": 0.0}
@@ -73,7 +73,7 @@ class LikenessNetwork(nn.Module):
 
     def forward(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
         """Log-shares [N, answers], in the order of `schema.answers`."""
-        own = [[category.definition, *category.includes] for category in schema.categories]
+        own = [category.described for category in schema.categories]
         descriptions = [text for texts in own for text in texts]
         read = self._read(["\n".join(one.said) for one in conversations] + descriptions)
         count = len(conversations)
@@ -96,14 +96,14 @@ class LikenessNetwork(nn.Module):
         tensors |= {name + FACTOR_B: layer.B.detach().half() for name, layer in changed.items()}
         values = {name: one.detach() for name, one in self.scalars.items()}
         values |= {"scale": values["scale"].exp(), "soft": values["soft"].exp()}
-        values["factors_scale"] = torch.tensor(self.factors_scale)
+        values["factors_scale"] = torch.tensor(_FACTORS_SCALE)
         tensors |= {name: values[name].float() for name in SCALARS}
         write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach()})
 
     def _change(self, module: nn.Module, rank: int) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(module, name, _Changed(child, rank, self.factors_scale))
+                setattr(module, name, _Changed(child, rank))
             else:
                 self._change(child, rank)
 

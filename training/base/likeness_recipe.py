@@ -7,9 +7,7 @@ Left out: names, excludes, yes or no questions, the generated world.
 
 import argparse
 import json
-import math
 import random
-import time
 from collections import deque
 from pathlib import Path
 from typing import NamedTuple
@@ -19,19 +17,18 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from evaluation.atomic_files import write_whole
 from training.base import businesses, package
 from training.base.adapter import write_tensors
 from training.base.lessons import PHASES
 from training.base.likeness import LikenessNetwork
+from training.sittings import Clock, Every, rate, read_state, write_state
 from training.starter import corpus as utterances
 from training.starter.problems import DecisionProblem
 
 WARM_UP = 20  # steps
-LEAST_RATE = 0.04
 DECISIVE_RATE = 0.01  # of the few parameters beside the factors
 EXAMPLES = 26  # conversations under a schema
-EVERY_S = {"line": 60, "checkpoint": 180, "held_out": 600}
+LINE_S, CHECKPOINT_S, HELD_OUT_S = 60, 180, 600
 
 
 class DrawnShares(NamedTuple):
@@ -55,6 +52,8 @@ class LikenessTraining:
         torch.manual_seed(options.seed)
         self.options, self.out, self.rng = options, options.out, random.Random(options.seed)
         self.corpus = utterances.load(options.corpus) if options.corpus else None
+        if self.corpus is None:
+            print("no --corpus: businesses alone", flush=True)
         shops = businesses.load()
         self.shops, self.further = businesses.for_training(shops), list(businesses.load_further().values())
         self.network = LikenessNetwork(options.rank)
@@ -63,18 +62,11 @@ class LikenessTraining:
         )
         self.held_out = held_out(self.corpus)
         self.counts = self._resumed()
-        self.begun = time.monotonic()
+        self.clock = Clock(options.minutes, self.counts.spent_s)
         self.right: deque[float] = deque(maxlen=100)
 
-    @property
-    def seconds(self) -> float:
-        return self.counts.spent_s + time.monotonic() - self.begun
-
-    @property
-    def share(self) -> float:
-        return self.seconds / (60 * self.options.minutes)
-
     def step(self) -> None:
+        """Raises: FloatingPointError before the weights are touched."""
         asked = 0
         for _ in range(self.options.problems):
             problem = self._problem()
@@ -83,11 +75,13 @@ class LikenessTraining:
             (F.nll_loss(shares, gold) / self.options.problems).backward()
             self.right.append(float((shares.argmax(1) == gold).float().mean()))
             asked += len(problem.examples)
-        torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
-        for group, rate in zip(
-            self.optimizer.param_groups, (self.options.learning_rate, DECISIVE_RATE), strict=True
-        ):
-            group["lr"] = rate * self._rate()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
+        falling = rate(self.clock.share, self.counts.step, WARM_UP)
+        highest = (self.options.learning_rate, DECISIVE_RATE)
+        for group, own in zip(self.optimizer.param_groups, highest, strict=True):
+            group["lr"] = own * falling
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.counts = self.counts._replace(
@@ -96,8 +90,9 @@ class LikenessTraining:
 
     def line(self) -> str:
         scalars = " ".join(f"{name} {one.item():.2f}" for name, one in self.network.scalars.items())
+        clock, counts = self.clock, self.counts
         return (
-            f"{self.share:.3f} step {self.counts.step} {self.counts.conversations} conversations {self.seconds:.0f} s "
+            f"{clock.share:.3f} step {counts.step} {counts.conversations} conversations {clock.seconds:.0f} s "
             f"right {sum(self.right) / len(self.right):.3f} {scalars}"
         )
 
@@ -113,15 +108,14 @@ class LikenessTraining:
                 if one.conversation.category is None:
                     found.setdefault(f"{name}_none", []).append(right)
         shown = {name: [round(sum(each) / len(each), 3), len(each)] for name, each in found.items()}
-        return json.dumps(self.counts._replace(spent_s=round(self.seconds))._asdict() | shown)
+        return json.dumps(self.counts._replace(spent_s=round(self.clock.seconds))._asdict() | shown)
 
     def save(self) -> None:
         """Each file is whole, and the counts come last."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.network.save(self.out / package.TRAINED_LIKENESS)
         write_tensors(self.out / "state.safetensors", self._tensors())
-        state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
-        write_whole(self.out / "state.json", json.dumps(state).encode())
+        write_state(self.out, self.counts._replace(spent_s=self.clock.seconds)._asdict(), self.rng)
 
     def _tensors(self) -> dict[str, Tensor]:
         """What is trained, and its moments."""
@@ -132,22 +126,17 @@ class LikenessTraining:
         return found
 
     def _resumed(self) -> LikenessCounts:
-        if not (self.out / "state.json").exists():
+        counts = read_state(self.out, self.rng)
+        if counts is None:
             return LikenessCounts()
-        saved, state = (
-            load_file(self.out / "state.safetensors"),
-            json.loads((self.out / "state.json").read_text()),
-        )
+        saved = load_file(self.out / "state.safetensors")
         for name, one in self.network.named_parameters():
             if one.requires_grad:
                 one.data.copy_(saved[name])
                 moments = ("step", "exp_avg", "exp_avg_sq")
                 if f"{name}/step" in saved:
                     self.optimizer.state[one] = {which: saved[f"{name}/{which}"] for which in moments}
-        version, internal, gauss = state["rng"]
-        self.rng.setstate((version, tuple(internal), gauss))
-        print(f"resumed at step {state['counts']['step']}", flush=True)
-        return LikenessCounts(**state["counts"])
+        return LikenessCounts(**counts)
 
     def _problem(self) -> DecisionProblem:
         kind = self.rng.choices(DrawnShares._fields, DrawnShares())[0]
@@ -158,10 +147,6 @@ class LikenessTraining:
             problem = businesses.sample_problem(drawn, self.rng, PHASES[-1].draw, EXAMPLES)
         return problem if len(problem.schema.answers) > 1 else self._problem()
 
-    def _rate(self) -> float:
-        warm = min(1.0, (self.counts.step + 1) / WARM_UP)
-        return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.share))))
-
 
 def gold_of(problem: DecisionProblem) -> Tensor:
     answers = list(problem.schema.answers)
@@ -170,12 +155,8 @@ def gold_of(problem: DecisionProblem) -> Tensor:
 
 def held_out(corpus: utterances.Corpus | None) -> list[tuple[str, DecisionProblem]]:
     """What no training sees: businesses kept for the bench, under their whole schemas, and intents."""
-    shops, found = businesses.load(), []
-    for name in businesses.FOR_BENCH:
-        schema = businesses.schema_of(shops[name])
-        rows = enumerate(shops[name].conversations)
-        examples = [businesses.example_of(row, shops[name], schema, number) for number, row in rows]
-        found.append(("businesses", DecisionProblem(schema, examples)))
+    shops = businesses.load()
+    found = [("businesses", businesses.whole(shops[name])) for name in businesses.FOR_BENCH]
     rng = random.Random(5)
     if corpus is not None:
         found += [
@@ -186,17 +167,14 @@ def held_out(corpus: utterances.Corpus | None) -> list[tuple[str, DecisionProble
 
 def train(options: argparse.Namespace) -> None:
     training = LikenessTraining(options)
-    done = dict.fromkeys(EVERY_S, time.monotonic())
-    while training.share < 1:
+    tell = Every(LINE_S, lambda: print(training.line(), flush=True))
+    save = Every(CHECKPOINT_S, training.save)
+    measure = Every(HELD_OUT_S, lambda: print(training.measured(), flush=True))
+    while training.clock.share < 1:
         training.step()
-        for what, act in (
-            ("line", lambda: print(training.line(), flush=True)),
-            ("checkpoint", training.save),
-            ("held_out", lambda: print(training.measured(), flush=True)),
-        ):
-            if time.monotonic() - done[what] > EVERY_S[what]:
-                act()
-                done[what] = time.monotonic()
+        tell()
+        save()
+        measure()
     training.save()
     print(training.measured(), flush=True)
 

@@ -9,9 +9,7 @@ Left out: dropout, losses on prompts, reinforcement, every weight that the packa
 
 import argparse
 import json
-import math
 import random
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +21,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from evaluation.atomic_files import write_whole
 from evaluation.contract.render import choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.base import adapter, businesses
@@ -32,6 +29,7 @@ from training.base.held_out import HeldOutAccuracy
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
 from training.base.trees import AnswerKind, Planter, TreeRow, lay_out
+from training.sittings import Clock, Every, rate, read_state, write_state
 from training.starter import corpus as utterances
 
 WEIGHTS = {
@@ -42,8 +40,7 @@ WEIGHTS = {
     AnswerKind.at_once: 1.0,
 }
 WARM_UP = 10  # steps, from the start and after every restart
-LEAST_RATE = 0.04
-EVERY_S = {"line": 30, "held_out": 1500, "checkpoint": 180}
+LINE_S, CHECKPOINT_S, HELD_OUT_S = 30, 180, 1500
 
 
 class BaseTokenCounts(NamedTuple):
@@ -83,16 +80,8 @@ class BaseTrainingRun:
         self.counts = self._resumed()
         self.restarted_at = self.counts.step
         self.network.merge()
-        self.begun = time.monotonic()
+        self.clock = Clock(options.minutes, self.counts.spent_s)
         self.seen: dict[AnswerKind, list[float]] = defaultdict(list)
-
-    @property
-    def seconds(self) -> float:
-        return self.counts.spent_s + time.monotonic() - self.begun
-
-    @property
-    def share(self) -> float:
-        return self.seconds / (60 * self.options.minutes)
 
     def step(self) -> float:
         """Returns the gradient's norm. Raises: FloatingPointError before the weights are touched."""
@@ -103,8 +92,9 @@ class BaseTrainingRun:
         norm = torch.nn.utils.clip_grad_norm_(self.network.changes.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
+        falling = rate(self.clock.share, self.counts.step - self.restarted_at, WARM_UP)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * self._rate()
+            group["lr"] = self.options.learning_rate * falling
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.network.merge()
@@ -116,7 +106,7 @@ class BaseTrainingRun:
         return float(norm)
 
     def _rows(self) -> list[TreeRow]:
-        phase = phase_at(self.share)
+        phase = phase_at(self.clock.share)
         rows: list[TreeRow] = []
         while len(rows) < phase.trees * self.options.trees:
             tree = self.planter.tree(self.source.problem(phase, self.rng), self.rng, phase.mix)
@@ -139,22 +129,18 @@ class BaseTrainingRun:
                 self.seen[kind] += right.float().tolist()
         return loss
 
-    def _rate(self) -> float:
-        warm = min(1.0, (self.counts.step - self.restarted_at + 1) / WARM_UP)
-        return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, self.share))))
-
     def line(self, norm: float) -> str:
         shares = " ".join(
             f"{kind.name} {_mean(self.seen[kind][-400:]):.3f}" for kind in AnswerKind if self.seen[kind]
         )
         counts = self.counts
         return (
-            f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
-            f"{self.seconds:.0f} s {shares} norm {norm:.2f}"
+            f"{self.clock.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
+            f"{self.clock.seconds:.0f} s {shares} norm {norm:.2f}"
         )
 
     def measured(self) -> str:
-        counts = self.counts._replace(spent_s=round(self.seconds))._asdict()
+        counts = self.counts._replace(spent_s=round(self.clock.seconds))._asdict()
         return json.dumps(counts | self.held_out.measure(self.network))
 
     def save(self) -> None:
@@ -170,8 +156,7 @@ class BaseTrainingRun:
         adapter.write_tensors(self.out / "factors.safetensors", {n: p.detach() for n, p in factors.items()})
         adapter.write_tensors(self.out / "moments.safetensors", moments)
         adapter.save(self.network, self.out / "adapter", self.options.rank, self.options.alpha)
-        state = {"counts": self.counts._replace(spent_s=self.seconds)._asdict(), "rng": self.rng.getstate()}
-        write_whole(self.out / "state.json", json.dumps(state).encode())
+        write_state(self.out, self.counts._replace(spent_s=self.clock.seconds)._asdict(), self.rng)
 
     def _network(self) -> Network:
         on_gpu = torch.cuda.is_available()
@@ -186,11 +171,12 @@ class BaseTrainingRun:
         return network.to("cuda") if on_gpu else network
 
     def _resumed(self) -> BaseTokenCounts:
-        if not (self.out / "state.json").exists():
+        state = read_state(self.out, self.rng)
+        if state is None:
             if self.options.start:
                 adapter.load_into(self.network, self.options.start)
             return BaseTokenCounts(spent_s=60 * self.options.minutes * self.options.begin)
-        state = json.loads((self.out / "state.json").read_text())
+        counts = BaseTokenCounts(**state)
         saved, moments = (
             load_file(self.out / "factors.safetensors"),
             load_file(self.out / "moments.safetensors"),
@@ -199,32 +185,24 @@ class BaseTrainingRun:
             parameter.data.copy_(saved[name])
             if f"{name}.exp_avg" in moments:
                 self.optimizer.state[parameter] = {
-                    "step": torch.tensor(float(state["counts"]["step"])),
+                    "step": torch.tensor(float(counts.step)),
                     "exp_avg": moments[f"{name}.exp_avg"].to(parameter.device),
                     "exp_avg_sq": moments[f"{name}.exp_avg_sq"].to(parameter.device),
                 }
-        version, internal, gauss = state["rng"]
-        self.rng.setstate((version, tuple(internal), gauss))
-        counts = BaseTokenCounts(**state["counts"])
-        print(f"resumed at step {counts.step}", flush=True)
         return counts
 
 
 def train(options: argparse.Namespace) -> None:
     run = BaseTrainingRun(options)
-    done = dict.fromkeys(EVERY_S, time.monotonic())
-    while run.share < 1:
+    norm = 0.0
+    tell = Every(LINE_S, lambda: print(run.line(norm), flush=True))
+    save = Every(CHECKPOINT_S, run.save)
+    measure = Every(HELD_OUT_S, lambda: print(run.measured(), flush=True))
+    while run.clock.share < 1:
         norm = run.step()
-        now = time.monotonic()
-        if now - done["line"] > EVERY_S["line"]:
-            print(run.line(norm), flush=True)
-            done["line"] = now
-        if now - done["checkpoint"] > EVERY_S["checkpoint"]:
-            run.save()
-            done["checkpoint"] = now
-        if now - done["held_out"] > EVERY_S["held_out"]:
-            print(run.measured(), flush=True)
-            done["held_out"] = time.monotonic()
+        tell()
+        save()
+        measure()
     run.save()
     print(run.measured(), flush=True)
 

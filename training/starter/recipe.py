@@ -21,6 +21,7 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Confi
 
 from evaluation.atomic_files import whole
 from evaluation.contract.render import choose_codes
+from training.sittings import Clock, rate
 from training.starter import corpus as real
 from training.starter import tokenizer as vocabulary
 from training.starter.batches import Batch, BatchSource, Draw, Make, Shape, batch
@@ -30,6 +31,7 @@ from training.starter.optimizers import Optimizers
 PROMPT_LOSS = 0.2
 LOOKUP_LOSS = 0.2  # nats a token; practice goes on until it is this low, at most until LOOKUP_UNTIL
 LOOKUP_UNTIL = 0.3
+WARM_UP = 40  # steps
 LOOKUP, SHORT, LONG, WIDE = Shape(20, 320), Shape(20, 384), Shape(10, 768), Shape(5, 1536)
 
 
@@ -95,11 +97,6 @@ def loss_of(model: Qwen3ForCausalLM, ids: Tensor, positions: Tensor, mask: Tenso
     return (each * weights).sum(), each.detach()
 
 
-def schedule(share: float, step: int) -> float:
-    warm = min(1.0, (step + 1) / 40)
-    return warm * (0.04 + 0.96 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
-
-
 def phase_at(share: float, rng: random.Random) -> Phase:
     if share > WIDE_FROM and rng.random() < WIDE_SHARE:
         return WIDE_PHASE
@@ -138,30 +135,22 @@ class TrainingRun:
         self.model.config._attn_implementation = "written_out"
         self.optimizers = Optimizers(self.model, options.learning_rate)
         self.counts = self._resumed()
-        self.begun = time.monotonic()
+        self.clock = Clock(options.minutes, self.counts.spent_s)
         self.code_losses: dict[str, list[float]] = {"lookup": [], "matching": [], "task": []}
         if options.compile:  # one block, compiled once a shape, serves all layers
             for block in self.model.model.layers:
                 block.compile(dynamic=False)
 
-    @property
-    def seconds(self) -> float:
-        return self.counts.spent_s + time.monotonic() - self.begun
-
-    @property
-    def share(self) -> float:
-        return self.seconds / (60 * self.options.minutes)
-
     def step(self) -> float:
         """Returns the gradient's norm."""
-        share, counts = self.share, self.counts
+        share, counts = self.clock.share, self.counts
         lesson = self._lesson(phase_at(share, self.rng))
         prompt_loss = PROMPT_LOSS if lesson.kind == "task" else 0.0
         made = batch(lesson.make, lesson.shape, self.rng, self.tokenizer.pad_token_id, prompt_loss)
         data = Batch(*(tensor.to(self.options.device) for tensor in made))
         loss, each = loss_of(self.model, *data[:-1])
         loss.backward()
-        norm = self.optimizers.step(schedule(share, counts.step))
+        norm = self.optimizers.step(rate(share, counts.step, WARM_UP))
         self.code_losses[lesson.kind].append(float(each[data.looked_up].mean()))
         lookups = self.code_losses["lookup"]
         learned = len(lookups) > 20 and _mean(lookups) < LOOKUP_LOSS
@@ -183,17 +172,17 @@ class TrainingRun:
         counts = self.counts
         codes = " ".join(f"{kind} {_mean(losses):.3f}" for kind, losses in self.code_losses.items() if losses)
         return (
-            f"{self.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens {self.seconds:.0f} s "
+            f"{self.clock.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens {self.clock.seconds:.0f} s "
             f"codes {codes} norm {norm:.2f}"
         )
 
     def measured(self, questions: int) -> str:
         self.plain.load_state_dict(self.model.state_dict())
-        counts = {"step": self.counts.step, "tokens": self.counts.tokens, "share": round(self.share, 3)}
+        counts = {"step": self.counts.step, "tokens": self.counts.tokens, "share": round(self.clock.share, 3)}
         return json.dumps(counts | self.held_out.measure(self.plain, questions))
 
     def save(self) -> None:
-        counts = self.counts._replace(spent_s=self.seconds)._asdict()
+        counts = self.counts._replace(spent_s=self.clock.seconds)._asdict()
         state = {"optimizers": self.optimizers.state(), "rng": self.rng.getstate(), "counts": counts}
         with whole(self.out / "checkpoint.pt") as sink:
             torch.save(state, sink)
@@ -238,7 +227,7 @@ class TrainingRun:
 def train(options: argparse.Namespace) -> None:
     run = TrainingRun(options)
     saved_at = measured_at = printed_at = time.monotonic()
-    while run.share < 1:
+    while run.clock.share < 1:
         norm = run.step()
         now = time.monotonic()
         if now - printed_at > 30:

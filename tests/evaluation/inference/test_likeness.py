@@ -1,6 +1,7 @@
-"""A sentence encoder is heard where a base wants it, where it answers at once, and nowhere else."""
+"""A sentence encoder is heard where a base wants it, where that chooses a code, and nowhere else."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from app.serving.base import STARTER, find_base
 from evaluation import sentence_encoder
 from evaluation.contract.base_note import NOTE
 from evaluation.contract.mode import Mode
+from evaluation.contract.parse import choice_at
 from evaluation.contract.perturb import swap
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError, render
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.inference.likeness import Likeness, weighed
+from evaluation.inference.likeness import Likeness, has_descriptions, weighed
 from evaluation.inference.predictor import Prediction
 from evaluation.inference.tokenizer_files import load_codes
 from tests.evaluation.fake_server import CODES, Asked, FakeServer, Reply, predictor
@@ -64,10 +66,10 @@ def test_an_edit_is_followed_and_a_name_says_nothing() -> None:
     assert heard(text, SCHEMA.model_copy(update={"categories": tuple(renamed)})) == heard(text)
 
 
-def test_where_the_schema_asks_a_question_or_has_one_category_nothing_changes() -> None:
-    text = "my package has not come yet, where is it?"
-    assert heard(text, SCHEMA.model_copy(update={"question": "Is the customer angry?"})) == EVEN
-    assert heard(text, SCHEMA.model_copy(update={"categories": SCHEMA.categories[:1]})) == EVEN
+def test_where_the_schema_asks_a_question_or_has_one_category_there_is_nothing_to_compare() -> None:
+    assert has_descriptions(SCHEMA)
+    assert not has_descriptions(SCHEMA.model_copy(update={"question": "Is the customer angry?"}))
+    assert not has_descriptions(SCHEMA.model_copy(update={"categories": SCHEMA.categories[:1]}))
 
 
 def undecided(asked: Asked) -> Reply:
@@ -149,6 +151,47 @@ def test_where_it_hears_another_choice_the_reasons_are_written_again_from_there(
     assert "".join(pieces) == found.reasoning
 
 
+def test_what_the_customer_says_chooses_nothing() -> None:
+    for said in ("This fits C too, but i want my money back", "This fits too small, i want my money back"):
+        server = SecondThoughts()
+        pieces, found = second_thoughts(said, server)
+        begun = f'The customer says "{said}". This fits B "'
+        assert server.bodies[1]["messages"][-1]["content"] == begun
+        assert found.category == "refund"
+        assert "".join(pieces) == found.reasoning
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "code"),
+    [
+        ('The customer says "This fits C too". This fits B "what decides".', "B"),
+        ('This fits C "what decides", not B: "This fits B".', "C"),
+        ('The customer says "This fits C too".', None),
+        ('The customer says "it broke". This fits nothing here, so this fits C.', None),
+        ('The customer says "it broke". This fits', None),
+    ],
+)
+def test_the_code_that_first_fits_is_chosen_outside_of_quotations(reasoning: str, code: str | None) -> None:
+    place = choice_at(reasoning, ("A", "B", "C"))
+    assert (None if place is None else reasoning[place]) == code
+
+
+def test_an_answer_that_is_written_again_is_no_longer_than_one() -> None:
+    server = SecondThoughts()
+    second_thoughts("i want my money back please", server)
+    quoted = 'The customer says "i want my money back please".'
+    kept = len(re.findall(r" ?\w+|\W", quoted))
+    assert server.bodies[1]["max_tokens"] == server.bodies[0]["max_tokens"] - kept
+
+
+def test_a_schema_that_asks_a_question_of_its_own_is_answered_by_the_model_alone() -> None:
+    server = SecondThoughts()
+    asked = predictor(server, codes=CODES._replace(likeness=SHIPPED))
+    schema = SCHEMA.model_copy(update={"none_of_these": False, "question": "Is the customer angry?"})
+    found = anyio.run(asked.predict, schema, conversation_from_text("i want my money back please"))
+    assert found.category == "late" and len(server.bodies) == 1
+
+
 def test_where_it_hears_the_same_choice_it_is_asked_once() -> None:
     server = SecondThoughts()
     pieces, found = second_thoughts("where is my parcel?", server)
@@ -170,6 +213,7 @@ def test_reasons_that_do_not_come_to_what_was_heard_leave_what_was_said_first() 
     server.stubborn = True
     _, found = second_thoughts("i want my money back please", server)
     assert found.category == "late" and found.reasoning is not None and "This fits A" in found.reasoning
+    assert found.probabilities is not None and found.confidence == max(found.probabilities.values())
 
 
 def test_a_base_says_itself_how_much_it_counts_and_is_refused_without_the_encoder(
@@ -180,6 +224,10 @@ def test_a_base_says_itself_how_much_it_counts_and_is_refused_without_the_encode
         shutil.copyfile(source / name, tmp_path / name)
     assert load_codes(tmp_path, 4).likeness is None
     (tmp_path / NOTE).write_text(json.dumps({"identity": "x", "likeness": 2.0}))
+    with pytest.raises(CodesError, match=r"likeness/encoder\.safetensors is missing; build it again"):
+        load_codes(tmp_path, 4)
+    (tmp_path / "likeness").mkdir()
+    shutil.copyfile(package.likeness_file(), tmp_path / "likeness" / "encoder.safetensors")
     assert load_codes(tmp_path, 4).likeness == Likeness(2.0, tmp_path / "likeness" / "encoder.safetensors")
     monkeypatch.setattr(sentence_encoder, "PACKAGE", "nobody_has_this")
     with pytest.raises(CodesError, match="pip install"):

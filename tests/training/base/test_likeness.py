@@ -70,9 +70,21 @@ def test_a_step_learns_and_the_next_sitting_goes_on_from_the_last(tmp_path: Path
     for ours, theirs in zip(second.network.factors(), first.network.factors(), strict=True):
         assert torch.equal(ours, theirs)
         state = second.optimizer.state[ours]
-        assert torch.equal(state["exp_avg"], first.optimizer.state[theirs]["exp_avg"])
+        assert all(torch.equal(state[which], first.optimizer.state[theirs][which]) for which in state)
+        assert state["step"] == 1
     second.step()
-    assert second.counts.step == 2 and "right" in second.line()
+    assert second.counts.step == 2 and f"{second.counts.conversations} conversations" in second.line()
+
+
+def test_a_gradient_that_is_not_finite_ends_it_before_the_weights_are_touched(tmp_path: Path) -> None:
+    options = parser().parse_args(["--out", str(tmp_path), "--problems", "1", "--rank", "2"])
+    training = LikenessTraining(options)
+    with torch.no_grad():
+        training.network.scalars["late"].fill_(torch.nan)
+    before = [one.detach().clone() for one in training.network.factors()]
+    with pytest.raises(FloatingPointError, match="step 0"):
+        training.step()
+    assert all(torch.equal(one, was) for one, was in zip(training.network.factors(), before, strict=True))
 
 
 def test_what_it_is_measured_on_is_no_part_of_what_it_learns() -> None:
@@ -81,4 +93,6 @@ def test_what_it_is_measured_on_is_no_part_of_what_it_learns() -> None:
     assert not {one.name for one in businesses.for_training(businesses.load())} & {
         one.schema.name for one in asked
     }
-    assert all(gold_of(one).max() < len(one.schema.answers) for one in asked)
+    shops = businesses.load()
+    every = sum(len(shops[name].conversations) for name in businesses.FOR_BENCH)
+    assert sum(len(one.examples) for one in asked) == every == sum(len(gold_of(one)) for one in asked)
