@@ -14,7 +14,7 @@ LEAST_RATE: Final = 0.04
 _STATE: Final = "state.json"
 
 
-class Clock:
+class Sitting:
     """Begins when it is made. before_s: of earlier sittings."""
 
     def __init__(self, minutes: float, before_s: float):

@@ -21,7 +21,7 @@ from training.base import businesses, package
 from training.base.adapter import write_tensors
 from training.base.lessons import PHASES
 from training.base.likeness import LikenessNetwork
-from training.sittings import Clock, Every, rate, read_state, write_state
+from training.sittings import Every, Sitting, rate, read_state, write_state
 from training.starter import corpus as utterances
 from training.starter.problems import DecisionProblem
 
@@ -62,7 +62,7 @@ class LikenessTraining:
         )
         self.held_out = held_out(self.corpus)
         self.counts = self._resumed()
-        self.clock = Clock(options.minutes, self.counts.spent_s)
+        self.sitting = Sitting(options.minutes, self.counts.spent_s)
         self.right: deque[float] = deque(maxlen=100)
 
     def step(self) -> None:
@@ -78,7 +78,7 @@ class LikenessTraining:
         norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
-        falling = rate(self.clock.share, self.counts.step, WARM_UP)
+        falling = rate(self.sitting.share, self.counts.step, WARM_UP)
         highest = (self.options.learning_rate, DECISIVE_RATE)
         for group, own in zip(self.optimizer.param_groups, highest, strict=True):
             group["lr"] = own * falling
@@ -90,9 +90,9 @@ class LikenessTraining:
 
     def line(self) -> str:
         scalars = " ".join(f"{name} {one.item():.2f}" for name, one in self.network.scalars.items())
-        clock, counts = self.clock, self.counts
+        sitting, counts = self.sitting, self.counts
         return (
-            f"{clock.share:.3f} step {counts.step} {counts.conversations} conversations {clock.seconds:.0f} s "
+            f"{sitting.share:.3f} step {counts.step} {counts.conversations} conversations {sitting.seconds:.0f} s "
             f"right {sum(self.right) / len(self.right):.3f} {scalars}"
         )
 
@@ -108,14 +108,14 @@ class LikenessTraining:
                 if one.conversation.category is None:
                     found.setdefault(f"{name}_none", []).append(right)
         shown = {name: [round(sum(each) / len(each), 3), len(each)] for name, each in found.items()}
-        return json.dumps(self.counts._replace(spent_s=round(self.clock.seconds))._asdict() | shown)
+        return json.dumps(self.counts._replace(spent_s=round(self.sitting.seconds))._asdict() | shown)
 
     def save(self) -> None:
         """Each file is whole, and the counts come last."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.network.save(self.out / package.TRAINED_LIKENESS)
         write_tensors(self.out / "state.safetensors", self._tensors())
-        write_state(self.out, self.counts._replace(spent_s=self.clock.seconds)._asdict(), self.rng)
+        write_state(self.out, self.counts._replace(spent_s=self.sitting.seconds)._asdict(), self.rng)
 
     def _tensors(self) -> dict[str, Tensor]:
         """What is trained, and its moments."""
@@ -170,7 +170,7 @@ def train(options: argparse.Namespace) -> None:
     tell = Every(LINE_S, lambda: print(training.line(), flush=True))
     save = Every(CHECKPOINT_S, training.save)
     measure = Every(HELD_OUT_S, lambda: print(training.measured(), flush=True))
-    while training.clock.share < 1:
+    while training.sitting.share < 1:
         training.step()
         tell()
         save()

@@ -29,7 +29,7 @@ from training.base.held_out import HeldOutAccuracy
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
 from training.base.trees import AnswerKind, Planter, TreeRow, lay_out
-from training.sittings import Clock, Every, rate, read_state, write_state
+from training.sittings import Every, Sitting, rate, read_state, write_state
 from training.starter import corpus as utterances
 
 WEIGHTS = {
@@ -80,7 +80,7 @@ class BaseTrainingRun:
         self.counts = self._resumed()
         self.restarted_at = self.counts.step
         self.network.merge()
-        self.clock = Clock(options.minutes, self.counts.spent_s)
+        self.sitting = Sitting(options.minutes, self.counts.spent_s)
         self.seen: dict[AnswerKind, list[float]] = defaultdict(list)
 
     def step(self) -> float:
@@ -92,7 +92,7 @@ class BaseTrainingRun:
         norm = torch.nn.utils.clip_grad_norm_(self.network.changes.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
-        falling = rate(self.clock.share, self.counts.step - self.restarted_at, WARM_UP)
+        falling = rate(self.sitting.share, self.counts.step - self.restarted_at, WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * falling
         self.optimizer.step()
@@ -106,7 +106,7 @@ class BaseTrainingRun:
         return float(norm)
 
     def _rows(self) -> list[TreeRow]:
-        phase = phase_at(self.clock.share)
+        phase = phase_at(self.sitting.share)
         rows: list[TreeRow] = []
         while len(rows) < phase.trees * self.options.trees:
             tree = self.planter.tree(self.source.problem(phase, self.rng), self.rng, phase.mix)
@@ -135,12 +135,12 @@ class BaseTrainingRun:
         )
         counts = self.counts
         return (
-            f"{self.clock.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
-            f"{self.clock.seconds:.0f} s {shares} norm {norm:.2f}"
+            f"{self.sitting.share:.3f} step {counts.step} {counts.tokens / 1e6:.3f} M tokens {counts.choices} choices "
+            f"{self.sitting.seconds:.0f} s {shares} norm {norm:.2f}"
         )
 
     def measured(self) -> str:
-        counts = self.counts._replace(spent_s=round(self.clock.seconds))._asdict()
+        counts = self.counts._replace(spent_s=round(self.sitting.seconds))._asdict()
         return json.dumps(counts | self.held_out.measure(self.network))
 
     def save(self) -> None:
@@ -156,7 +156,7 @@ class BaseTrainingRun:
         adapter.write_tensors(self.out / "factors.safetensors", {n: p.detach() for n, p in factors.items()})
         adapter.write_tensors(self.out / "moments.safetensors", moments)
         adapter.save(self.network, self.out / "adapter", self.options.rank, self.options.alpha)
-        write_state(self.out, self.counts._replace(spent_s=self.clock.seconds)._asdict(), self.rng)
+        write_state(self.out, self.counts._replace(spent_s=self.sitting.seconds)._asdict(), self.rng)
 
     def _network(self) -> Network:
         on_gpu = torch.cuda.is_available()
@@ -198,7 +198,7 @@ def train(options: argparse.Namespace) -> None:
     tell = Every(LINE_S, lambda: print(run.line(norm), flush=True))
     save = Every(CHECKPOINT_S, run.save)
     measure = Every(HELD_OUT_S, lambda: print(run.measured(), flush=True))
-    while run.clock.share < 1:
+    while run.sitting.share < 1:
         norm = run.step()
         tell()
         save()

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen3Confi
 
 from evaluation.atomic_files import whole
 from evaluation.contract.render import choose_codes
-from training.sittings import Clock, rate
+from training.sittings import Sitting, rate
 from training.starter import corpus as real
 from training.starter import tokenizer as vocabulary
 from training.starter.batches import Batch, BatchSource, Draw, Make, Shape, batch
@@ -135,7 +135,7 @@ class TrainingRun:
         self.model.config._attn_implementation = "written_out"
         self.optimizers = Optimizers(self.model, options.learning_rate)
         self.counts = self._resumed()
-        self.clock = Clock(options.minutes, self.counts.spent_s)
+        self.sitting = Sitting(options.minutes, self.counts.spent_s)
         self.code_losses: dict[str, list[float]] = {"lookup": [], "matching": [], "task": []}
         if options.compile:  # one block, compiled once a shape, serves all layers
             for block in self.model.model.layers:
@@ -143,7 +143,7 @@ class TrainingRun:
 
     def step(self) -> float:
         """Returns the gradient's norm."""
-        share, counts = self.clock.share, self.counts
+        share, counts = self.sitting.share, self.counts
         lesson = self._lesson(phase_at(share, self.rng))
         prompt_loss = PROMPT_LOSS if lesson.kind == "task" else 0.0
         made = batch(lesson.make, lesson.shape, self.rng, self.tokenizer.pad_token_id, prompt_loss)
@@ -172,17 +172,21 @@ class TrainingRun:
         counts = self.counts
         codes = " ".join(f"{kind} {_mean(losses):.3f}" for kind, losses in self.code_losses.items() if losses)
         return (
-            f"{self.clock.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens {self.clock.seconds:.0f} s "
-            f"codes {codes} norm {norm:.2f}"
+            f"{self.sitting.share:.3f} step {counts.step} {counts.tokens / 1e6:.2f} M tokens "
+            f"{self.sitting.seconds:.0f} s codes {codes} norm {norm:.2f}"
         )
 
     def measured(self, questions: int) -> str:
         self.plain.load_state_dict(self.model.state_dict())
-        counts = {"step": self.counts.step, "tokens": self.counts.tokens, "share": round(self.clock.share, 3)}
+        counts = {
+            "step": self.counts.step,
+            "tokens": self.counts.tokens,
+            "share": round(self.sitting.share, 3),
+        }
         return json.dumps(counts | self.held_out.measure(self.plain, questions))
 
     def save(self) -> None:
-        counts = self.counts._replace(spent_s=self.clock.seconds)._asdict()
+        counts = self.counts._replace(spent_s=self.sitting.seconds)._asdict()
         state = {"optimizers": self.optimizers.state(), "rng": self.rng.getstate(), "counts": counts}
         with whole(self.out / "checkpoint.pt") as sink:
             torch.save(state, sink)
@@ -227,7 +231,7 @@ class TrainingRun:
 def train(options: argparse.Namespace) -> None:
     run = TrainingRun(options)
     saved_at = measured_at = printed_at = time.monotonic()
-    while run.clock.share < 1:
+    while run.sitting.share < 1:
         norm = run.step()
         now = time.monotonic()
         if now - printed_at > 30:
