@@ -11,6 +11,7 @@ import importlib.util
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -44,20 +45,23 @@ class ReadText(NamedTuple):
     tokens_TD: npt.NDArray[np.float16]
 
 
+class LowRank(NamedTuple):
+    """What is added to a matrix [O, I]: B A."""
+
+    A_RI: Floats
+    B_OR: Floats
+
+
 class SentenceEncoder:
-    """changes: what is added to matrices, by the name of each (`encoder.layer.0.output.dense.weight`).
+    """changes: of linear layers, by the name of each (`encoder.layer.0.output.dense`). All encoders of a process share
+    the published weights, so that one with its own changes takes a few megabytes.
 
     Raises: EncoderMissing.
     """
 
-    def __init__(self, changes: Mapping[str, Floats] | None = None) -> None:
+    def __init__(self, changes: Mapping[str, LowRank] | None = None) -> None:
         place = folder()
-        content = (place / "model.safetensors").read_bytes()
-        if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256:
-            raise EncoderMissing(f"{place} does not hold the published weights; run `{INSTALL}`")
-        self._weights: dict[str, Floats] = load(content)
-        for name, change in (changes or {}).items():
-            self._weights[name] = self._weights[name] + change
+        self._weights, self._changes = _published(place, WEIGHTS_SHA256), changes or {}
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))
         self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
         self._epsilon = float(config["layer_norm_eps"])
@@ -129,6 +133,8 @@ class SentenceEncoder:
 
     def _linear(self, states: Floats, name: str) -> Floats:
         found: Floats = states @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        if (change := self._changes.get(name)) is not None:
+            found += states @ change.A_RI.T @ change.B_OR.T
         return found
 
     def _normed(self, states_SD: Floats, name: str) -> Floats:
@@ -184,6 +190,15 @@ def _gelu(values: Floats) -> Floats:
     half, root = np.float32(0.5), np.float32(np.sqrt(2))
     found: Floats = values * half * (1 + erf(values / root))
     return found
+
+
+@lru_cache(maxsize=1)
+def _published(place: Path, sha256: str) -> dict[str, Floats]:
+    content = (place / "model.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise EncoderMissing(f"{place} does not hold the published weights; run `{INSTALL}`")
+    weights: dict[str, Floats] = load(content)
+    return weights
 
 
 def folder() -> Path:

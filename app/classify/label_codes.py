@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from app.errors import InputError, ServingError
+from app.errors import AdapterRefused, InputError, ServingError
+from app.infra.storage import open_storage
 from app.infra.tables.runs import ModelVersion
 from app.infra.tables.schemas import SchemaVersion
 from app.schemas import service as schemas
+from app.serving.adapter_store import fetch_for_serving
 from app.serving.base import codes_for, context_of, find_base, misfit, token_counter
 from app.settings import Settings
 from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Codes
 
 _KEPT_PAGES = 512
+_KEPT_FOLDERS = 512
 _LARGE_BYTES = 64 << 10  # counted beside the event loop, which everybody else waits for
 
 
@@ -32,6 +35,9 @@ class LabelCodes:
         self._settings = settings
         self._pages: OrderedDict[UUID, CodedSchema] = OrderedDict()  # a version never changes
         self._codes: dict[int, Codes] = {}  # by the number of categories, which alone decides them
+        self._folders: OrderedDict[str, Path] = (
+            OrderedDict()
+        )  # of adapters that were checked, by their digests
         self._count: Callable[[list[str]], list[int]] | None = None
         self._context: int | None = None
 
@@ -51,6 +57,20 @@ class LabelCodes:
         if codes is None:
             codes = self._codes[len(schema.keys)] = await asyncio.to_thread(self._read_codes, schema)
         return CodedSchema(schema, codes)
+
+    async def beside(self, coded: CodedSchema, model: ModelVersion) -> CodedSchema:
+        """As the model is asked: with the encoder that was trained with it, where the base is one that hears any.
+
+        Raises: ServingError.
+        """
+        if coded.codes.likeness is None:
+            return coded
+        folder = self._folders.get(model.adapter_sha256)
+        if folder is None or not folder.is_dir():
+            folder = self._folders[model.adapter_sha256] = await asyncio.to_thread(self._fetch, model)
+            if len(self._folders) > _KEPT_FOLDERS:
+                self._folders.popitem(last=False)
+        return coded._replace(codes=coded.codes.beside(folder))
 
     async def tokens(self, text: str) -> int:
         """Without those of the chat template."""
@@ -72,6 +92,14 @@ class LabelCodes:
             return misfit(self._settings, model)
         except InputError as error:
             raise ServingError(str(error), error.details) from None
+
+    def _fetch(self, model: ModelVersion) -> Path:
+        """Where model servers share this machine it lies here already."""
+        storage = open_storage(self._settings.storage_url)
+        try:
+            return fetch_for_serving(storage, self._settings, model.adapter_key, model.adapter_sha256)
+        except (AdapterRefused, FileNotFoundError) as error:
+            raise ServingError(f"the model's adapter cannot be read: {error}") from error
 
     def _read_codes(self, schema: CategorySchema) -> Codes:
         try:

@@ -176,11 +176,17 @@ class LiveServings:
             raise ModelNotServed(
                 f"the schema has a live deployment that must not answer: {await self._misfit(found[0].live)}"
             )
-        pages = [await self._label_codes.page(one.version) for one in fit]
+        pages = [await self._page(one) for one in fit]
         return tuple(
             Serving(one.live, page, tenant.abstain_below, _default(tenant, one.live), one is not found[0])
             for one, page in zip(fit, pages, strict=True)
         )
+
+    async def _page(self, deployed: _Deployed) -> CodedSchema:
+        page = await self._label_codes.page(deployed.version)
+        if isinstance(deployed.live, UngatedBase):
+            return page
+        return await self._label_codes.beside(page, deployed.live.model)
 
     async def _misfit(self, live: Live | UngatedBase) -> str | None:
         if isinstance(live, UngatedBase):

@@ -87,7 +87,7 @@ def read(model: Path, question: FileQuestion) -> ClassifyRequest:
         raise InputError(
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
-    codes = codes_for(base.folder, schema)
+    codes = codes_for(base.folder, schema).beside(trained.folder / note.adapter)
     mode = question.mode or note.mode
     return ClassifyRequest(trained, base, codes, schema, conversations, mode, question.explain)
 

@@ -227,7 +227,8 @@ def _evaluate(prepared: PreparedRun, settings: Settings, progress: Progress) -> 
         progress.end("start vLLM")
         served = [ServedStage("base", BASE_NAME, prepared.base_sha256)]
         served += [
-            ServedStage(stage, vllm.load(adapter.folder), adapter.sha256) for stage, adapter in frozen.items()
+            ServedStage(stage, vllm.load(adapter.folder), adapter.sha256, adapter.folder)
+            for stage, adapter in frozen.items()
         ]
         made = asyncio.run(
             while_alive(

@@ -116,9 +116,8 @@ async def _begin(context: JobContext) -> DeploymentWork:
 def _prepare(context: JobContext, work: DeploymentWork) -> PreparedDeployment:
     """Raises: AdapterRefused, Damaged, InputError."""
     base = served_base(context.settings, work.model)
-    return PreparedDeployment(
-        _place(context.storage, context.settings, work.model), codes_for(base.folder, work.schema)
-    )
+    folder = _place(context.storage, context.settings, work.model)
+    return PreparedDeployment(folder, codes_for(base.folder, work.schema).beside(folder))
 
 
 def _place(storage: Storage, settings: Settings, model: ModelVersion) -> Path:

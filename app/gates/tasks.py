@@ -201,7 +201,7 @@ async def _decide(
     for one in prepared.candidates:
         await replica.load(one.folder, one.sha256, one.key)
     served = [ServedStage("base", BASE_NAME, work.model.base_sha256)]
-    served += [ServedStage(one.stage, one.sha256, one.sha256) for one in prepared.candidates]
+    served += [ServedStage(one.stage, one.sha256, one.sha256, one.folder) for one in prepared.candidates]
     kept = context.workdir / "benchmark"
     auxiliary_suites = evaluation.auxiliary_suites_of(suite, material.inputs, settings)
     asked = GateEvaluation(
@@ -256,7 +256,7 @@ async def _without_labels(
         prepared.codes,
         context.workdir / "label-free",
         work.gate.mode,
-        ServedStage(last.stage, last.sha256, last.sha256),
+        ServedStage(last.stage, last.sha256, last.sha256, last.folder),
         context.scope.cache_salt,
     )
     asking = evaluation.evaluate_without_labels(asked, replica.endpoint, context.settings, Steps(context, 1))

@@ -42,7 +42,7 @@ class StageResult(NamedTuple):
 
 
 def adapter_key(tenant_id: UUID, sha256: str) -> str:
-    """Of a folder: the names of app.serving.adapters.FILES follow it."""
+    """Of a folder: the names of app.serving.adapters.files_of follow it."""
     return f"tenants/{tenant_id}/adapters/{sha256}/"
 
 
@@ -62,7 +62,7 @@ def put_adapter(files: FileDoor, run_id: UUID, source: Path, workdir: Path, max_
     """Checked as vLLM needs it. Returns its key and its sha256. Raises: AdapterRefused."""
     frozen = adapters.freeze(source, workdir / "frozen", max_rank)
     key = adapter_key(files.scope.tenant_id, frozen.sha256)
-    for name in adapters.FILES:
+    for name in adapters.files_of(frozen.folder):
         made = NewFile(key + name, FileKind.adapter, MadeFrom(run_id=run_id))
         files.put_from_thread(frozen.folder / name, made)
     return key, frozen.sha256

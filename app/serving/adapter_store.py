@@ -32,6 +32,8 @@ def fetch_adapter(storage: Storage, key: str, sha256: str, folder: Path, max_ran
     try:
         for name in adapters.FILES:
             storage.get_file(key + name, staging / name)
+        if storage.exists(key + adapters.ENCODER):
+            storage.get_file(key + adapters.ENCODER, staging / adapters.ENCODER)
         if adapters.check(staging, max_rank).sha256 != sha256:
             raise Damaged("an adapter in the storage is not the one that was put there")
         _move(staging, final, sha256, max_rank)

@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 
 from app.errors import AdapterRefused
 from evaluation.atomic_files import place_folder
+from evaluation.contract.base_note import ADAPTER_LIKENESS, SCALARS, TOKEN_WEIGHT
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FILES = (WEIGHTS, CONFIG)
+ENCODER = ADAPTER_LIKENESS  # which vLLM passes over: whoever asks it hears that beside it
+MAX_ENCODER_BYTES = 16 << 20
 MODULES = frozenset(
     {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "all-linear"}
 )
@@ -35,25 +38,33 @@ def check(folder: Path, max_rank: int) -> Adapter:
     """Raises: AdapterRefused saying which rule the folder breaks."""
     if folder.is_symlink() or not folder.is_dir():
         raise AdapterRefused(f"the adapter {folder} is not a folder of its own")
-    found = sorted(entry.name for entry in os.scandir(folder))
-    if found != sorted(FILES):
+    found = {entry.name for entry in os.scandir(folder)}
+    if found - {ENCODER} != set(FILES):
         raise AdapterRefused(
-            f"an adapter is exactly {' and '.join(FILES)}; {folder} has {', '.join(found) or 'nothing'}"
+            f"an adapter is {' and '.join(FILES)}, and {ENCODER} at most; {folder} has "
+            f"{', '.join(sorted(found)) or 'nothing'}"
         )
-    if any((folder / name).is_symlink() or not (folder / name).is_file() for name in FILES):
+    if any((folder / name).is_symlink() or not (folder / name).is_file() for name in found):
         raise AdapterRefused(f"{folder} has a link where a plain file must be")
     rank = _checked_rank(_read_config(folder / CONFIG), max_rank)
     _check_tensors(_read_header(folder / WEIGHTS), rank, (folder / WEIGHTS).stat().st_size)
+    if ENCODER in found:
+        _check_encoder(folder / ENCODER)
     return Adapter(folder, _digest(folder), rank)
 
 
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Of an adapter's files those that it has, in their order."""
+    return (*FILES, ENCODER) if (folder / ENCODER).is_file() else FILES
+
+
 def freeze(source: Path, store: Path, max_rank: int) -> Adapter:
-    """A checked copy of the two adapter files of `source` (a stage may leave others there) under their own hash."""
+    """A checked copy of the adapter's files in `source` (a stage may leave others there) under their own hash."""
     store.mkdir(parents=True, exist_ok=True)
     staging = store / f".incoming-{secrets.token_hex(6)}"
     staging.mkdir()
     try:
-        for name in FILES:
+        for name in files_of(source):
             if not (source / name).is_file() or (source / name).is_symlink():
                 raise AdapterRefused(f"the adapter {source} has no plain file {name}")
             shutil.copyfile(source / name, staging / name)
@@ -132,6 +143,19 @@ def _check_tensors(header: dict[str, Any], rank: int, size: int) -> None:
             raise AdapterRefused(f"tensor {name!r} of the adapter is not a LoRA matrix of rank {rank}")
 
 
+def _check_encoder(path: Path) -> None:
+    """That it is not more than numpy may read; what its numbers are is trained, like everything else of an adapter."""
+    if path.stat().st_size > MAX_ENCODER_BYTES:
+        raise AdapterRefused(
+            f"{path} is larger than the {MAX_ENCODER_BYTES >> 20} MiB that an encoder may have"
+        )
+    header = _read_header(path)
+    tensors: dict[str, Any] = header["tensors"]
+    wanted = {*SCALARS, TOKEN_WEIGHT}
+    if not wanted <= tensors.keys():
+        raise AdapterRefused(f"{path} is no encoder: it lacks {', '.join(sorted(wanted - tensors.keys()))}")
+
+
 def placed(folder: Path) -> set[str]:
     """By their digests: the adapters that lie there for model servers to read."""
     return {path.name for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")}
@@ -144,6 +168,6 @@ def remove(folder: Path, name: str) -> None:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in FILES:
+    for name in files_of(folder):
         digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
     return digest.hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.errors import InputError
-from app.serving.adapters import CONFIG, WEIGHTS, Adapter
+from app.serving.adapters import Adapter, files_of
 from evaluation.atomic_files import place_folder, write_whole
 from evaluation.contract.mode import Mode
 
@@ -46,7 +46,7 @@ def write(folder: Path, note: ModelNote, adapter: Adapter) -> None:
     for leftover in (incoming, outgoing):
         shutil.rmtree(leftover, ignore_errors=True)
     (incoming / ADAPTER).mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG):
+    for name in files_of(adapter.folder):
         shutil.copyfile(adapter.folder / name, incoming / ADAPTER / name)
     write_whole(incoming / NOTE, json.dumps(note.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n")
     if folder.exists():

@@ -88,7 +88,10 @@ def _loaded(vllm: VllmProcess, frozen: dict[str, Adapter]) -> list[ServedStage]:
     for adapter in frozen.values():
         if adapter.sha256 not in there:
             there[adapter.sha256] = vllm.load(adapter.folder)
-    return [ServedStage(name, there[adapter.sha256], adapter.sha256) for name, adapter in frozen.items()]
+    return [
+        ServedStage(name, there[adapter.sha256], adapter.sha256, adapter.folder)
+        for name, adapter in frozen.items()
+    ]
 
 
 class _Asking(NamedTuple):
@@ -206,7 +209,7 @@ class _Asking(NamedTuple):
         async with self.endpoint.async_client() as client:
             for one in self.served:
                 title = f"{what} {one.stage}"
-                predictor = VllmPredictor(client, one.model, codes)
+                predictor = VllmPredictor(client, one.model, codes.beside(one.adapter))
                 kept = AnswersFile(place.folder / "answers", what, f"{digest(place.base)} {one.version}")
                 found[one.stage] = await kept.of(
                     questions,

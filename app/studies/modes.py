@@ -136,7 +136,7 @@ def prepared(asked: ModesRequest, settings: Settings, progress: Progress) -> Mod
     held_out, drawn = inputs.splits[Split.test], inputs.splits[Split.calibration]
     tuning = auxiliary.calibration_set(suite, held_out, drawn, seed=asked.seed, max_items=asked.items)
     adapter = None if trained is None else trained.folder / trained.note.adapter
-    return ModesBench(base, adapter, suite, tuning, codes)
+    return ModesBench(base, adapter, suite, tuning, codes.beside(adapter))
 
 
 def measure(place: ModesBench, settings: Settings, progress: Progress) -> ModesMeasured:

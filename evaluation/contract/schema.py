@@ -48,6 +48,12 @@ class Category(BaseModel):
         """What makes a conversation one of it: the definition first, then the includes."""
         return (self.definition, *self.includes)
 
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """The same, and each part of a definition that semicolons divide: any of them may be what is meant."""
+        parts = [part for part in map(str.strip, self.definition.split(";")) if part]
+        return (*self.described, *parts) if len(parts) > 1 else self.described
+
 
 class CategorySchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)

@@ -27,11 +27,12 @@ from scipy.special import log_softmax
 from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEIGHT
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
-from evaluation.sentence_encoder import Floats, KnownTexts, ReadText, SentenceEncoder
+from evaluation.sentence_encoder import Floats, KnownTexts, LowRank, ReadText, SentenceEncoder
 
 _KEPT: Final = (
-    150_000  # tokens of texts, 0.8 kB each: the definitions of a hundred schemas, and what is asked again
+    40_000  # tokens of texts, 0.8 kB each: the definitions of thirty schemas, and what is asked again
 )
+_ENCODERS: Final = 8  # 5 MB each beside those texts: the base's, and those of the adapters that answer now
 _READING: Final = Lock()  # so that those who ask first together read the weights once
 
 
@@ -70,8 +71,8 @@ class TrainedLikeness:
         self._scalar = {name: float(tensors[name]) for name in SCALARS}
         changed = [name.removesuffix(FACTOR_A) for name in tensors if name.endswith(FACTOR_A)]
         factors_scale = np.float32(self._scalar["factors_scale"])
-        changes: dict[str, Floats] = {
-            f"{name}.weight": factors_scale * (tensors[name + FACTOR_B] @ tensors[name + FACTOR_A])
+        changes = {
+            name: LowRank(tensors[name + FACTOR_A], factors_scale * tensors[name + FACTOR_B])
             for name in changed
         }
         encoder = SentenceEncoder(changes)
@@ -79,7 +80,7 @@ class TrainedLikeness:
 
     def log_shares(self, schema: CategorySchema, conversation: Conversation) -> dict[str | None, float]:
         """Of every answer; they add up to 1."""
-        own = [category.described for category in schema.categories]
+        own = [category.clauses for category in schema.categories]
         said, *descriptions = self._read(["\n".join(conversation.said), *chain.from_iterable(own)])
         scalar = self._scalar
         begins = [0, *accumulate(map(len, own))][:-1]
@@ -108,6 +109,6 @@ def _trained(file: Path) -> TrainedLikeness:
         return _read_once(file)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_ENCODERS)
 def _read_once(file: Path) -> TrainedLikeness:
     return TrainedLikeness(file)

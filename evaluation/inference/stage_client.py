@@ -19,11 +19,15 @@ DIVERGING = 48  # prompts: a response each, written by one model and read by the
 
 
 class ServedStage(NamedTuple):
-    """A stage that can be asked. model: its name at the server; version: of its content, lasting."""
+    """A stage that can be asked. model: its name at the server; version: of its content, lasting.
+
+    adapter: the folder, where it lies on this machine; an encoder that was trained with it is there.
+    """
 
     stage: str
     model: str
     version: str
+    adapter: Path | None = None
 
 
 class StageClient(Protocol):
@@ -116,7 +120,7 @@ class VllmStageClient(KeptStages):
         predictor = VllmPredictor(
             self._client,
             one.model,
-            self._codes,
+            self._codes.beside(one.adapter),
             max_tokens=settings.max_tokens,
             concurrency=settings.concurrency,
             mode=mode,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tokenizers import AddedToken, Tokenizer
 
 from evaluation import sentence_encoder
-from evaluation.contract.base_note import LIKENESS, LIKENESS_FILE, NOTE
+from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS, LIKENESS_FILE, NOTE
 from evaluation.contract.chat import (
     PLAIN,
     ChatForm,
@@ -36,6 +36,13 @@ class Codes(NamedTuple):
     token_ids: tuple[int, ...]
     form: ChatForm = PLAIN
     likeness: Likeness | None = None
+
+    def beside(self, adapter: Path | None) -> "Codes":
+        """With the copy of the encoder that was trained with the adapter in this folder, where it brings one."""
+        file = None if adapter is None else adapter / ADAPTER_LIKENESS
+        if self.likeness is None or file is None or not file.is_file():
+            return self
+        return self._replace(likeness=self.likeness._replace(file=file))
 
 
 def load_codes(model_dir: Path, count: int) -> Codes:

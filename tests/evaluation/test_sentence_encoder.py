@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation import sentence_encoder
-from evaluation.sentence_encoder import EncoderMissing, KnownTexts, SentenceEncoder
+from evaluation.sentence_encoder import EncoderMissing, KnownTexts, LowRank, SentenceEncoder
 
 TEXTS = ["where is my parcel", "I want my money back. " * 9, "", "word " * 600, "Ünïcode 😀 文字"]
 
@@ -58,6 +58,8 @@ def test_a_text_without_a_word_has_a_token_too_and_changes_are_added() -> None:
     empty, word = plain.read(["", "parcel"])
     assert empty.tokens_TD.shape == (2, 384) and word.tokens_TD.shape == (1, 384)
     assert np.abs(word.mean_D - plain.encode(["parcel"])[0]).max() < 1e-5
-    name = "encoder.layer.5.output.dense.weight"
-    changed = SentenceEncoder({name: np.eye(384, 1536, dtype=np.float32)})
+    name, rows = "encoder.layer.5.output.dense", np.eye(2, 1536, dtype=np.float32)
+    changed = SentenceEncoder({name: LowRank(rows, np.ones((384, 2), dtype=np.float32))})
     assert np.abs(changed.encode(["parcel"]) - plain.encode(["parcel"])).max() > 1e-3
+    none = SentenceEncoder({name: LowRank(rows, np.zeros((384, 2), dtype=np.float32))})
+    assert np.array_equal(none.encode(["parcel"]), plain.encode(["parcel"]))

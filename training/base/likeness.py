@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, BertModel
 
@@ -23,6 +24,7 @@ from evaluation.contract.schema import CategorySchema
 from training.base.adapter import write_tensors
 
 _FACTORS_SCALE = 2.0  # of a change's product
+_SAVED_RAISED = ("scale", "soft")  # scalars that are trained as logarithms
 _AT_ONCE = 24  # texts of about one length that go through the encoder together
 
 
@@ -64,6 +66,20 @@ class LikenessNetwork(nn.Module):
         )
         self.token_weight_D = nn.Parameter(torch.zeros(self.bert.config.hidden_size))
 
+    @classmethod
+    def trained(cls, file: Path) -> "LikenessNetwork":
+        """As `save` has left it. Raises: EncoderMissing."""
+        tensors = load_file(file)
+        network = cls(next(len(one) for name, one in tensors.items() if name.endswith(FACTOR_A)))
+        with torch.no_grad():
+            for name, layer in network._changed():
+                layer.A.copy_(tensors[name + FACTOR_A])
+                layer.B.copy_(tensors[name + FACTOR_B])
+            for name, scalar in network.scalars.items():
+                scalar.copy_(tensors[name].log() if name in _SAVED_RAISED else tensors[name])
+            network.token_weight_D.copy_(tensors[TOKEN_WEIGHT])
+        return network
+
     def factors(self) -> list[nn.Parameter]:
         return [one for one in self.bert.parameters() if one.requires_grad]
 
@@ -73,7 +89,7 @@ class LikenessNetwork(nn.Module):
 
     def forward(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
         """Log-shares [N, answers], in the order of `schema.answers`."""
-        own = [category.described for category in schema.categories]
+        own = [category.clauses for category in schema.categories]
         descriptions = [text for texts in own for text in texts]
         read = self._read(["\n".join(one.said) for one in conversations] + descriptions)
         count = len(conversations)
@@ -91,14 +107,17 @@ class LikenessNetwork(nn.Module):
 
     def save(self, file: Path) -> None:
         """As `evaluation.inference.likeness` reads it, in half precision; whole or not at all."""
-        changed = {n: layer for n, layer in self.bert.named_modules() if isinstance(layer, _Changed)}
-        tensors = {name + FACTOR_A: layer.A.detach().half() for name, layer in changed.items()}
-        tensors |= {name + FACTOR_B: layer.B.detach().half() for name, layer in changed.items()}
+        changed = self._changed()
+        tensors = {name + FACTOR_A: layer.A.detach().half() for name, layer in changed}
+        tensors |= {name + FACTOR_B: layer.B.detach().half() for name, layer in changed}
         values = {name: one.detach() for name, one in self.scalars.items()}
-        values |= {"scale": values["scale"].exp(), "soft": values["soft"].exp()}
+        values |= {name: values[name].exp() for name in _SAVED_RAISED}
         values["factors_scale"] = torch.tensor(_FACTORS_SCALE)
         tensors |= {name: values[name].float() for name in SCALARS}
         write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach()})
+
+    def _changed(self) -> list[tuple[str, _Changed]]:
+        return [(name, layer) for name, layer in self.bert.named_modules() if isinstance(layer, _Changed)]
 
     def _change(self, module: nn.Module, rank: int) -> None:
         for name, child in list(module.named_children()):
@@ -135,6 +154,12 @@ class LikenessNetwork(nn.Module):
         weights_MS = (tokens_MSD @ self.token_weight_D).masked_fill(tokens_MS == 0, -torch.inf).softmax(-1)
         late_NM = torch.einsum("msn,ms->nm", nearest_MSN, weights_MS)
         return said.means_MD @ descriptions.means_MD.T + self.scalars["late"] * late_NM
+
+
+def gold(schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
+    """The places of the right answers among `schema.answers`, [N]."""
+    answers = list(schema.answers)
+    return torch.tensor([answers.index(one.category) for one in conversations])
 
 
 def _padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

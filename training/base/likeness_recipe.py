@@ -20,7 +20,7 @@ from torch import Tensor
 from training.base import businesses, package
 from training.base.adapter import write_tensors
 from training.base.lessons import PHASES
-from training.base.likeness import LikenessNetwork
+from training.base.likeness import LikenessNetwork, gold
 from training.sittings import Every, Sitting, rate, read_state, write_state
 from training.starter import corpus as utterances
 from training.starter.problems import DecisionProblem
@@ -70,11 +70,11 @@ class LikenessTraining:
         asked = 0
         for _ in range(self.options.problems):
             problem = self._problem()
-            shares = self.network(problem.schema, [one.conversation for one in problem.examples])
-            gold = gold_of(problem)
-            (F.nll_loss(shares, gold) / self.options.problems).backward()
-            self.right.append(float((shares.argmax(1) == gold).float().mean()))
-            asked += len(problem.examples)
+            conversations = [one.conversation for one in problem.examples]
+            shares, right = self.network(problem.schema, conversations), gold(problem.schema, conversations)
+            (F.nll_loss(shares, right) / self.options.problems).backward()
+            self.right.append(float((shares.argmax(1) == right).float().mean()))
+            asked += len(conversations)
         norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
@@ -101,11 +101,12 @@ class LikenessTraining:
         """Shares of right answers, 0..1, and n."""
         found: dict[str, list[bool]] = {}
         for name, problem in self.held_out:
-            shares = self.network(problem.schema, [one.conversation for one in problem.examples])
-            gold = gold_of(problem)
-            for one, right in zip(problem.examples, (shares.argmax(1) == gold).tolist(), strict=True):
+            conversations = [one.conversation for one in problem.examples]
+            chosen = self.network(problem.schema, conversations).argmax(1)
+            rights = (chosen == gold(problem.schema, conversations)).tolist()
+            for one, right in zip(conversations, rights, strict=True):
                 found.setdefault(name, []).append(right)
-                if one.conversation.category is None:
+                if one.category is None:
                     found.setdefault(f"{name}_none", []).append(right)
         shown = {name: [round(sum(each) / len(each), 3), len(each)] for name, each in found.items()}
         return json.dumps(self.counts._replace(spent_s=round(self.sitting.seconds))._asdict() | shown)
@@ -146,11 +147,6 @@ class LikenessTraining:
             drawn = self.further if kind == "further" else self.shops
             problem = businesses.sample_problem(drawn, self.rng, PHASES[-1].draw, EXAMPLES)
         return problem if len(problem.schema.answers) > 1 else self._problem()
-
-
-def gold_of(problem: DecisionProblem) -> Tensor:
-    answers = list(problem.schema.answers)
-    return torch.tensor([answers.index(one.conversation.category) for one in problem.examples])
 
 
 def held_out(corpus: utterances.Corpus | None) -> list[tuple[str, DecisionProblem]]:

@@ -9,6 +9,8 @@ A share of the examples (`at_once`) has the code alone, after the words that ser
 answer without reasoning; those words are given here too, and not learned. Labels without a trace, for which nobody has
 written a reason, are learned from in this way.
 
+Before all that the sentence encoder learns that is heard beside some bases (`encoder`).
+
 Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
 `prefix/rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
 is without sharing.
@@ -48,6 +50,7 @@ from training.data.examples import (
     read_traces,
     taught,
 )
+from training.engine import processes
 from training.engine.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.engine.progress import EventWriter
 from training.engine.trainer import KeepsAdapters, Watch, fit, trainer_arguments
@@ -60,6 +63,7 @@ from training.generation.prefix.rows import (
     suffixes_of,
 )
 from training.protocol import FailureCode
+from training.stages import encoder
 
 T = TypeVar("T")
 
@@ -77,9 +81,10 @@ class SftTrainer(KeepsAdapters, SFTTrainer):
 
 
 def run(manifest: StageManifest, stage: Sft, events: EventWriter) -> Finished:
+    watch = Watch(manifest, stage, events)
+    heard = encoder.learn(manifest, stage, events) if processes.is_first() else {}
     loaded = load(manifest, stage)
     lesson = _lesson(manifest, stage, loaded)
-    watch = Watch(manifest, stage, events)
     trainer = SftTrainer(
         model=loaded.model,
         args=_config(manifest, stage, lesson),
@@ -88,7 +93,7 @@ def run(manifest: StageManifest, stage: Sft, events: EventWriter) -> Finished:
         processing_class=loaded.tokenizer,
     )
     finished = fit(trainer, manifest, watch, events)
-    return finished._replace(metrics=finished.metrics | lesson.counts)
+    return finished._replace(metrics=finished.metrics | lesson.counts | heard)
 
 
 class Lesson(NamedTuple):

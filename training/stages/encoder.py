@@ -1,0 +1,121 @@
+"""SFT of the sentence encoder that is heard beside the base: the tenant's copy of it learns from the tenant's labels.
+
+What a small encoder learns from some hundred labels in minutes is most of what a small base would learn from them in
+an hour. It reads definitions and includes, never a name or a code, so that swaps and other names are followed without
+being practised. That it goes on reading definitions it has not seen is practised on the written businesses, in every
+second half of a step; and at times a schema lacks some of the categories that nobody in the batch is of, so that no
+answer is learned by what stands beside it.
+
+Left out: labels of conversations that are in doubt, excludes, and every base that is read without an encoder.
+"""
+
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+
+from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS_FILE
+from evaluation.contract.record import Conversation
+from evaluation.contract.schema import CategorySchema
+from training.artifacts import StageFailed
+from training.base import businesses
+from training.base.lessons import PHASES
+from training.base.likeness import LikenessNetwork, gold
+from training.config import Sft, StageManifest
+from training.data.examples import drawn, read_labelled, read_left_out
+from training.engine.progress import EventWriter
+from training.protocol import CHECKPOINTS, FailureCode
+
+BATCH: Final = 24  # conversations under the tenant's schema, and as many under a business's
+_WARM_UP: Final = 10  # steps
+_LEAST_RATE: Final = 0.05
+_DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
+_REPLAYED: Final = 0.5  # what a business's loss counts
+_PARTIAL: Final = 0.5  # chance of a schema that lacks some categories, and then of each to be lacking
+_MOST_SHARE: Final = 1 / 3  # of the stage's seconds
+
+
+def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str, Any]:
+    """Leaves the copy among the stage's checkpoints, once; nothing where the base is read without an encoder.
+
+    Returns metrics. Raises: StageFailed.
+    """
+    base, out = Path(manifest.base) / LIKENESS_FILE, manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
+    if not stage.encoder_steps or not stage.reads_traces or not base.is_file() or out.is_file():
+        return {}
+    training = _EncoderTraining(manifest, stage, base)
+    lid_s = math.inf if stage.max_seconds is None else stage.max_seconds * _MOST_SHARE
+    started, rights = time.monotonic(), list[float]()
+    for step in range(stage.encoder_steps):
+        share = max(step / stage.encoder_steps, (time.monotonic() - started) / lid_s)
+        if share >= 1:
+            break
+        rights.append(training.step(step, share))
+        told = f"sentence encoder, step {step + 1} of {stage.encoder_steps}: {rights[-1]:.2f} right"
+        events.write("progress", step=0, message=told)
+    out.parent.mkdir(exist_ok=True)
+    training.network.save(out)
+    last = rights[-max(1, len(rights) // 10) :]
+    return {
+        "encoder_steps": len(rights),
+        "encoder_seconds": round(time.monotonic() - started, 1),
+        "encoder_label_accuracy_last": round(sum(last) / len(last), 4),
+    }
+
+
+class _EncoderTraining:
+    def __init__(self, manifest: StageManifest, stage: Sft, trained: Path):
+        torch.manual_seed(manifest.seed)
+        self._rng, self._schema, self._stage = random.Random(manifest.seed), manifest.category_schema, stage
+        left_out = read_left_out(manifest.traces)
+        labelled = read_labelled(manifest.conversations, self._schema, left_out).conversations
+        self._turns = drawn(labelled, stage.balance, self._rng)
+        every = businesses.load()
+        self._shops = businesses.for_training(every) + list(businesses.load_further().values())
+        self.network = LikenessNetwork.trained(trained)
+        self._optimizer = torch.optim.AdamW(
+            [{"params": self.network.factors()}, {"params": self.network.decisive()}], weight_decay=0.0
+        )
+
+    def step(self, number: int, share: float) -> float:
+        """share: of the training, 0..1, by which the rate falls. Returns how many of the tenant's were right, 0..1."""
+        batch = [next(self._turns) for _ in range(BATCH)]
+        right = self._learned(self._shown(batch), batch, 1.0)
+        self._learned(*self._replayed(), _REPLAYED)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
+        if not torch.isfinite(norm):
+            raise StageFailed(
+                FailureCode.non_finite_loss,
+                f"the gradient of the sentence encoder's step {number + 1} is not finite; lower encoder_learning_rate",
+            )
+        falling = _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        rate = self._stage.encoder_learning_rate * min(1.0, (number + 1) / _WARM_UP) * falling
+        for group, times in zip(self._optimizer.param_groups, (1, _DECISIVE), strict=True):
+            group["lr"] = rate * times
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return right
+
+    def _learned(self, schema: CategorySchema, conversations: Sequence[Conversation], weight: float) -> float:
+        shares, right = self.network(schema, conversations), gold(schema, conversations)
+        (weight * F.nll_loss(shares, right)).backward()
+        return float((shares.argmax(1) == right).float().mean())
+
+    def _shown(self, batch: Sequence[Conversation]) -> CategorySchema:
+        """The schema, or one that lacks categories of nobody in the batch."""
+        needed = {one.category for one in batch}
+        if self._rng.random() >= _PARTIAL:
+            return self._schema
+        kept = [c for c in self._schema.categories if c.key in needed or self._rng.random() >= _PARTIAL]
+        return self._schema.model_copy(update={"categories": tuple(kept or self._schema.categories)})
+
+    def _replayed(self) -> tuple[CategorySchema, list[Conversation]]:
+        while True:
+            problem = businesses.sample_problem(self._shops, self._rng, PHASES[-1].draw, BATCH)
+            if len(problem.schema.answers) > 1:
+                return problem.schema, [one.conversation for one in problem.examples]
