@@ -59,7 +59,7 @@ def test_a_text_without_a_word_has_a_token_too_and_changes_are_added() -> None:
     assert empty.tokens_TD.shape == (2, 384) and word.tokens_TD.shape == (1, 384)
     assert np.abs(word.mean_D - plain.encode(["parcel"])[0]).max() < 1e-5
     name, rows = "encoder.layer.5.output.dense", np.eye(2, 1536, dtype=np.float32)
-    changed = SentenceEncoder({name: LowRank(rows, np.ones((384, 2), dtype=np.float32))})
+    changed = SentenceEncoder({name: LowRank(rows, 5 * np.eye(384, 2, dtype=np.float32))})
     assert np.abs(changed.encode(["parcel"]) - plain.encode(["parcel"])).max() > 1e-3
     none = SentenceEncoder({name: LowRank(rows, np.zeros((384, 2), dtype=np.float32))})
     assert np.array_equal(none.encode(["parcel"]), plain.encode(["parcel"]))

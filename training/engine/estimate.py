@@ -19,6 +19,7 @@ import torch
 
 from training.config import Distill, PrivilegedTeacher, Rl, Sft, StageManifest, Traces
 from training.data.examples import draw_rendering, read_labelled
+from training.engine import encoder
 from training.engine.model import Loaded, code_pool, load, prompt_tokens, uses_bf16
 from training.generation.prefix.reading import shared_tokens
 from training.generation.prefix.rows import Collator, PromptAndCompletion, row_of, suffixes_of
@@ -56,12 +57,13 @@ class ModelShape(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Tokens. at_once: learned in one micro-batch of long conversations."""
+    """Tokens. at_once: learned in one micro-batch of long conversations. encoder_s: of the encoder beside the base."""
 
     read: float = 0.0
     learned: float = 0.0
     written: float = 0.0
     at_once: float = 0.0
+    encoder_s: float = 0.0
 
 
 def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, Any]:
@@ -124,7 +126,8 @@ def _work(manifest: StageManifest, manifests: Sequence[StageManifest], shape: Mo
             return _of_traces(stage, shape)
         case Sft():
             traced = next((_traced(m.stage, shape) for m in manifests if isinstance(m.stage, Traces)), None)
-            return _of_sft(stage, shape.labelled if traced is None else traced, shape)
+            work = _of_sft(stage, shape.labelled if traced is None else traced, shape)
+            return work._replace(encoder_s=encoder.takes_s(manifest, stage))
         case Distill():
             return _of_distill(stage, shape)
         case Rl():
@@ -235,7 +238,8 @@ def _entry(manifest: StageManifest, work: Work, pace: Pace, loaded: Loaded) -> d
 
 def _cost(work: Work, pace: Pace, lid_s: float | None) -> dict[str, Any]:
     """bounded: max_seconds ends it before it has done everything."""
-    seconds = work.read / pace.read + work.learned / pace.learn + work.written / pace.write
+    of_model = work.read / pace.read + work.learned / pace.learn + work.written / pace.write
+    seconds = of_model + work.encoder_s
     within = seconds if lid_s is None else min(seconds, lid_s)
     return {
         "minutes": round((pace.start_s + within) / 60, 1),

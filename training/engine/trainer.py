@@ -18,11 +18,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from evaluation.atomic_files import write_whole
-from evaluation.contract.base_note import ADAPTER_LIKENESS
 from training.artifacts import Finished, StageFailed, latest_checkpoint, mark_complete, write_json
 from training.config import StageManifest
-from training.engine import processes
+from training.engine import encoder, processes
 from training.engine.deadline import Deadline, TimeUp
 from training.engine.model import STUDENT, Loaded, export, is_full, uses_bf16
 from training.engine.progress import EventWriter
@@ -260,19 +258,10 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: EventWr
         trainer.model.save_pretrained(str(manifest.out / ADAPTER), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
         (manifest.out / ADAPTER / "README.md").unlink(missing_ok=True)
-        _bring_encoder(manifest)
+        encoder.bring_along(manifest)
         if is_full(trainer.model):
             export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)
-
-
-def _bring_encoder(manifest: StageManifest) -> None:
-    """The sentence encoder that this stage has trained, or one before it, goes with the adapter."""
-    own = manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
-    before = None if manifest.adapter is None else manifest.adapter / ADAPTER_LIKENESS
-    found = next((file for file in (own, before) if file is not None and file.is_file()), None)
-    if found is not None:
-        write_whole(manifest.out / ADAPTER / ADAPTER_LIKENESS, found.read_bytes())
 
 
 def _validation(

@@ -9,7 +9,7 @@ A share of the examples (`at_once`) has the code alone, after the words that ser
 answer without reasoning; those words are given here too, and not learned. Labels without a trace, for which nobody has
 written a reason, are learned from in this way.
 
-Before all that the sentence encoder learns that is heard beside some bases (`encoder`).
+Before all that the sentence encoder learns that is heard beside some bases (`engine/encoder`).
 
 Examples come in rows of a few that share one rendering of the schema, whose tokens are then read once (see
 `prefix/rows`); the next row draws another. The loss is the mean over the completion tokens of an optimizer step, as it
@@ -50,7 +50,7 @@ from training.data.examples import (
     read_traces,
     taught,
 )
-from training.engine import processes
+from training.engine import encoder, processes
 from training.engine.model import Loaded, check_fits, code_pool, completion_tokens, load, prompt_tokens
 from training.engine.progress import EventWriter
 from training.engine.trainer import KeepsAdapters, Watch, fit, trainer_arguments
@@ -63,7 +63,6 @@ from training.generation.prefix.rows import (
     suffixes_of,
 )
 from training.protocol import FailureCode
-from training.stages import encoder
 
 T = TypeVar("T")
 

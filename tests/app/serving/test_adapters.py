@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from app.errors import AdapterRefused
-from app.serving.adapters import check, freeze, served_name
+from app.serving.adapters import ENCODER, MAX_ENCODER_BYTES, check, files_of, freeze, served_name
+from evaluation.contract.base_note import SCALARS, TOKEN_WEIGHT
 
 CONFIG = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
 PREFIX = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -40,9 +41,24 @@ def _link(folder: Path) -> None:
     (folder / "adapter_model.safetensors").symlink_to(folder.parent / "elsewhere")
 
 
+def encoder(names: tuple[str, ...] = (*SCALARS, TOKEN_WEIGHT)) -> bytes:
+    """A whole safetensors file with a number under each name."""
+    header = {
+        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]}
+        for n, name in enumerate(names)
+    }
+    raw = json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + bytes(4 * len(names))
+
+
+def _link_encoder(folder: Path) -> None:
+    (folder.parent / "other").write_bytes(encoder())
+    (folder / ENCODER).symlink_to(folder.parent / "other")
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "another file": (lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), "is exactly"),
-    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "is exactly"),
+    "another file": (lambda f: (f / "pytorch_model.bin").write_bytes(b"x"), "an adapter is adapter_model"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "an adapter is adapter_model"),
     "a folder for a file": (
         lambda f: [(f / "adapter_config.json").unlink(), (f / "adapter_config.json").mkdir()],
         "a link where a plain file",
@@ -61,6 +77,16 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "cannot be read",
     ),
     "cut off": (lambda f: (f / "adapter_model.safetensors").write_bytes(tensors()[:-9]), "is cut off"),
+    "an encoder that is none": (
+        lambda f: (f / ENCODER).write_bytes(encoder(("scale",))),
+        "is no encoder: it lacks factors_scale",
+    ),
+    "an encoder of noise": (lambda f: (f / ENCODER).write_bytes(b"x" * 40), "not a safetensors"),
+    "an encoder that is a link": (_link_encoder, "a link where a plain file"),
+    "a huge encoder": (
+        lambda f: (f / ENCODER).write_bytes(encoder() + bytes(MAX_ENCODER_BYTES)),
+        "larger than the 16 MiB",
+    ),
     "another rank": (lambda f: (f / "adapter_model.safetensors").write_bytes(tensors(rank=8)), "of rank 4"),
 }
 
@@ -125,3 +151,14 @@ def test_a_served_name_is_never_used_twice_and_says_which_content_it_serves(tmp_
     names = {served_name(one) for _ in range(50)}
     assert len(names) == 50
     assert all(n.startswith("t_") and n.endswith(one.sha256[:12]) and "tenant" not in n for n in names)
+
+
+def test_an_encoder_that_was_trained_with_it_is_part_of_the_adapter_and_of_its_digest(tmp_path: Path) -> None:
+    plain = freeze(adapter(tmp_path / "plain"), tmp_path / "store", max_rank=32)
+    source = adapter(tmp_path / "with")
+    (source / ENCODER).write_bytes(encoder())
+    frozen = freeze(source, tmp_path / "store", max_rank=32)
+    assert frozen.sha256 != plain.sha256 and ENCODER not in files_of(plain.folder)
+    assert (frozen.folder / ENCODER).read_bytes() == encoder() and files_of(frozen.folder)[-1] == ENCODER
+    (frozen.folder / ENCODER).unlink()
+    assert check(frozen.folder, max_rank=32).sha256 == plain.sha256

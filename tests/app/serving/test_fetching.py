@@ -1,6 +1,7 @@
 """A model server that shares no disk with anybody takes adapters out of the storage, and nothing else from there."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from app.infra.storage import open_storage
 from app.serving import adapters
+from app.serving.adapter_store import Damaged, fetch_for_serving
 from app.serving.fetching import MAX_BODY_BYTES, ROUTE, FetchesAdapters, stored_at
 from app.settings import Settings
-from tests.app.serving.test_adapters import adapter
+from tests.app.serving.test_adapters import adapter, encoder
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +57,23 @@ def stored(tmp_path: Path) -> tuple[str, str]:
     for name in adapters.FILES:
         storage.put_file(frozen.folder / name, key + name)
     return key, frozen.sha256
+
+
+def test_an_encoder_that_was_trained_with_an_adapter_comes_along_and_is_missed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    source = adapter(tmp_path / "made")
+    (source / adapters.ENCODER).write_bytes(encoder())
+    frozen = adapters.freeze(source, tmp_path / "frozen", 16)
+    storage, key = open_storage(str(tmp_path / "storage")), f"tenants/t/adapters/{frozen.sha256}/"
+    for name in adapters.files_of(frozen.folder):
+        storage.put_file(frozen.folder / name, key + name)
+    folder = fetch_for_serving(storage, settings, key, frozen.sha256)
+    assert (folder / adapters.ENCODER).read_bytes() == encoder()
+    shutil.rmtree(folder)
+    storage.delete(key + adapters.ENCODER)
+    with pytest.raises(Damaged):
+        fetch_for_serving(storage, settings, key, frozen.sha256)
 
 
 async def asked(

@@ -11,7 +11,7 @@ import pytest
 
 from app.serving.base import STARTER, find_base
 from evaluation import sentence_encoder
-from evaluation.contract.base_note import NOTE
+from evaluation.contract.base_note import ADAPTER_LIKENESS, NOTE
 from evaluation.contract.mode import Mode
 from evaluation.contract.parse import choice_at
 from evaluation.contract.perturb import swap
@@ -20,7 +20,7 @@ from evaluation.contract.render import CodesError, render
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference.likeness import Likeness, has_descriptions, weighed
 from evaluation.inference.predictor import Prediction
-from evaluation.inference.tokenizer_files import load_codes
+from evaluation.inference.tokenizer_files import Codes, load_codes
 from tests.evaluation.fake_server import CODES, Asked, FakeServer, Reply, predictor
 from training.base import package
 
@@ -38,14 +38,15 @@ SCHEMA = CategorySchema(
         ),
     ),
 )
-EVEN = {None: 0.1, "late": 0.3, "refund": 0.3, "broken": 0.3}
+EVEN = {None: 0.1, "late": 0.3, "refund": 0.3, "broken": 0.3}  # what a model that knows nothing says
 
 
 SHIPPED = Likeness(1.0, package.likeness_file())
 
 
 def heard(text: str, schema: CategorySchema = SCHEMA) -> dict[str | None, float]:
-    return anyio.run(weighed, EVEN, schema, conversation_from_text(text), SHIPPED)
+    even = {answer: EVEN.get(answer, 0.3) for answer in schema.answers}
+    return anyio.run(weighed, even, schema, conversation_from_text(text), SHIPPED)
 
 
 def test_a_definition_or_an_include_that_is_meant_is_the_answer_and_what_nothing_describes_is_none() -> None:
@@ -70,6 +71,27 @@ def test_where_the_schema_asks_a_question_or_has_one_category_there_is_nothing_t
     assert has_descriptions(SCHEMA)
     assert not has_descriptions(SCHEMA.model_copy(update={"question": "Is the customer angry?"}))
     assert not has_descriptions(SCHEMA.model_copy(update={"categories": SCHEMA.categories[:1]}))
+
+
+def test_each_part_of_a_definition_that_semicolons_divide_may_be_what_is_meant() -> None:
+    late, refund, broken = SCHEMA.categories
+    both = f"either {late.definition}; or {refund.definition}"
+    either = Category(key="either", name="Either", definition=both)
+    assert either.clauses == (both, f"either {late.definition}", f"or {refund.definition}")
+    assert broken.clauses == broken.described == (broken.definition, *broken.includes)
+    merged = SCHEMA.model_copy(update={"categories": (either, broken)})
+    for text in ("my package has not come yet, where is it?", "i want my money back, please"):
+        found = heard(text, merged)
+        assert max(found, key=found.__getitem__) == "either"
+
+
+def test_an_adapter_brings_the_encoder_that_was_trained_with_it(tmp_path: Path) -> None:
+    hearing = Codes(("A", "B"), (1, 2), likeness=SHIPPED)
+    assert hearing.beside(None) is hearing and hearing.beside(tmp_path) is hearing
+    shutil.copyfile(package.likeness_file(), tmp_path / ADAPTER_LIKENESS)
+    assert hearing.beside(tmp_path).likeness == Likeness(1.0, tmp_path / ADAPTER_LIKENESS)
+    deaf = hearing._replace(likeness=None)
+    assert deaf.beside(tmp_path) is deaf  # another base, which nobody has tried with an encoder
 
 
 def undecided(asked: Asked) -> Reply:

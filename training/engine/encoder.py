@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 
+from evaluation.atomic_files import write_whole
 from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS_FILE
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
@@ -29,7 +30,7 @@ from training.base.likeness import LikenessNetwork, gold
 from training.config import Sft, StageManifest
 from training.data.examples import drawn, read_labelled, read_left_out
 from training.engine.progress import EventWriter
-from training.protocol import CHECKPOINTS, FailureCode
+from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
 
 BATCH: Final = 24  # conversations under the tenant's schema, and as many under a business's
 _WARM_UP: Final = 10  # steps
@@ -45,10 +46,10 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
 
     Returns metrics. Raises: StageFailed.
     """
-    base, out = Path(manifest.base) / LIKENESS_FILE, manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
-    if not stage.encoder_steps or not stage.reads_traces or not base.is_file() or out.is_file():
+    out = manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
+    if not _learns(manifest, stage) or out.is_file():
         return {}
-    training = _EncoderTraining(manifest, stage, base)
+    training = _EncoderTraining(manifest, stage)
     lid_s = math.inf if stage.max_seconds is None else stage.max_seconds * _MOST_SHARE
     started, rights = time.monotonic(), list[float]()
     for step in range(stage.encoder_steps):
@@ -68,8 +69,36 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
     }
 
 
+def bring_along(manifest: StageManifest) -> None:
+    """The copy that this stage has trained, or one before it, goes with the adapter that it leaves."""
+    own = manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
+    before = None if manifest.adapter is None else manifest.adapter / ADAPTER_LIKENESS
+    found = next((file for file in (own, before) if file is not None and file.is_file()), None)
+    if found is not None:
+        write_whole(manifest.out / ADAPTER / ADAPTER_LIKENESS, found.read_bytes())
+
+
+def takes_s(manifest: StageManifest, stage: Sft) -> float:
+    """By the second of two steps; those that max_seconds leaves no room for are counted too."""
+    if not _learns(manifest, stage):
+        return 0.0
+    training = _EncoderTraining(manifest, stage)
+    training.step(0, 0.0)
+    started = time.monotonic()
+    training.step(1, 0.0)
+    return (time.monotonic() - started) * stage.encoder_steps
+
+
+def _learns(manifest: StageManifest, stage: Sft) -> bool:
+    return bool(stage.encoder_steps) and stage.reads_traces and _encoder_of(manifest).is_file()
+
+
+def _encoder_of(manifest: StageManifest) -> Path:
+    return Path(manifest.base) / LIKENESS_FILE
+
+
 class _EncoderTraining:
-    def __init__(self, manifest: StageManifest, stage: Sft, trained: Path):
+    def __init__(self, manifest: StageManifest, stage: Sft):
         torch.manual_seed(manifest.seed)
         self._rng, self._schema, self._stage = random.Random(manifest.seed), manifest.category_schema, stage
         left_out = read_left_out(manifest.traces)
@@ -77,7 +106,7 @@ class _EncoderTraining:
         self._turns = drawn(labelled, stage.balance, self._rng)
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
-        self.network = LikenessNetwork.trained(trained)
+        self.network = LikenessNetwork.trained(_encoder_of(manifest))
         self._optimizer = torch.optim.AdamW(
             [{"params": self.network.factors()}, {"params": self.network.decisive()}], weight_decay=0.0
         )
