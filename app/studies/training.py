@@ -48,7 +48,17 @@ class TimedStage(NamedTuple):
 def _arms(steps: int) -> tuple[TimedStage, ...]:
     return (
         TimedStage(
-            "sft", "run", {"kind": "sft", "max_steps": steps, "at_once": 0, "perturb": False, **_LEARNING}, 32
+            "sft",
+            "run",
+            {
+                "kind": "sft",
+                "max_steps": steps,
+                "at_once": 0,
+                "perturb": False,
+                "encoder_steps": 0,
+                **_LEARNING,
+            },
+            32,
         ),
         TimedStage("sdft", "run", {"kind": "distill", "steps": steps, **_LEARNING}, 32),
         TimedStage("rl", "run", {**_RL, "steps": steps}, 64),
