@@ -87,8 +87,9 @@ class KeptStages:
         way: str,
     ) -> list[Measured]:
         """way: how it is asked, as the end of a name; empty for the usual one. Raises: RunnerError."""
-        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over.
-        settings, file = self._settings, f"{one.stage}-{one.version[:12]}{way}.jsonl"
+        # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over;
+        # and a stage that has learned nothing, which is the one before it, is not asked again.
+        settings, file = self._settings, f"{one.version[:12]}{way}.jsonl"
         return await runner.run(
             questions,
             predictor,
