@@ -217,7 +217,7 @@ class Sft(Learning):
         ge=0,
         le=MAX_STEPS,
         description="of the copy of the sentence encoder that is heard beside the base, before the model's own, in a "
-        "third of max_seconds at most; 0 leaves the encoder as it is; of no effect on a base without one",
+        "half of max_seconds at most; 0 leaves the encoder as it is; of no effect on a base without one",
     )
     encoder_learning_rate: float = Field(default=3e-4, gt=0, le=1)
     text: ShortPath | None = Field(

@@ -32,6 +32,7 @@ T = TypeVar("T")
 BASE_NAME = "base"
 MAX_LOGPROBS = 128  # vLLM's own bound on logprob_token_ids; a schema has at most 101 answers
 FEW_CORES = 4
+CPU_BLOCK = 32  # tokens; the least that its kernels take. Of what is cached only whole blocks are used
 _POLL_S = 0.25
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _LIMITS = httpx.Limits(max_connections=512, max_keepalive_connections=128)
@@ -173,7 +174,7 @@ def command(model: Path, endpoint: VllmEndpoint, settings: Settings) -> list[str
     if settings.on_gpu:
         argv += ["--gpu-memory-utilization", str(settings.vllm_gpu_memory_fraction)]
     else:
-        argv += ["--enforce-eager"]
+        argv += ["--enforce-eager", "--block-size", str(CPU_BLOCK)]
     return [*argv, *settings.vllm_extra_args]
 
 

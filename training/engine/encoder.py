@@ -38,7 +38,7 @@ _LEAST_RATE: Final = 0.05
 _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories, and then of each to be lacking
-_MOST_SHARE: Final = 1 / 3  # of the stage's seconds
+_MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 
 
 def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def test_a_gpu_gets_other_flags_than_a_cpu() -> None:
     endpoint = VllmEndpoint("http://vllm", Path("s"))
     cpu, gpu = (command(STARTER, endpoint, Settings(vllm_device=device)) for device in ("cpu", "gpu"))
     assert "--enforce-eager" in cpu
-    assert "--enforce-eager" not in gpu
+    assert cpu[cpu.index("--block-size") + 1] == "32"  # vLLM's own are four times as long
+    assert not {"--enforce-eager", "--block-size"} & set(gpu)
     assert "--gpu-memory-utilization" in gpu
     assert environment(CPU)["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert environment(CPU)["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"

@@ -87,7 +87,7 @@ def test_it_goes_with_the_adapter_and_with_those_that_go_on_from_that(
     assert (second.out / ADAPTER / ADAPTER_LIKENESS).read_bytes() == made.read_bytes()
 
 
-def test_it_takes_a_third_of_the_seconds_at_most(
+def test_it_takes_half_of_the_seconds_at_most(
     tenant: Tenant, traces: Path, hearing: Path, tmp_path: Path
 ) -> None:
     told = manifest(tenant, traces, hearing, tmp_path / "out", encoder_steps=500, max_seconds=3)
