@@ -258,10 +258,18 @@ def fit(trainer: Trainer, manifest: StageManifest, watch: Watch, events: EventWr
         trainer.model.save_pretrained(str(manifest.out / ADAPTER), selected_adapters=[STUDENT])
         # Serving takes weights and config, nothing else.
         (manifest.out / ADAPTER / "README.md").unlink(missing_ok=True)
+        _sort_modules(manifest.out / ADAPTER / "adapter_config.json")
         encoder.bring_along(manifest)
         if is_full(trainer.model):
             export(Loaded(trainer.model, trainer.processing_class), manifest.out / "model")
     return Finished(trainer.state.global_step, _tokens(watch), metrics)
+
+
+def _sort_modules(config: Path) -> None:
+    """peft writes a set, in another order each time; the same adapter is to have the same digest."""
+    content = json.loads(config.read_text())
+    if isinstance(content["target_modules"], list):
+        write_json(config, content | {"target_modules": sorted(content["target_modules"])})
 
 
 def _validation(

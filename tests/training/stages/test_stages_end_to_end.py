@@ -82,6 +82,8 @@ def sft_adapter(tenant: Tenant, base: Path, traces: Path, tmp_path_factory: pyte
 
 def test_sft_lowers_the_loss_and_leaves_an_adapter(sft_adapter: Path) -> None:
     assert {p.name for p in sft_adapter.iterdir()} >= {"adapter_model.safetensors", "adapter_config.json"}
+    config = json.loads((sft_adapter / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])  # the same adapter, the same digest
     kinds = [event["event"] for event in events(sft_adapter.parent)]
     assert kinds[0] == "started" and kinds[-1] == "finished" and "metric" in kinds
 
