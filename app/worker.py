@@ -14,6 +14,7 @@ from uuid import UUID
 
 import celery
 import kombu
+import structlog
 from celery import signals
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
@@ -35,10 +36,15 @@ from app.operations import presence
 from app.serving.base import SHIPPED, find_base
 from app.settings import Settings
 
+log = structlog.get_logger()
 TASK = "run_job"
 VISIBILITY_TIMEOUT_S = 86_400  # Redis shows an unacknowledged message again; we acknowledge at once
 _CONNECT_TIMEOUT_S = 1
 _SOCKET_TIMEOUT_S = 2
+_NO_SLOT = (
+    "nvidia-smi names no GPU here, so another worker on the same one may train at the same time; "
+    "STEERWISE_GPU_SLOT gives both one name"
+)
 
 
 def make_celery(settings: Settings) -> Any:
@@ -108,6 +114,8 @@ def run_worker(settings: Settings, queues: Sequence[Queue], concurrency: int = 1
     load_handlers()
     here = machine(on_gpu=settings.on_gpu)
     room = _room(settings, here)
+    if Queue.gpu in queues:
+        _warn_without_slot(settings, room)
     # One byte that the pool's processes share with their parent: whether the worker is shutting down.
     ending = mmap.mmap(-1, 1)
     made.task(name=TASK)(_task(settings, room, ending))
@@ -139,6 +147,11 @@ def _room(settings: Settings, here: Machine) -> WorkerRoom:
     return WorkerRoom(
         here.room_bytes if told is None else int(told * (1 << 30)), settings.gpu_slot or here.slot
     )
+
+
+def _warn_without_slot(settings: Settings, room: WorkerRoom) -> None:
+    if settings.on_gpu and room.slot is None:
+        log.warning("gpu_without_slot", told=_NO_SLOT)
 
 
 async def _wait(settings: Settings) -> None:

@@ -39,6 +39,7 @@ def check(history: FaultHistory) -> list[Violation]:
         *(violation for artifact in found.artifacts for violation in _artifact(artifact)),
         *_live(history.looks),
         *_answers(history),
+        *(Violation(Invariant.lost, f"{what} has not come") for what in history.missing),
     ]
 
 

@@ -29,13 +29,21 @@ def run(
     database: Annotated[
         DatabaseChoice, typer.Option(help="PostgreSQL: one of its own, of the programs that are found here.")
     ] = DatabaseChoice.sqlite,
-    every: Annotated[float, typer.Option(help="Seconds from one fault to the next.", min=0.1, max=600)] = 2,
+    every: Annotated[
+        float,
+        typer.Option(
+            help="Seconds from one fault to the next, on the average. 2: a lost worker is noticed after 5, so that "
+            "faults meet what earlier ones have left.",
+            min=0.1,
+            max=600,
+        ),
+    ] = 2,
     real: Annotated[
         bool,
         typer.Option(
             "--real",
-            help="One run that trains and is measured as ever, with the real vLLM: --minutes is the most, "
-            "--every had better be 40.",
+            help="One run that trains and is measured as ever, with the real vLLM where it is installed: --minutes is "
+            "the most, --every had better be 40.",
         ),
     ] = False,
     scratch: Annotated[
@@ -54,7 +62,7 @@ def run(
     It uses no installation that is there already, whatever the environment says. Stages train for a second or two, a
     gate asks one question, and stand-ins speak for vLLM and S3; everything else is the product. With --real only S3 is
     one: one run of the starter goes from its traces to its gate, in half an hour or so. Exit 0 nothing was
-    violated, 3 something was."""
+    violated, 3 something was, as where that gate has no verdict in the end."""
     from app.faults.run import FaultRun
     from app.faults.run import run as run_faults
 

@@ -88,12 +88,11 @@ class LiveLook(NamedTuple):
 
 
 class LiveDeployment(NamedTuple):
-    """fits: its model was trained on the base that is served. problem: it says itself that it is not served."""
+    """fits: its model was trained on the base that is served."""
 
     deployment_id: str
     verdict: str | None
     fits: bool
-    problem: str | None
 
 
 class EndState(NamedTuple):
@@ -111,7 +110,8 @@ class EndState(NamedTuple):
 
 class FaultHistory(NamedTuple):
     """looks: in their order. answers: deployments that answered a question, each with its gate's word, and whether its
-    base was served then. not_alone: folders in which two trainers met."""
+    base was served then. not_alone: folders in which two trainers met. missing: what had not come when nobody waited
+    any longer, besides what was accepted."""
 
     accepted: Accepted
     found: EndState
@@ -119,6 +119,7 @@ class FaultHistory(NamedTuple):
     looks: Sequence[LiveLook]
     answers: Sequence["GivenAnswer"]
     not_alone: Sequence[str]
+    missing: Sequence[str] = ()
 
 
 class GivenAnswer(NamedTuple):

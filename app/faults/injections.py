@@ -449,8 +449,8 @@ def faults(plant: Plant) -> list[Injection]:
         found += [
             Injection("object store away", "store", _kill_store),
             *(
-                Injection(f"object store {trouble}", "store", partial(_trouble_store, trouble=trouble))
-                for trouble in (object_store.SLOW, object_store.REFUSING, object_store.LOSING)
+                Injection(f"object store {name}", "store", partial(_trouble_store, trouble=trouble))
+                for name, trouble in object_store.TROUBLES.items()
             ),
         ]
     else:

@@ -11,7 +11,7 @@ from typing import IO
 from app.errors import AppError
 from app.infra.processes import log_tail
 
-_START_TIMEOUT_S = 600
+_START_TIMEOUT_S = 600  # it imports the whole product first, on a machine that may have much else to do
 
 
 class NurseryEnded(AppError):

@@ -1,7 +1,7 @@
 """A stand-in for S3 in fault runs: as much of it as its client asks for here, over a real socket, kept in a folder.
 
-What lies in the file `trouble` of that folder says how it is unwell: `refusing`, `slow`, or `losing` (what is put there
-is answered as if it were kept).
+What lies in the file `trouble` of that folder says how it is unwell: `slow`, `losing` (what is put there is answered as
+if it were kept), or the status and the code with which it refuses everything.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
@@ -19,12 +20,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 TROUBLE = "trouble"
-REFUSING, SLOW, LOSING = "refusing", "slow", "losing"
+SLOW, LOSING = "slow", "losing"
+TROUBLES = {"slow": SLOW, "refusing": "503 SlowDown", "losing a write": LOSING}
 BUCKET = "steerwise"
 _SLOW_S = 3.0
 _XML, _BYTES = "application/xml", "application/octet-stream"
 _ETAG = '"1"'
-_WHEN = "Sun, 01 Nov 2026 00:00:00 GMT"
 
 
 def run(port: int, folder: Path) -> None:
@@ -50,12 +51,11 @@ class ObjectStore:
 
     def _answer(self, request: Request, content: bytes, trouble: str) -> Response:
         method, key = request.method, unquote(request.scope["path"]).strip("/")
-        if trouble == REFUSING:
-            return _xml(503, b"" if method == "HEAD" else _error("SlowDown"))
+        if trouble not in ("", SLOW, LOSING):
+            status, _, code = trouble.partition(" ")
+            return _xml(int(status), _error(code))
         if "/" not in key:
-            return _xml(
-                200, b"" if method == "HEAD" else self._listed(key, request.query_params.get("prefix", ""))
-            )
+            return _xml(200, self._listed(key, request.query_params.get("prefix", "")))
         if method == "PUT":
             if trouble != LOSING:
                 self._keep(key, content)
@@ -63,7 +63,7 @@ class ObjectStore:
         if method == "DELETE":
             self._file(key).unlink(missing_ok=True)
             return _xml(204, b"")
-        return self._read(method, key, request.headers.get("range", ""))
+        return self._read(key, request.headers.get("range", ""))
 
     def _trouble(self) -> str:
         path = self.folder / TROUBLE
@@ -89,25 +89,28 @@ class ObjectStore:
         told = f"<KeyCount>{len(found)}</KeyCount>{''.join(found)}"
         return f'<?xml version="1.0"?><ListBucketResult>{told}</ListBucketResult>'.encode()
 
+    def kept(self) -> list[str]:
+        """Keys, each with its bucket."""
+        return [key for key, _ in self._keys()]
+
     def _keys(self) -> Iterator[tuple[str, os.stat_result]]:
         for named in (self.folder / "objects").glob("*.key"):
             place = named.with_suffix("")
             if place.exists():
                 yield named.read_text(), place.stat()
 
-    def _read(self, method: str, key: str, asked: str) -> Response:
+    def _read(self, key: str, asked: str) -> Response:
+        """A question by HEAD is answered as one by GET; the server leaves the content away."""
         place = self._file(key)
         if not place.exists():
-            return _xml(404, b"" if method == "HEAD" else _error("NoSuchKey"))
+            return _xml(404, _error("NoSuchKey"))
         content = place.read_bytes()
-        told = {"etag": _ETAG, "last-modified": _WHEN}
+        told = {"etag": _ETAG, "last-modified": formatdate(place.stat().st_mtime, usegmt=True)}
         if asked and content:
             first, _, last = asked.removeprefix("bytes=").partition("-")
             end = min(int(last or len(content) - 1), len(content) - 1)
             told["content-range"] = f"bytes {first}-{end}/{len(content)}"
             return Response(content[int(first) : end + 1], 206, told, _BYTES)
-        if method == "HEAD":
-            return Response(b"", 200, told | {"content-length": str(len(content))}, _BYTES)
         return Response(content, 200, told, _BYTES)
 
 

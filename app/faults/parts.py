@@ -12,7 +12,6 @@ class PlantParts(NamedTuple):
     models: tuple[str, ...]
     tenants: int
     lease_s: float
-    heartbeat_s: float
     stop_timeout_s: float
     ready_timeout_s: float
     disk_mib: int
@@ -21,6 +20,11 @@ class PlantParts(NamedTuple):
     @property
     def workers(self) -> tuple[str, ...]:
         return (*self.gpu_workers, "worker-cpu")
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Four that are missed cost nothing."""
+        return self.lease_s / 5
 
     @property
     def one_worker(self) -> float:
@@ -33,9 +37,8 @@ QUICK = PlantParts(
     models=("model-1", "model-2"),
     tenants=2,
     lease_s=5,
-    heartbeat_s=1,
     stop_timeout_s=2,
-    ready_timeout_s=600,
+    ready_timeout_s=600,  # two model servers and four workers, on a machine that may have much else to do
     disk_mib=192,
 )
 # A run's stages come one after the other: the second worker is there to take over. One vLLM is what
@@ -45,9 +48,8 @@ REAL = PlantParts(
     models=("model-1",),
     tenants=1,
     lease_s=15,
-    heartbeat_s=3,
     stop_timeout_s=10,
-    ready_timeout_s=900,
+    ready_timeout_s=900,  # ... and a vLLM that compiles
     disk_mib=512,
     real=True,
 )

@@ -15,9 +15,10 @@ class RealCustomer(Customer):
         self._gates: list[dict[str, Any]] = []
 
     @property
-    def waiting(self) -> int:
+    def missing(self) -> list[str]:
         """A run is followed by its gate, which comes by itself a moment later."""
-        return super().waiting or not any(gate["state"] == "done" for gate in self._gates)
+        measured = any(gate["state"] == "done" for gate in self._gates)
+        return [] if measured else ["the verdict on what the run has trained"]
 
     def _turn(self, turn: int, no_more: threading.Event) -> None:
         """Also when nothing new is to be begun: without its run there is nothing to see."""

@@ -49,20 +49,8 @@ async def live(session: AsyncSession, base_sha256: str) -> list[LiveLook]:
     )
     for row, verdict, base in await session.execute(query):
         told = None if verdict is None else verdict.value
-        of_schema[row.schema_id].append(LiveDeployment(str(row.id), told, base == base_sha256, row.problem))
+        of_schema[row.schema_id].append(LiveDeployment(str(row.id), told, base == base_sha256))
     return [LiveLook(str(schema_id), tuple(found)) for schema_id, found in of_schema.items()]
-
-
-async def count_stages_done(session: AsyncSession) -> int:
-    """Jobs of every kind that have succeeded."""
-    query = select(func.count()).select_from(Job).where(Job.state == JobState.succeeded)
-    return await session.scalar(query) or 0
-
-
-async def count_open(session: AsyncSession) -> int:
-    query = select(func.count()).select_from(Job)
-    open_states = (JobState.blocked, JobState.queued, JobState.running)
-    return await session.scalar(query.where(Job.state.in_(open_states))) or 0
 
 
 async def datasets(session: AsyncSession) -> dict[str, FoundDataset]:

@@ -108,10 +108,9 @@ def _become(asked: dict[str, Any]) -> None:
 def _play(role: list[str]) -> int:
     keep_files_private()
     match role:
-        case ["quick-worker", *queues]:
-            quick.install()
-            return app.worker.run_worker(load_settings(), [Queue(name) for name in queues])
-        case ["worker", *queues]:
+        case ["quick-worker" | "worker" as kind, *queues]:
+            if kind == "quick-worker":
+                quick.install()
             return app.worker.run_worker(load_settings(), [Queue(name) for name in queues])
         case ["dispatcher"]:
             app.worker.run_dispatcher(load_settings())

@@ -118,9 +118,14 @@ class Customer:
         )
 
     @property
-    def waiting(self) -> int:
-        """Runs that have been accepted and have not ended."""
-        return len(self._open)
+    def waiting(self) -> bool:
+        """Whether something that was accepted has not come to its end."""
+        return bool(self._open or self.missing)
+
+    @property
+    def missing(self) -> list[str]:
+        """What should have come by itself, without a request that was accepted."""
+        return []
 
     def begin(self) -> None:
         draft = self._draft()

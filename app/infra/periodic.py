@@ -31,7 +31,8 @@ async def flushed_to_the_end(
 async def periodically(
     pause_s: float, work: Callable[[], Awaitable[None]], event: str
 ) -> AsyncIterator[None]:
-    """No trouble with `work` is a reason to end anything. event: logged once for an outage."""
+    """No trouble with `work` is a reason to end anything. event: logged once while
+    it lasts; with a traceback where the trouble is ours."""
     task = asyncio.create_task(_again_and_again(pause_s, work, event))
     try:
         yield
@@ -48,7 +49,8 @@ async def _again_and_again(pause_s: float, work: Callable[[], Awaitable[None]], 
         try:
             await work()
             away = False
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is tried again after the next pause)
+        except Exception as error:  # whatever it is, it is tried again after the next pause
             if not away:
-                log.warning(event, error=f"{type(error).__name__}: {outage.reason(error)}")
+                told = f"{type(error).__name__}: {outage.reason(error)}"
+                log.warning(event, error=told, exc_info=None if outage.passes(error) else error)
             away = True

@@ -57,10 +57,13 @@ class Released(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """Something that the task needs is away, or a disk is full. However long that lasts, it uses up no attempt."""
+    """Something that the task needs is away, or a disk is full. However long that lasts, it uses up no attempt.
+
+    most_s: before it is tried again; the first times sooner, as most of what is away is back in a moment.
+    """
 
     error: JobError
-    wait_s: float
+    most_s: float
 
 
 class Lost(NamedTuple):

@@ -20,6 +20,10 @@ class LeaseLost(Exception):
     """The job is no longer this worker's: it took too long between two heartbeats, or the job has ended."""
 
 
+class SlotTaken(Exception):
+    """Another worker has taken the slot at this very moment."""
+
+
 class Note(NamedTuple):
     """progress: the newest, or None where nothing changed. events: in the order in which they happened."""
 

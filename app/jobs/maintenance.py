@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.infra.tables.jobs import JobState
 from app.jobs import repository
 
 
@@ -20,7 +21,7 @@ class Pause(NamedTuple):
 
 async def state(session: AsyncSession) -> Pause:
     row = await repository.maintenance(session)
-    running = await repository.count_running(session)
+    running = await repository.count_in(session, (JobState.running,))
     return Pause(None, None, running) if row is None else Pause(row.began_at, row.reason, running)
 
 

@@ -21,14 +21,15 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.infra.db.clock import now, seconds_since
 from app.infra.db.scope import TenantScope
-from app.infra.tables.jobs import Job, JobEvent, JobKind, JobState
+from app.infra.tables.jobs import RUNNING_SLOT, Job, JobEvent, JobKind, JobState
 from app.infra.tables.processes import Maintenance, Process, ProcessKind
-from app.jobs.lease import Event, Ticket
+from app.jobs.lease import Event, SlotTaken, Ticket
 
 NO_WORKER_FITS = "no_worker_fits"  # the code of an error that says so
 OPEN = (JobState.blocked, JobState.queued, JobState.running)
@@ -166,7 +167,10 @@ async def claim(
     room_bytes: int | None = None,
     slot: str | None = None,
 ) -> Job | None:
-    """None where somebody else was faster, or the job is not to be run (now), or does not fit, or the slot is taken."""
+    """None where somebody else was faster, or the job is not to be run (now), or does not fit, or the slot is taken.
+
+    Raises: SlotTaken where it was taken at this very moment; the transaction is then of no use any more.
+    """
     values = {
         "state": JobState.running,
         "epoch": Job.epoch + 1,
@@ -180,9 +184,13 @@ async def claim(
         "error": case((_is_told(), null()), else_=Job.error),
     }
     ready = (Job.id == job_id, _waiting(), _fits(room_bytes), _free(slot))
-    return await session.scalar(
-        update(Job).where(*ready).values(values).returning(Job), execution_options=_FRESH
-    )
+    statement = update(Job).where(*ready).values(values).returning(Job)
+    try:
+        return await session.scalar(statement, execution_options=_FRESH)
+    except IntegrityError as error:
+        if _is_of_the_slot(error):
+            raise SlotTaken from error
+        raise
 
 
 async def hold(session: AsyncSession, ticket: Ticket, values: dict[str, Any]) -> Job | None:
@@ -233,11 +241,6 @@ async def write(session: AsyncSession, job: Job, values: dict[str, Any]) -> Job:
     statement = update(Job).where(Job.tenant_id == job.tenant_id, Job.id == job.id, Job.epoch == job.epoch)
     rows = await session.scalars(statement.values(values).returning(Job), execution_options=_FRESH)
     return rows.one()
-
-
-async def priority_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> int | None:
-    query = select(func.max(Job.priority)).where(Job.tenant_id == scope.tenant_id, Job.run_id == run_id)
-    return await session.scalar(query)
 
 
 async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[JobKind]) -> int:
@@ -336,9 +339,9 @@ async def end_maintenance(session: AsyncSession) -> None:
     await session.execute(delete(Maintenance))
 
 
-async def count_running(session: AsyncSession) -> int:
-    """Of every tenant."""
-    query = select(func.count()).select_from(Job).where(Job.state == JobState.running)
+async def count_in(session: AsyncSession, states: Sequence[JobState]) -> int:
+    """Jobs in one of these states, of every tenant."""
+    query = select(func.count()).select_from(Job).where(Job.state.in_(states))
     return await session.scalar(query) or 0
 
 
@@ -372,6 +375,12 @@ def _free(slot: str | None) -> ColumnElement[bool]:
         return true()
     other = aliased(Job)
     return ~exists().where(other.slot == slot, other.state == JobState.running)
+
+
+def _is_of_the_slot(error: IntegrityError) -> bool:
+    """PostgreSQL names the index, SQLite its column."""
+    refusal = str(error.orig)
+    return RUNNING_SLOT in refusal or refusal.endswith(f"UNIQUE constraint failed: {Job.slot}")
 
 
 def _is_told() -> ColumnElement[bool]:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 from structlog.contextvars import bound_contextvars
 
 from app.errors import AppError, ServingLost
@@ -29,15 +28,15 @@ from app.jobs.context import JobContext, log_file
 from app.jobs.ends import Cancelled, End, Failed, JobError, JobOutcome, Lost, Postponed, Released, Succeeded
 from app.jobs.handlers import HANDLERS, QUEUE_OF, Queue, kinds_in
 from app.jobs.heartbeat import Heartbeat, Stop, beating
-from app.jobs.lease import LeaseLost, Ticket
+from app.jobs.lease import LeaseLost, SlotTaken, Ticket
 from app.settings import Settings
 from training.protocol import Fault
 
 log = structlog.get_logger()
 INTERNAL = JobError("internal", "something went wrong on our side; the log of the worker says what")
 _RETRY_S = 1.0
-_AWAY_S = 15.0  # before what waits for something looks again
-_FULL_S = 60.0  # nobody makes room at once
+_AWAY_S = 15.0  # at most, before what waits for something looks again
+_FULL_S = 60.0  # ... and for room: nobody makes some at once
 
 
 class WorkerRoom(NamedTuple):
@@ -73,21 +72,49 @@ def run_job(
 
 async def _run(job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room: WorkerRoom) -> None:
     database = open_database(settings.database_url, settings.platform_database_url)
-    claimed_at = time.monotonic()
     try:
-        try:
-            await check_version(database)  # it may have been migrated since this worker started
-        except DatabaseMisfit as error:
-            log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
-            return
-        job = await _claimed(database, job_id, settings, room)
+        sent_at, job = await _claim(database, job_id, settings, shutting_down, room)
         if job is None:
+            log.info("job_not_claimed", job_id=str(job_id))
             return
         with bound_contextvars(**_ids(job)):
             log.info("job_started", attempt=job.attempt)
-            await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, claimed_at))
+            await _work(database, job, Heartbeat(service.ticket_of(job), settings, shutting_down, sent_at))
     finally:
         await database.close()
+
+
+class _Claim(NamedTuple):
+    """sent_at: on time.monotonic()'s clock. job: None where none is to be run now."""
+
+    sent_at: float
+    job: Job | None
+
+
+async def _claim(
+    database: Database, job_id: UUID, settings: Settings, shutting_down: Callable[[], bool], room: WorkerRoom
+) -> _Claim:
+    """Waits while the database is away, as there is nothing that this worker could do instead, until workers are told
+    of the job again anyway."""
+    give_up_at = time.monotonic() + settings.job_republish_s
+    waiting = False
+    while True:
+        sent_at = time.monotonic()
+        try:
+            await check_version(database)  # it may have been migrated since this worker started
+            return _Claim(sent_at, await _claimed(database, job_id, settings, room))
+        except DatabaseMisfit as error:
+            log.error("job_left_to_another_worker", job_id=str(job_id), reason=str(error))
+            return _Claim(sent_at, None)
+        except Exception as error:
+            if not outage.passes(error):
+                raise
+            if shutting_down() or time.monotonic() > give_up_at:
+                return _Claim(sent_at, None)
+            if not waiting:
+                log.warning("job_waits_for_the_database", job_id=str(job_id), error=outage.reason(error))
+            waiting = True
+        await asyncio.sleep(_RETRY_S)
 
 
 async def _claimed(database: Database, job_id: UUID, settings: Settings, room: WorkerRoom) -> Job | None:
@@ -100,16 +127,11 @@ async def _claimed(database: Database, job_id: UUID, settings: Settings, room: W
             queue = None if kind is None else QUEUE_OF[kind]
             same_queue = () if queue is None else kinds_in(queue)
             slot = room.slot if queue is Queue.gpu else None
-            job = await service.claim(
+            return await service.claim(
                 session, job_id, _owner(), settings.job_lease_s, same_queue, room.memory_bytes, slot
             )
-    except IntegrityError:
-        if room.slot is None:
-            raise
-        job = None
-    if job is None:
-        log.info("job_not_claimed", job_id=str(job_id))
-    return job
+    except SlotTaken:
+        return None
 
 
 def _owner() -> str:
@@ -214,8 +236,8 @@ def _failure(error: BaseException) -> Failed | Lost | Postponed:
     waits = outage.told(error)
     if waits is not None:
         log.warning("job_postponed", code=waits.code, error=f"{type(error).__name__}: {outage.reason(error)}")
-        wait_s = _FULL_S if waits.fault is Fault.full else _AWAY_S
-        return Postponed(JobError(waits.code, str(waits), waits.details), wait_s)
+        most_s = _FULL_S if waits.fault is Fault.full else _AWAY_S
+        return Postponed(JobError(waits.code, str(waits), waits.details), most_s)
     if not isinstance(error, AppError):
         log.error("job_failed", exc_info=error)
         return Failed(INTERNAL)

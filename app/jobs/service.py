@@ -102,8 +102,8 @@ async def count_open(session: AsyncSession, scope: TenantScope, kinds: Sequence[
 
 
 async def priority_of_run(session: AsyncSession, scope: TenantScope, run_id: UUID) -> Priority:
-    rank = await repository.priority_of_run(session, scope, run_id)
-    return Priority.normal if rank is None else Priority.of(rank)
+    ranks = [job.priority for job in await repository.of_run(session, scope, run_id)]
+    return Priority.of(max(ranks)) if ranks else Priority.normal
 
 
 async def worked_s(
@@ -137,7 +137,7 @@ async def claim(
     room_bytes: the memory that this worker has for one; what needs more is left to others. slot: on which it would run;
     None: it needs none.
 
-    Raises: IntegrityError where another worker has taken the slot at this very moment.
+    Raises: SlotTaken.
     """
     chosen = await repository.whose_turn(session, job_id, same_queue, room_bytes) if same_queue else job_id
     job = (

@@ -11,6 +11,7 @@ from app.jobs.lease import Event, storable
 MAX_LOSSES = 8
 MAX_BACKOFF_S = 300
 WORKER_LOST = "worker_lost"
+_WAITED = "waited"  # in what a waiting job's row says: how often in a row it was tried in vain
 
 
 class Change(NamedTuple):
@@ -59,9 +60,19 @@ def _failed(job: Job, end: Failed) -> Change:
 
 
 def _postponed(job: Job, end: Postponed) -> Change:
-    error = {"error": end.error.stored}
-    again = {"attempt": job.attempt - 1, "available_at": now(end.wait_s)}
-    return Change(JobState.queued, error | again, {"event": "postponed", "wait_s": end.wait_s} | error)
+    times = 1 + (0 if _went_on(job, end.most_s) else (job.error or {}).get(_WAITED, 0))
+    wait_s = min(backoff_s(times), end.most_s)
+    values = {"error": end.error.stored | {_WAITED: times}}
+    again = {"attempt": job.attempt - 1, "available_at": now(wait_s)}
+    event = {"event": "postponed", "wait_s": wait_s, "error": end.error.stored}
+    return Change(JobState.queued, values | again, event)
+
+
+def _went_on(job: Job, for_s: float) -> bool:
+    """Whether the claim that ends lasted for so long: what the job waits for now went away after it had come back."""
+    if job.started_at is None or job.heartbeat_at is None:
+        return False
+    return (job.heartbeat_at - job.started_at).total_seconds() > for_s
 
 
 def _lost(job: Job, end: Lost) -> Change:

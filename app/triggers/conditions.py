@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from app.triggers import cron
-from app.triggers.measures import Share, fall, rise, stability_index
+from app.triggers.measures import MeanDifference, MeasuredMean, Share, fall, rise, stability_index
 from app.triggers.periods import HOUR, ComparedTotals
 from app.triggers.rules import (
     ByHandRule,
@@ -186,10 +186,7 @@ def _none_rate(rule: NoneRateRule, compared: ComparedTotals) -> Finding:
         f"the share of none of these, in {_counts(compared)}, went from {before.value:.3f} to {now.value:.3f} "
         f"({found.value:+.3f}, 95 % interval {found.low:+.3f} to {found.high:+.3f}); {rule.rise:+g} starts a run"
     )
-    figures = {"before": round(before.value, 4), "now": round(now.value, 4)} | _figures(
-        found, before.n, now.n
-    )
-    return Finding(found.value >= rule.rise and found.low > 0, told, figures, rule.rise, rule.window_h)
+    return _differing(before, now, found, told, rule.rise, rule.window_h)
 
 
 def _of_none(outcomes: Any) -> Share:
@@ -208,19 +205,27 @@ def _label_mass(rule: LabelMassRule, compared: ComparedTotals) -> Finding:
         f"the mean label mass, in {_counts(compared)}, went from {before.value:.3f} to {now.value:.3f} "
         f"(fell by {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}); {rule.fall:g} starts a run"
     )
-    figures = {"before": round(before.value, 4), "now": round(now.value, 4)} | _figures(
-        found, before.n, now.n
-    )
-    return Finding(found.value >= rule.fall and found.low > 0, told, figures, rule.fall, rule.window_h)
+    return _differing(before, now, found, told, rule.fall, rule.window_h)
 
 
-def _figures(found: Any, reference_answers: int, answers: int) -> dict[str, Any]:
-    return {
+def _differing(
+    before: Share | MeasuredMean,
+    now: Share | MeasuredMean,
+    found: MeanDifference,
+    told: str,
+    threshold: float,
+    window_h: int,
+) -> Finding:
+    """It is met where the difference is as large as the threshold, and chance alone does not make it."""
+    figures = {
+        "before": round(before.value, 4),
+        "now": round(now.value, 4),
         "difference": round(found.value, 4),
         "interval": [round(found.low, 4), round(found.high, 4)],
-        "reference_answers": reference_answers,
-        "answers": answers,
+        "reference_answers": before.n,
+        "answers": now.n,
     }
+    return Finding(found.value >= threshold and found.low > 0, told, figures, threshold, window_h)
 
 
 def _counts(compared: ComparedTotals) -> str:

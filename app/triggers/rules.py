@@ -58,12 +58,14 @@ class CorrectionsRule(RequestBody):
     )
 
 
-class _Compared(RequestBody):
+class Comparing(RequestBody):
+    """What was answered lately is compared with what was answered at first."""
+
     window_h: int = Field(168, description=_WINDOW, ge=1, le=_MAX_WINDOW_H, examples=[168])
     min_answers: int = Field(200, description=_ANSWERS, ge=50, le=10_000_000, examples=[200])
 
 
-class DriftRule(_Compared):
+class DriftRule(Comparing):
     """The shares of answers have moved: the population stability index."""
 
     kind: Literal[TriggerKind.drift] = Field(description="Drift of what is answered.", examples=["drift"])
@@ -76,7 +78,7 @@ class DriftRule(_Compared):
     )
 
 
-class NoneRateRule(_Compared):
+class NoneRateRule(Comparing):
     """More answers are none of these."""
 
     kind: Literal[TriggerKind.none_rate] = Field(description="More none of these.", examples=["none_rate"])
@@ -89,7 +91,7 @@ class NoneRateRule(_Compared):
     )
 
 
-class LabelMassRule(_Compared):
+class LabelMassRule(Comparing):
     """Less of the model's probability lies on answers of the schema."""
 
     kind: Literal[TriggerKind.label_mass] = Field(description="Less label mass.", examples=["label_mass"])
@@ -104,7 +106,6 @@ class FailedEditRule(RequestBody):
     )
 
 
-Comparing: TypeAlias = DriftRule | NoneRateRule | LabelMassRule
 Rule: TypeAlias = Annotated[
     ByHandRule | ScheduleRule | CorrectionsRule | DriftRule | NoneRateRule | LabelMassRule | FailedEditRule,
     Field(discriminator="kind"),

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.infra.db.base import SHA256_LENGTH, Base, CreatedAt, Id, TenantOwned, choice, utc_now, within_tenant
 
+RUNNING_SLOT = "ix_jobs_running_slot"  # of two running jobs none has the slot of the other
+
 
 class JobKind(StrEnum):
     validate_dataset = "validate_dataset"
@@ -52,7 +54,7 @@ class Job(TenantOwned, Base):
             postgresql_where=text("state IN ('queued', 'running')"),
         ),
         Index(
-            "ix_jobs_running_slot",
+            RUNNING_SLOT,
             "slot",
             unique=True,
             sqlite_where=text("state = 'running'"),

@@ -25,7 +25,7 @@ from app.faults.history import (
 from training.protocol import STAGES
 
 Plant = Callable[[FaultHistory], FaultHistory]
-LIVE = LiveDeployment("deployment", "passed", True, None)
+LIVE = LiveDeployment("deployment", "passed", True)
 
 
 def event(name: str, **more: Any) -> dict[str, Any]:
@@ -168,6 +168,10 @@ PLANTED: dict[str, tuple[Invariant, Plant]] = {
     "an answer that no gate allows": (
         Invariant.live,
         lambda good: good._replace(answers=[GivenAnswer("deployment", "none", True)]),
+    ),
+    "a verdict that never came": (
+        Invariant.lost,
+        lambda good: good._replace(missing=["the verdict on what the run has trained"]),
     ),
     "a deployment that was forgotten": (Invariant.lost, in_found(deployments={"deployment": "pending"})),
 }

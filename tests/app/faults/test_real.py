@@ -5,10 +5,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
+import pytest
 
 from app.faults import injections
 from app.faults.parts import QUICK, REAL
-from app.faults.plant import Plant
+from app.faults.plant import NotReady, Plant
 from app.faults.real import RealCustomer
 from app.faults.report import Times
 from app.faults.run import FaultRun, Quiet, _pace, _Running
@@ -52,7 +53,7 @@ def test_it_asks_for_one_run_and_waits_until_its_gate_has_a_verdict() -> None:
     for caller.gates in ([], [gate("running")], [gate("done", "failed")]):
         assert one.waiting
         one._turn(1, threading.Event())
-    assert not one.waiting and one.counts["gate failed"] == 1
+    assert not one.waiting and one.missing == [] and one.counts["gate failed"] == 1
     assert [path for method, path in caller.asked if (method, path) == ("POST", "runs")] == ["runs"]
     assert one.deployments == []  # what no gate has passed
 
@@ -63,6 +64,7 @@ def test_a_gate_that_could_not_be_measured_is_asked_for_again() -> None:
     one = customer(caller)
     one._turn(1, threading.Event())
     assert ("POST", "gates") in caller.asked and one.waiting
+    assert one.missing == ["the verdict on what the run has trained"]
 
 
 def test_the_whole_tenant_is_uploaded_with_its_splits() -> None:
@@ -108,6 +110,18 @@ def test_what_faults_have_left_is_mended_before_the_pace_is_measured_again() -> 
     done.clear()
     running.asked = FaultRun(1, 0.3, False)
     assert list(_Running._rounds(cast(_Running, running), 0.0, [])) == [] and done == ["faults"]
+
+
+def test_a_product_that_is_not_ready_again_ends_the_run_and_not_only_its_waiting() -> None:
+    def not_ready() -> None:
+        raise NotReady("it stays degraded")
+
+    running = SimpleNamespace(
+        asked=FaultRun(1, 20, False), plant=plant(real=False, wait_until_ready=not_ready),
+        _inject=lambda *_: None, _pause=lambda *_: None, _quiet=lambda *_: Quiet(10, 1),
+    )  # fmt: skip
+    with pytest.raises(NotReady):
+        list(_Running._rounds(cast(_Running, running), 0.0, []))
 
 
 def test_where_no_pace_was_measured_the_report_has_no_ideal() -> None:

@@ -7,12 +7,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from s3fs import S3FileSystem
 
 from app.errors import InputError, NoSpace
-from app.faults.object_store import ObjectStore
 from app.infra.storage import BadKey, Storage, StorageAway, open_storage
-from tests.servers.s3 import Trouble, fake_s3, serving
+from tests.servers.s3 import Trouble, name_s3, s3_in
 
 KEY = f"{uuid4()}/datasets/{uuid4()}/upload"
 OUTSIDE = [
@@ -37,31 +35,27 @@ OUTSIDE = [
 ]
 
 
-@pytest.fixture(params=["folder", "s3", "the S3 of fault runs"])
+@pytest.fixture(params=["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param == "folder":
         yield open_storage(str(tmp_path / "storage"))
         return
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    objects: dict[str, bytes] = {}
-    api = fake_s3(objects) if request.param == "s3" else ObjectStore(tmp_path / "store")
-    with serving(api) as url:
-        _name_s3(monkeypatch, url)
+    with s3_in(tmp_path / "store", monkeypatch) as store:
         yield open_storage("s3://bucket/prefix")
-        assert all(place.startswith("bucket/prefix/") for place in objects)
+        assert all(place.startswith("bucket/prefix/") for place in store.kept())
 
 
 @pytest.fixture
-def trouble() -> Trouble:
-    return Trouble()
+def trouble(tmp_path: Path) -> Trouble:
+    return Trouble(tmp_path / "store")
 
 
 @pytest.fixture
-def s3(trouble: Trouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """The real client, and a store that can be unwell."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with serving(fake_s3({}, trouble)) as url:
-        _name_s3(monkeypatch, url)
+    with s3_in(tmp_path / "store", monkeypatch):
         yield open_storage("s3://bucket/prefix")
 
 
@@ -70,14 +64,6 @@ def local(tmp_path: Path) -> Path:
     path = tmp_path / "local"
     path.write_bytes(b"content " * 1000)
     return path
-
-
-def _name_s3(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    S3FileSystem.clear_instance_cache()  # the server of the test before had another address
 
 
 CALLS: dict[str, Callable[[Storage, Path], object]] = {
@@ -104,15 +90,15 @@ def test_no_call_turns_an_error_of_s3_into_an_answer(
 ) -> None:
     s3.put_file(local, KEY)
     assert s3.exists(KEY)
-    trouble.status, trouble.code = status, code
+    trouble.refuse(status, code)
     with pytest.raises(StorageAway):
         call(s3, local)
-    trouble.status = None
+    trouble.end()
     assert s3.exists(KEY)
 
 
 def test_a_bucket_that_is_not_there_is_not_an_empty_one(s3: Storage, local: Path, trouble: Trouble) -> None:
-    trouble.status, trouble.code = 404, "NoSuchBucket"
+    trouble.refuse(404, "NoSuchBucket")
     for call in CALLS.values():
         with pytest.raises(StorageAway):
             call(s3, local)
@@ -120,7 +106,7 @@ def test_a_bucket_that_is_not_there_is_not_an_empty_one(s3: Storage, local: Path
 
 def test_a_store_that_nobody_listens_for_is_away(monkeypatch: pytest.MonkeyPatch, local: Path) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    _name_s3(monkeypatch, "http://127.0.0.1:1")
+    name_s3(monkeypatch, "http://127.0.0.1:1")
     storage = open_storage("s3://bucket/prefix")
     for name in ("put", "exists"):
         with pytest.raises(StorageAway):
@@ -128,7 +114,7 @@ def test_a_store_that_nobody_listens_for_is_away(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_write_that_s3_confirms_and_loses_is_noticed(s3: Storage, local: Path, trouble: Trouble) -> None:
-    trouble.losing = True
+    trouble.lose()
     with pytest.raises(StorageAway, match="lost a file"):
         s3.put_file(local, KEY)
 
@@ -171,6 +157,14 @@ def test_a_file_comes_back_as_it_was(storage: Storage, local: Path, tmp_path: Pa
     assert (tmp_path / "new" / "copy").read_bytes() == local.read_bytes()
     with storage.open_read(KEY) as stream:
         assert (stream.read(7), stream.read()) == (b"content", local.read_bytes()[7:])
+
+
+def test_what_is_put_into_a_bucket_is_there_below_its_prefix_and_nowhere_else(
+    tmp_path: Path, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_in(tmp_path / "store", monkeypatch) as store:
+        open_storage("s3://bucket/prefix").put_file(local, KEY)
+        assert store.kept() == [f"bucket/prefix/{KEY}"]
 
 
 def test_a_file_is_replaced_as_a_whole(storage: Storage, local: Path) -> None:

@@ -54,17 +54,36 @@ async def test_waiting_for_what_is_away_uses_up_no_attempt_and_says_what_it_wait
 ) -> None:
     job = await enqueue(database, made, max_attempts=1)
     for _ in range(3):
-        waiting = Postponed(BROKEN.error, 60)
-        row = await finish(database, service.ticket_of(await claim(database, job)), waiting)
+        row = await postponed(database, job)
         assert (row.state, row.attempt, row.losses) == (JobState.queued, 0, 0)
         assert row.error is not None and row.error["message"] == "loss is NaN"
         async with transaction(database) as session:
-            assert (
-                await service.claim(session, job.id, "a worker", 60) is None
-            )  # not before the minute is over
+            await repository.write(session, row, {"available_at": now(10)})
+            assert await service.claim(session, job.id, "a worker", 60) is None  # not before its time
             await repository.write(session, row, {"available_at": now()})
     done = await finish(database, service.ticket_of(await claim(database, job)), DONE)
     assert (done.state, done.error) == (JobState.succeeded, None)
+
+
+async def postponed(database: Database, job: Job, began_s: float = 0) -> Job:
+    """began_s: how long it had worked by then."""
+    claimed = await claim(database, job)
+    async with transaction(database) as session:
+        await repository.write(session, claimed, {"started_at": now(-began_s)})
+    return await finish(database, service.ticket_of(claimed), Postponed(BROKEN.error, 10))
+
+
+async def test_what_is_away_is_looked_for_soon_and_then_less_and_less_often(
+    database: Database, made: Made
+) -> None:
+    job = await enqueue(database, made)
+    waits = []
+    for began_s in (0, 0, 0, 0, 0, 0, 60, 0):
+        row = await postponed(database, job, began_s)
+        async with transaction(database, made.scope) as session:
+            waits.append((await service.events_of_job(session, made.scope, job.id))[-1].event["wait_s"])
+            await repository.write(session, row, {"available_at": now()})
+    assert waits == [1, 2, 4, 8, 10, 10, 1, 2]  # after a minute of work it had been back
 
 
 async def test_the_next_stage_is_unlocked_with_the_success_of_the_one_before(

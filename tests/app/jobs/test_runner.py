@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from app.faults.process_tree import alive
 from app.infra.db.clock import now
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
+from app.infra.outage import DatabaseAway
 from app.infra.storage import open_storage
 from app.infra.tables.jobs import Job, JobKind, JobState
-from app.jobs import repository, service
+from app.jobs import repository, runner, service
 from app.jobs.context import log_key
 from app.jobs.handlers import HANDLERS, QUEUE_OF
 from app.jobs.runner import run_job
@@ -115,6 +117,40 @@ async def test_a_database_that_goes_away_costs_the_job_no_attempt(
     row = await read(database, job)
     assert (row.state, row.attempt, row.losses) == (JobState.queued, 0, 0)
     assert row.error is not None and row.error["code"] == "database_away"
+
+
+async def test_a_job_that_a_worker_was_told_of_begins_when_the_database_is_back(
+    database: Database, made: Made, settings: Settings, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[None] = []
+
+    async def away_at_first(_database: Database) -> None:
+        tries.append(None)
+        if len(tries) < 3:
+            raise DatabaseAway("the database does not answer now")
+
+    monkeypatch.setattr(runner, "check_version", away_at_first)
+    monkeypatch.setattr(runner, "_RETRY_S", 0.01)
+    job = await enqueue(database, made, payload=files)
+    Path(files["go_on"]).touch()
+    with capture_logs() as lines:
+        await run(job, settings)
+    assert (await read(database, job)).state is JobState.succeeded
+    assert [line["event"] for line in lines].count("job_waits_for_the_database") == 1  # of two tries in vain
+
+
+async def test_a_worker_that_ends_does_not_wait_for_the_database(
+    database: Database, made: Made, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = iter([False, True])  # at the message, and after the try
+
+    async def away(_database: Database) -> None:
+        raise DatabaseAway("the database does not answer now")
+
+    monkeypatch.setattr(runner, "check_version", away)
+    job = await enqueue(database, made)
+    await run(job, settings, lambda: next(asked))
+    assert (await read(database, job)).state is JobState.queued
 
 
 async def test_what_nobody_expected_is_told_without_its_words(

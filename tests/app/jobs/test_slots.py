@@ -4,17 +4,19 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from app.infra.db.engine import Database
 from app.infra.db.scope import TenantScope
 from app.infra.db.session import transaction
 from app.infra.machine import Gpu, Machine
 from app.infra.tables.jobs import Job, JobKind, JobState
-from app.jobs import service
+from app.jobs import runner, service
 from app.jobs.handlers import Queue, kinds_in
 from app.jobs.priority import Priority
 from app.jobs.runner import WorkerRoom, _claimed
-from app.worker import _room
+from app.worker import _room, _warn_without_slot
 from tests.app.jobs import factory
 from tests.app.jobs.factory import DONE, Made, enqueue, events, finish, let_expire, make_run, settings_for
 
@@ -66,6 +68,16 @@ async def test_workers_that_ask_at_one_moment_do_not_both_get_the_slot(
     assert sorted(states) == [JobState.queued] * 3 + [JobState.running]
 
 
+async def test_another_refusal_of_the_database_is_no_taken_slot(
+    database: Database, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await enqueue(database, made, JobKind.sft)
+    monkeypatch.setattr(runner, "_owner", lambda: None)  # a job that runs has an owner
+    settings = settings_for("sqlite://", tmp_path)
+    with pytest.raises(IntegrityError, match="running_has_an_owner"):
+        await _claimed(database, job.id, settings, WorkerRoom(slot="GPU-1"))
+
+
 async def test_what_needs_no_gpu_takes_no_slot(database: Database, made: Made, tmp_path: Path) -> None:
     jobs = [await enqueue(database, made, JobKind.deploy) for _ in range(2)]
     settings, room = settings_for("sqlite://", tmp_path), WorkerRoom(slot="GPU-1")
@@ -81,6 +93,18 @@ def test_a_worker_has_the_slot_that_it_is_told_or_that_of_its_gpus_or_none(tmp_p
     assert _room(settings, Machine(64 * GIB, ())) == WorkerRoom(64 * GIB, None)
     told = settings.model_copy(update={"gpu_slot": "big/1", "worker_memory_gib": 8.0})
     assert _room(told, here) == WorkerRoom(8 * GIB, "big/1")
+
+
+def test_a_worker_on_a_gpu_that_nobody_names_is_told_how_to_name_it(tmp_path: Path) -> None:
+    on_gpu = settings_for("sqlite://", tmp_path).model_copy(update={"vllm_device": "gpu"})
+    on_cpu = on_gpu.model_copy(update={"vllm_device": "cpu"})
+    with capture_logs() as lines:
+        _warn_without_slot(on_gpu, WorkerRoom(slot="GPU-1"))
+        _warn_without_slot(on_cpu, WorkerRoom())
+        assert lines == []
+        _warn_without_slot(on_gpu, WorkerRoom())
+    [line] = lines
+    assert line["event"] == "gpu_without_slot" and "STEERWISE_GPU_SLOT" in line["told"]
 
 
 # ------------------------------------------------------------------------------------------------------- priorities

@@ -162,5 +162,7 @@ def test_who_has_no_torch_finds_the_base_already_built() -> None:
         assert len(built) == needs, name
         for one in built:
             assert one["image"] == "steerwise-models" and "base" in commands
+            settings = {"configMapRef": {"name": "steerwise"}}
+            assert settings in one["envFrom"] and settings in pod["containers"][0]["envFrom"], name
             assert one["securityContext"] == pod["containers"][0]["securityContext"]
             assert "memory" in one["resources"]["limits"]
