@@ -63,8 +63,16 @@ class Storage(NamedTuple):
                 _write_whole(local, Path(place))
                 return
             self.files.put_file(str(local), place)
-            if self.files.info(place)["size"] != local.stat().st_size:
+            if self._size(place) != local.stat().st_size:
                 raise StorageAway("the storage has lost a file that it had accepted; try again")
+
+    def _size(self, place: str) -> int | None:
+        """None where nothing is there."""
+        try:
+            size: int = self.files.info(place)["size"]
+        except FileNotFoundError:
+            return None
+        return size
 
     def get_file(self, key: str, local: Path) -> None:
         """local: made whole or not at all. Raises: BadKey, FileNotFoundError, NoSpace, StorageAway."""
