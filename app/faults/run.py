@@ -37,6 +37,7 @@ _LEAST_JOBS = 5  # that have to end in it
 _FULL_TIMEOUT_S = 1200.0
 _LEAST_END_S, _LEAST_REAL_END_S = 240.0, 3600.0
 _LOOK_S = 0.25
+_STAYS_S = 10.0  # a deployment that has ended is followed by gates of what was edited meanwhile, which a sweep begins
 
 Tell = Callable[[str, str], None]
 
@@ -241,13 +242,17 @@ class _Running:
         """Seconds until all that was accepted had ended, or until it was not waited for any longer."""
         least_s = _LEAST_REAL_END_S if self.asked.real else _LEAST_END_S
         deadline = time.monotonic() + max(least_s, self.asked.minutes * 60 * 0.5)
-        took_s = 0.0
+        ended_at: float | None = None
         while time.monotonic() < deadline:
             self._pause(_LOOK_S, background)
-            took_s = time.monotonic() - began_at
-            if self._all_ended():
+            now = time.monotonic()
+            if not self._all_ended():
+                ended_at = None
+            elif ended_at is None:
+                ended_at = now
+            elif now > ended_at + _STAYS_S:
                 break
-        return took_s
+        return (ended_at or time.monotonic()) - began_at
 
     def _all_ended(self) -> bool:
         return not any(customer.waiting for customer in self.customers) and not self._open()

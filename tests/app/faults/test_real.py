@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from app.faults import injections
+from app.faults import run as faults_run
 from app.faults.parts import QUICK, REAL
 from app.faults.plant import NotReady, Plant
 from app.faults.real import RealCustomer
@@ -122,6 +123,22 @@ def test_a_product_that_is_not_ready_again_ends_the_run_and_not_only_its_waiting
     )  # fmt: skip
     with pytest.raises(NotReady):
         list(_Running._rounds(cast(_Running, running), 0.0, []))
+
+
+def test_what_begins_by_itself_after_everything_had_ended_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(at=100.0)
+    monkeypatch.setattr(faults_run, "time", SimpleNamespace(monotonic=lambda: clock.at))
+
+    def pause(*_: object) -> None:
+        clock.at += 1
+
+    running = SimpleNamespace(
+        asked=FaultRun(1, 20, False), _pause=pause,
+        _all_ended=lambda: 105 <= clock.at < 107 or clock.at >= 130,
+    )  # fmt: skip
+    assert _Running._until_ended(cast(_Running, running), 90.0, []) == 40 and clock.at > 140
 
 
 def test_where_no_pace_was_measured_the_report_has_no_ideal() -> None:
