@@ -203,6 +203,8 @@ async def _end_of(context: JobContext) -> End | None:
     if handling.cancelled() or (handling.exception() is not None and context.heartbeat.stop is not None):
         return _end_of_stopped(context.heartbeat.stop)
     error = handling.exception()
+    if isinstance(error, LeaseLost):  # the handler has learnt it before the heartbeat
+        return None
     return Succeeded(handling.result()) if error is None else _failure(error)
 
 

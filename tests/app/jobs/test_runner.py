@@ -21,8 +21,10 @@ from app.infra.outage import DatabaseAway
 from app.infra.storage import open_storage
 from app.infra.tables.jobs import Job, JobKind, JobState
 from app.jobs import repository, runner, service
-from app.jobs.context import log_key
+from app.jobs.context import JobContext, log_key
+from app.jobs.ends import JobOutcome
 from app.jobs.handlers import HANDLERS, QUEUE_OF
+from app.jobs.lease import LeaseLost
 from app.jobs.runner import run_job
 from app.settings import Settings
 from tests.app.jobs import work
@@ -117,6 +119,21 @@ async def test_a_database_that_goes_away_costs_the_job_no_attempt(
     row = await read(database, job)
     assert (row.state, row.attempt, row.losses) == (JobState.queued, 0, 0)
     assert row.error is not None and row.error["code"] == "database_away"
+
+
+async def test_a_handler_that_learns_of_a_lost_lease_first_is_no_failure(
+    database: Database, made: Made, settings: Settings
+) -> None:
+    async def lose(_context: JobContext) -> JobOutcome:
+        raise LeaseLost
+
+    HANDLERS[JobKind.deploy] = lose
+    job = await enqueue(database, made)
+    with capture_logs() as lines:
+        await run(job, settings)
+    told = [line["event"] for line in lines]
+    assert "job_lost" in told and "job_failed" not in told
+    assert (await read(database, job)).state is JobState.running  # until its lease is over
 
 
 async def test_a_job_that_a_worker_was_told_of_begins_when_the_database_is_back(
