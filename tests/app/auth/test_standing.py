@@ -117,6 +117,7 @@ async def test_a_stream_whose_key_expires_ends_too(
     assert b"expired" in answer.body and planted.ended == ["events"]
 
 
+@pytest.mark.seconds
 async def test_many_streams_of_a_key_ask_the_database_once_a_while_between_them(
     callers: Callers, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
