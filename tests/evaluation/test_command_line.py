@@ -113,6 +113,7 @@ def test_baselines_are_asked_the_same_questions_without_a_server(
     assert main(["baselines", *asked, "--out", str(tmp_path)]) == 2
 
 
+@pytest.mark.seconds
 def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     inputs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

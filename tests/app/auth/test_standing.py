@@ -68,6 +68,7 @@ class Planted:
             self.ended.append("work")
 
 
+@pytest.mark.seconds
 async def test_what_lasts_ends_with_its_key(
     callers: Callers, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
