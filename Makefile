@@ -37,7 +37,8 @@ demo: $(INSTALLED) ## the whole product on a shop that ships: trained, gated, as
 bench: $(INSTALLED) ## measure the starter model on what it has never seen
 	@$(BIN)/steerwise bench starter $(ARGS)
 
-PYTEST = $(BIN)/python -m pytest $(TESTS) --dist loadgroup
+# Each worker imports every test. Where an environment forbids to keep what was compiled, a quarter of that is compiling.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TESTS) --dist loadgroup
 IN_SECONDS := not postgres and not seconds and not slow and not fault and not e2e
 
 test-fast: $(INSTALLED) ## tests that ask no PostgreSQL, start nothing and take no seconds (TESTS=tests/app for some)

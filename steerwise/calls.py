@@ -84,15 +84,23 @@ def headers_of(api_key: str | None, tenant_id: str | None) -> dict[str, str]:
     return {"User-Agent": "steerwise-python"} | {name: value for name, value in known.items() if value}
 
 
-def pause_s(error: httpx.TransportError | ApiError, tried: int) -> float | None:
-    """How long to wait before the same is sent again; None: it would only fail again."""
-    told = None
-    if isinstance(error, ApiError):
-        if error.status not in _RETRIES.statuses and error.code != "request_in_flight":
+def pauses(retries: int) -> http.Pause:
+    """Between attempts, of which there are so many after the first. What would only fail again is not sent again."""
+
+    def pause(error: BaseException, tried: int) -> float | None:
+        if tried > retries or not _passing(error):
             return None
-        told = error.retry_after_s
-    backoff_s = _RETRIES.backoff_s * random.Random().uniform(0.75, 1.25)
-    return http.pause_s(_RETRIES._replace(backoff_s=backoff_s), tried, told)
+        told = error.retry_after_s if isinstance(error, ApiError) else None
+        backoff_s = _RETRIES.backoff_s * random.Random().uniform(0.75, 1.25)
+        return http.pause_s(_RETRIES._replace(backoff_s=backoff_s), tried, told)
+
+    return pause
+
+
+def _passing(error: BaseException) -> bool:
+    if isinstance(error, ApiError):
+        return error.status in _RETRIES.statuses or error.code == "request_in_flight"
+    return isinstance(error, httpx.TransportError)
 
 
 def page_of(kind: type[M], content: bytes) -> Page[M]:

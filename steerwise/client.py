@@ -19,11 +19,12 @@ import httpx
 from pydantic import BaseModel
 
 from evaluation.atomic_files import whole
+from evaluation.inference import http
 from steerwise import calls
 from steerwise import models as m
 from steerwise import operations as op
 from steerwise.calls import Call
-from steerwise.errors import ApiError, TookTooLong, Unreachable, refusal
+from steerwise.errors import TookTooLong, Unreachable, refusal
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -178,7 +179,7 @@ class Client:
         return self._each(calls.call(op.TRIGGERS, query=which), m.Trigger)
 
     def trigger(self, trigger_id: str) -> m.Trigger:
-        """One trigger: what was found at the last look, and why it did not start."""
+        """One trigger: what was found at the last check, and why it did not start."""
         return self._one(calls.call(op.TRIGGER, trigger_id=trigger_id), m.Trigger)
 
     def start_trigger(self, trigger_id: str, *, idempotency_key: str | None = None) -> m.Trigger:
@@ -266,20 +267,10 @@ class Client:
 
     def _answered(self, call: Call, file: Path | None = None, *, stream: bool = False) -> httpx.Response:
         """What is no refusal. stream: not read yet, and to be closed. Raises: ApiError, Unreachable."""
-        tried = 0
-        while True:
-            tried += 1
-            error: httpx.TransportError | ApiError
-            try:
-                return self._sent(call, file, stream)
-            except (httpx.TransportError, ApiError) as failed:
-                error = failed
-            pause_s = calls.pause_s(error, tried)
-            if pause_s is None or tried > self._retries:
-                if isinstance(error, ApiError):
-                    raise error
-                raise Unreachable(f"no answer from {self._http.base_url}: {error!r}") from error
-            time.sleep(pause_s)
+        try:
+            return http.again(lambda: self._sent(call, file, stream), calls.pauses(self._retries))
+        except httpx.TransportError as error:
+            raise Unreachable(f"no answer from {self._http.base_url}: {error!r}") from error
 
     def _sent(self, call: Call, file: Path | None, stream: bool) -> httpx.Response:
         """Raises: ApiError, httpx.TransportError."""

@@ -410,7 +410,7 @@ class Share(Model):
 
 class SimulatedHold(Model):
     brake: str
-    looks: int
+    checks: int
     first_at: datetime
     reason: str
 
@@ -424,7 +424,7 @@ class SimulatedStart(Model):
 class Simulation(Model):
     first: datetime
     last: datetime
-    looks: int
+    checks: int
     met: int
     starts: list[SimulatedStart]
     held_back: list[SimulatedHold]
@@ -488,7 +488,7 @@ class Trigger(Model):
     cool_down_h: int
     budget: Budget
     paused: bool
-    looked_at: datetime | None = None
+    checked_at: datetime | None = None
     outcome: str | None = None
     reason: str | None = None
     figures: dict[str, Any] | None = None

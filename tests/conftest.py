@@ -2,6 +2,8 @@
 
 import inspect
 import os
+from functools import cache
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +22,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; two of them with a thread pool each are slower than one alone.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+EVALUATIONS = {"tests.evaluation.evaluation_run", "tests.evaluation.whole_report"}
 LIMIT_S = {"e2e": 1200, "slow": 600, "fault": 600}
 
 
@@ -34,11 +37,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "e2e" in markers:
             # One after the other: each starts a vLLM, and two would time out over the same memory and cores.
             item.add_marker(pytest.mark.xdist_group("e2e"))
+        elif _looks_at_an_evaluation(item):
+            # Made once a process and kept: each other worker would make it once more.
+            item.add_marker(pytest.mark.xdist_group("evaluations"))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
     """By default the whole of it, and each worker tells the names of all its tests: some texts have 200 KB."""
     return f"{ascii(val[:40])[1:-1]}... ({len(val)})" if isinstance(val, str) and len(val) > 200 else None
+
+
+def _looks_at_an_evaluation(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and _imports_evaluations(item.module)
+
+
+@cache
+def _imports_evaluations(module: ModuleType) -> bool:
+    return any(getattr(one, "__module__", None) in EVALUATIONS for one in vars(module).values())
 
 
 def _asks_postgres(item: pytest.Item) -> bool:

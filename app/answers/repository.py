@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, cast, delete, func, insert, select
+from sqlalchemy import ColumnElement, Select, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.answers.filters import AnswerFilter
@@ -55,7 +55,7 @@ async def hold(session: AsyncSession, scope: TenantScope, rows: Sequence[dict[st
     sizes = list(accumulate(row["size_bytes"] for row in rows))
     fit = bisect_right(sizes, room)
     if fit:
-        await share.hold_more(session, scope, HeldKind.answers, scope.tenant_id, sizes[fit - 1])
+        await share.take(session, scope, HeldKind.answers, scope.tenant_id, sizes[fit - 1])
     return fit
 
 
@@ -93,11 +93,8 @@ async def listed(
 async def sizes(
     session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
 ) -> list[int]:
-    """Of the answers of a page, in characters."""
-    length = func.length(cast(KeptAnswer.messages, Text)) + func.coalesce(
-        func.length(KeptAnswer.reasoning), 0
-    )
-    query = wanted.of(select(length).where(*_is_there(scope)))
+    """Of the answers of a page, in bytes."""
+    query = wanted.of(select(KeptAnswer.size_bytes).where(*_is_there(scope)))
     return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
 
 

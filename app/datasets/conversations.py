@@ -118,7 +118,7 @@ async def delete(
     runs = await copies.lose(session, scope, dataset, row)
     models = await repository.models_of(session, scope, runs)
     dataset.counts = counts.from_stored(dataset.counts).changed(gone=[_cell(found)]).stored
-    await share.hold_more(session, scope, HeldKind.conversations, dataset.id, -share.size_of(row.messages))
+    await share.give_back(session, scope, HeldKind.conversations, dataset.id, share.size_of(row.messages))
     await session.delete(row)
     await session.flush()
     deleted = Deleted(row.id, [run.id for run in runs], models)

@@ -108,7 +108,7 @@ async def _context(asking: Asking, shown: _Shown, numbers: Sequence[int]) -> Cla
     """Raises: ConversationTooLong."""
     at, call = asking.at, asking.call
     schema, mode = shown.schema(numbers), call.mode or ModeChoice.fast
-    context = await standing.ad_hoc(at, asking.caller, schema, mode)
+    context = await standing.ad_hoc(at, asking.origin, schema, mode)
     await classify.check_length(at, context.servings[0], call.state)
     return context
 

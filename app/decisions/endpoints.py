@@ -12,7 +12,7 @@ from app.decisions.models_payloads import ModelsOut
 from app.decisions.question import DecisionCall
 from app.decisions.reading import Decided
 from app.decisions.refusals import ModelNotFound, UnknownEncoding
-from app.decisions.standing import DecisionCaller
+from app.decisions.standing import DecisionOrigin
 from app.decisions.systemone_payloads import SystemOneIn, SystemOneOut
 from app.errors import NotFound, ServingAway, ShareExceeded, TooManyRequests
 from app.http.problems import ErrorShape, request_id_of, responses
@@ -43,12 +43,10 @@ def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
     operation_id="answer_system_one",
     responses=_errors(error_shapes.SYSTEM_ONE),
 )
-async def system_one(
-    body: SystemOneIn, request: Request, response: Response, identity: Client
-) -> SystemOneOut:
+async def system_one(body: SystemOneIn, request: Request, response: Response, caller: Client) -> SystemOneOut:
     """Answer named questions about one state with probabilities, in the System One wire."""
     response.headers["X-TypeSafe-Request-ID"] = request_id_of(request)
-    return SystemOneOut.of(body, await _decided(request, identity, body.call()))
+    return SystemOneOut.of(body, await _decided(request, caller, body.call()))
 
 
 @router.post(
@@ -56,9 +54,9 @@ async def system_one(
     operation_id="answer_decisions",
     responses=_errors(error_shapes.DECISIONS),
 )
-async def decisions(body: DecisionsIn, request: Request, identity: Client) -> DecisionsOut:
+async def decisions(body: DecisionsIn, request: Request, caller: Client) -> DecisionsOut:
     """Answer a list of questions about one input with probabilities, in the wire of OpenAI's Decisions API."""
-    return DecisionsOut.of(body, await _decided(request, identity, body.call()))
+    return DecisionsOut.of(body, await _decided(request, caller, body.call()))
 
 
 @router.get(
@@ -66,12 +64,12 @@ async def decisions(body: DecisionsIn, request: Request, identity: Client) -> De
     operation_id="list_decision_models",
     responses=responses(NotFound, shape=error_shapes.DECISIONS),
 )
-async def models(identity: Client, session: Session) -> ModelsOut:
+async def models(caller: Client, session: Session) -> ModelsOut:
     """What a call to either wire may name as its model: `steerwise`, and the tenant's published schemas."""
-    return ModelsOut.of(await repository.published(session, identity.scope))
+    return ModelsOut.of(await repository.published(session, caller.scope))
 
 
-async def _decided(request: Request, identity: ClassifyCaller, call: DecisionCall) -> list[Decided]:
+async def _decided(request: Request, caller: ClassifyCaller, call: DecisionCall) -> list[Decided]:
     serving_context: ServingContext = request.app.state.serving_context
-    caller = DecisionCaller(identity, request.state.trace)
-    return await while_wanted(request, service.decide(serving_context, caller, call))
+    origin = DecisionOrigin(caller, request.state.trace)
+    return await while_wanted(request, service.decide(serving_context, origin, call))

@@ -11,7 +11,7 @@ from app.classify.live import AnswerGate
 from app.classify.refusals import ConversationTooLong
 from app.classify.service import Answered, ClassifyContext, ServingContext
 from app.decisions.question import DecisionCall, DecisionQuestion, Option
-from app.decisions.standing import DecisionCaller
+from app.decisions.standing import DecisionOrigin
 from app.errors import AppError, Problem, ServingAway
 from app.http.turns import Urgency
 from evaluation.contract.mode import Mode
@@ -79,7 +79,7 @@ class Asking(NamedTuple):
     """places: for the reads of one call that are under way."""
 
     at: ServingContext
-    caller: DecisionCaller
+    origin: DecisionOrigin
     call: DecisionCall
     places: asyncio.Semaphore
     urgency: Urgency

@@ -8,14 +8,14 @@ from app.classify.service import BATCH_AT_ONCE, ClassifyContext, ServingContext
 from app.decisions import ad_hoc, reading, standing
 from app.decisions.question import MAX_READS, DecisionCall, DecisionQuestion, Option, QuestionKind, invalid
 from app.decisions.reading import Asking, Decided
-from app.decisions.standing import DecisionCaller
+from app.decisions.standing import DecisionOrigin
 from app.http.turns import Urgency
 from evaluation.contract.schema import NONE_WORD, CategorySchema
 
 _NAMED: Final = 5  # in a sentence about options
 
 
-async def decide(at: ServingContext, caller: DecisionCaller, call: DecisionCall) -> list[Decided]:
+async def decide(at: ServingContext, origin: DecisionOrigin, call: DecisionCall) -> list[Decided]:
     """One for each question, in their order. What goes wrong with one goes wrong with the call.
 
     Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
@@ -26,14 +26,14 @@ async def decide(at: ServingContext, caller: DecisionCaller, call: DecisionCall)
         raise invalid(
             "body.orders", f"asks for {reads} reads, and a call may have {MAX_READS}; ask in several"
         )
-    await at.limits.take(caller.identity.scope, min(reads, at.limits.burst))
-    of_schema = await standing.of_model(at, caller, call.model, call.mode)
+    await at.limits.take(origin.caller.scope, min(reads, at.limits.burst))
+    of_schema = await standing.of_model(at, origin, call.model, call.mode)
     for question in call.questions:
         _check(question, None if of_schema is None else of_schema.servings[0].page.schema)
     urgency = Urgency.interactive if reads == 1 else Urgency.batch
     if urgency is Urgency.batch:
-        at.limits.turns.check_line(caller.identity.scope.tenant_id)
-    asking = Asking(at, caller, call, asyncio.Semaphore(BATCH_AT_ONCE), urgency)
+        at.limits.turns.check_line(origin.caller.scope.tenant_id)
+    asking = Asking(at, origin, call, asyncio.Semaphore(BATCH_AT_ONCE), urgency)
     return await reading.together(
         [
             _by_schema(asking, of_schema, question)

@@ -15,13 +15,15 @@ AD_HOC: Final = "steerwise"  # the model of questions that are no schema's
 SCHEMA_PREFIX: Final = "schema:"  # may stand before a schema's name, and must where that is `steerwise`
 
 
-class DecisionCaller(NamedTuple):
-    identity: ClassifyCaller
+class DecisionOrigin(NamedTuple):
+    """Who asks, and in which trace."""
+
+    caller: ClassifyCaller
     trace: RequestTrace
 
 
 async def of_model(
-    at: ServingContext, caller: DecisionCaller, model: str, mode: ModeChoice | None
+    at: ServingContext, origin: DecisionOrigin, model: str, mode: ModeChoice | None
 ) -> ClassifyContext | None:
     """None: the questions are ad hoc. The base answers fast where nothing else is said.
 
@@ -31,7 +33,7 @@ async def of_model(
         return None
     chosen = SchemaChoice(model.removeprefix(SCHEMA_PREFIX))
     try:
-        context = await classify.classify_context(at, caller.identity, chosen, caller.trace, mode)
+        context = await classify.classify_context(at, origin.caller, chosen, origin.trace, mode)
     except NotFound:
         raise ModelNotFound(
             f"there is no model {model[:100]!r}: {AD_HOC!r} answers questions that come with their options, and the "
@@ -42,7 +44,7 @@ async def of_model(
 
 
 async def ad_hoc(
-    at: ServingContext, caller: DecisionCaller, schema: CategorySchema, mode: ModeChoice
+    at: ServingContext, origin: DecisionOrigin, schema: CategorySchema, mode: ModeChoice
 ) -> ClassifyContext:
     """Raises: ServingError, UngatedNotAllowed."""
-    return await classify.classify_context(at, caller.identity, schema, caller.trace, mode)
+    return await classify.classify_context(at, origin.caller, schema, origin.trace, mode)

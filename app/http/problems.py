@@ -193,6 +193,8 @@ def _of_field(found: Mapping[str, Any]) -> Problem:
     if found["type"] == "json_invalid":
         return Problem("body", f"is not JSON: {found['ctx']['error']} at character {found['loc'][-1]}")
     where = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "union_tag_not_found":
+        return Problem(where, f"has no {found['ctx']['discriminator']}, which says what it is")
     message = found["msg"].removeprefix("Value error, ")
     # Of a value that chooses between types, Pydantic repeats all that somebody wrote.
     return Problem(where, message if len(message) <= MAX_MESSAGE_CHARS else f"{message[:MAX_MESSAGE_CHARS]}…")

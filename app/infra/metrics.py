@@ -47,8 +47,8 @@ LEASES_LOST = Counter(
     registry=REGISTRY,
 )
 TRIGGERS = Counter(
-    "steerwise_trigger_looks",
-    "At triggers, by kind and by what came of it.",
+    "steerwise_trigger_checks",
+    "Of triggers, by kind and by what came of it.",
     ("kind", "outcome"),
     registry=REGISTRY,
 )

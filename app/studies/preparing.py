@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from string import ascii_uppercase
 from typing import NamedTuple
@@ -76,7 +77,7 @@ def prepare(study: Study, place: StudyFolder) -> PreparedStudy:
     inputs = {number: checked(one.category_schema, one.conversations) for number, one in made.items()}
     answers = max(len(one.schema.answers) for one in inputs.values())
     pool = load_codes(place.base.folder, max(len(ascii_uppercase), answers)).texts
-    general = lines(general_prompts(_GENERAL_PROMPTS, place.seed))
+    general = _general(place.seed)
     known = None if study.knowledge is None else knowledge.read(study.knowledge)
     told = {} if known is None else knowledge.written(known)
     grounds = {}
@@ -100,6 +101,11 @@ def prepare(study: Study, place: StudyFolder) -> PreparedStudy:
     measured += [f"known {study.answer_tokens}"] if known is not None else []
     key = output.key_of(*(ground.key for ground in grounds.values()), *measured, *last)
     return PreparedStudy(study, place, list(inputs.values()), tries, key, known)
+
+
+@lru_cache(maxsize=4)  # a seed is prepared once for each base
+def _general(seed: int) -> bytes:
+    return lines(general_prompts(_GENERAL_PROMPTS, seed))
 
 
 def _ground(data: Path, inputs: Inputs, place: StudyFolder, brought: bool) -> StudySetup:

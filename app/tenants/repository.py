@@ -52,12 +52,15 @@ async def set_held(
 
 async def change_held(
     session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, change_bytes: int
-) -> None:
-    """Without a look at it first, so that nobody has to be waited for. Where nothing was held nothing is."""
+) -> bool:
+    """Without a look at it first, so that nobody has to be waited for and nobody's change is lost.
+
+    False: nothing was held, and nothing is."""
     size = HeldBytes.size_bytes + change_bytes
     change = update(HeldBytes).where(*_held(scope, kind, holder))
-    change = change.values(size_bytes=case((size < 0, 0), else_=size))
-    await session.execute(change, execution_options={"synchronize_session": False})
+    change = change.values(size_bytes=case((size < 0, 0), else_=size)).returning(HeldBytes.holder)
+    found = await session.scalars(change, execution_options={"synchronize_session": False})
+    return found.one_or_none() is not None
 
 
 async def drop_held(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID) -> None:

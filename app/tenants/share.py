@@ -103,9 +103,19 @@ async def hold(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder
 async def hold_more(
     session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, size: int
 ) -> None:
-    """So many bytes more than it had; fewer where size is below zero. Raises: QuotaExceeded."""
-    had = (await repository.held_bytes(session, scope)).get((kind, holder), 0)
-    await hold(session, scope, kind, holder, max(0, had + size))
+    """So many bytes more than it had. Raises: QuotaExceeded."""
+    room = await room_bytes(session, scope)
+    if size > room:
+        raise over_quota(room)
+    await take(session, scope, kind, holder, size)
+
+
+async def take(session: AsyncSession, scope: TenantScope, kind: HeldKind, holder: UUID, size: int) -> None:
+    """So many bytes more than it had, of the room that `room_bytes` has told of in the same transaction.
+
+    They are added to what is held by then: meanwhile somebody may have given some back, who waits for no lock."""
+    if not await repository.change_held(session, scope, kind, holder, size):
+        await repository.set_held(session, scope, kind, holder, size)
 
 
 async def give_back(

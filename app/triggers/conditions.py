@@ -68,7 +68,7 @@ class Finding(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A run of the schema. by_trigger: whether by the trigger that is looked at. learned: it has succeeded, on the
+    """A run of the schema. by_trigger: whether by the trigger that is checked. learned: it has succeeded, on the
     dataset, for the version and with the preset that the next one would have."""
 
     at: datetime

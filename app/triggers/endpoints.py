@@ -62,7 +62,7 @@ OnceForAdmin = Annotated[Once, Depends(once(Scope.admin))]
 async def create(
     body: TriggerIn, caller: Caller, scope: Admin, session: Session, request_once: OnceForAdmin
 ) -> TriggerOut:
-    """When runs shall begin by themselves, and how often at most. It is looked at every five minutes.
+    """When runs shall begin by themselves, and how often at most. It is checked every five minutes.
 
     What it starts is checked, and counts against the tenant's share, as a run that somebody asks for.
     """
@@ -93,7 +93,7 @@ async def simulate(body: SimulationIn, scope: Admin, request: Request) -> Simula
 
 @router.get("/{trigger_id}", operation_id="get_trigger", responses=responses(NotFound))
 async def get(trigger_id: TriggerId, scope: Reader, session: Session) -> TriggerOut:
-    """One trigger: when it was looked at last, what was found, and why it did not start."""
+    """One trigger: when it was checked last, what was found, and why it did not start."""
     return TriggerOut.of(await service.get(session, scope, trigger_id))
 
 

@@ -12,7 +12,7 @@ _Z95 = 1.959963984540054
 
 
 class Shift(NamedTuple):
-    """value: of the measure. by_chance: what it stays below in 99 of 100 looks where nothing has changed."""
+    """value: of the measure. by_chance: what it stays below in 99 of 100 checks where nothing has changed."""
 
     value: float
     by_chance: float

@@ -29,7 +29,7 @@ _COOL_DOWN = "Hours after a start in which it does not start again."
 _WINDOW = "Of how many hours the budget is."
 _RUNS = "How many runs it may start within them."
 _GPU_S = "Seconds of workers that those runs may have used before another starts; null: as many as the tenant's share."
-_PAUSED = "It is not looked at, and does not start."
+_PAUSED = "It is not checked, and does not start."
 
 
 class BudgetIn(RequestBody):
@@ -92,8 +92,8 @@ class TriggerOut(ResponseBody):
     cool_down_h: int = Field(description=_COOL_DOWN, examples=[24])
     budget: BudgetOut = Field(description="How much it may start.")
     paused: bool = Field(description=_PAUSED, examples=[False])
-    looked_at: datetime | None = Field(
-        description="When it was looked at last; null: never. One of the kind `by_hand` never is.",
+    checked_at: datetime | None = Field(
+        description="When it was checked last; null: never. One of the kind `by_hand` never is.",
         examples=[_TIME],
     )
     outcome: TriggerOutcome | None = Field(
@@ -146,7 +146,7 @@ class SimulatedStartOut(ResponseBody):
 
 class SimulatedHoldOut(ResponseBody):
     brake: Brake = Field(description="What would have held it back.", examples=["cool_down"])
-    looks: int = Field(description="How often.", examples=[17])
+    checks: int = Field(description="How often.", examples=[17])
     first_at: datetime = Field(description="For the first time.", examples=[_TIME])
     reason: str = Field(
         description="Why, then.",
@@ -159,12 +159,12 @@ class SimulationOut(ResponseBody):
 
     first: datetime = Field(description="From when on it was replayed.", examples=[_TIME])
     last: datetime = Field(description="Until when.", examples=[_TIME])
-    looks: int = Field(description="How often it would have been looked at, once an hour.", examples=[720])
+    checks: int = Field(description="How often it would have been checked, once an hour.", examples=[720])
     met: int = Field(description="How often it was met.", examples=[18])
     starts: list[SimulatedStartOut] = Field(description="When runs would have begun.")
     held_back: list[SimulatedHoldOut] = Field(description="What would have kept others from beginning.")
     last_reason: str | None = Field(
-        description="What was found at the last look, where it was not met.",
+        description="What was found at the last check, where it was not met.",
         examples=["88 answers in the last 168 h; 200 are compared at least"],
     )
     run_gpu_s: float = Field(
@@ -181,7 +181,7 @@ class SimulationOut(ResponseBody):
         return cls(
             first=found.first,
             last=found.last,
-            looks=found.looks,
+            checks=found.checks,
             met=found.met,
             starts=[SimulatedStartOut(**start._asdict()) for start in found.starts],
             held_back=[SimulatedHoldOut(**hold._asdict()) for hold in found.held_back],

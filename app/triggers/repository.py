@@ -92,11 +92,11 @@ async def clock(session: AsyncSession) -> datetime:
 
 
 async def due(session: AsyncSession, limit: int) -> list[DueTrigger]:
-    """Of every tenant: those that are to be looked at now, the longest due first."""
+    """Of every tenant: those that are to be checked now, the longest due first."""
     query = select(Trigger.tenant_id, Trigger.id, Trigger.kind).where(
-        Trigger.next_look_at <= now(), ~Trigger.paused, Trigger.kind != TriggerKind.by_hand
+        Trigger.next_check_at <= now(), ~Trigger.paused, Trigger.kind != TriggerKind.by_hand
     )
-    rows = await session.execute(query.order_by(Trigger.next_look_at).limit(limit))
+    rows = await session.execute(query.order_by(Trigger.next_check_at).limit(limit))
     return [DueTrigger(TenantScope(tenant_id), trigger_id, kind) for tenant_id, trigger_id, kind in rows]
 
 
@@ -104,17 +104,17 @@ async def claim(
     session: AsyncSession, scope: TenantScope, trigger_id: UUID, every_s: float
 ) -> Trigger | None:
     """None where another dispatcher was faster, or it was paused meanwhile."""
-    ready = (Trigger.next_look_at <= now(), ~Trigger.paused)
+    ready = (Trigger.next_check_at <= now(), ~Trigger.paused)
     statement = update(Trigger).where(Trigger.tenant_id == scope.tenant_id, Trigger.id == trigger_id, *ready)
-    values = {"looks": Trigger.looks + 1, "looked_at": now(), "next_look_at": now(every_s)}
+    values = {"checks": Trigger.checks + 1, "checked_at": now(), "next_check_at": now(every_s)}
     return await session.scalar(statement.values(values).returning(Trigger), execution_options=_FRESH)
 
 
 async def write(
-    session: AsyncSession, scope: TenantScope, trigger_id: UUID, look: int, values: dict[str, Any]
+    session: AsyncSession, scope: TenantScope, trigger_id: UUID, check: int, values: dict[str, Any]
 ) -> bool:
-    """False where there has been another look since, or it is gone."""
-    own = (Trigger.tenant_id == scope.tenant_id, Trigger.id == trigger_id, Trigger.looks == look)
+    """False where there has been another check since, or it is gone."""
+    own = (Trigger.tenant_id == scope.tenant_id, Trigger.id == trigger_id, Trigger.checks == check)
     statement = update(Trigger).where(*own).values(values).returning(Trigger.id)
     return await session.scalar(statement, execution_options={"synchronize_session": False}) is not None
 

@@ -20,7 +20,7 @@ class ByHandRule(RequestBody):
 
 
 class ScheduleRule(RequestBody):
-    """By the clock, in UTC. A time that passed while nobody looked is made up for once."""
+    """By the clock, in UTC. A time that passed while nobody checked is made up for once."""
 
     kind: Literal[TriggerKind.schedule] = Field(description="By the clock, in UTC.", examples=["schedule"])
     cron: str | None = Field(

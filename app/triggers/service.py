@@ -58,8 +58,8 @@ class TriggerHeldBack(Conflict):
     code = "trigger_held_back"
 
 
-class Looked(NamedTuple):
-    """One look at a trigger, and what it has found. trigger: as it was claimed."""
+class CheckedTrigger(NamedTuple):
+    """A trigger that was checked, and what was found. trigger: as it was claimed."""
 
     trigger: Trigger
     finding: Finding
@@ -75,7 +75,7 @@ async def create(
         raise TooManyTriggers(f"the tenant has {MOST} triggers, and more are not taken")
     now = await repository.clock(session)
     row = Trigger(
-        tenant_id=scope.tenant_id, created_by=actor_key_id, counts_from=now, next_look_at=now, **values
+        tenant_id=scope.tenant_id, created_by=actor_key_id, counts_from=now, next_check_at=now, **values
     )
     session.add(row)
     await _flush(session, row.name)
@@ -102,7 +102,7 @@ async def change(
         row.counts_from = now
     for name, value in values.items():
         setattr(row, name, value)
-    row.next_look_at, row.looks = now, row.looks + 1  # a look that is under way judges by the old rule
+    row.next_check_at, row.checks = now, row.checks + 1  # a check that is under way judges by the old rule
     await _flush(session, row.name)
     detail = {name: str(value) for name, value in values.items() if name != "rule"}
     act = Act(
@@ -136,14 +136,14 @@ async def _flush(session: AsyncSession, name: str) -> None:
         raise NameTaken(f"another trigger is named {name!r}") from None
 
 
-# --------------------------------------------------------------------------------------------------------- looking
+# --------------------------------------------------------------------------------------------------------- checking
 
 
-async def look(session: AsyncSession, scope: TenantScope, row: Trigger) -> Finding:
+async def check(session: AsyncSession, scope: TenantScope, row: Trigger) -> Finding:
     """What is known now, judged by its rule."""
-    assert row.looked_at is not None  # by whoever has claimed it
+    assert row.checked_at is not None  # by whoever has claimed it
     rule = rules.read(row.rule)
-    return evaluate(rule, await _evidence(session, scope, row, rule, row.looked_at))
+    return evaluate(rule, await _evidence(session, scope, row, rule, row.checked_at))
 
 
 async def _evidence(
@@ -188,34 +188,36 @@ async def _compared(
 
 
 async def note(
-    session: AsyncSession, scope: TenantScope, looked: Looked, outcome: TriggerOutcome, why: str
+    session: AsyncSession, scope: TenantScope, checked: CheckedTrigger, outcome: TriggerOutcome, why: str
 ) -> None:
-    """What the look came to, unless the trigger was changed or looked at since."""
-    row, finding = looked
+    """What the check came to, unless the trigger was changed or checked since."""
+    row, finding = checked
     values: dict[str, Any] = {"outcome": outcome, "reason": finding.reason, "figures": finding.figures}
     if outcome in (TriggerOutcome.held_back, TriggerOutcome.refused):
         values |= {
-            "held_at": row.looked_at,
+            "held_at": row.checked_at,
             "held_reason": why,
             "reason": f"{finding.reason}; not started: {why}",
         }
         if isinstance(rules.read(row.rule), ScheduleRule):
-            values["counts_from"] = row.looked_at  # this time is passed over
-    await repository.write(session, scope, row.id, row.looks, values)
+            values["counts_from"] = row.checked_at  # this time is passed over
+    await repository.write(session, scope, row.id, row.checks, values)
 
 
 async def start(
-    session: AsyncSession, storage: Storage, scope: TenantScope, looked: Looked, settings: Settings
+    session: AsyncSession, storage: Storage, scope: TenantScope, checked: CheckedTrigger, settings: Settings
 ) -> Run | Held | None:
-    """None: the trigger was changed or looked at since. What holds it back is not an error.
+    """None: the trigger was changed or checked since. What holds it back is not an error.
 
     Raises: what `runs.create` raises.
     """
-    row = await repository.get(session, scope, looked.trigger.id, lock=True)
-    if row is None or row.paused or row.looks != looked.trigger.looks:
+    row = await repository.get(session, scope, checked.trigger.id, lock=True)
+    if row is None or row.paused or row.checks != checked.trigger.checks:
         return None
-    assert row.looked_at is not None
-    return await _start(session, storage, scope, None, Looked(row, looked.finding), row.looked_at, settings)
+    assert row.checked_at is not None
+    return await _start(
+        session, storage, scope, None, CheckedTrigger(row, checked.finding), row.checked_at, settings
+    )
 
 
 async def start_by_hand(
@@ -231,9 +233,9 @@ async def start_by_hand(
     if row.paused:
         raise TriggerHeldBack("it is paused; resume it first")
     at = await repository.clock(session)
-    row.looks += 1
-    looked = Looked(row, Finding(True, BY_HAND, {}))
-    made = await _start(session, storage, scope, actor_key_id, looked, at, settings)
+    row.checks += 1
+    checked = CheckedTrigger(row, Finding(True, BY_HAND, {}))
+    made = await _start(session, storage, scope, actor_key_id, checked, at, settings)
     if isinstance(made, Held):
         raise TriggerHeldBack(f"it may not start now: {made.reason}")
     return row
@@ -244,13 +246,13 @@ async def _start(
     storage: Storage,
     scope: TenantScope,
     actor_key_id: UUID | None,
-    looked: Looked,
+    checked: CheckedTrigger,
     at: datetime,
     settings: Settings,
 ) -> Run | Held:
     """The trigger's row is locked. The tenant's too, from here on: of two triggers that are met at once the second sees
     the run of the first."""
-    row, finding = looked
+    row, finding = checked
     await tenants.lock(session, scope)
     version = await schema_repository.current(session, scope, row.schema_id)
     version_id = None if version is None else version.version.id

@@ -1,4 +1,4 @@
-"""A trigger over a past that is known, looked at once an hour: when it would have started, and why not."""
+"""A trigger over a past that is known, checked once an hour: when it would have started, and why not."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
@@ -79,10 +79,10 @@ class SimulatedStart(NamedTuple):
 
 
 class SimulatedHold(NamedTuple):
-    """looks: how often this held it back."""
+    """checks: how often this held it back."""
 
     brake: Brake
-    looks: int
+    checks: int
     first_at: datetime
     reason: str
 
@@ -90,7 +90,7 @@ class SimulatedHold(NamedTuple):
 class Simulated(NamedTuple):
     first: datetime
     last: datetime
-    looks: int
+    checks: int
     met: int
     starts: list[SimulatedStart]
     held_back: list[SimulatedHold]
@@ -131,11 +131,11 @@ class _Replay:
     def run(self) -> Simulated:
         starts: list[SimulatedStart] = []
         holds: dict[Brake, SimulatedHold] = {}
-        looks = met = 0
+        checks = met = 0
         finding = None
         at = self._first
         while at <= self._last:
-            looks += 1
+            checks += 1
             finding = evaluate(self._rule, self._evidence(at))
             if finding.met:
                 met += 1
@@ -146,7 +146,7 @@ class _Replay:
                     starts.append(SimulatedStart(at, finding.reason, finding.figures))
                 else:
                     one = holds.setdefault(kept.brake, SimulatedHold(kept.brake, 0, at, kept.reason))
-                    holds[kept.brake] = one._replace(looks=one.looks + 1)
+                    holds[kept.brake] = one._replace(checks=one.checks + 1)
             at += HOUR
         events = {name: len(getattr(self._history, name)) for name in ("labels", "runs", "edits")}
         events["answers"] = sum(one.answers for one in self._history.answers)
@@ -154,7 +154,7 @@ class _Replay:
         return Simulated(
             self._first,
             self._last,
-            looks,
+            checks,
             met,
             starts,
             list(holds.values()),

@@ -1,7 +1,7 @@
-"""The sweep that looks at triggers and starts what is met, and the one that forgets counts whose time is over.
+"""The sweep that checks triggers and starts what is met, and the one that forgets counts whose time is over.
 
-A look is claimed in SQL, and what comes of it is written only if there has been no other since: two dispatchers look in
-turn, and start once.
+A check is claimed in SQL, and what comes of it is written only if there has been no other since: two dispatchers check
+in turn, and start once.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from app.settings import Settings
 from app.triggers import repository, service
 from app.triggers.conditions import Held
 from app.triggers.repository import DueTrigger
-from app.triggers.service import Looked
+from app.triggers.service import CheckedTrigger
 from app.usage import repository as usage
 
 EVERY_S = 10.0
@@ -38,10 +38,10 @@ log = structlog.get_logger()
 async def sweep(database: Database, settings: Settings) -> None:
     async with transaction(database, read_only=True) as session:
         due = await repository.due(session, AT_ONCE)
-    await each("triggers", due, partial(look, database, settings))
+    await each("triggers", due, partial(check, database, settings))
 
 
-async def look(database: Database, settings: Settings, due: DueTrigger) -> None:
+async def check(database: Database, settings: Settings, due: DueTrigger) -> None:
     """At one trigger, unless another dispatcher is faster."""
     scope = due.scope
     every_s = _BY_THE_CLOCK_S if due.kind is TriggerKind.schedule else LOOK_EVERY_S
@@ -50,38 +50,40 @@ async def look(database: Database, settings: Settings, due: DueTrigger) -> None:
     if trigger is None:
         return
     async with transaction(database, scope, read_only=True) as session:
-        looked = Looked(trigger, await service.look(session, scope, trigger))
-    if looked.finding.met:
-        await _start(database, settings, due, looked)
+        checked = CheckedTrigger(trigger, await service.check(session, scope, trigger))
+    if checked.finding.met:
+        await _start(database, settings, due, checked)
     else:
-        await _note(database, due, looked, TriggerOutcome.not_met, "")
+        await _note(database, due, checked, TriggerOutcome.not_met, "")
 
 
-async def _start(database: Database, settings: Settings, due: DueTrigger, looked: Looked) -> None:
-    """What is away is waited for, and tried at the next look; what else keeps a run from beginning is noted."""
+async def _start(database: Database, settings: Settings, due: DueTrigger, checked: CheckedTrigger) -> None:
+    """What is away is waited for, and tried at the next check; what else keeps a run from beginning is noted."""
     try:
         storage = await asyncio.to_thread(open_storage, settings.storage_url)
         async with transaction(database, due.scope) as session:
-            made = await service.start(session, storage, due.scope, looked, settings)
+            made = await service.start(session, storage, due.scope, checked, settings)
     except AppError as error:
         if outage.passes(error):
             raise
         details = "; ".join([str(error), *error.details])
-        await _note(database, due, looked, TriggerOutcome.refused, details)
+        await _note(database, due, checked, TriggerOutcome.refused, details)
         return
     if isinstance(made, Held):
-        await _note(database, due, looked, TriggerOutcome.held_back, made.reason)
+        await _note(database, due, checked, TriggerOutcome.held_back, made.reason)
     elif made is not None:
-        metrics.TRIGGERS.labels(looked.trigger.kind.value, TriggerOutcome.started.value).inc()
-        log.info("trigger_started", trigger_id=str(due.id), run_id=str(made.id), reason=looked.finding.reason)
+        metrics.TRIGGERS.labels(checked.trigger.kind.value, TriggerOutcome.started.value).inc()
+        log.info(
+            "trigger_started", trigger_id=str(due.id), run_id=str(made.id), reason=checked.finding.reason
+        )
 
 
 async def _note(
-    database: Database, due: DueTrigger, looked: Looked, outcome: TriggerOutcome, why: str
+    database: Database, due: DueTrigger, checked: CheckedTrigger, outcome: TriggerOutcome, why: str
 ) -> None:
     async with transaction(database, due.scope) as session:
-        await service.note(session, due.scope, looked, outcome, why)
-    metrics.TRIGGERS.labels(looked.trigger.kind.value, outcome.value).inc()
+        await service.note(session, due.scope, checked, outcome, why)
+    metrics.TRIGGERS.labels(checked.trigger.kind.value, outcome.value).inc()
 
 
 async def forget(database: Database, _settings: Settings) -> None:

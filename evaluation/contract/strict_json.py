@@ -125,10 +125,15 @@ def _unusable(value: Any, where: str, depth: int) -> Iterator[Unusable]:
         case dict():
             for key, inner in value.items():
                 yield from _unusable(key, f"{where} (a key)".strip(), depth + 1)
-                yield from _unusable(inner, f"{where}.{key[:100]!a}".lstrip("."), depth + 1)
+                yield from _unusable(inner, f"{where}.{_named(key)}".lstrip("."), depth + 1)
         case list():
             for number, inner in enumerate(value):
                 yield from _unusable(inner, f"{where}[{number}]", depth + 1)
+
+
+def _named(key: str) -> str:
+    """As other problems name a field, unless it could be taken for more than one."""
+    return key if key.isidentifier() and key.isascii() and len(key) <= 100 else f"{key[:100]!a}"
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,17 +1,14 @@
 """The one way in which a server is asked again: where it cannot be reached, is overloaded, or asks for time."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    retry_if_result,
-    stop_after_attempt,
-)
+from tenacity import AsyncRetrying, RetryCallState, Retrying
 
+T = TypeVar("T")
+# Of an error and the attempts so far: seconds until the next one; None: none is worth it. It is asked twice of each.
+Pause = Callable[[BaseException, int], float | None]
 RETRIED_STATUS = frozenset({408, 429, 502, 503, 504})
 
 
@@ -34,6 +31,22 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return float(text) if text.isascii() and text.isdigit() else None
 
 
+def again(attempt: Callable[[], T], pause: Pause) -> T:
+    """Raises: the error after which `pause` gives up."""
+    return Retrying(**_by(pause))(attempt)
+
+
+async def async_again(attempt: Callable[[], Awaitable[T]], pause: Pause) -> T:
+    """As `again`, for a running event loop."""
+
+    async def awaited() -> T:
+        return (
+            await attempt()
+        )  # which need not be a coroutine function, by which tenacity knows what to await
+
+    return await AsyncRetrying(**_by(pause))(awaited)
+
+
 async def sent(send: Callable[[], Awaitable[httpx.Response]], retries: Retries) -> httpx.Response:
     """The first response that does not ask for another attempt, else the last one.
 
@@ -41,25 +54,33 @@ async def sent(send: Callable[[], Awaitable[httpx.Response]], retries: Retries) 
     """
 
     async def attempt() -> httpx.Response:
-        return await send()  # which need not be a coroutine function, by which tenacity knows what to await
+        response = await send()
+        if response.status_code in retries.statuses:
+            raise _AnotherAttempt(response)
+        return response
 
-    def wait_s(state: RetryCallState) -> float:
-        assert state.outcome is not None
-        response = None if state.outcome.failed else state.outcome.result()
-        asked_s = None if response is None else retry_after_s(response.headers)
-        return pause_s(retries, state.attempt_number, asked_s)
+    def pause(error: BaseException, failed: int) -> float | None:
+        passing = isinstance(error, httpx.TransportError | _AnotherAttempt)
+        if not passing or failed >= retries.attempts:
+            return None
+        asked_s = retry_after_s(error.response.headers) if isinstance(error, _AnotherAttempt) else None
+        return pause_s(retries, failed, asked_s)
 
-    def asks_for_another(response: httpx.Response) -> bool:
-        return response.status_code in retries.statuses
+    try:
+        return await async_again(attempt, pause)
+    except _AnotherAttempt as last:
+        return last.response
 
-    def last(state: RetryCallState) -> httpx.Response:
-        assert state.outcome is not None
-        return state.outcome.result()  # type: ignore[no-any-return]
 
-    sending = AsyncRetrying(
-        stop=stop_after_attempt(retries.attempts),
-        wait=wait_s,
-        retry=retry_if_exception_type(httpx.TransportError) | retry_if_result(asks_for_another),
-        retry_error_callback=last,
-    )
-    return await sending(attempt)
+class _AnotherAttempt(Exception):
+    def __init__(self, response: httpx.Response):
+        super().__init__(response.status_code)
+        self.response = response
+
+
+def _by(pause: Pause) -> dict[str, Any]:
+    def pause_after(state: RetryCallState) -> float | None:
+        error = None if state.outcome is None else state.outcome.exception()
+        return None if error is None else pause(error, state.attempt_number)
+
+    return {"retry": lambda state: pause_after(state) is not None, "wait": pause_after, "reraise": True}

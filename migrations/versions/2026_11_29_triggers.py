@@ -37,9 +37,9 @@ def upgrade() -> None:
         may("created_by"),
         must("created_at", TIME),
         must("counts_from", TIME),
-        must("looks", COUNT),
-        must("next_look_at", TIME),
-        may("looked_at", TIME),
+        must("checks", COUNT),
+        must("next_check_at", TIME),
+        may("checked_at", TIME),
         *one_of("outcome", "trigger_outcome", OUTCOMES, nullable=True),
         may("reason", TEXT),
         may("figures", JSON),
@@ -53,7 +53,7 @@ def upgrade() -> None:
         sa.CheckConstraint("cool_down_h >= 1", name="it_cools_down"),
         sa.CheckConstraint("budget_runs >= 1 AND budget_window_h >= 1", name="it_has_a_budget"),
     )
-    index("triggers", "next_look_at")
+    index("triggers", "next_check_at")
     index("triggers", "tenant_id", "created_at", "id")
     isolate("triggers")
     op.create_table(

@@ -61,6 +61,7 @@ def suite() -> Suite:
     return steerability.build(schema(), conversations(Split.test, 160), max_items=400)
 
 
+@pytest.mark.seconds
 def test_each_that_learns_is_accurate_and_does_not_follow_an_edit() -> None:
     made = measure(suite(), conversations(Split.train, 200))
     assert made.left_out == {}

@@ -113,6 +113,7 @@ def test_baselines_are_asked_the_same_questions_without_a_server(
     assert main(["baselines", *asked, "--out", str(tmp_path)]) == 2
 
 
+@pytest.mark.seconds
 def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     inputs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +205,7 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
 
 
+@pytest.mark.usefixtures("without_pauses")
 def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inputs: list[str]) -> None:
     arguments = [*inputs, "--base-url", "http://127.0.0.1:9", "--max-items", "20", "--concurrency", "20"]
     assert main(["run", *arguments]) == 4
@@ -231,6 +233,7 @@ def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
     assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2
 
 
+@pytest.mark.seconds
 def test_without_a_single_label_it_measures_what_needs_none_and_asks_for_labels(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,17 +12,20 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, inspect, select, text
+from sqlalchemy import Connection, func, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from app.answers import repository as answers
 from app.errors import InputError
 from app.infra.db import migrate
 from app.infra.db.engine import make_engine, open_database
 from app.infra.db.session import transaction
 from app.infra.tables.all import METADATA
+from app.infra.tables.answers import KeptAnswer
 from app.infra.tables.files import StoredFile
 from app.infra.tables.jobs import Job, JobEvent
 from app.infra.tables.schemas import Schema
+from app.infra.tables.tenants import HeldBytes, HeldKind
 from evaluation.contract.mode import Mode
 from tests.factories.rows import all_that_follows, save, story
 from tests.servers import postgres
@@ -188,6 +191,39 @@ def test_a_filled_database_goes_down_step_by_step_and_up_again(url: str) -> None
     migrate.upgrade(url)
     fill(url)
     migrate.check(url)
+
+
+def test_kept_answers_of_before_count_with_all_that_they_say(url: str) -> None:
+    words = {
+        "messages": [{"role": "customer", "text": "Wo ist mein Päckchen? 📦"}],
+        "reasoning": "Es heißt so.",
+        "evidence": [{"quote": "Päckchen", "message_index": 0}],
+        "extra": {"Land": "Österreich"},
+    }
+    migrate.upgrade(url)
+    fill(url)
+    asyncio.run(changed_answers(url, words))
+    migrate.downgrade(url, "2026_11_29_slots")
+    migrate.upgrade(url)
+    assert asyncio.run(answer_bytes(url)) == ([answers.size_of(words)], [answers.size_of(words)])
+
+
+async def changed_answers(url: str, values: dict[str, Any]) -> None:
+    database = open_database(url)
+    async with transaction(database) as session:
+        await session.execute(update(KeptAnswer).values(values))
+    await database.engine.dispose()
+
+
+async def answer_bytes(url: str) -> tuple[list[int], list[int]]:
+    """Of each answer, and what their tenants hold for them."""
+    database = open_database(url)
+    async with transaction(database, read_only=True) as session:
+        of_each = await session.scalars(select(KeptAnswer.size_bytes))
+        held = await session.scalars(select(HeldBytes.size_bytes).where(HeldBytes.kind == HeldKind.answers))
+        found = list(of_each), list(held)
+    await database.engine.dispose()
+    return found
 
 
 def test_files_of_before_are_found_through_the_rows_that_name_them(url: str) -> None:

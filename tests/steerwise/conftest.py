@@ -15,6 +15,7 @@ from app.infra.db.session import transaction
 from app.infra.tables.deployments import DeploymentState
 from app.main import create_app
 from app.settings import Settings
+from evaluation.contract.mode import Mode
 from tests.app.classify.serving_contexts import model_server
 from tests.factories.rows import Story, deployment_of, save, story
 from tests.servers import databases
@@ -28,7 +29,13 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def mode() -> Mode:
+    """Of the gate, and so of what is deployed."""
+    return Mode.reasoned
+
+
+@pytest.fixture
+def place(tmp_path: Path, mode: Mode) -> Iterator[Place]:
     url = databases.sqlite_url(tmp_path)
     with serving(model_server()) as model:
         settings = Settings(
@@ -37,15 +44,16 @@ def place(tmp_path: Path) -> Iterator[Place]:
             storage_url=str(tmp_path / "storage"),
             vllm_urls=(model,),
         )
-        told, key = anyio.run(_fill, url)
+        told, key = anyio.run(_fill, url, mode)
         with serving(create_app(settings)) as address:
             yield Place(address, key, told)
 
 
-async def _fill(url: str) -> tuple[Story, str]:
+async def _fill(url: str, mode: Mode) -> tuple[Story, str]:
     database, told = open_database(url), story()
     told.tenant.keep_answers_days = 30
     told.schema.name = "shop"
+    told.gate.mode = mode
     try:
         async with transaction(database) as session:
             await save(session, *told, deployment_of(told, state=DeploymentState.live))

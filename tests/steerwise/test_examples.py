@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.contract.mode import Mode
+from tests.app.classify.serving_contexts import SAID, TEXT
 from tests.steerwise.conftest import Place
 
 pytestmark = pytest.mark.seconds
@@ -24,12 +26,23 @@ def example(name: str, *arguments: str | Path, **environment: str) -> subprocess
     )
 
 
-def test_an_answer_is_shown_in_either_mode(place: Place) -> None:
-    theirs = {"STEERWISE_URL": place.url, "STEERWISE_API_KEY": place.key}
-    shown = example("classify.py", "shop", "Where is my parcel?", **theirs)
+def asked(place: Place, schema: str, text: str) -> subprocess.CompletedProcess[str]:
+    return example("classify.py", schema, text, STEERWISE_URL=place.url, STEERWISE_API_KEY=place.key)
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_an_answer_is_shown_in_either_mode(place: Place, mode: Mode) -> None:
+    shown = asked(place, "shop", TEXT)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith("category:   delivery\n") and "evidence:" in shown.stdout
-    refused = example("classify.py", "nothing", "Where is my parcel?", **theirs)
+    assert (
+        shown.stdout.startswith("category:   delivery\nconfidence: ") and "gate:       passed" in shown.stdout
+    )
+    reasons = [f"reasoning:  {SAID}", "evidence:   message 0: Where is my parcel"]
+    assert [one in shown.stdout for one in reasons] == [mode is Mode.reasoned] * 2
+
+
+def test_a_question_that_is_refused_is_told_in_a_line(place: Place) -> None:
+    refused = asked(place, "nothing", TEXT)
     assert (refused.returncode, refused.stdout) == (1, "") and "no such schema" in refused.stderr
 
 

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import httpx
 import typer
-from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from app.cli.client.profile import Target
 from app.cli.client.refusal import ApiAway, ApiRefused, checked
@@ -142,18 +141,14 @@ def again(
     work: Callable[[], T], worth_it: Callable[[BaseException], bool], attempts: int = RETRIES.attempts
 ) -> T:
     """worth_it: whether an error may be gone at the next attempt. Raises: the last attempt's error."""
-    trying = Retrying(
-        stop=stop_after_attempt(attempts),
-        wait=lambda state: pause_s(
-            state.outcome.exception() if state.outcome else None, state.attempt_number
-        ),
-        retry=retry_if_exception(worth_it),
-        reraise=True,
-    )
-    return trying(work)
+
+    def pause(error: BaseException, tried: int) -> float | None:
+        return pause_s(error, tried) if tried < attempts and worth_it(error) else None
+
+    return http.again(work, pause)
 
 
-def pause_s(error: BaseException | None, tried: int) -> float:
+def pause_s(error: BaseException, tried: int) -> float:
     return http.pause_s(RETRIES, tried, error.retry_after_s if isinstance(error, ApiRefused) else None)
 
 

@@ -121,7 +121,7 @@ def list_triggers(call: Call, schema: OfSchema = None, limit: Limit = 50, everyt
         "name": "name",
         "kind": "kind",
         "state": _state,
-        "looked at": when("looked_at"),
+        "checked": when("checked_at"),
         "found": "reason",
         "started": when("started_at"),
     }
@@ -131,7 +131,7 @@ def list_triggers(call: Call, schema: OfSchema = None, limit: Limit = 50, everyt
 @triggers.command("show")
 @asks
 def show_trigger(call: Call, trigger: Named) -> None:
-    """One trigger: when it was looked at last, what was found, and why it did not start."""
+    """One trigger: when it was checked last, what was found, and why it did not start."""
     found = call.api.get(_path(call, trigger))
     call.answer(found, lambda: _shown(found))
 
@@ -171,14 +171,14 @@ def change_trigger(
 @triggers.command("pause")
 @asks
 def pause_trigger(call: Call, trigger: Named) -> None:
-    """It is not looked at any more, and does not start."""
+    """It is not checked any more, and does not start."""
     _patch(call, _path(call, trigger), {"paused": True})
 
 
 @triggers.command("resume")
 @asks
 def resume_trigger(call: Call, trigger: Named) -> None:
-    """It is looked at again. A schedule counts from now."""
+    """It is checked again. A schedule counts from now."""
     _patch(call, _path(call, trigger), {"paused": False})
 
 
@@ -232,7 +232,7 @@ def simulate_trigger(
     tenant: Tenant = None,
     profile: Profile = None,
 ) -> None:
-    """What a trigger would have started in the past, and why; looked at once an hour. Writes nothing."""
+    """What a trigger would have started in the past, and why; checked once an hour. Writes nothing."""
     rule = (cron, every_days, count, threshold, window_h, min_answers)
     limits = (cool_down_h, budget_runs, budget_window_h, budget_gpu_s)
     if history is not None and trigger is None:
@@ -369,7 +369,7 @@ def _patch(call: Call, path: str, body: Json) -> None:
 
 
 def _state(found: Json) -> str:
-    return "paused" if found["paused"] else found["outcome"] or "not looked at yet"
+    return "paused" if found["paused"] else found["outcome"] or "not checked yet"
 
 
 def _shown(found: Json) -> Any:
@@ -384,7 +384,7 @@ def _shown(found: Json) -> Any:
             "kind": found["kind"],
             "rule": ", ".join(f"{name} {value}" for name, value in rule.items()),
             "state": _state(found),
-            "looked at": at(found["looked_at"]),
+            "checked": at(found["checked_at"]),
             "found": found["reason"],
             "not started": held,
             "started": at(found["started_at"]),
@@ -404,9 +404,9 @@ def _simulated(found: Json) -> Any:
     about = details(
         {
             "replayed": f"{at(found['first'])} to {at(found['last'])}: {replayed or 'nothing'}",
-            "looks": f"{found['looks']}, once an hour; met at {found['met']} of them",
+            "checks": f"{found['checks']}, once an hour; met at {found['met']} of them",
             "would have started": len(found["starts"]),
-            "at the last look": found["last_reason"],
+            "at the last check": found["last_reason"],
         }
     )
     parts: list[Any] = [about]
@@ -415,7 +415,7 @@ def _simulated(found: Json) -> Any:
     if found["held_back"]:
         columns: Columns = {
             "held back by": lambda row: row["brake"].replace("_", " "),
-            "looks": "looks",
+            "checks": "checks",
             "first": when("first_at"),
             "why": "reason",
         }

@@ -37,7 +37,7 @@ class KeptAnswer(Attributed, TenantOwned, Base):
     deployment_id: Mapped[UUID | None]
     model_version_id: Mapped[UUID | None]
     messages: Mapped[list[dict[str, Any]]]
-    size_bytes: Mapped[int] = mapped_column(server_default="0")
+    size_bytes: Mapped[int]
     mode: Mapped[Mode] = mapped_column(choice(Mode))
     category_key: Mapped[str | None] = mapped_column(String(128))
     confidence: Mapped[float | None]

@@ -22,7 +22,7 @@ class TriggerKind(StrEnum):
 
 
 class TriggerOutcome(StrEnum):
-    """What came of the last look. held_back: it was met, and its cool-down, budget or the like kept it from starting.
+    """What came of the last check. held_back: it was met, and its cool-down, budget or the like kept it from starting.
 
     refused: a run could not be begun, such as for lack of labels.
     """
@@ -36,8 +36,9 @@ class TriggerOutcome(StrEnum):
 class Trigger(TenantOwned, Base):
     """When a run is begun by itself, and how often at most.
 
-    rule: as `app.triggers.rules` has it. counts_from: from when a schedule counts. looks: counts claims; whoever writes
-    the outcome of a look names the number of its own. outcome, reason, figures: of the last look; NULL: there was none.
+    rule: as `app.triggers.rules` has it. counts_from: from when a schedule counts. checks: counts claims; whoever
+    writes the outcome of a check names the number of its own. outcome, reason, figures: of the last check; NULL: there
+    was none.
     held_at, held_reason: when it was met last and did not start, and why.
     """
 
@@ -47,7 +48,7 @@ class Trigger(TenantOwned, Base):
         UniqueConstraint("tenant_id", "name"),
         within_tenant("schemas", "schema_id"),
         within_tenant("datasets", "dataset_id"),
-        Index(None, "next_look_at"),
+        Index(None, "next_check_at"),
         Index(None, "tenant_id", "created_at", "id"),
         CheckConstraint("cool_down_h >= 1", name="it_cools_down"),
         CheckConstraint("budget_runs >= 1 AND budget_window_h >= 1", name="it_has_a_budget"),
@@ -69,9 +70,9 @@ class Trigger(TenantOwned, Base):
     created_by: Mapped[UUID | None]
     created_at: Mapped[CreatedAt]
     counts_from: Mapped[datetime] = mapped_column(default=utc_now)
-    looks: Mapped[int] = mapped_column(BigInteger, default=0)
-    next_look_at: Mapped[datetime] = mapped_column(default=utc_now)
-    looked_at: Mapped[datetime | None]
+    checks: Mapped[int] = mapped_column(BigInteger, default=0)
+    next_check_at: Mapped[datetime] = mapped_column(default=utc_now)
+    checked_at: Mapped[datetime | None]
     outcome: Mapped[TriggerOutcome | None] = mapped_column(choice(TriggerOutcome))
     reason: Mapped[str | None]
     figures: Mapped[dict[str, Any] | None]

@@ -164,6 +164,18 @@ async def test_answers_are_found_by_all_that_is_known_of_them(keeping: Keeping) 
 
 
 @on_sqlite
+async def test_a_page_is_cut_by_everything_that_its_answers_say(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.http.paging.PAGE_BYTES", 1500)
+    for _ in range(3):
+        await keeping.ask(metadata={f"note {number}": "ü" * 100 for number in range(5)})
+    page = (await keeping.reader.get("/v1/answers")).json()
+    assert await keeping.stored() == 3
+    assert len(page["items"]) == 1 and page["next_cursor"], "each has a thousand bytes of metadata"
+
+
+@on_sqlite
 async def test_reading_needs_a_scope_of_its_own(keeping: Keeping) -> None:
     given = await keeping.ask()
     others = [scope for scope in Scope if scope not in (Scope.answers_read, Scope.admin)]

@@ -60,6 +60,7 @@ async def test_without_a_key_nothing_of_a_body_is_read(callers: Callers, headers
             assert answer.status == 401, operation.name
 
 
+@pytest.mark.seconds
 async def test_a_key_does_what_its_scopes_say_and_no_more(callers: Callers, scope: TenantScope) -> None:
     """Without one of the scopes: 403, and nothing of the body is read. With them it comes further."""
     for operation in operations(callers.api):

@@ -68,6 +68,7 @@ class Planted:
             self.ended.append("work")
 
 
+@pytest.mark.seconds
 async def test_what_lasts_ends_with_its_key(
     callers: Callers, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +118,7 @@ async def test_a_stream_whose_key_expires_ends_too(
     assert b"expired" in answer.body and planted.ended == ["events"]
 
 
+@pytest.mark.seconds
 async def test_many_streams_of_a_key_ask_the_database_once_a_while_between_them(
     callers: Callers, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_the_table_has_a_row_for_each_stage_and_one_for_all(capsys: pytest.Captu
     assert "216,000" in shown and "49" in shown and "30.0 (max_seconds)" in shown
 
 
+@pytest.mark.seconds
 def test_a_probe_that_fails_says_why(tmp_path: Path) -> None:
     manifest = StageManifest(
         stage=Sft(), base=str(tmp_path / "nowhere"), category_schema=SCHEMA,

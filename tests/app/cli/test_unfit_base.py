@@ -84,6 +84,7 @@ def test_a_run_on_an_unfit_base_ends_with_2_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.seconds
 def test_a_base_without_a_system_role_is_no_unfit_one(
     base: Path, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

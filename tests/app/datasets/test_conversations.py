@@ -136,6 +136,7 @@ async def test_two_groups_that_hang_together_through_a_new_one_become_one(produc
     await check_counts(product, dataset_id)
 
 
+@pytest.mark.seconds
 async def test_counts_follow_whatever_is_done(product: Product) -> None:
     """A long walk of additions, labels and deletions, with texts that are often near each other."""
     rng = random.Random(11)

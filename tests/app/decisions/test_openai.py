@@ -1,5 +1,6 @@
 """OpenAI's Decisions wire, by its own client and by LangChain's: what is asked, what comes back, how it is refused."""
 
+import json
 from typing import Any
 
 import openai
@@ -154,6 +155,8 @@ BAD: dict[str, tuple[dict[str, Any], str, str | None]] = {
     "an empty state": ({"input": " "}, "is empty", "input"),
     "no messages": ({"input": []}, "is empty", "input"),
     "an unknown type": ({"questions": [{"type": "noul", "instructions": "?"}]}, "'predicate'", "questions"),
+    "no type": ({"questions": [{"instructions": "?"}]}, "has no 'type'", "questions.0"),
+    "nested too deeply": ({"input": ["", json.loads("[" * 40 + "]" * 40)]}, "levels deep", "input[1]"),
     "no choices": (
         {"questions": [{"type": "choice", "instructions": "Which?"}]},
         "Field required",

@@ -192,6 +192,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "an empty state": ({"state": " \n"}, "state: is empty"),
     "an empty object": ({"state": {}}, "state: is empty"),
     "an unknown type": ({"questions": {"q": {"type": "box"}}}, "'noul', 'choice', 'score'"),
+    "no type": ({"questions": {"q": {"instructions": "?"}}}, "questions.q: has no 'type'"),
     "no criteria": (
         {"questions": {"q": {"type": "choice", "instructions": "Which?"}}},
         "nothing to choose from",

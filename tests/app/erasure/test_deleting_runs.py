@@ -45,6 +45,7 @@ async def deployed(shop: Shop, run_id: str, state: DeploymentState) -> UUID:
         return row.id
 
 
+@pytest.mark.seconds
 async def test_a_run_goes_with_its_models_gates_and_files(shop: Shop, tmp_path: Path) -> None:
     run_id = await trained(shop, await upload(shop, lines()))
     deployment = await deployed(shop, run_id, DeploymentState.retired)
@@ -74,6 +75,7 @@ async def test_a_run_goes_with_its_models_gates_and_files(shop: Shop, tmp_path: 
     assert (await shop.client.delete(f"/v1/datasets/{dataset}")).status_code == 204
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_a_run_that_goes_on_or_whose_model_is_live_stays(shop: Shop) -> None:
     dataset_id = await upload(shop, lines())
@@ -88,6 +90,7 @@ async def test_a_run_that_goes_on_or_whose_model_is_live_stays(shop: Shop) -> No
     assert await count(shop, ModelVersion) == 1
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_what_two_runs_have_in_common_stays_until_both_are_gone(shop: Shop) -> None:
     """The quick trainer makes the same adapters again, of the same frozen dataset."""
@@ -106,6 +109,7 @@ async def test_what_two_runs_have_in_common_stays_until_both_are_gone(shop: Shop
     assert not shop.storage.exists(model.adapter_key + adapters.WEIGHTS)
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_jobs_of_a_deleted_run_say_nothing_any_more(shop: Shop) -> None:
     run_id = await trained(shop, await upload(shop, lines()))

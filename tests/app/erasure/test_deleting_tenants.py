@@ -32,6 +32,7 @@ async def rows_of(shop: Shop, tenant_id: object) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
+@pytest.mark.seconds
 async def test_everything_that_a_tenant_owns_goes(
     shop: Shop, platform: httpx.AsyncClient, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.app.runs.conftest import Shop
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.seconds
 async def test_an_archive_has_every_row_and_every_file(
     shop: Shop, platform: httpx.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

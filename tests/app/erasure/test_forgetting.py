@@ -23,6 +23,7 @@ _LEFT_BEFORE = (
 )  # fmt: skip
 
 
+@pytest.mark.seconds
 async def test_a_word_is_nowhere_after_its_conversations_were_deleted(shop: Shop, tmp_path: Path) -> None:
     dataset_id = await upload(shop, lines())
     run_id = await trained(shop, dataset_id)
@@ -47,6 +48,7 @@ async def test_a_word_is_nowhere_after_its_conversations_were_deleted(shop: Shop
     assert await tasks.unlisted(shop.database, shop.storage) == []
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_a_run_whose_frozen_dataset_lost_a_row_ends_and_says_why(shop: Shop) -> None:
     dataset_id = await upload(shop, lines())
@@ -70,6 +72,7 @@ async def test_a_run_whose_frozen_dataset_lost_a_row_ends_and_says_why(shop: Sho
     assert again.status_code == 202, again.text
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_a_frozen_dataset_goes_on_without_what_was_deleted(shop: Shop, tmp_path: Path) -> None:
     dataset_id = await upload(shop, lines())
@@ -84,6 +87,7 @@ async def test_a_frozen_dataset_goes_on_without_what_was_deleted(shop: Shop, tmp
     assert len(after) == len(before) - 2
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_what_is_deleted_while_a_frozen_dataset_loses_a_row_goes_from_it_too(
     shop: Shop, tmp_path: Path

@@ -28,6 +28,7 @@ async def aged(shop: Shop, table: type, column: str, days: int, *which: object) 
         await session.execute(older.values({column: utc_now() - timedelta(days=days)}))
 
 
+@pytest.mark.seconds
 async def test_old_conversations_go_from_everything(shop: Shop) -> None:
     dataset_id = await upload(shop, lines())
     await trained(shop, dataset_id)
@@ -42,6 +43,7 @@ async def test_old_conversations_go_from_everything(shop: Shop) -> None:
     assert not any("/uploads/" in key or "/traces/" in key for key in shop.storage.listed())
 
 
+@pytest.mark.seconds
 @ON_SQLITE
 async def test_old_files_go_and_what_models_need_stays(shop: Shop) -> None:
     dataset_id = await upload(shop, lines())

@@ -27,6 +27,7 @@ WITHOUT_FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.seconds
 async def test_what_belongs_to_another_tenant_is_not_there(callers: Callers, database: Database) -> None:
     told = story()
     live = deployment_of(told, state=DeploymentState.live)

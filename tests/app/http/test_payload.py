@@ -27,9 +27,10 @@ def nested(depth: int) -> Any:
     ("value", "where", "said"),
     [
         ("a\x00b", "body", "NUL"),
-        ({"a": ["ok", "\ud800"]}, "body.'a'[1]", "surrogate"),
+        ({"a": ["ok", "\ud800"]}, "body.a[1]", "surrogate"),
+        ({"a.b": ["\ud800"]}, "body.'a.b'[0]", "surrogate"),
         ({"a\x00": 1}, "body.(a key)", "NUL"),
-        ({"a": {"b": float("nan")}}, "body.'a'.'b'", "not a number"),
+        ({"a": {"b": float("nan")}}, "body.a.b", "not a number"),
         ([1, float("inf")], "body.[1]", "not a number"),
         (nested(MAX_DEPTH + 1), "body." + "[0]" * (MAX_DEPTH + 1), "levels deep"),
         ([[]] * (MAX_VALUES + 1), "body", "in parts"),

@@ -241,6 +241,7 @@ async def test_a_client_that_takes_nothing_is_not_held(listening: Listening) -> 
             await ended.wait()
 
 
+@pytest.mark.seconds
 def test_a_process_of_the_api_reads_what_its_start_has_made_in_no_collection(tmp_path: Path) -> None:
     """Else each full one holds the loop for as long as all modules and routes take to be looked through."""
     code = (

@@ -148,7 +148,14 @@ def test_a_redis_that_is_away_or_full(redis_url: str) -> None:
     with pytest.raises(redis.ConnectionError) as away, redis.Redis(port=1) as client:
         client.ping()
     assert fault_of(away.value) is Fault.away
-    with pytest.raises(Exception) as kombu, Connection("redis://127.0.0.1:1/0") as connection:
+    at_once = {
+        "max_retries": 0,
+        "interval_start": 0,
+        "interval_step": 0,
+        "interval_max": 0,
+    }  # as `app.worker`
+    address = "redis://127.0.0.1:1/0"
+    with pytest.raises(Exception) as kombu, Connection(address, transport_options=at_once) as connection:
         connection.default_channel.queue_declare("x")
     assert fault_of(kombu.value) is Fault.away
     with redis.Redis.from_url(redis_url) as client:

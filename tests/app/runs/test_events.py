@@ -73,6 +73,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "POLL_S", 0.1)
 
 
+@pytest.mark.seconds
 async def test_events_come_as_they_happen_and_end_with_the_run(shop: Shop) -> None:
     run = await shop.run()
     async with server(shop) as client:
@@ -139,6 +140,7 @@ async def test_the_place_to_go_on_is_a_number(shop: Shop) -> None:
     assert refused.status_code == 422
 
 
+@pytest.mark.seconds
 async def test_many_who_listen_to_a_run_cost_the_database_what_one_does(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ async def events(shop: Shop, run_id: str) -> list[str]:
     return [str(row.event.get("message")) for row in rows]
 
 
+@pytest.mark.seconds
 async def test_a_conversation_that_says_what_a_held_out_one_says_is_not_trained_on(shop: Shop) -> None:
     dataset_id = await shop.dataset()
     await straddle(shop, dataset_id, "train-3", "test-5")
@@ -56,6 +57,7 @@ async def test_a_conversation_that_says_what_a_held_out_one_says_is_not_trained_
     assert (await events(shop, run["id"])).count(said) == 1
 
 
+@pytest.mark.seconds
 async def test_too_few_that_are_left_end_the_run_with_the_reason(shop: Shop) -> None:
     dataset_id = await shop.dataset(train=20)
     await straddle(shop, dataset_id, "train-3", "test-5")

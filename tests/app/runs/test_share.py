@@ -50,6 +50,7 @@ async def test_so_many_runs_of_a_tenant_are_open_at_once(shop: Shop) -> None:
     assert sorted(answer.status_code for answer in both) == [202, 429]
 
 
+@pytest.mark.seconds
 async def test_a_tenant_that_has_had_its_time_on_the_gpus_starts_no_more(shop: Shop) -> None:
     run = await shop.run()
     await shop.work(run["id"], "traces")

@@ -18,6 +18,7 @@ asks_data = pytest.mark.skipif(
 )
 
 
+@pytest.mark.seconds
 @asks_data
 def test_nothing_is_asked_that_training_has_seen_as_an_answer() -> None:
     made = paper(DATA, ItemCounts(intents=8, of_business=2, of_tenant=3), seed=0)
@@ -32,6 +33,7 @@ def test_nothing_is_asked_that_training_has_seen_as_an_answer() -> None:
     assert made == paper(DATA, ItemCounts(intents=8, of_business=2, of_tenant=3), seed=0)
 
 
+@pytest.mark.seconds
 @asks_data
 def test_a_twin_is_the_same_conversation_under_other_words_for_the_same_categories() -> None:
     made = paper(DATA, ItemCounts(intents=4, of_business=1, of_tenant=1), seed=1)

@@ -125,6 +125,7 @@ def test_every_arm_makes_as_many_updates_and_reads_its_own_file(tmp_path: Path) 
     assert read["SDFT, shown both"] == [knowledge.SHOWN_BOTH]
 
 
+@pytest.mark.seconds
 def test_other_facts_are_another_result(tmp_path: Path) -> None:
     file = tmp_path / "facts.json"
     file.write_text(json.dumps({"about": "a house", "facts": [FACT]}))

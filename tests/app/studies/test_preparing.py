@@ -44,6 +44,7 @@ def test_an_expert_writes_of_what_is_learned_from_and_of_nothing_else(tmp_path: 
     assert len(learned) == 395
 
 
+@pytest.mark.seconds
 def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Path) -> None:
     models = measuring._models(prepared("continual-starter", tmp_path))
     assert models[BASE_ARM] == {}
@@ -53,6 +54,7 @@ def test_every_arm_is_measured_after_each_tenant_and_the_base_once(tmp_path: Pat
     assert list(alone["SFT + OPD"]) == ["SFT + OPD"]
 
 
+@pytest.mark.seconds
 def test_a_result_is_kept_under_what_it_follows_from(tmp_path: Path) -> None:
     key = prepared("continual-starter", tmp_path).key
     assert prepared("continual-starter", tmp_path).key == key

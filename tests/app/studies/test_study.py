@@ -30,6 +30,7 @@ def leave(asked: StudyRequest, seed: int, base: str, accuracy: float) -> None:
     (folder / f"result-{prepared.key[:12]}.json").write_text(kept.model_dump_json())
 
 
+@pytest.mark.seconds
 def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(find_base(STARTER).folder, other)
@@ -48,6 +49,7 @@ def test_arms_on_several_bases_are_told_apart_by_the_name_of_theirs(tmp_path: Pa
     }
 
 
+@pytest.mark.seconds
 def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
     plain = training_study("size").model_copy(update={"bases": {}})
     asked = StudyRequest(plain, 2, tmp_path / "out")

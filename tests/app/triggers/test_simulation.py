@@ -55,7 +55,7 @@ def test_drift_starts_once_it_is_seen_and_again_only_when_there_is_something_new
     assert len(found.starts) == 2
     seen, again = days_of(found)
     assert 10.0 < seen < 12.0 and again == 20.0
-    brakes = {one.brake: one.looks for one in found.held_back}
+    brakes = {one.brake: one.checks for one in found.held_back}
     assert brakes[Brake.nothing_new] > 100 and Brake.cool_down in brakes
     assert "stability index" in found.starts[0].reason and found.starts[0].figures["answers"] > 100
 
@@ -64,7 +64,7 @@ def test_without_a_change_nothing_starts_and_it_says_what_it_saw() -> None:
     found = replay(DRIFT, TriggerHistory(answers(range(30), 3), corrections(1.0)))
     assert (found.starts, found.met, found.held_back) == ([], 0, [])
     assert found.last_reason is not None and "is 0.000" in found.last_reason
-    assert (found.looks, found.events["answers"]) == (721, 7200)
+    assert (found.checks, found.events["answers"]) == (721, 7200)
 
 
 def test_another_model_is_compared_with_its_own_first_answers() -> None:
@@ -97,7 +97,7 @@ def test_a_schedule_passes_over_a_time_at_which_it_is_held_back() -> None:
     labels = corrections(0.0, 9.0)
     found = replay({"kind": "schedule", "cron": "0 3 * * 1"}, TriggerHistory(labels=labels), days=28)
     assert days_of(found) == [0.1, 14.1]
-    assert [(one.brake, one.looks) for one in found.held_back] == [(Brake.nothing_new, 2)]
+    assert [(one.brake, one.checks) for one in found.held_back] == [(Brake.nothing_new, 2)]
 
 
 def test_an_edit_that_failed_starts_one_run_and_one_that_was_taken_back_none() -> None:

@@ -98,11 +98,11 @@ async def set_row(shop: Shop, made: dict[str, Any], **values: Any) -> None:
 
 async def make_due(shop: Shop, made: dict[str, Any]) -> None:
     """A schedule whose time has come."""
-    await set_row(shop, made, counts_from=now(-2 * 86_400), next_look_at=now(-1))
+    await set_row(shop, made, counts_from=now(-2 * 86_400), next_check_at=now(-1))
 
 
-async def look(shop: Shop, made: dict[str, Any]) -> dict[str, Any]:
-    await set_row(shop, made, next_look_at=now(-1))
+async def check(shop: Shop, made: dict[str, Any]) -> dict[str, Any]:
+    await set_row(shop, made, next_check_at=now(-1))
     await tasks.sweep(shop.database, shop.settings)
     return await shown(shop, made)
 
@@ -172,9 +172,9 @@ async def count_answers(shop: Shop, days: Sequence[float], **outcomes: int) -> N
 
 async def test_a_schedule_that_is_due_begins_a_run_that_says_why(shop: Shop) -> None:
     made = await trigger(shop, await dataset(shop))
-    assert (made["outcome"], made["looked_at"], made["run_id"]) == (None, None, None)
-    found = await look(shop, made)
-    assert found["outcome"] == "not_met" and found["looked_at"] and "next time" in found["reason"]
+    assert (made["outcome"], made["checked_at"], made["run_id"]) == (None, None, None)
+    found = await check(shop, made)
+    assert found["outcome"] == "not_met" and found["checked_at"] and "next time" in found["reason"]
     assert await runs(shop) == []
     await make_due(shop, made)
     await tasks.sweep(shop.database, shop.settings)
@@ -202,7 +202,7 @@ async def test_two_dispatchers_start_it_once(shop: Shop) -> None:
     assert sorted(outcomes) == ["held_back", "started"]
 
 
-async def test_a_look_that_was_overtaken_writes_and_starts_nothing(shop: Shop) -> None:
+async def test_a_check_that_was_overtaken_writes_and_starts_nothing(shop: Shop) -> None:
     made = await trigger(shop, await dataset(shop))
     await make_due(shop, made)
     async with transaction(shop.database, shop.scope) as session:
@@ -210,12 +210,12 @@ async def test_a_look_that_was_overtaken_writes_and_starts_nothing(shop: Shop) -
         assert claimed is not None
         assert await repository.claim(session, shop.scope, UUID(made["id"]), 60) is None
     async with transaction(shop.database, shop.scope, read_only=True) as session:
-        looked = service.Looked(claimed, await service.look(session, shop.scope, claimed))
-    assert looked.finding.met
+        checked = service.CheckedTrigger(claimed, await service.check(session, shop.scope, claimed))
+    assert checked.finding.met
     paused = await shop.client.patch(f"/v1/triggers/{made['id']}", json={"paused": True})
     assert paused.json()["paused"] is True
     async with transaction(shop.database, shop.scope) as session:
-        started = await service.start(session, shop.storage, shop.scope, looked, shop.settings)
+        started = await service.start(session, shop.storage, shop.scope, checked, shop.settings)
     assert started is None and await runs(shop) == []
 
 
@@ -226,24 +226,24 @@ async def test_it_cools_down_and_then_needs_something_new(shop: Shop) -> None:
     await tasks.sweep(shop.database, shop.settings)
     [run] = await runs(shop)
     await make_due(shop, made)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert found["outcome"] == "held_back" and "has not ended" in found["held_reason"]
     await end(shop, run["id"], ago=HOUR)
     await make_due(shop, made)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert "cools down until" in found["held_reason"] and "not started" in found["reason"]
     await end(shop, run["id"], ago=2 * DAY)
     async with transaction(shop.database, shop.scope) as session:
         old = update(Label).where(Label.tenant_id == shop.scope.tenant_id)
         await session.execute(old.values(created_at=utc_now() - 3 * DAY))
     await make_due(shop, made)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert "would learn the same" in found["held_reason"]
-    found = await look(shop, made)  # the time was passed over, and what kept it is still told
+    found = await check(shop, made)  # the time was passed over, and what kept it is still told
     assert found["outcome"] == "not_met" and "would learn the same" in found["held_reason"]
     await correct(shop, dataset_id, 1)
     await make_due(shop, made)
-    assert (await look(shop, made))["outcome"] == "started"
+    assert (await check(shop, made))["outcome"] == "started"
 
 
 async def test_corrections_start_a_run_once_there_are_enough_in_its_dataset(shop: Shop) -> None:
@@ -251,25 +251,25 @@ async def test_corrections_start_a_run_once_there_are_enough_in_its_dataset(shop
     made = await trigger(shop, dataset_id, rule={"kind": "corrections", "corrections": 5}, cool_down_h=1)
     await correct(shop, dataset_id, 9, LabelSource.import_)
     await correct(shop, dataset_id, 4)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert found["outcome"] == "not_met" and found["figures"] == {"corrections": 4, "in_other_datasets": 0}
     await correct(shop, dataset_id, 5)  # four of them again
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert (found["outcome"], found["figures"]["corrections"]) == ("started", 5)
     [run] = await runs(shop)
     assert run["trigger"]["threshold"] == 5
     await end(shop, run["id"])
-    assert (await look(shop, made))["figures"]["corrections"] == 0
+    assert (await check(shop, made))["figures"]["corrections"] == 0
 
 
 async def test_drift_is_seen_in_counted_answers_where_none_is_kept(shop: Shop) -> None:
     rule = {"kind": "drift", "window_h": 48, "min_answers": 50}
     made = await trigger(shop, await dataset(shop), rule=rule)
-    assert "nothing has been answered" in (await look(shop, made))["reason"]
+    assert "nothing has been answered" in (await check(shop, made))["reason"]
     await count_answers(shop, [20.0, 19.5], refund=40, delivery=10)
-    assert "0 answers in the last 48 h" in (await look(shop, made))["reason"]
+    assert "0 answers in the last 48 h" in (await check(shop, made))["reason"]
     await count_answers(shop, [0.0, 0.5], refund=10, delivery=40)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert found["outcome"] == "started" and found["figures"]["stability_index"] > 0.2
     assert found["figures"]["answers"] == 100
     [run] = await runs(shop)
@@ -278,7 +278,7 @@ async def test_drift_is_seen_in_counted_answers_where_none_is_kept(shop: Shop) -
 
 async def test_an_edit_that_failed_its_gate_starts_a_run_for_its_version(shop: Shop) -> None:
     made = await trigger(shop, await dataset(shop), rule={"kind": "failed_edit"})
-    assert (await look(shop, made))["outcome"] == "not_met"
+    assert (await check(shop, made))["outcome"] == "not_met"
     told = story()
     async with transaction(shop.database, shop.scope) as session:
         version = (await session.scalars(select(SchemaVersion))).one()
@@ -304,11 +304,11 @@ async def test_an_edit_that_failed_its_gate_starts_a_run_for_its_version(shop: S
             decided_at=utc_now() - HOUR,
         )
         await save(session, run, model, passed, failed, live, edit)
-    found = await look(shop, made)
+    found = await check(shop, made)
     assert found["outcome"] == "started" and found["figures"]["schema_version"] == 1
     started = [one for one in await runs(shop) if one["trigger"]]
     await end(shop, started[0]["id"])
-    assert "no edit that is current" in (await look(shop, made))["reason"]
+    assert "no edit that is current" in (await check(shop, made))["reason"]
 
 
 @ON_SQLITE
@@ -319,7 +319,7 @@ async def test_what_a_run_lacks_is_said_and_not_tried_without_end(shop: Shop) ->
     found = await shown(shop, made)
     assert found["outcome"] == "refused" and "needs 20" in found["held_reason"]
     assert await runs(shop) == []
-    assert "next time" in (await look(shop, made))["reason"]
+    assert "next time" in (await check(shop, made))["reason"]
 
 
 @ON_SQLITE
@@ -341,22 +341,22 @@ async def test_the_tenants_share_holds_for_triggers_too(shop: Shop) -> None:
 
 
 @ON_SQLITE
-async def test_a_paused_trigger_is_not_looked_at_and_a_resumed_schedule_counts_from_then(shop: Shop) -> None:
+async def test_a_paused_trigger_is_not_checked_and_a_resumed_schedule_counts_from_then(shop: Shop) -> None:
     made = await trigger(shop, await dataset(shop), paused=True)
     await make_due(shop, made)
     await tasks.sweep(shop.database, shop.settings)
-    assert (await shown(shop, made))["looked_at"] is None
+    assert (await shown(shop, made))["checked_at"] is None
     refused = await shop.client.post(f"/v1/triggers/{made['id']}/start")
     assert refused.status_code == 409 and "paused" in refused.json()["detail"]
     resumed = await shop.client.patch(f"/v1/triggers/{made['id']}", json={"paused": False})
     assert resumed.json()["paused"] is False
-    assert (await look(shop, made))["outcome"] == "not_met" and await runs(shop) == []
+    assert (await check(shop, made))["outcome"] == "not_met" and await runs(shop) == []
 
 
 @ON_SQLITE
 async def test_it_starts_by_hand_once_and_is_then_held_back(shop: Shop) -> None:
     made = await trigger(shop, await dataset(shop), rule={"kind": "by_hand"})
-    assert (await look(shop, made))["looked_at"] is None
+    assert (await check(shop, made))["checked_at"] is None
     key = {"Idempotency-Key": "once"}
     path = f"/v1/triggers/{made['id']}/start"
     first, again = [await shop.client.post(path, headers=key) for _ in range(2)]

@@ -125,6 +125,7 @@ def test_a_server_that_goes_on_with_a_message_is_told_from_one_that_does_not_loo
             asyncio.run(check_continues(answering(lambda _, it=other: it), "m"))
 
 
+@pytest.mark.seconds
 def test_the_evaluation_asks_in_mode_fast_and_its_report_says_so(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

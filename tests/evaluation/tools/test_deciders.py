@@ -251,6 +251,7 @@ def test_what_can_be_checked_is_not_asked_about(files: Path, capsys: pytest.Capt
     assert "leaves open which of them decided it" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("without_pauses")
 @pytest.mark.parametrize(
     ("failing", "said"), [((404,) * 99, "404"), (None, "the model server cannot be reached")]
 )

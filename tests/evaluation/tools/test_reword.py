@@ -131,6 +131,7 @@ def command(files: Path, address: str, *more: str, graded: bool = True) -> int:
     return main([*given, "--out", str(files / "schema.reworded-1.json"), *(tried if graded else []), *more])
 
 
+@pytest.mark.seconds
 def test_the_command_writes_a_schema_and_says_that_it_is_verified(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +143,7 @@ def test_the_command_writes_a_schema_and_says_that_it_is_verified(
     assert written.startswith('{\n "name": "shop",\n')  # as the rewordings of data sets come
 
 
+@pytest.mark.seconds
 def test_a_rewording_that_means_something_else_exits_3_and_writes_nothing(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

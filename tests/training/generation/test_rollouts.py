@@ -70,6 +70,7 @@ def test_when_time_is_up_what_is_unfinished_has_no_end_and_what_was_not_begun_is
     assert loaded.model.training
 
 
+@pytest.mark.seconds
 def test_an_endpoint_that_answers_too_late_is_not_waited_for(server: Server) -> None:
     import time
 

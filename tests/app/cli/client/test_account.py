@@ -4,6 +4,8 @@ import stat
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.app.cli.client.conftest import Installation, Shell
 
 
@@ -27,6 +29,7 @@ def test_a_platform_admin_makes_a_tenant_and_its_first_key_by_name(
     assert changed["abstain_below"] == 0.4
 
 
+@pytest.mark.seconds
 def test_a_tenant_is_taken_along_and_then_removed_for_good(
     platform: Shell, installation: Installation, tmp_path: Path
 ) -> None:

@@ -1,9 +1,6 @@
 """`steerwise classify` asks what is deployed; with --model it still asks a model on this disk."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +9,6 @@ import pytest
 from tests.app.classify.serving_contexts import SAID, TEXT, model_server
 from tests.app.cli.client.conftest import Shell
 from tests.servers.s3 import serving
-
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -28,17 +23,6 @@ def test_one_message_is_answered_by_what_is_deployed(tenant: Shell) -> None:
     shown = tenant.run("classify", "--schema", "support", "--text", TEXT).stdout
     assert SAID in shown
     assert "answer:    delivery  (" in shown
-
-
-@pytest.mark.seconds
-def test_the_example_in_python_says_the_same(tenant: Shell) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "classify.py"), "support", TEXT]
-    done = subprocess.run(command, env=os.environ | tenant.env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "category:   delivery" in done.stdout and SAID in done.stdout
-    command[-2] = "nothing-of-the-kind"
-    refused = subprocess.run(command, env=os.environ | tenant.env, capture_output=True, text=True)
-    assert (refused.returncode, refused.stdout) == (1, "") and refused.stderr.strip()
 
 
 def test_many_conversations_are_answered_line_by_line(tenant: Shell, tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_file_that_cannot_be_one_is_refused_before_anything_is_made(tenant: Sh
     assert [found["name"] for found in tenant.json("datasets", "list")] == ["march"]
 
 
+@pytest.mark.seconds
 def test_a_file_without_a_usable_line_ends_with_2_and_says_where_to_look(
     tenant: Shell, installation: Installation, tmp_path: Path
 ) -> None:
