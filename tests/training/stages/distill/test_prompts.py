@@ -74,14 +74,15 @@ def test_prompts_whose_teacher_is_shown_the_criterion_for_want_of_a_demonstratio
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[::2]))
     shown = {json.loads(line)["id"] for line in lines[::2]}
-    found = rows(
-        tenant, base, traces, on_policy=on_policy, hint="demonstration", demonstrations=str(file), rollouts=2
-    )
+    rollouts = 2 if on_policy else 1
+    given = {"hint": "demonstration", "demonstrations": str(file), "rollouts": rollouts}
+    found = rows(tenant, base, traces, on_policy=on_policy, **given)
     without = [row for row in found if row["example"].conversation.id not in shown]
     assert 0 < len(without) < len(found)
     assert all("An expert saw" not in row["teacher_prompt"][-1]["content"] for row in without)
-    counts = counts_of(found, rollouts=2)
-    assert (counts["prompts"], counts["without_demonstration"]) == (len(found) // 2, len(without) // 2)
+    counts = counts_of(found, rollouts)
+    assert counts["prompts"] == len(found) // rollouts
+    assert counts["without_demonstration"] == len(without) // rollouts
     plain = counts_of(rows(tenant, base, traces, on_policy=on_policy, hint="criterion"), rollouts=1)
     assert plain["without_demonstration"] == 0
 
