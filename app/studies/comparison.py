@@ -20,6 +20,7 @@ from app.studies.results import (
     RETENTION,
     SHOWN,
     SeedResult,
+    course,
 )
 from app.studies.tables import Mean, cell, head, line, mean_of_known
 from evaluation.atomic_files import write_whole
@@ -43,7 +44,7 @@ TITLES = {
 _FAMILIES = "Steerability by family of edits; the unseen ones are never shown in training:"
 _ON_THE_WAY = (
     "While a stage learned: right answers on the validation split under the tenant's own schema, and under edits by "
-    "family. Means over the seeds."
+    "family. Means over the seeds that came so far."
 )
 
 
@@ -149,17 +150,19 @@ def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
     if not every:
         return []
     names = sorted({name for one in every for name in one.followed})
-    lines = ["", _ON_THE_WAY, "", *head(["arm", "stage", "step", "own schema", *names])]
+    lines = ["", _ON_THE_WAY, "", *head(["arm", "stage", "step", "seeds", "own schema", *names])]
     seen = set[tuple[str, int]]()
     for arm in results[0].arms:
-        for of in zip(*(result.arms[arm].validated for result in results), strict=False):
-            first = of[0]
-            if (first.folder, first.step) in seen:
+        courses = [course(result.arms[arm].validated) for result in results]
+        for moment in sorted({moment for one in courses for moment in one}):
+            of = [one[moment] for one in courses if moment in one]
+            if any((point.folder, point.step) in seen for point in of):
                 continue
-            seen.add((first.folder, first.step))
-            own = cell(mean_of_known(one.accuracy for one in of))
-            cells = [cell(mean_of_known(one.followed.get(name) for one in of)) for name in names]
-            lines.append(line([arm, first.stage, str(first.step), own, *cells]))
+            seen |= {(point.folder, point.step) for point in of}
+            own = cell(mean_of_known(point.accuracy for point in of))
+            cells = [cell(mean_of_known(point.followed.get(name) for point in of)) for name in names]
+            shown = [arm, of[0].stage, str(moment.step), str(len(of)), own, *cells]
+            lines.append(line(shown))
     return lines
 
 

@@ -30,9 +30,10 @@ from rich.table import Table
 from app.cli.console import Progress
 from app.errors import ServingError
 from app.serving.base import STARTER, find_base
-from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, while_alive
 from app.settings import Settings
 from app.studies import tables
+from app.studies.serving import served
 from evaluation.contract.record import Split
 from evaluation.inference import completions, runner
 from evaluation.inference.completions import Completion
@@ -111,15 +112,14 @@ def measure(rounds: int, settings: Settings, progress: Progress) -> GateSpeed:
     suite = steerability.build(tenant.category_schema, held_out, max_items=ITEMS, families=tuple(SEEN))
     schemas = [perturbed.schema for perturbed in suite.perturbations]
     codes = load_codes(base.folder, max(len(schema.answers) for schema in schemas))
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
-        with serving(base.folder, home / "vllm.log", settings, waiting) as vllm:
-            progress.end("start vLLM")
-            place = GateBench(
-                vllm.endpoint, suite.questions, len(schemas), codes, settings.concurrency, home / "outcomes"
-            )
-            return asyncio.run(while_alive(vllm, _compare(place, rounds, progress)))
+    with (
+        tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as outcomes,
+        served(base, settings, progress) as vllm,
+    ):
+        place = GateBench(
+            vllm.endpoint, suite.questions, len(schemas), codes, settings.concurrency, Path(outcomes)
+        )
+        return asyncio.run(while_alive(vllm, _compare(place, rounds, progress)))
 
 
 def table(speed: GateSpeed) -> Table:

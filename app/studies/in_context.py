@@ -27,7 +27,9 @@ from app.settings import Settings
 from app.studies import subjects
 from app.studies.asking import draw, read
 from app.studies.held_out import counting, in_order
+from app.studies.kept_answers import whole_lines
 from app.studies.matrix import ContextStudy
+from app.studies.serving import ANSWER_TIMEOUT_S
 from app.studies.subjects import Subject
 from app.studies.tables import head, line, with_interval
 from evaluation.atomic_files import write_whole
@@ -186,9 +188,8 @@ def _of_subject(
         with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
             progress.end(waiting)
             in_flight = min(_IN_FLIGHT, settings.concurrency)
-            asking = _all(
-                left, codes, vllm.endpoint.async_client(), kept, Showing(title, in_flight, progress)
-            )
+            http = vllm.endpoint.async_client(ANSWER_TIMEOUT_S)
+            asking = _all(left, codes, http, kept, Showing(title, in_flight, progress))
             asyncio.run(while_alive(vllm, asking))
         progress.end(title)
         done = _scores(kept)
@@ -211,8 +212,7 @@ async def _all(
 ) -> None:
     """Some questions of every kind come first: by them it is said how long all will take."""
     title, in_flight, progress = showing
-    probed = list(questions)[:: max(1, len(questions) // _PROBED)][:_PROBED]
-    rest = [question for question in questions if question not in probed]
+    probed, rest = _probe(questions)
     async with http:
         predictor = VllmPredictor(http, BASE_NAME, codes)
 
@@ -228,6 +228,15 @@ async def _all(
         await in_order(
             rest, one, in_flight, lambda done: progress.update(title, len(probed) + done, len(questions))
         )
+
+
+def _probe(questions: Sequence[_Question]) -> tuple[list[_Question], list[_Question]]:
+    """Some, from the first to the last at even distances, and the others."""
+    chosen = {number * len(questions) // _PROBED for number in range(_PROBED)}
+    return (
+        [one for number, one in enumerate(questions) if number in chosen],
+        [one for number, one in enumerate(questions) if number not in chosen],
+    )
 
 
 def _told(conversation: Conversation, noted: Expert) -> Conversation:
@@ -250,8 +259,7 @@ def _document(
 
 def _scores(file: Path) -> dict[tuple[HintKind, str], ContextScore]:
     """What an earlier call has left; a last line that was cut off is asked again."""
-    lines = file.read_text().split("\n")[:-1] if file.is_file() else []
-    found = [ContextScore.model_validate_json(line) for line in lines]
+    found = [ContextScore.model_validate_json(line) for line in whole_lines(file)]
     return {(one.shown, one.id): one for one in found}
 
 

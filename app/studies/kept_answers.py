@@ -55,12 +55,17 @@ class AnswersFile(NamedTuple):
         return self.folder / f"{self.what}-{content[:12]}.jsonl"
 
 
-def _read(file: Path, kind: type[A]) -> dict[int, A]:
-    """What an earlier call has left, by the question's number. The cut end of a file is taken off it."""
+def whole_lines(file: Path) -> list[str]:
+    """What an earlier call has left. A cut end is taken off the file, so that the next line is one of its own."""
     if not file.is_file():
-        return {}
+        return []
     whole, _, cut = file.read_bytes().rpartition(b"\n")
     if cut:
         os.truncate(file, file.stat().st_size - len(cut))
-    rows = [json.loads(line) for line in whole.decode("utf-8").split("\n") if line]
+    return [line for line in whole.decode("utf-8").split("\n") if line]
+
+
+def _read(file: Path, kind: type[A]) -> dict[int, A]:
+    """By the question's number."""
+    rows = [json.loads(line) for line in whole_lines(file)]
     return {row["number"]: kind.model_validate(row["answer"]) for row in rows}

@@ -21,6 +21,7 @@ from app.runs.presets import merged
 from app.studies import knowledge, subjects
 from training.config import StageManifest, validates
 from training.protocol import ADAPTER, TRACES, StageKind
+from training.settings import MAX_RESPONSE_TOKENS
 from training.teachers.privileged import HintKind
 
 EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations
@@ -107,7 +108,9 @@ class Study(_Part):
         default=None,
         description="invented facts that are learned and asked for: of those that ship, or a file.json",
     )
-    answer_tokens: int = Field(default=40, ge=8, le=2048, description="of an answer about those facts")
+    answer_tokens: int = Field(
+        default=40, ge=8, le=MAX_RESPONSE_TOKENS, description="of an answer about those facts"
+    )
     perturb: tuple[bool, ...] = ()
     bases: dict[BaseName, BaseRecipe | Existing] = Field(
         default={},

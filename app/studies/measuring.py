@@ -25,6 +25,7 @@ from app.studies.kept_answers import AnswersFile
 from app.studies.knowledge import Knowledge
 from app.studies.preparing import PreparedStudy
 from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, MEASURES, SHOWN, UNSEEN, StudyPoint
+from app.studies.serving import ANSWER_TIMEOUT_S
 from app.studies.subjects import retention_items
 from evaluation.contract.record import Conversation, Split
 from evaluation.gating.policy import load_policy
@@ -156,8 +157,8 @@ class _Asking(NamedTuple):
     async def _everyday(self) -> dict[str, dict[str, Measure]]:
         codes, sentences = load_codes(self.prepared.place.base.folder, 2), retained.sentences()
         ended = await self._each("sentences", codes, sentences, retained.ends, retained.Ends)
-        async with self.endpoint.async_client() as client:
-            drawing = retained.drawing(VllmPredictor(client, BASE_NAME, codes))
+        async with self.endpoint.async_client(ANSWER_TIMEOUT_S) as client:
+            drawing = partial(retained.drawn_words, VllmPredictor(client, BASE_NAME, codes))
             what, prompts = f"prompts-{retained.DRAWN_TOKENS}", retained.everyday_prompts()
             drawn = await self._each(what, codes, prompts, drawing, retained.RetainedWords)
         return {
@@ -206,7 +207,7 @@ class _Asking(NamedTuple):
     ) -> dict[str, list[A]]:
         """Every answer, by the name of what is served. They are kept, with their words."""
         place, found = self.prepared.place, dict[str, list[A]]()
-        async with self.endpoint.async_client() as client:
+        async with self.endpoint.async_client(ANSWER_TIMEOUT_S) as client:
             for one in self.served:
                 title = f"{what} {one.stage}"
                 predictor = VllmPredictor(client, one.model, codes.beside(one.adapter))

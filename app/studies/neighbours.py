@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,7 @@ WARM_UP = 8
 TEXT = "Where is my parcel? I ordered it a week ago."
 MORE_MODELS = 2  # of the noisy tenant, than it may have deployed
 _WORK_EVERY_S = 0.5
+_READ_WITHIN_S = 300.0  # a file of some hundred conversations, on a machine that does much else
 _WORKED_ON = frozenset({JobKind.validate_dataset, JobKind.deploy})
 
 
@@ -134,8 +136,9 @@ def measure(
             here = settings.model_copy(update=changes | {"vllm_urls": (model.url,), "redis_url": redis.url})
             migrate.upgrade(here.database_url)
             street = asyncio.run(_install(here, base, told))
-            with worker(here), api_running(here):
-                return asyncio.run(_compare(street, tuple(noises), rounds, requests, progress))
+            with worker(here) as working, api_running(here):
+                asked = _Asked(tuple(noises), rounds, requests)
+                return asyncio.run(_compare(street, working, asked, progress))
 
 
 async def _install(settings: Settings, base: ModelBase, told: DemoTenant) -> Street:
@@ -164,18 +167,20 @@ async def _install(settings: Settings, base: ModelBase, told: DemoTenant) -> Str
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[None]:
-    """What workers and the dispatcher do, but for training: files are read, models deployed, adapters kept."""
+def worker(settings: Settings) -> Iterator[Future[None]]:
+    """What workers and the dispatcher do, but for training: files are read, models deployed, adapters kept.
+
+    Raises, at its end: what it died of, if it did.
+    """
     load_handlers()
     ended = threading.Event()
-    thread = threading.Thread(target=_work, args=(settings, ended), daemon=True)
-    with logging_to(settings.home / "worker.log", settings.log_level):
-        thread.start()
+    with logging_to(settings.home / "worker.log", settings.log_level), ThreadPoolExecutor(1) as pool:
+        working = pool.submit(_work, settings, ended)
         try:
-            yield
+            yield working
         finally:
             ended.set()
-            thread.join()
+        working.result()
 
 
 def _work(settings: Settings, ended: threading.Event) -> None:
@@ -195,15 +200,21 @@ async def _due(settings: Settings) -> list[UUID]:
     return [one.job_id for one in found if one.kind in _WORKED_ON]
 
 
-async def _compare(
-    street: Street, noises: Sequence[str], rounds: int, requests: int, progress: Progress
-) -> Neighbours:
+class _Asked(NamedTuple):
+    noises: tuple[str, ...]
+    rounds: int
+    requests: int
+
+
+async def _compare(street: Street, working: Future[None], asked: _Asked, progress: Progress) -> Neighbours:
+    noises, rounds, requests = asked
     async with AsyncExitStack() as stack:
         quiet = Neighbour(
             await stack.enter_async_context(_client(street.settings, street.quiet.api_key)),
             {"schema_id": str(street.quiet.schema_id)},
         )
-        noisy = await _prepare(street, await stack.enter_async_context(_client(street.settings, street.key)))
+        client = await stack.enter_async_context(_client(street.settings, street.key))
+        noisy = await _prepare(street, client, working)
         got = {noise: Counter[str]() for noise in noises}
         for noise in noises:  # connections open, and everything compiled that will be
             async with Noise(noisy, noise, Counter()):
@@ -214,6 +225,7 @@ async def _compare(
             for one in order:
                 found[one].append(await _round(quiet, noisy, one, got, requests))
             order = [*order[1:], order[0]]
+            _check(working)
             progress.update("measure", number + 1, rounds)
     progress.end("measure")
     alone = found[None]
@@ -268,7 +280,7 @@ def _client(settings: Settings, key: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=300, limits=limits, trust_env=False)
 
 
-async def _prepare(street: Street, client: httpx.AsyncClient) -> NoisyTenant:
+async def _prepare(street: Street, client: httpx.AsyncClient, working: Future[None]) -> NoisyTenant:
     """A data set with which a run may begin, one that has begun, and places for files."""
     schema_id = str(street.noisy.schema_id)
 
@@ -281,10 +293,7 @@ async def _prepare(street: Street, client: httpx.AsyncClient) -> NoisyTenant:
     content = "\n".join(one.model_dump_json(exclude_none=True) for one in told).encode()
     path, headers = f"/v1/datasets/{dataset_id}", {"Content-Type": "application/jsonl"}
     _good(await client.put(f"{path}/content", content=content, headers=headers))
-    while (state := _good(await client.get(path))["state"]) != "ready":
-        if state == "failed":
-            raise ServingError("the noisy tenant's file could not be read")
-        await asyncio.sleep(_WORK_EVERY_S)
+    await _until_ready(client, path, working)
     run = {"schema_id": schema_id, "dataset_id": dataset_id, "preset": "smoke"}
     return NoisyTenant(
         client=client,
@@ -296,6 +305,22 @@ async def _prepare(street: Street, client: httpx.AsyncClient) -> NoisyTenant:
         run_id=str(_good(await client.post("/v1/runs", json=run))["id"]),
         gate_ids=street.gate_ids,
     )
+
+
+async def _until_ready(client: httpx.AsyncClient, path: str, working: Future[None]) -> None:
+    """Raises: ServingError, and what the worker died of."""
+    until = time.monotonic() + _READ_WITHIN_S
+    while (state := _good(await client.get(path))["state"]) != "ready":
+        _check(working)
+        if state == "failed" or time.monotonic() > until:
+            raise ServingError(f"the noisy tenant's file was not read within {_READ_WITHIN_S:g} s: {state}")
+        await asyncio.sleep(_WORK_EVERY_S)
+
+
+def _check(working: Future[None]) -> None:
+    """A bench without a worker would measure a service that does nothing. Raises: what it died of."""
+    if working.done():
+        working.result()
 
 
 def _good(answer: httpx.Response) -> dict[str, Any]:

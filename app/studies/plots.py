@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from app.studies import sequence
 from app.studies.comparison import TITLES, of_arm
 from app.studies.matrix import BaseRecipe, Study, on_base
-from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, RETENTION, SeedResult
+from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, RETENTION, SeedResult, course
 from app.studies.tables import Mean
 
 PAIRS = (
@@ -76,16 +76,20 @@ def _curves(study: Study, results: Sequence[SeedResult], path: Path) -> Path | N
 
 
 def _followed(study: Study, results: Sequence[SeedResult], path: Path) -> Path | None:
-    """Of the last stage of each arm that was validated on the way: right answers under edits, a mean over seeds."""
+    """Of the last stage of each arm that was validated on the way: right answers under edits, a mean over seeds, as
+    far as all of them came."""
     figure, axes = _figure(study, "step", "right answers under edits")
     shown = 0
     for arm in results[0].arms:
-        of_seeds = [result.arms[arm].validated for result in results]
-        if not all(of_seeds):
+        courses = [course(result.arms[arm].validated) for result in results]
+        if not all(courses):
             continue
-        last = of_seeds[0][-1].stage
-        courses = [[one for one in of if one.stage == last] for of in of_seeds]
-        points = [(of[0].step, fmean(one.perturbed for one in of)) for of in zip(*courses, strict=False)]
+        last = max(moment.stage for moment in courses[0])
+        common = set.intersection(*(set(one) for one in courses))
+        moments = sorted(moment for moment in common if moment.stage == last)
+        if not moments:
+            continue
+        points = [(moment.step, fmean(one[moment].perturbed for one in courses)) for moment in moments]
         style = "--" if arm.endswith(_PERTURBED) else "-"
         axes.plot(*zip(*points, strict=True), style, color=_colour(results, arm), label=arm)
         shown += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import NamedTuple
 
+from app.errors import InputError
 from app.runs import output
 from app.runs.inputs import Inputs, checked
 from app.runs.output import Output
@@ -61,14 +62,24 @@ class PreparedStudy(NamedTuple):
 
 
 def best(tries: Sequence[Chain]) -> Chain:
-    """By the last stage's validation, under the tenant's schema and under edits alike; the first of equals."""
+    """By the last stage's validation, under the tenant's schema and under edits alike; the first of equals.
+
+    Raises: InputError where one of several was not validated.
+    """
     return max(tries, key=lambda chain: _validated(chain.stages[-1])) if len(tries) > 1 else tries[0]
 
 
 def _validated(manifest: StageManifest) -> float:
+    """Raises: InputError."""
     result = read_result(manifest.out)
     metrics = {} if result is None else result.body.get("metrics", {})
-    return float(metrics.get(VALIDATION_ACCURACY, -1.0)) + float(metrics.get(VALIDATION_PERTURBED, -1.0))
+    accuracy, perturbed = (metrics.get(name) for name in (VALIDATION_ACCURACY, VALIDATION_PERTURBED))
+    if accuracy is None or perturbed is None:
+        raise InputError(
+            f"{manifest.out} has no validation by which it could be chosen; where max_seconds ended it before its "
+            "first, raise max_seconds or lower validate_every, else remove the folder, and the same command trains it"
+        )
+    return float(accuracy) + float(perturbed)
 
 
 def prepare(study: Study, place: StudyFolder) -> PreparedStudy:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
+from app.studies.knowledge import FactQuestionKind
 from evaluation.metrics.measures import Measure
 
 BASE_ARM = "base"
@@ -22,11 +24,9 @@ RETENTION = "retention"  # share of right answers under schemas of other tenants
 EVERYDAY = "everyday"  # of plain sentences that are ended rightly
 KL_TO_BASE = "kl_to_base"  # nats a token, on everyday prompts
 UNSEEN = "(unseen)"  # behind the name of a family that training never shows
-KNOWN = (
-    "strict",
-    "paraphrased",
-    "indirect",
-)  # shares of questions about invented facts that are answered rightly
+KNOWN = tuple(
+    kind.value for kind in FactQuestionKind
+)  # of each: share of questions that are answered rightly
 SHOWN = ", shown"  # behind the name of one of KNOWN: by the base that reads the text
 ALL_MEASURES = (*MEASURES, *KNOWN, RETENTION, EVERYDAY, KL_TO_BASE)
 
@@ -78,6 +78,19 @@ class ArmResult(BaseModel):
     families: dict[str, Measure] = {}
     validated: list[ValidationPoint] = []
     chosen: dict[str, float] = {}
+
+
+class Moment(NamedTuple):
+    """When a stage was validated, the same in every seed. stage: its place among the arm's stages that were."""
+
+    stage: int
+    step: int
+
+
+def course(validated: Sequence[ValidationPoint]) -> dict[Moment, ValidationPoint]:
+    """Of one arm in one seed. Folders are named after the seed too, and kinds of stages may come twice."""
+    folders = list(dict.fromkeys(point.folder for point in validated))
+    return {Moment(folders.index(point.folder), point.step): point for point in validated}
 
 
 class SeedResult(BaseModel):

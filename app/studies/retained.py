@@ -6,7 +6,7 @@ what the model itself draws: its log-probs minus those that the base gives to th
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -79,14 +79,13 @@ def rightly_ended(asked: Sequence[Sentence], found: Sequence[Ends]) -> Measure:
     return rate(right, len(found))
 
 
-def drawing(base: VllmPredictor) -> Callable[[VllmPredictor, str], Awaitable[RetainedWords]]:
-    async def drawn(predictor: VllmPredictor, prompt: str) -> RetainedWords:
-        messages: list[ChatMessage] = [{"role": "user", "content": prompt}]
-        found = await draw(predictor, messages, DRAWN_TOKENS)
-        told = await read(base, messages, found) if found.logprobs else 0.0
-        return RetainedWords(text=found.text, tokens=len(found.logprobs), own=sum(found.logprobs), base=told)
-
-    return drawn
+async def drawn_words(base: VllmPredictor, predictor: VllmPredictor, prompt: str) -> RetainedWords:
+    messages: list[ChatMessage] = [{"role": "user", "content": prompt}]
+    found = await draw(predictor, messages, DRAWN_TOKENS)
+    read_by_base = await read(base, messages, found) if found.logprobs else 0.0
+    return RetainedWords(
+        text=found.text, tokens=len(found.logprobs), own=sum(found.logprobs), base=read_by_base
+    )
 
 
 def distance(found: Sequence[RetainedWords]) -> Measure:

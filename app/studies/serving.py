@@ -4,12 +4,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from app.cli.console import Progress
 from app.serving.base import ModelBase
 from app.serving.vllm import VllmProcess, serving
 from app.settings import Settings
 
+ANSWER_TIMEOUT_S: Final = 1800.0
+"""Of one answer: hours of asking are not given up for one that waits behind many, where a machine does much else."""
 _START = "start vLLM"
 
 

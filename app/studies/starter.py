@@ -4,7 +4,7 @@ valid_answers is over the items of all kinds. told_answer has the right answer i
 """
 
 import asyncio
-from typing import Any, get_args
+from typing import get_args
 
 from rich.table import Table
 
@@ -12,11 +12,11 @@ from app.cli.console import Progress
 from app.serving.base import STARTER, ModelBase, find_base
 from app.serving.vllm import BASE_NAME, VllmEndpoint, while_alive
 from app.settings import Settings
+from app.studies.asking import likeliest
 from app.studies.held_out import AnswerScore, counting, longest, plain, scores_of
 from app.studies.serving import served
 from evaluation.contract.budget import ANSWER_TOKENS
-from evaluation.contract.chat import TEMPLATE_ARGUMENTS
-from evaluation.contract.parse import Answer, parse
+from evaluation.contract.parse import parse
 from evaluation.contract.render import condition_text, render
 from evaluation.contract.score import is_right
 from evaluation.inference.predictor import VllmPredictor, load_codes
@@ -68,17 +68,6 @@ async def _told(predictor: VllmPredictor, item: BenchItem) -> AnswerScore:
     prompt = render(item.schema, item.conversation, predictor.codes)
     code = prompt.codes[item.schema.answers.index(item.gold)]
     hint = Hint(HintKind.criterion, code, condition_text(item.decider), "")
-    body = {
-        "model": predictor.model,
-        "messages": predictor.form.messages(with_hint(prompt, hint)),
-        "temperature": 0,
-        "max_tokens": ANSWER_TOKENS,
-        "chat_template_kwargs": TEMPLATE_ARGUMENTS,
-    }
-    response = await predictor.client.post("/v1/chat/completions", json=body)
-    answer: Answer = parse(_text(response.raise_for_status().json()), item.schema, prompt.codes)
+    text = await likeliest(predictor, with_hint(prompt, hint), ANSWER_TOKENS)
+    answer = parse(text, item.schema, prompt.codes)
     return AnswerScore(is_right(answer, item.gold), answer.failure is None)
-
-
-def _text(body: dict[str, Any]) -> str:
-    return str(body["choices"][0]["message"]["content"] or "")

@@ -49,16 +49,10 @@ class WantedWords(BaseModel):
 
 
 def is_said(answer: str, wanted: WantedWords) -> bool:
-    return share_said(answer, wanted) == 1.0
-
-
-def share_said(answer: str, wanted: WantedWords) -> float:
-    """Of the parts; 0 where something is said that is refused."""
     words = normal(answer)
     if any(_within(words, normal(text)) for text in wanted.refused):
-        return 0.0
-    found = [any(_within(words, normal(text)) for text in wordings) for wordings in wanted.accepted]
-    return sum(found) / len(found)
+        return False
+    return all(any(_within(words, normal(text)) for text in wordings) for wordings in wanted.accepted)
 
 
 def normal(text: str) -> list[str]:

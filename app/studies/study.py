@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from app.cli import estimate
 from app.cli.console import Progress
 from app.cli.estimate import NotEstimated
+from app.errors import InputError
 from app.runs import output
 from app.runs.supervisor import Event, read_result, run_stage
 from app.serving.base import ModelBase
@@ -141,9 +142,17 @@ def _events(manifest: StageManifest) -> list[dict[str, Any]]:
 
 
 def _cost(stages: Sequence[StageManifest]) -> Cost:
-    results = [result for manifest in stages if (result := read_result(manifest.out)) is not None]
-    counts = [result.body.get("tokens") for result in results]
+    """Raises: InputError where a stage that was trained has no result any more."""
+    bodies = [(manifest.stage.kind, _result(manifest)) for manifest in stages]
+    counts = [body.get("tokens") for _, body in bodies]
     known = [int(count) for count in counts if count is not None]
     tokens = sum(known) if len(known) == len(counts) else None
-    learned = [r.body["step"] for r, m in zip(results, stages, strict=False) if m.stage.kind != "traces"]
-    return Cost(wall_s=sum(result.body["wall_s"] for result in results), tokens=tokens, updates=sum(learned))
+    learned = [body["step"] for kind, body in bodies if kind != "traces"]
+    return Cost(wall_s=sum(body["wall_s"] for _, body in bodies), tokens=tokens, updates=sum(learned))
+
+
+def _result(manifest: StageManifest) -> dict[str, Any]:
+    result = read_result(manifest.out)
+    if result is None:
+        raise InputError(f"{manifest.out} has lost its result; the same command trains this stage again")
+    return result.body

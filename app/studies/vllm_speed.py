@@ -6,9 +6,7 @@ machine does changes its speed from minute to minute.
 """
 
 import asyncio
-import tempfile
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -18,8 +16,9 @@ from app.cli.console import Progress
 from app.errors import ServingError
 from app.serving import processor, vllm
 from app.serving.base import ModelBase, codes_for
-from app.serving.vllm import BASE_NAME, VllmEndpoint, serving, while_alive
+from app.serving.vllm import BASE_NAME, VllmEndpoint, while_alive
 from app.settings import Settings
+from app.studies.serving import ANSWER_TIMEOUT_S, served
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
@@ -63,15 +62,11 @@ def measure(base: ModelBase, asked: SpeedRequest, settings: Settings, progress: 
     tenant = demo_tenant(0)
     schema, conversations = tenant.category_schema, tenant.conversations[: asked.answers]
     codes, start = codes_for(base.folder, schema), time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="steerwise-bench-", ignore_cleanup_errors=True) as folder:
-        log = Path(folder) / "vllm.log"
-        waiting = lambda _passed: progress.update("start vLLM", 0, None)  # noqa: E731
-        with serving(base.folder, log, settings, waiting) as running:
-            start_s = time.perf_counter() - start
-            progress.end("start vLLM")
-            rounds = asyncio.run(
-                while_alive(running, _all(running.endpoint, codes, schema, conversations, asked))
-            )
+    with served(base, settings, progress) as running:
+        start_s = time.perf_counter() - start
+        rounds = asyncio.run(
+            while_alive(running, _all(running.endpoint, codes, schema, conversations, asked))
+        )
     read = sum(one.read for one in rounds)
     return VllmSpeed(
         written_tokens_per_s=[one.written / one.seconds for one in rounds],
@@ -121,7 +116,7 @@ async def _round(
     asked: SpeedRequest,
     number: int,
 ) -> _Round:
-    async with endpoint.async_client(timeout_s=1200) as client:
+    async with endpoint.async_client(ANSWER_TIMEOUT_S) as client:
         predictor = VllmPredictor(
             client,
             BASE_NAME,

@@ -5,7 +5,6 @@ settings, the schema and some of the conversations. How long an answer is nobody
 taken to be of the usual length. A machine that does something else meanwhile takes longer.
 """
 
-import json
 import os
 import platform
 import random
@@ -13,12 +12,20 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, NamedTuple
 
 import torch
 
+from evaluation.contract.render import ChatMessage
 from training.config import Distill, PrivilegedTeacher, Rl, Sft, StageManifest, Traces
-from training.data.examples import draw_rendering, read_labelled
+from training.data.examples import (
+    draw_rendering,
+    read_answered,
+    read_general,
+    read_labelled,
+    read_texts,
+)
 from training.engine import encoder
 from training.engine.model import Loaded, code_pool, load, prompt_tokens, uses_bf16
 from training.generation.prefix.reading import shared_tokens
@@ -157,24 +164,30 @@ def _of_traces(stage: Traces, shape: ModelShape) -> Work:
 
 
 def _of_file(stage: Sft | Distill) -> Work | None:
-    """Of a stage that learns from general prompts or from plain texts, under no schema; None of others."""
+    """Of a stage that learns from general prompts or from plain texts, under no schema; None of others.
+
+    Raises: StageFailed for a file that the stage could not read either.
+    """
     if isinstance(stage, Distill):
         return None if stage.prompts is None else _of_general(stage, stage.prompts)
-    texts = stage.prompts or stage.text
-    if texts is None:
+    if stage.prompts is not None:
+        lengths = [_asked(one.messages) + _words(one.response) for one in read_answered(stage.prompts)]
+    elif stage.text is not None:
+        lengths = [_words(text) for text in read_texts(stage.text)]
+    else:
         return None
-    lengths = _lengths(texts)
     steps = stage.max_steps or -(-int(len(lengths) * stage.epochs) // stage.batch_size)
-    mean = sum(lengths) / len(lengths)
-    return Work(learned=steps * stage.batch_size * mean, at_once=stage.micro_batch_size * max(lengths))
+    return Work(
+        learned=steps * stage.batch_size * fmean(lengths), at_once=stage.micro_batch_size * max(lengths)
+    )
 
 
 def _of_general(stage: Distill, prompts: Path) -> Work:
-    sequences, lengths = stage.steps * stage.batch_size, _lengths(prompts)
+    """A response that a prompt may come with is not read: the student writes its own."""
+    sequences, asked = stage.steps * stage.batch_size, read_general(prompts, stage.contexts)
+    lengths = [_asked(one.messages) for one in asked]
     answer = min(ANSWER, stage.max_new_tokens)
-    own = sum(lengths) / len(lengths)
-    shown = _lengths(stage.contexts) if stage.contexts else [0.0]
-    context = sum(shown) / len(shown)
+    own, context = fmean(lengths), fmean(_words(one.context) for one in asked)
     return Work(
         read=sequences * (own / stage.rollouts + own + context + answer),
         learned=sequences * (own + answer),
@@ -183,15 +196,13 @@ def _of_general(stage: Distill, prompts: Path) -> Work:
     )
 
 
-def _lengths(file: Path) -> list[float]:
-    """Tokens of each line's words, by their characters."""
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-    found = []
-    for row in rows:
-        said = [message["content"] for message in row.get("messages", ())]
-        words = [*said, row.get("response", ""), row.get("text", "")]
-        found.append(sum(map(len, words)) / _CHARACTERS + (_FORM if said else 0))
-    return found or [0.0]
+def _asked(messages: Sequence[ChatMessage]) -> float:
+    """Tokens of a general prompt, by its characters."""
+    return sum(_words(message["content"]) for message in messages) + _FORM
+
+
+def _words(text: str) -> float:
+    return len(text) / _CHARACTERS
 
 
 def _of_sft(stage: Sft, traced: int, shape: ModelShape) -> Work:

@@ -81,7 +81,8 @@ class Validation(TrainerCallback):
             return
         found = self._shares(kwargs["model"])
         score = ValidationScore(state.global_step, found.accuracy, found.perturbed)
-        if processes.is_first() and (not self.scores or score.score > self.best.score):
+        better = not self.scores or score.score > self.best.score
+        if self._keeps_best and better and processes.is_first():
             kwargs["model"].save_pretrained(str(self._best), selected_adapters=[STUDENT])
         self.scores.append(score)
         if processes.is_first():

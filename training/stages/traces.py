@@ -268,6 +268,7 @@ def _finish(manifest: StageManifest, board: Board, account: Account, deadline: D
         "without_yield": len(tried) - len(kept),
         "not_reached": len(board.examples) - len(tried),
         **{name: counts[name] for name in ("responses", "errored", "unpaid", "cached", "late")},
+        "without_demonstration": counts["without_demonstration"],
         "quality": {q.value: sum(k.quality is q for k in kept) for q in Quality},
         "yield_by_category": {name: [of_kept.get(name, 0), n] for name, n in of_tried.items()},
         "yield_by_teacher": {name: [by_teacher[name], len(ids)] for name, ids in board.tried.items()},
@@ -349,6 +350,8 @@ def _written(
     def hinted(example: Example) -> list[ChatMessage]:
         trace = demonstrations.get(example.conversation.id)
         shown = None if trace is None else retarget(trace, schema, example)
+        if teacher.hint is HintKind.demonstration and shown is None:
+            board.counts["without_demonstration"] += 1  # it is shown the criterion instead
         return with_hint(example.prompt, hint_for(example, teacher.hint, shown))
 
     match teacher:

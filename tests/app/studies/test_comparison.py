@@ -128,7 +128,37 @@ def test_families_and_validations_on_the_way_have_tables_and_arms_share_a_stage_
     text = comparison.markdown(STUDY, found)
     assert "| arm | swap | novel (unseen) |" in text and "| B | – | – |" in text
     rows = [line for line in text.splitlines() if " sft | " in line]
-    assert len(rows) == 2 and rows[1].startswith("| A | sft | 8 | 0.500 ± 0.000 | 0.800")
+    assert len(rows) == 2 and rows[1].startswith("| A | sft | 8 | 2 | 0.500 ± 0.000 | 0.800")
+
+
+def validated(folder: str, step: int, perturbed: float) -> ValidationPoint:
+    return ValidationPoint(
+        folder=folder, stage="sft", step=step, accuracy=perturbed, perturbed=perturbed, followed={}
+    )
+
+
+def test_a_seed_that_ended_early_and_two_stages_of_one_kind_are_not_mixed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = results((0.2, 0.3), (0.4, 0.5))
+    for seed, result in enumerate(found):
+        way = [validated(f"sft-a{seed}", 4, 0.1), validated(f"sft-a{seed}", 8, 0.2)][: 1 + seed]
+        result.arms["A"].validated = [
+            *way,
+            validated(f"sft-b{seed}", 4, 0.5),
+            validated(f"sft-b{seed}", 8, 0.7),
+        ]
+    rows = [line for line in comparison.markdown(STUDY, found).splitlines() if " sft | " in line]
+    assert [row.removesuffix(" |").split(" | ")[2:5] for row in rows] == [
+        ["4", "2", "0.100 ± 0.000"],
+        ["8", "1", "0.200"],  # the other seed's stage had ended before
+        ["4", "2", "0.500 ± 0.000"],
+        ["8", "2", "0.700 ± 0.000"],
+    ]
+    drawn: list[tuple[object, ...]] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.plot", lambda _axes, *data, **_: drawn.append(data))
+    plots._followed(STUDY, found, tmp_path / "followed.svg")
+    assert drawn == [((4, 8), (pytest.approx(0.5), pytest.approx(0.7)), "-")]
 
 
 def test_retention_stands_over_the_distance_to_the_base_in_one_plot(tmp_path: Path) -> None:

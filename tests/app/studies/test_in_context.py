@@ -143,6 +143,20 @@ def test_scores_of_an_earlier_call_are_kept_and_a_line_that_was_cut_off_is_not(t
     whole = ContextScore(id="a", shown=HintKind.none, right=True, written=3, nats=0.5, tokens=2)
     kept.write_text(whole.model_dump_json() + "\n" + whole.model_dump_json()[:20])
     assert in_context._scores(kept) == {(HintKind.none, "a"): whole}
+    again = whole.model_copy(update={"id": "b"})
+    with kept.open("a") as file:  # as the next call goes on
+        file.write(again.model_dump_json() + "\n")
+    assert in_context._scores(kept) == {(HintKind.none, "a"): whole, (HintKind.none, "b"): again}
+
+
+def test_what_is_asked_first_is_of_every_kind_however_many_there_are() -> None:
+    codes = load_codes(find_base(STARTER).folder, 40)
+    kinds = (HintKind.answer, HintKind.criterion, HintKind.demonstration, HintKind.document)
+    every = in_context.questions_of(study(shown=kinds), subjects.load(SHOP, 0), codes.texts)
+    for asked in (every[:3], every[:19], every):
+        probed, rest = in_context._probe(asked)
+        assert len(probed) == min(10, len(asked)) and len(probed) + len(rest) == len(asked)
+        assert {one.shown for one in probed} == {one.shown for one in asked}
 
 
 def test_a_tenant_without_an_expert_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from app.studies import knowledge
 from app.studies.measuring import _Asking
 from app.studies.preparing import StudyFolder, prepare
 from app.studies.results import BASE_ARM, StudyPoint, at_end
+from app.studies.serving import ANSWER_TIMEOUT_S
 from evaluation.inference.stage_client import ServedStage
 from evaluation.inference.tokenizer_files import load_codes
 from tests.app.studies.quiet import QUIET
@@ -57,8 +58,10 @@ class Endpoint:
     def __init__(self, server: FakeServer):
         self._server = server
 
-    def async_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=httpx.ASGITransport(self._server), base_url="http://model")
+    def async_client(self, timeout_s: float) -> httpx.AsyncClient:
+        assert timeout_s == ANSWER_TIMEOUT_S  # an answer that waits behind others ends no study
+        transport = httpx.ASGITransport(self._server)
+        return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=timeout_s)
 
 
 def measured(server: FakeServer, folder: Path) -> dict[str, StudyPoint]:

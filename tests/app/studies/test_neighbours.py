@@ -4,12 +4,14 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from uuid import uuid4
+from concurrent.futures import Future, wait
+from pathlib import Path
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
-from app.errors import InputError
+from app.errors import InputError, ServingError
 from app.settings import Settings
 from app.studies import neighbours
 from app.studies.model_server import AdapterPlaces
@@ -59,6 +61,35 @@ async def test_noise_that_breaks_is_no_silence() -> None:
 def test_a_noise_that_there_is_not_is_refused() -> None:
     with pytest.raises(InputError, match="there is no noise 'drums'; there are classify, batches"):
         neighbours.measure(2, 20, Settings(), QUIET, ["drums"])
+
+
+def test_a_worker_that_dies_is_no_quiet_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def dies(_: Settings) -> list[UUID]:
+        raise RuntimeError("the database is gone")
+
+    monkeypatch.setattr(neighbours, "_due", dies)
+    monkeypatch.setattr(neighbours, "_WORK_EVERY_S", 0.001)
+    monkeypatch.setattr(neighbours, "load_handlers", lambda: None)
+    with (
+        pytest.raises(RuntimeError, match="the database is gone"),
+        neighbours.worker(Settings(home=tmp_path)) as working,
+    ):
+        wait([working], timeout=10)
+
+
+async def test_a_file_that_nobody_reads_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = httpx.Response(200, json={"state": "validating"})
+    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer), base_url="http://x")
+    monkeypatch.setattr(neighbours, "_READ_WITHIN_S", 0.01)
+    monkeypatch.setattr(neighbours, "_WORK_EVERY_S", 0.02)
+    with pytest.raises(ServingError, match="was not read within"):
+        await neighbours._until_ready(client, "/v1/datasets/1", Future())
+    dead = Future[None]()
+    dead.set_exception(RuntimeError("it died"))
+    with pytest.raises(RuntimeError, match="it died"):
+        await neighbours._until_ready(client, "/v1/datasets/1", dead)
 
 
 def test_the_model_server_has_so_many_places_and_answers_for_nothing_else() -> None:

@@ -9,7 +9,7 @@ from app.errors import InputError
 from app.runs.output import Output, write_inputs
 from app.serving.base import STARTER, find_base
 from app.studies import matrix, measuring
-from app.studies.preparing import PreparedStudy, StudyFolder, prepare
+from app.studies.preparing import PreparedStudy, StudyFolder, best, prepare
 from app.studies.results import BASE_ARM
 from evaluation.contract.record import Split
 from tests.app.studies.shipped import training_study
@@ -72,19 +72,22 @@ def test_continued_pretraining_reads_a_handbook_that_names_the_tenants_products(
 
 
 def test_of_what_an_arm_is_swept_over_the_best_on_the_validation_split_is_measured(tmp_path: Path) -> None:
-    """By accuracy under both schemas; what is not trained yet is no better than the first."""
+    """By accuracy under both schemas. What was not validated is not chosen, and nothing is chosen without it."""
     made = prepared("figure6", tmp_path)
     tries = made.tries["SDFT, on policy"]
     assert [chain.tried["learning_rate"] for chain in tries] == [1e-4, 2e-4, 4e-4]
     assert len({chain.stages[-1].out for chain in tries}) == 3 and len(made.stages) == 2 + 9
-    assert made.chains["SDFT, on policy"] == tries[0]
+    with pytest.raises(InputError, match="has no validation by which it could be chosen"):
+        best(tries)
     for chain, (accuracy, perturbed) in zip(tries, [(0.9, 0.1), (0.6, 0.7), (0.7, 0.5)], strict=True):
         last = chain.stages[-1]
         metrics = {"validation_accuracy": accuracy, "validation_perturbed": perturbed}
         result = {"status": "succeeded", "manifest_sha256": last.sha256, "metrics": metrics}
         last.out.mkdir(parents=True)
         (last.out / "result.json").write_text(json.dumps(result))
-    assert made.chains["SDFT, on policy"] == tries[1]
+    assert best(tries) == tries[1]
+    with pytest.raises(InputError, match="has no validation"):
+        _ = made.chains  # those of the other arms
     assert made.key == prepared("figure6", tmp_path).key
 
 

@@ -56,8 +56,8 @@ def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
     async def run() -> RetainedWords:
         server = Speller(lambda _asked: says("A"))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://model") as http:
-            drawing = retained.drawing(VllmPredictor(http, "base", CODES))
-            return await drawing(VllmPredictor(http, "arm", CODES), "Say something.")
+            base, arm = (VllmPredictor(http, name, CODES) for name in ("base", "arm"))
+            return await retained.drawn_words(base, arm, "Say something.")
 
     found = anyio.run(run)
     assert (found.text, found.tokens) == ("Sure.", 5)

@@ -1,6 +1,7 @@
 """A study that was run before is read from what it left, and not run again."""
 
 import io
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.console import ConsoleReporter
+from app.errors import InputError
 from app.serving.base import STARTER, find_base
 from app.settings import Settings
 from app.studies import study
@@ -61,6 +63,24 @@ def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
     assert [one.seed for one in found] == [0, 1]
     assert list(found[0].arms) == ["base", *(row.name for row in plain.rows)]
     assert found[1].arms["SFT"].measures["accuracy"].value == 0.1
+
+
+def test_the_updates_of_a_chain_are_those_of_its_stages_that_learn_and_a_lost_result_is_said(
+    tmp_path: Path,
+) -> None:
+    """The traces, whose count is of conversations, come first in the chain."""
+    prepared = prepare(training_study("figure6"), StudyFolder(0, find_base(STARTER), tmp_path, "seed 0"))
+    stages = prepared.tries["SFT on the teacher's samples"][0].stages
+    assert stages[0].stage.kind == "traces" and stages[-1].stage.kind == "sft"
+    for number, manifest in enumerate(stages):
+        manifest.out.mkdir(parents=True)
+        body = {"status": "succeeded", "manifest_sha256": "", "step": 7 + number, "wall_s": 2, "tokens": 5}
+        (manifest.out / "result.json").write_text(json.dumps(body))
+    cost = study._cost(stages)
+    assert (cost.updates, cost.wall_s, cost.tokens) == (6 + len(stages), 2 * len(stages), 5 * len(stages))
+    (stages[0].out / "result.json").unlink()
+    with pytest.raises(InputError, match="has lost its result"):
+        study._cost(stages)
 
 
 def test_what_is_left_of_a_seed_is_estimated_before_it_is_trained(

@@ -35,7 +35,7 @@ def test_each_round_has_a_cache_of_its_own_and_what_is_written_is_counted(
             finally:
                 child.kill()
 
-    monkeypatch.setattr(vllm_speed, "serving", answering)
+    monkeypatch.setattr("app.studies.serving.serving", answering)
     settings = Settings(vllm_device="cpu", vllm_dtype="float32", vllm_cpu_engine="separate")
     speed = vllm_speed.measure(find_base(STARTER), SpeedRequest(5, 2, 2, mode), settings, QUIET)
     assert Counter(body["cache_salt"] for body in server.bodies) == {"round 0": 6, "round 1": 6}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.shop import Tenant
+from training.artifacts import StageFailed
 from training.config import Distill, Rl, Sft, Stage, StageManifest, Traces
 from training.engine.estimate import ANSWER, ModelShape, Pace, Work, _cost, _work, estimate
 from training.teachers.privileged import HintKind
@@ -71,8 +72,10 @@ def test_what_is_learned_under_no_schema_is_counted_from_its_file(tenant: Tenant
     shown = Distill(prompts=prompts, contexts=contexts, hint="document", steps=3, max_new_tokens=16, **batch)
     found = work(shown, tenant)
     assert found.written == 3 * 4 * 16
-    assert found.learned == 3 * 4 * (12 + 25 + 16)
-    assert found.read == 3 * 4 * (2 * (12 + 25) + 30 + 16)
+    assert found.learned == 3 * 4 * (12 + 15 + 16)  # what the student writes, and no response of the file
+    assert found.read == 3 * 4 * (2 * (12 + 15) + 30 + 16)
+    with pytest.raises(StageFailed, match="cannot be read"):
+        work(Sft(text=tmp_path / "gone", **batch), tenant)
 
 
 def test_every_rollout_is_written_and_learned(tenant: Tenant) -> None:

@@ -324,6 +324,22 @@ def test_a_tokens_ratio_makes_the_analytic_estimator_noisier_for_nothing(toy: To
     assert variance(Weighting.token) > 1.05 * variance(Weighting.none)
 
 
+def test_under_the_ratio_of_a_sequence_each_token_keeps_the_gradient_of_its_own_advantage() -> None:
+    """The ratio of a sequence alone has the same gradient for all its tokens: of advantages whose mean is 0, none."""
+    advantages_BT = torch.tensor([[5.0, -5.0, 0.0, 1.0, -1.0, 7.0]])
+    mask_BT = torch.tensor([[1.0, 1.0, 1.0, 1.0, 1.0, 0.0]])
+    drawn_BT = torch.tensor([[-0.4, -1.0, -2.0, -0.1, -3.0, -9.0]])
+    logps_BT = (drawn_BT + torch.tensor([[0.3, -0.1, 0.2, 0.0, 0.1, 4.0]])).requires_grad_()
+    ratio = ((logps_BT - drawn_BT) * mask_BT).sum().div(5).exp()
+    as_sequences_BT = losses.drawn_as_sequences(logps_BT, drawn_BT, mask_BT)
+    ratios_BT = (logps_BT - as_sequences_BT).exp()
+    torch.testing.assert_close(ratios_BT[:, :5], ratio.expand(1, 5))
+    (found_BT,) = torch.autograd.grad((ratios_BT * advantages_BT * mask_BT).sum(), logps_BT)
+    torch.testing.assert_close(found_BT, ratio.detach() * advantages_BT * mask_BT)
+    (alone_BT,) = torch.autograd.grad((ratio * advantages_BT * mask_BT).sum(), logps_BT)
+    torch.testing.assert_close(alone_BT, torch.zeros(1, 6), atol=1e-6, rtol=0)
+
+
 def test_the_jsd_lies_between_zero_and_the_logarithm_of_two() -> None:
     far = torch.tensor([[[0.0, -40.0]]]), torch.tensor([[[-40.0, 0.0]]])
     assert per_token(DivergenceKind.jsd, *far).item() == pytest.approx(0.6931, abs=1e-3)

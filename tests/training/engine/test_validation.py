@@ -37,13 +37,18 @@ SETTINGS = {
 
 
 class Scripted:
-    """In place of the answers: what each validation finds. Keeps the student's weights of each."""
+    """In place of the answers: what each validation finds. Keeps the student's weights of each.
+
+    kept_best: whether there was a copy of the best student as each began.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *scores: float):
         self.left, self.weights = list(scores), list[dict[str, torch.Tensor]]()
-        monkeypatch.setattr(Validation, "_shares", lambda _self, model: self.validate(model))
+        self.kept_best = list[bool]()
+        monkeypatch.setattr(Validation, "_shares", lambda own, model: self.validate(own, model))
 
-    def validate(self, model: Any) -> Validated:
+    def validate(self, validation: Validation, model: Any) -> Validated:
+        self.kept_best.append(validation._best.exists())
         named = model.named_parameters()
         self.weights.append({n: p.detach().clone() for n, p in named if "lora_" in n})
         return Validated(self.left[0], self.left.pop(0), {})
@@ -93,6 +98,7 @@ def test_the_best_is_left_and_not_the_last(manifest: StageManifest, monkeypatch:
         "steps",
     )
     assert [same(left(manifest), weights) for weights in script.weights] == [False, True, False]
+    assert script.kept_best == [False, True, True]
     assert not (manifest.out / "best").exists()
 
 
@@ -104,6 +110,7 @@ def test_a_stage_that_only_watches_leaves_its_last_student(
     metrics = run(manifest)
     assert (metrics["validated_step"], metrics["validation_accuracy"]) == (6, 0.25)
     assert [same(left(manifest), weights) for weights in script.weights] == [False, False, True]
+    assert script.kept_best == [False, False, False]
     assert not (manifest.out / "best").exists()
 
 

@@ -210,6 +210,20 @@ def test_rewards_are_scaled_as_the_loss_was_published(loss: str, scale: str, ben
     assert rl.config_of(manifest, manifest.stage).scale_rewards == scale
 
 
+@pytest.mark.parametrize(("count", "accumulation"), [(1, 4), (2, 2), (4, 1)])
+def test_however_many_processes_a_generation_has_as_many_optimizer_steps(
+    count: int, accumulation: int, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With twice as many in each of two processes the second step would learn from what is no longer the student's."""
+    monkeypatch.setattr("training.engine.processes.count", lambda: count)
+    of = {"batch_size": 16, "micro_batch_size": 4, "updates_per_generation": 2}
+    manifest = Bench(tenant, Path("nowhere"), tmp_path).manifest("processes", **of)
+    assert isinstance(manifest.stage, Rl)
+    config = rl.config_of(manifest, manifest.stage)
+    assert config.gradient_accumulation_steps == accumulation
+    assert config.steps_per_generation == 2 * accumulation
+
+
 def test_prompts_are_chosen_by_difficulty_in_each_round(bench: Bench) -> None:
     ran = bench.run("rounds", rounds=2, tries=4)
     rounds = [json.loads((ran.out / "rounds" / f"{n}.json").read_text()) for n in range(2)]

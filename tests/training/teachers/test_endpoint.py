@@ -11,7 +11,7 @@ from tests.training.teacher_server import PROMPT, Server, ask, repeats_the_hint,
 from training.artifacts import StageFailed
 from training.config import StageManifest, Traces
 from training.engine.progress import EventWriter
-from training.stages import traces
+from training.stages import traces as stage_of_traces
 from training.teachers.privileged import Hint, HintKind, with_hint
 
 
@@ -50,9 +50,31 @@ def test_the_stage_says_how_many_tokens_its_teacher_used_or_that_nobody_knows(
     manifest = StageManifest(
         stage=stage, base=str(base), category_schema=tenant.schema, conversations=tenant.path, out=tmp_path
     )
-    finished = traces.run(manifest, stage, EventWriter(tmp_path, "traces"))
+    finished = stage_of_traces.run(manifest, stage, EventWriter(tmp_path, "traces"))
     assert finished.metrics["kept"] == 4
     assert finished.tokens == wanted
+
+
+@pytest.mark.slow
+def test_a_teacher_that_is_shown_no_demonstration_for_want_of_one_is_counted(
+    server: Server, tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    def behave(number: int, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+        shown = "This is an example for a response" in body["messages"][-1]["content"]
+        return 200, reply("?") if shown else repeats_the_hint(body)
+
+    server.behave = behave
+    lines = traces.read_text().splitlines()
+    demonstrations = tmp_path / "demonstrations.jsonl"
+    demonstrations.write_text("\n".join(lines[::3]))
+    told = teacher(server, hint=HintKind.demonstration)
+    stage = Traces(teachers=(told,), samples=1, demonstrations=demonstrations)
+    manifest = StageManifest(
+        stage=stage, base=str(base), category_schema=tenant.schema, conversations=tenant.path, out=tmp_path
+    )
+    metrics = stage_of_traces.run(manifest, stage, EventWriter(tmp_path, "traces")).metrics
+    without = len(tenant.conversations) - len(lines[::3])
+    assert 0 < metrics["without_demonstration"] == metrics["kept"] == without
 
 
 def test_a_busy_teacher_is_asked_again(server: Server) -> None:

@@ -2,7 +2,7 @@
 
 import random
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import StageFailed
@@ -65,9 +65,19 @@ def general_rows(manifest: StageManifest, stage: Distill) -> list[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for messages, context in islice(cycle(prompts), stage.steps * stage.batch_size // stage.rollouts):
         hint = document_hint(context) if context else no_hint()
-        row = {"prompt": messages, "teacher_prompt": hinted(messages, hint), "traced": False}
+        row = {"prompt": messages, "teacher_prompt": hinted(messages, hint)} | _UNTRACED
         rows += [row] * stage.rollouts
     return rows
+
+
+_UNTRACED: Final = {"traced": False, "instead": False}
+
+
+def counts_of(rows: list[dict[str, Any]], rollouts: int) -> dict[str, int]:
+    """Of prompts. without_demonstration: whose teacher was to be shown one, and was shown the criterion instead."""
+    counted = {"with_trace": "traced", "without_demonstration": "instead"}
+    sums = {name: sum(row[of] for row in rows) // rollouts for name, of in counted.items()}
+    return {"prompts": len(rows) // rollouts} | sums
 
 
 class _Shown(NamedTuple):
@@ -97,5 +107,6 @@ def _row(
         "teacher_prompt": with_hint(example.prompt, hint_for(example, stage.hint, text)),
         "example": example,
         "traced": text is not None or completion is not None,
+        "instead": stage.hint is HintKind.demonstration and text is None,
     }
     return row if stage.on_policy else row | {"completion": completion}

@@ -37,7 +37,7 @@ from training.generation.samplers import chosen
 from training.protocol import FailureCode
 from training.settings import TeacherKind
 from training.stages.distill.preflight import preflight
-from training.stages.distill.prompts import general_rows, rows_of
+from training.stages.distill.prompts import counts_of, general_rows, rows_of
 from training.stages.distill.trainer import DistillTrainer
 from training.teachers.ema import Follow, add_teacher
 
@@ -70,9 +70,7 @@ def run(manifest: StageManifest, stage: Distill, events: EventWriter) -> Finishe
     )
     measured = preflight(trainer, rows, stage.preflight, events) if stage.preflight else {}
     finished = fit(trainer, manifest, watch, events)
-    with_trace = sum(row["traced"] for row in rows)
-    counts = {"prompts": len(rows) // stage.rollouts, "with_trace": with_trace // stage.rollouts}
-    return finished._replace(metrics=finished.metrics | counts | measured)
+    return finished._replace(metrics=finished.metrics | counts_of(rows, stage.rollouts) | measured)
 
 
 def _config(manifest: StageManifest, stage: Distill) -> DistillationConfig:

@@ -15,7 +15,7 @@ from training.artifacts import StageFailed
 from training.config import Distill, StageManifest
 from training.data.examples import Trace
 from training.engine.model import load_tokenizer
-from training.stages.distill.prompts import general_rows, rows_of
+from training.stages.distill.prompts import counts_of, general_rows, rows_of
 
 
 def manifest_of(tenant: Tenant, base: Path, traces: Path | None, **settings: Any) -> StageManifest:
@@ -63,6 +63,28 @@ def test_off_policy_the_teacher_may_be_shown_what_somebody_else_wrote(
         assert row["completion"].startswith("They write that") and row["completion"].endswith(code)
         assert f"An expert saw it at a glance.\nAnswer: {code}\n" in shown
         assert "They write that" not in shown and "An expert" not in row["prompt"][-1]["content"]
+
+
+@pytest.mark.parametrize("on_policy", [True, False])
+def test_prompts_whose_teacher_is_shown_the_criterion_for_want_of_a_demonstration_are_counted(
+    on_policy: bool, tenant: Tenant, base: Path, traces: Path, tmp_path: Path
+) -> None:
+    """Also where the student learns on a trace of the conversation, which is another's than the demonstrations."""
+    file = written(tenant, tmp_path, "An expert saw it at a glance.")
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[::2]))
+    shown = {json.loads(line)["id"] for line in lines[::2]}
+    rollouts = 2 if on_policy else 1
+    given = {"hint": "demonstration", "demonstrations": str(file), "rollouts": rollouts}
+    found = rows(tenant, base, traces, on_policy=on_policy, **given)
+    without = [row for row in found if row["example"].conversation.id not in shown]
+    assert 0 < len(without) < len(found)
+    assert all("An expert saw" not in row["teacher_prompt"][-1]["content"] for row in without)
+    counts = counts_of(found, rollouts)
+    assert counts["prompts"] == len(found) // rollouts
+    assert counts["without_demonstration"] == len(without) // rollouts
+    plain = counts_of(rows(tenant, base, traces, on_policy=on_policy, hint="criterion"), rollouts=1)
+    assert plain["without_demonstration"] == 0
 
 
 def test_on_policy_demonstrations_come_from_their_own_file_where_there_is_one(
