@@ -20,13 +20,15 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the group in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests that want the tiny model share a worker: each other one would train it once more for them."""
+    """Quick tests that want the tiny model share a worker, as each other one would train it once more for them; the
+    first of them takes seconds for that."""
     for item in items:
         wants = item.path.is_relative_to(Path(__file__).parent) and "base" in getattr(
             item, "fixturenames", ()
         )
         if wants and not any(map(item.get_closest_marker, ("seconds", "slow", "fault", "e2e"))):
             item.add_marker(pytest.mark.xdist_group("tiny model"))
+            item.add_marker("seconds")
 
 
 @pytest.fixture(scope="session")
