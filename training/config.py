@@ -17,7 +17,6 @@ from training.settings import (
     MAX_BATCH,
     MAX_CONVERSATIONS,
     MAX_NAME_CHARS,
-    MAX_RESPONSE_TOKENS,
     MAX_SECONDS,
     MAX_STEPS,
     MAX_USD,
@@ -35,6 +34,7 @@ from training.settings import (
 from training.teachers.privileged import HintKind
 
 MAX_PATH_CHARS = 4096
+MAX_RESPONSE_TOKENS = 2048  # of a response to a general prompt; no tenant is answered by it
 
 
 def _short(path: Path) -> Path:

@@ -15,7 +15,6 @@ MAX_SECONDS = 30 * 86_400.0
 MAX_USD = 1e6
 MAX_VOCABULARY = 1_000_000
 MAX_NAME_CHARS = 500
-MAX_RESPONSE_TOKENS = 2048  # of a response to a general prompt; no tenant is answered by it
 
 
 class StageSettings(BaseModel):

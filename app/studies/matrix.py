@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.errors import InputError
 from app.runs.presets import merged
 from app.studies import knowledge, subjects
-from training.config import StageManifest, validates
+from training.config import MAX_RESPONSE_TOKENS, StageManifest, validates
 from training.protocol import ADAPTER, TRACES, StageKind
-from training.settings import MAX_RESPONSE_TOKENS
 from training.teachers.privileged import HintKind
 
 EXPERT = "expert"  # traces of somebody who knows: the world itself, or what people wrote of their own conversations

@@ -18,7 +18,6 @@ from app.studies.security import (
     histories,
     inputs,
     leaks,
-    learned,
     prefix_cache,
     rights,
     worst_bodies,
@@ -75,12 +74,6 @@ def _prefix_cache(lab: Lab, seed: int, size: int) -> SliceFound:
     return prefix_cache.run(lab, seed, size)
 
 
-def _learned(lab: Lab, seed: int, size: int) -> SliceFound:
-    if not size:
-        raise Skipped("trains two adapters and starts a vLLM; it is part of the long bench")
-    return learned.run(lab, seed, size)
-
-
 CHECKS = (
     SecurityCheck("rights", "an operation, and who must not", rights.run, WHOLE, WHOLE),
     SecurityCheck("worst bodies", "a body, and the event loop", worst_bodies.run, WHOLE, WHOLE),
@@ -96,7 +89,6 @@ CHECKS = (
     SecurityCheck("neighbours", "a request of the quiet one", _neighbours, SliceWork(1, 8), SliceWork(1, 0)),
     SecurityCheck("deletion", "a word", deletion.run, WHOLE, WHOLE),
     SecurityCheck("leaks", "a question", leaks.run, WHOLE, WHOLE),
-    SecurityCheck("learned words", "a word, to a model", _learned, SliceWork(1, 200), SliceWork(1, 0)),
     SecurityCheck("prefix cache", "a guess", _prefix_cache, SliceWork(30, 30), SliceWork(1, 0)),
 )
 

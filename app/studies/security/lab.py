@@ -113,11 +113,6 @@ def _settings_in(home: Path, settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update=where | changes)
 
 
-def new_word() -> str:
-    """One that stands nowhere else."""
-    return f"zq{secrets.token_hex(6)}"
-
-
 def codes() -> tuple[str, ...]:
     """Of whatever is asked here, of which the model server answers the first."""
     return codes_for(find_base(STARTER).folder, schema_with("word")).texts
@@ -200,7 +195,7 @@ async def _fill(settings: Settings, adapters: Sequence[Adapter]) -> AttackedCopy
     base = find_base(STARTER)
     try:
         platform_key = (await bootstrap.bootstrap(database)).text
-        words = [new_word() for _ in range(2)]
+        words = [f"zq{secrets.token_hex(6)}" for _ in range(2)]
         made = [
             await install(database, base, adapter, schema_with(word), f"tenant {number}")
             for number, (word, adapter) in enumerate(zip(words, adapters, strict=True), start=1)
