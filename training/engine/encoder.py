@@ -39,9 +39,6 @@ _LEAST_RATE: Final = 0.05
 _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories, and then of each to be lacking
-# Of what is learned as right: four hundred labels are soon known by heart, and an encoder that is sure of everything
-# leaves the language model nothing to say, which knows of marks of a text and of halves of a category.
-_SMOOTHING: Final = 0.1
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 
 
@@ -141,7 +138,7 @@ class _EncoderTraining:
             some = conversations[begin : begin + _AT_ONCE]
             shares, right = self.network(schema, some), gold(schema, some)
             share = weight * len(some) / len(conversations)
-            (share * F.cross_entropy(shares, right, label_smoothing=_SMOOTHING)).backward()
+            (share * F.nll_loss(shares, right)).backward()
             rights += int((shares.argmax(1) == right).sum())
         return rights / len(conversations)
 
