@@ -38,7 +38,7 @@ MAX_CONVERSATIONS: Final = 250_000
 MAX_REJECTS: Final = 100_000
 _FIELDS: Final = {name: name for name in (*tables.COLUMNS, "messages", *ATTRIBUTES)}
 _MESSAGE: Final = {"role": "role", "text": "text"}
-_KNOWN_PLACE: Final = re.compile(r"'(id|messages|category|criterion|split)'(\[\d+\])?")
+_KNOWN_PLACE: Final = re.compile(r"(id|messages|category|criterion|split)\b(\[\d+\])?")
 
 
 class ReadingProgress(NamedTuple):
