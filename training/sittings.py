@@ -42,10 +42,10 @@ class Every:
             self._done = time.monotonic()
 
 
-def rate(share: float, step: int, warm_up: int) -> float:
-    """Of the highest one: up over so many steps, then down a cosine over the time."""
+def rate(share: float, step: int, warm_up: int, least: float = LEAST_RATE) -> float:
+    """Of the highest one: up over so many steps, then down a cosine over the time, to the least."""
     warm = min(1.0, (step + 1) / warm_up)
-    return warm * (LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+    return warm * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 def write_state(out: Path, counts: Mapping[str, Any], rng: random.Random) -> None:

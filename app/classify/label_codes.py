@@ -35,9 +35,7 @@ class LabelCodes:
         self._settings = settings
         self._pages: OrderedDict[UUID, CodedSchema] = OrderedDict()  # a version never changes
         self._codes: dict[int, Codes] = {}  # by the number of categories, which alone decides them
-        self._folders: OrderedDict[str, Path] = (
-            OrderedDict()
-        )  # of adapters that were checked, by their digests
+        self._folders: OrderedDict[str, Path] = OrderedDict()  # of checked adapters, by their digests
         self._count: Callable[[list[str]], list[int]] | None = None
         self._context: int | None = None
 

@@ -94,6 +94,11 @@ class CategorySchema(BaseModel):
         return next(category for category in self.categories if category.key == key)
 
     @property
+    def describes_texts(self) -> bool:
+        """Whether they can be compared with a text: a schema that asks a question of its own has answers to it."""
+        return self.question is None and len(self.categories) > 1
+
+    @property
     def sha256(self) -> str:
         stated = self.model_dump(exclude_none=True)
         canonical = json.dumps(stated, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

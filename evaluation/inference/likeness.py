@@ -43,11 +43,6 @@ class Likeness(NamedTuple):
     file: Path
 
 
-def has_descriptions(schema: CategorySchema) -> bool:
-    """Of the text, to compare it with. A schema that asks a question of its own has answers to it."""
-    return schema.question is None and len(schema.categories) > 1
-
-
 async def weighed(
     shares: Mapping[str | None, float], schema: CategorySchema, conversation: Conversation, likeness: Likeness
 ) -> dict[str | None, float]:

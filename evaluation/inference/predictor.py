@@ -34,7 +34,7 @@ from evaluation.contract.render import FAST_PREFIX, ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema, Condition
 from evaluation.inference.completions import Completion, Growing
 from evaluation.inference.completions import PredictorError as PredictorError
-from evaluation.inference.likeness import has_descriptions, weighed
+from evaluation.inference.likeness import weighed
 from evaluation.inference.logprobs import CodeReading, read_answer, read_choice, read_code, tokens_within
 from evaluation.inference.model_client import DEFAULT_SENDING, ModelClient
 from evaluation.inference.model_client import ROUTE as ROUTE
@@ -226,7 +226,7 @@ class VllmPredictor:
 
     def _hears(self, asked: "_Asked") -> bool:
         """Whether the sentence encoder knows as much of it as the model."""
-        return self._likeness is not None and not asked.says_more and has_descriptions(asked.schema)
+        return self._likeness is not None and not asked.says_more and asked.schema.describes_texts
 
     async def _heard(
         self, shares: dict[str | None, float] | None, asked: "_Asked"

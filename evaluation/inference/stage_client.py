@@ -1,5 +1,6 @@
 """The models of an evaluation run behind one OpenAI-compatible server, and their answers as they are kept."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,8 @@ class KeptStages:
         """way: how it is asked, as the end of a name; empty for the usual one. Raises: RunnerError."""
         # Named after all that an answer depends on, so that outcomes of another model or suite are never taken over;
         # and a stage that has learned nothing, which is the one before it, is not asked again.
-        settings, file = self._settings, f"{one.version[:12]}{way}.jsonl"
+        of_version = hashlib.sha256(one.version.encode()).hexdigest()[:12]  # which may be any name
+        settings, file = self._settings, f"{of_version}{way}.jsonl"
         return await runner.run(
             questions,
             predictor,

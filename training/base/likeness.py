@@ -156,6 +156,33 @@ class LikenessNetwork(nn.Module):
         return said.means_MD @ descriptions.means_MD.T + self.scalars["late"] * late_NM
 
 
+def optimizer_of(network: LikenessNetwork) -> torch.optim.AdamW:
+    """Of its factors, and of what decides beside them."""
+    groups = [{"params": network.factors()}, {"params": network.decisive()}]
+    return torch.optim.AdamW(groups, weight_decay=0.0)
+
+
+def add_gradient(
+    network: LikenessNetwork, schema: CategorySchema, conversations: Sequence[Conversation], weight: float
+) -> int:
+    """Adds to the gradient what their labels say, together so much. Returns how many it had right."""
+    shares, right = network(schema, conversations), gold(schema, conversations)
+    (weight * F.nll_loss(shares, right)).backward()
+    return int((shares.argmax(1) == right).sum())
+
+
+def take_step(network: LikenessNetwork, optimizer: torch.optim.Optimizer, rates: tuple[float, float]) -> bool:
+    """rates: of the optimizer's groups. False, and nothing is touched, where the gradient is not finite."""
+    norm = nn.utils.clip_grad_norm_(network.factors(), 1.0)
+    if not torch.isfinite(norm):
+        return False
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return True
+
+
 def gold(schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
     """The places of the right answers among `schema.answers`, [N]."""
     answers = list(schema.answers)

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
 from training.base import businesses, package
 from training.base.adapter import write_tensors
 from training.base.lessons import PHASES
-from training.base.likeness import LikenessNetwork, gold
+from training.base.likeness import LikenessNetwork, add_gradient, gold, optimizer_of, take_step
 from training.sittings import Every, Sitting, rate, read_state, write_state
 from training.starter import corpus as utterances
 from training.starter.problems import DecisionProblem
@@ -57,9 +56,7 @@ class LikenessTraining:
         shops = businesses.load()
         self.shops, self.further = businesses.for_training(shops), list(businesses.load_further().values())
         self.network = LikenessNetwork(options.rank)
-        self.optimizer = torch.optim.AdamW(
-            [{"params": self.network.factors()}, {"params": self.network.decisive()}], weight_decay=0.0
-        )
+        self.optimizer = optimizer_of(self.network)
         self.held_out = held_out(self.corpus)
         self.counts = self._resumed()
         self.sitting = Sitting(options.minutes, self.counts.spent_s)
@@ -71,19 +68,13 @@ class LikenessTraining:
         for _ in range(self.options.problems):
             problem = self._problem()
             conversations = [one.conversation for one in problem.examples]
-            shares, right = self.network(problem.schema, conversations), gold(problem.schema, conversations)
-            (F.nll_loss(shares, right) / self.options.problems).backward()
-            self.right.append(float((shares.argmax(1) == right).float().mean()))
+            rights = add_gradient(self.network, problem.schema, conversations, 1 / self.options.problems)
+            self.right.append(rights / len(conversations))
             asked += len(conversations)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
         falling = rate(self.sitting.share, self.counts.step, WARM_UP)
-        highest = (self.options.learning_rate, DECISIVE_RATE)
-        for group, own in zip(self.optimizer.param_groups, highest, strict=True):
-            group["lr"] = own * falling
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        rates = self.options.learning_rate * falling, DECISIVE_RATE * falling
+        if not take_step(self.network, self.optimizer, rates):
+            raise FloatingPointError(f"the gradient of step {self.counts.step} is not finite")
         self.counts = self.counts._replace(
             step=self.counts.step + 1, conversations=self.counts.conversations + asked
         )

@@ -6,7 +6,8 @@ being practised. That it goes on reading definitions it has not seen is practise
 second half of a step; and at times a schema lacks some of the categories that nobody in the batch is of, so that no
 answer is learned by what stands beside it.
 
-Left out: labels of conversations that are in doubt, excludes, and every base that is read without an encoder.
+Left out: labels of conversations that are in doubt, excludes, schemas under which no encoder is heard, and every base
+that is read without one.
 """
 
 import math
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F
 
 from evaluation.atomic_files import write_whole
 from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS_FILE
@@ -26,11 +26,12 @@ from evaluation.contract.schema import CategorySchema
 from training.artifacts import StageFailed
 from training.base import businesses
 from training.base.lessons import PHASES
-from training.base.likeness import LikenessNetwork, gold
+from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, take_step
 from training.config import Sft, StageManifest
 from training.data.examples import drawn, read_labelled, read_left_out
 from training.engine.progress import EventWriter
 from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
+from training.sittings import rate
 
 BATCH: Final = 24  # conversations under the tenant's schema, and as many under a business's
 _AT_ONCE: Final = 12  # of them, in memory
@@ -91,7 +92,8 @@ def takes_s(manifest: StageManifest, stage: Sft) -> float:
 
 
 def _learns(manifest: StageManifest, stage: Sft) -> bool:
-    return bool(stage.encoder_steps) and stage.reads_traces and _encoder_of(manifest).is_file()
+    wanted = bool(stage.encoder_steps) and stage.reads_traces and manifest.category_schema.describes_texts
+    return wanted and _encoder_of(manifest).is_file()
 
 
 def _encoder_of(manifest: StageManifest) -> Path:
@@ -108,27 +110,19 @@ class _EncoderTraining:
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
         self.network = LikenessNetwork.trained(_encoder_of(manifest))
-        self._optimizer = torch.optim.AdamW(
-            [{"params": self.network.factors()}, {"params": self.network.decisive()}], weight_decay=0.0
-        )
+        self._optimizer = optimizer_of(self.network)
 
     def step(self, number: int, share: float) -> float:
         """share: of the training, 0..1, by which the rate falls. Returns how many of the tenant's were right, 0..1."""
         batch = [next(self._turns) for _ in range(BATCH)]
         right = self._learned(self._shown(batch), batch, 1.0)
         self._learned(*self._replayed(), _REPLAYED)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.factors(), 1.0)
-        if not torch.isfinite(norm):
+        falling = self._stage.encoder_learning_rate * rate(share, number, _WARM_UP, _LEAST_RATE)
+        if not take_step(self.network, self._optimizer, (falling, _DECISIVE * falling)):
             raise StageFailed(
                 FailureCode.non_finite_loss,
                 f"the gradient of the sentence encoder's step {number + 1} is not finite; lower encoder_learning_rate",
             )
-        falling = _LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-        rate = self._stage.encoder_learning_rate * min(1.0, (number + 1) / _WARM_UP) * falling
-        for group, times in zip(self._optimizer.param_groups, (1, _DECISIVE), strict=True):
-            group["lr"] = rate * times
-        self._optimizer.step()
-        self._optimizer.zero_grad()
         return right
 
     def _learned(self, schema: CategorySchema, conversations: Sequence[Conversation], weight: float) -> float:
@@ -136,10 +130,7 @@ class _EncoderTraining:
         rights = 0
         for begin in range(0, len(conversations), _AT_ONCE):
             some = conversations[begin : begin + _AT_ONCE]
-            shares, right = self.network(schema, some), gold(schema, some)
-            share = weight * len(some) / len(conversations)
-            (share * F.nll_loss(shares, right)).backward()
-            rights += int((shares.argmax(1) == right).sum())
+            rights += add_gradient(self.network, schema, some, weight * len(some) / len(conversations))
         return rights / len(conversations)
 
     def _shown(self, batch: Sequence[Conversation]) -> CategorySchema:

@@ -18,7 +18,7 @@ from evaluation.contract.perturb import swap
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError, render
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.inference.likeness import Likeness, has_descriptions, weighed
+from evaluation.inference.likeness import Likeness, weighed
 from evaluation.inference.predictor import Prediction
 from evaluation.inference.tokenizer_files import Codes, load_codes
 from tests.evaluation.fake_server import CODES, Asked, FakeServer, Reply, predictor
@@ -68,9 +68,9 @@ def test_an_edit_is_followed_and_a_name_says_nothing() -> None:
 
 
 def test_where_the_schema_asks_a_question_or_has_one_category_there_is_nothing_to_compare() -> None:
-    assert has_descriptions(SCHEMA)
-    assert not has_descriptions(SCHEMA.model_copy(update={"question": "Is the customer angry?"}))
-    assert not has_descriptions(SCHEMA.model_copy(update={"categories": SCHEMA.categories[:1]}))
+    assert SCHEMA.describes_texts
+    assert not SCHEMA.model_copy(update={"question": "Is the customer angry?"}).describes_texts
+    assert not SCHEMA.model_copy(update={"categories": SCHEMA.categories[:1]}).describes_texts
 
 
 def test_each_part_of_a_definition_that_semicolons_divide_may_be_what_is_meant() -> None:

@@ -111,6 +111,13 @@ def test_nothing_is_learned_where_nobody_wants_it(
     assert learn(told) == {} and not (told.out / CHECKPOINTS).exists()
 
 
+def test_nothing_is_learned_that_nobody_would_hear(
+    tenant: Tenant, traces: Path, hearing: Path, tmp_path: Path
+) -> None:
+    asking = tenant.schema.model_copy(update={"question": "Who has to look at this?"})
+    assert learn(manifest(tenant._replace(schema=asking), traces, hearing, tmp_path / "out")) == {}
+
+
 def test_a_base_that_is_read_alone_gets_none(tenant: Tenant, traces: Path, tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     told = manifest(tenant, traces, tmp_path / "alone", tmp_path / "out")
