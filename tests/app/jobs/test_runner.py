@@ -1,6 +1,7 @@
 """A job in one process: what its handler sees, how each of its ends is written, and when it is told to stop."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
-from app.faults.process_tree import alive
+from app.faults.process_tree import alive, descendants
 from app.infra.db.clock import now
 from app.infra.db.engine import Database
 from app.infra.db.session import transaction
@@ -225,12 +226,12 @@ async def test_a_cancelled_stage_ends_with_its_child(
 
 
 def children_of_this_process() -> list[int]:
-    """Those that sleep as a stage does."""
+    """Those that sleep as a stage does. Another process runs other tests, and has such children too."""
     found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in descendants(os.getpid()):
         try:
-            if b"print('training'" in place.read_bytes():
-                found.append(int(place.parent.name))
+            if b"print('training'" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
         except OSError:
             continue  # it has ended meanwhile
     return found
