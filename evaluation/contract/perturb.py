@@ -1,6 +1,6 @@
 """Controlled changes of a schema whose right answers are known, open to training.
 
-Families that training never sees (cycle, drop) live in `evaluation.suites`. A perturbation moves gold labels by
+Families that training never sees (cycle, novel) live in `evaluation.suites`. A perturbation moves gold labels by
 `moves`: a key of S to the answer under S_p, identity where not listed.
 """
 

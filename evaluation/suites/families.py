@@ -1,6 +1,6 @@
 """Changes of a schema whose right answers are known, for measuring alone: training sees none of this file.
 
-`swap`, `rename` and `shuffle` are of the kind that training may use; the others exist only here.
+`swap`, `rename`, `shuffle` and `drop` are of the kind that training may use; the others exist only here.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ SEEN: Final[Mapping[str, bool]] = {
     "rename": True,
     "shuffle": True,
     "cycle": False,
-    "drop": False,
+    "drop": True,  # no such schema is read, but none of these is put where a conversation's own category is gone
     "boundary": False,
     "novel": False,
     "split": False,

@@ -205,6 +205,7 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
 
 
+@pytest.mark.seconds
 @pytest.mark.usefixtures("without_pauses")
 def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inputs: list[str]) -> None:
     arguments = [*inputs, "--base-url", "http://127.0.0.1:9", "--max-items", "20", "--concurrency", "20"]

@@ -125,6 +125,7 @@ def test_reading_depends_on_the_last_place() -> None:
         assert told.endswith(f"to {place}.") == (item.answer == "yes")
 
 
+@pytest.mark.seconds
 def test_evaluation_imports_neither_the_harness_nor_torch() -> None:
     check = "import sys, evaluation.retention.__main__; print({'lm_eval', 'torch', 'datasets'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "set()"

@@ -4,7 +4,8 @@ What a small encoder learns from some hundred labels in minutes is most of what 
 an hour. It reads definitions and includes, never a name or a code, so that swaps and other names are followed without
 being practised. That it goes on reading definitions it has not seen is practised on the written businesses, in every
 second half of a step; and at times a schema lacks some of the categories that nobody in the batch is of, so that no
-answer is learned by what stands beside it.
+answer is learned by what stands beside it. Where no label says none of these, its place is put between right and wrong
+categories afterwards: left alone, it would stay below what has risen.
 
 Left out: labels of conversations that are in doubt, excludes, schemas under which no encoder is heard, and every base
 that is read without one.
@@ -26,7 +27,7 @@ from evaluation.contract.schema import CategorySchema
 from training.artifacts import StageFailed
 from training.base import businesses
 from training.base.lessons import PHASES
-from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, take_step
+from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, settle_none, take_step
 from training.config import Sft, StageManifest
 from training.data.examples import drawn, read_labelled, read_left_out
 from training.engine.progress import EventWriter
@@ -41,6 +42,7 @@ _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories, and then of each to be lacking
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
+_SETTLED_BY: Final = 120  # conversations, at most
 
 
 def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
         rights.append(training.step(step, share))
         told = f"sentence encoder, step {step + 1} of {stage.encoder_steps}: {rights[-1]:.2f} right"
         events.write("progress", step=0, message=told)
+    training.settle()
     out.parent.mkdir(exist_ok=True)
     training.network.save(out)
     last = rights[-max(1, len(rights) // 10) :]
@@ -107,6 +110,7 @@ class _EncoderTraining:
         left_out = read_left_out(manifest.traces)
         labelled = read_labelled(manifest.conversations, self._schema, left_out).conversations
         self._turns = drawn(labelled, stage.balance, self._rng)
+        self._says_none = any(one.category is None for one in labelled)
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
         self.network = LikenessNetwork.trained(_encoder_of(manifest))
@@ -124,6 +128,11 @@ class _EncoderTraining:
                 f"the gradient of the sentence encoder's step {number + 1} is not finite; lower encoder_learning_rate",
             )
         return right
+
+    def settle(self) -> None:
+        """Where no label says none of these, its place is found by the others."""
+        if not self._says_none and len(self._schema.categories) > 1:
+            settle_none(self.network, self._schema, [next(self._turns) for _ in range(_SETTLED_BY)])
 
     def _learned(self, schema: CategorySchema, conversations: Sequence[Conversation], weight: float) -> float:
         """Some at once: what is kept of 24 long ones until they are learned would be gigabytes."""

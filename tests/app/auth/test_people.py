@@ -255,6 +255,7 @@ async def test_an_ended_token_is_told_so_and_a_clock_may_be_a_little_off(
     assert long.status_code == 401 and "issued more than 1 h ago" in long.json()["detail"]
 
 
+@pytest.mark.seconds
 async def test_what_lasts_ends_with_its_token(
     callers: Callers, issuer: FakeIssuer, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ async def test_what_lasts_ends_with_its_key(
     assert planted.ended == ["events", "events", "work"]
 
 
+@pytest.mark.seconds
 async def test_a_stream_whose_key_expires_ends_too(
     callers: Callers, scope: TenantScope, monkeypatch: pytest.MonkeyPatch
 ) -> None:

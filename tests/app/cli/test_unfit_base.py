@@ -64,6 +64,7 @@ def short_context(base: Path) -> None:
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 300}))
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [

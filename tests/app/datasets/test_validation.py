@@ -108,6 +108,7 @@ async def test_near_duplicates_are_one_group_in_one_split_and_counted(product: P
     assert (found["a"][0], found["d"][0]) == ("test", "train")
 
 
+@pytest.mark.seconds
 async def test_no_group_straddles_a_split_in_a_large_file(product: Product) -> None:
     rng = random.Random(3)
     words = [

@@ -188,6 +188,7 @@ async def test_words_that_are_dear_to_look_at_hold_nobody(heap: str, filled: Any
     assert holds.longest_s < MAX_HOLD_S and holds.starved_s < MAX_STARVED_S
 
 
+@pytest.mark.seconds
 async def test_a_thread_that_lets_no_other_run_is_seen() -> None:
     """It is C, and takes a time that grows with the square of the length."""
     async with watched() as holds:

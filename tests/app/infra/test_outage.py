@@ -98,6 +98,7 @@ async def crowded(place: Place) -> AsyncIterator[Database]:
         await postgres.sql(place.admin_url, f"ALTER ROLE {postgres.APP} CONNECTION LIMIT -1")
 
 
+@pytest.mark.seconds
 async def test_a_server_with_too_many_connections_is_away(crowded: Database) -> None:
     error = await caught(crowded, "SELECT 1")
     assert "too many connections" in str(error)
@@ -144,6 +145,7 @@ async def test_a_sqlite_that_is_locked_full_gone_or_asked_wrongly(sqlite: Databa
     await gone.engine.dispose()
 
 
+@pytest.mark.seconds
 def test_a_redis_that_is_away_or_full(redis_url: str) -> None:
     with pytest.raises(redis.ConnectionError) as away, redis.Redis(port=1) as client:
         client.ping()

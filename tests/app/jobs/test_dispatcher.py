@@ -120,6 +120,7 @@ async def test_nothing_is_sent_for_a_job_that_is_not_to_run_now(
     assert (await read(database, running)).published_at is None
 
 
+@pytest.mark.seconds
 async def test_a_job_whose_worker_fell_silent_is_taken_back_and_sent_when_it_may_run(
     database: Database, made: Made, settings: Settings
 ) -> None:

@@ -112,6 +112,7 @@ def test_the_settings_of_the_documentation_exist() -> None:
         assert not [name for name in named if name not in fields], stage
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.smoke])
 @pytest.mark.parametrize("business", businesses.FOR_GATES)
 def test_a_gate_of_every_preset_but_smoke_has_the_examples_that_it_needs(

@@ -166,6 +166,7 @@ async def test_work_goes_to_the_least_busy_and_else_always_to_the_same(replicas:
     assert first.busy == second.busy == 0
 
 
+@pytest.mark.seconds
 async def test_one_that_went_away_is_let_alone_for_a_moment_and_then_asked_again(
     settings: Settings, vllms: list[FakeVllm], tmp_path: Path
 ) -> None:
@@ -231,6 +232,7 @@ async def test_a_question_that_breaks_every_replica_is_asked_of_two(
             assert await ask(pool, name) == "refund"  # at once: they are there, whoever they could not answer
 
 
+@pytest.mark.seconds
 async def test_one_that_stays_away_is_tried_by_one_request_at_a_time(
     settings: Settings, vllms: list[FakeVllm], tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_with_several_bases_an_arm_is_compared_on_its_own(tmp_path: Path) -> Non
     assert b"small" in (tmp_path / "bases.svg").read_bytes()
 
 
+@pytest.mark.seconds
 def test_plots_show_what_was_measured_and_leave_out_what_was_not(tmp_path: Path) -> None:
     found = results((0.25, 0.5), (0.75, 1.0))
     assert plots.write(STUDY, found, tmp_path) == []  # accuracy alone pays for nothing

@@ -53,6 +53,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
     return schema, conversations
 
 
+@pytest.mark.seconds
 def test_auto_is_as_good_as_reasoning_for_fewer_tokens_where_fast_knows_what_it_does_not_know(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:

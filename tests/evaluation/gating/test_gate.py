@@ -64,6 +64,7 @@ def test_a_model_that_reads_names_fails_where_meanings_were_exchanged_or_names_m
     assert graded(made).verdict is Verdict.failed
 
 
+@pytest.mark.seconds
 def test_random_answers_do_not_pass() -> None:
     made = evaluated({"base": models.dice(), "sft": models.dice()})
     assert graded(made).verdict is Verdict.failed

@@ -5,6 +5,8 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
+import pytest
+
 from evaluation.metrics.measures import Measure
 from evaluation.reporting import assembly
 from evaluation.reporting.page import page
@@ -44,6 +46,7 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.seconds
 def test_the_page_is_whole_and_stands_alone() -> None:
     for report in (whole(), bare()):
         text = page.render(report)

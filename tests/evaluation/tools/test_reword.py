@@ -154,6 +154,7 @@ def test_a_rewording_that_means_something_else_exits_3_and_writes_nothing(
     assert not (files / "schema.reworded-1.json").exists()
 
 
+@pytest.mark.seconds
 def test_a_grader_that_cannot_tell_exits_4_and_writes_nothing(files: Path) -> None:
     with listening(Server(honest, models.habit())) as address:
         assert command(files, address) == 4

@@ -3,6 +3,7 @@
 import random
 from pathlib import Path
 
+import pytest
 import torch
 import torch.nn.functional as F
 from transformers import LlamaForCausalLM
@@ -58,6 +59,7 @@ def test_a_tree_gives_the_logits_of_its_sequences() -> None:
     torch.testing.assert_close(made(row), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.seconds
 def test_and_their_gradient_also_where_the_row_is_read_in_pieces() -> None:
     tree, model = a_tree(), llama(len(PLANTER.tokenizer))
     made = network(model)

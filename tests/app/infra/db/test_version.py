@@ -80,6 +80,7 @@ async def test_a_database_of_the_next_release_is_served_and_one_further_ahead_is
         await check_version(sqlite)
 
 
+@pytest.mark.seconds
 async def test_a_process_waits_for_the_version_that_it_needs_and_says_so_once(
     empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
