@@ -6,6 +6,7 @@ Exit codes of all: 0 passed (baselines: measured), 3 failed, 4 incomplete, 2 bad
 
 import argparse
 import asyncio
+import hashlib
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from evaluation import baselines
 from evaluation.atomic_files import write_whole
 from evaluation.command import BAD_INPUT, CommandInputError, api_key, check_out, read_conversations, seed
+from evaluation.contract.base_note import ADAPTER_LIKENESS
 from evaluation.contract.budget import ANSWER_TOKENS
 from evaluation.contract.chat import ChatFormError
 from evaluation.contract.mode import Mode
@@ -173,6 +175,10 @@ def _check_wire(given: argparse.Namespace) -> None:
     """Raises: InputError."""
     if given.wire is None and given.tokenizer is None:
         raise CommandInputError("--tokenizer: name the folder with the base model's tokenizer.json")
+    if given.wire is not None and given.adapter:
+        raise CommandInputError(
+            f"--adapter: what the wire {given.wire} answers is decided there; leave it out"
+        )
     if given.wire is not None and given.mode is Mode.reasoned:
         raise CommandInputError(f"--mode: the wire {given.wire} answers at once; leave that option out")
     if given.mode is None:
@@ -233,9 +239,7 @@ def _codes(given: argparse.Namespace, answers: int) -> Codes | None:
 async def _asked(
     given: argparse.Namespace, codes: Codes | None, work: Callable[[StageClient], Awaitable[T]]
 ) -> T:
-    served = [ServedStage(stage, model, model) for stage, model in map(_stage, given.model)]
-    if len({one.stage for one in served}) < len(served):
-        raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
+    served = _served(given)
     key = api_key(given.api_key_env)
     async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:
@@ -256,6 +260,24 @@ def _most_answers(evaluation: EvaluationRun) -> int:
     """Some edits add an answer, and schemas of others may have more."""
     others = evaluation.auxiliary_suites.out_of_distribution.schemas if evaluation.auxiliary_suites else ()
     return max(len(evaluation.suite.schema.answers) + 1, *(len(schema.answers) for schema in others), 0)
+
+
+def _served(given: argparse.Namespace) -> list[ServedStage]:
+    """Raises: InputError."""
+    served = {stage: ServedStage(stage, model, model) for stage, model in map(_stage, given.model)}
+    if len(served) < len(given.model):
+        raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
+    for stage, name in map(_stage, given.adapter):
+        encoder = Path(name) / ADAPTER_LIKENESS
+        if stage not in served:
+            raise CommandInputError(f"--adapter: --model names no stage {stage!r}; write STAGE=FOLDER")
+        if not encoder.is_file():
+            raise CommandInputError(
+                f"--adapter: {encoder} is missing; leave out an adapter that brings no sentence encoder"
+            )
+        version = f"{served[stage].model} with {hashlib.sha256(encoder.read_bytes()).hexdigest()}"
+        served[stage] = served[stage]._replace(version=version, adapter=encoder.parent)
+    return list(served.values())
 
 
 @contextmanager
@@ -316,6 +338,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--socket", help="Unix socket of the model server, instead of a TCP port")
     run.add_argument(
         "--model", action="append", required=True, metavar="[STAGE=]NAME", help="repeatable, in order"
+    )
+    run.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="[STAGE=]FOLDER",
+        help="that this stage answers with: a sentence encoder that was trained with it is heard; repeatable",
     )
     run.add_argument("--api-key-env", metavar="NAME", help="environment variable with the key of --base-url")
     run.add_argument(

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers import models as tokenizer_models
 from tokenizers.pre_tokenizers import ByteLevel
 
-from evaluation.__main__ import main
+from evaluation.__main__ import _parser, _served, main
 from evaluation.contract.record import Split
 from evaluation.reporting import report
 from evaluation.reporting.report import Verdict
@@ -87,6 +87,29 @@ def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
     assert written["stages"][-1]["steerability"]["value"] == pytest.approx(1.0)
     with listening(WireServer(models.habit())) as address:
         assert main(["run", *asked, "--base-url", address]) == 3
+
+
+def test_an_adapter_is_named_for_its_sentence_encoder(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    asked = ["run", *inputs, "--base-url", "http://127.0.0.1:1", "--adapter"]
+    assert main([*asked, f"sft={adapter}"]) == 2
+    assert "names no stage 'sft'" in capsys.readouterr().err
+    assert main([*asked, f"rl={adapter}"]) == 2
+    assert "likeness.safetensors is missing" in capsys.readouterr().err
+    (adapter / "likeness.safetensors").write_bytes(b"an encoder")
+    given = _parser().parse_args([*asked, f"rl={adapter}"])
+    base, candidate = _served(given)
+    assert (base.version, base.adapter, candidate.adapter) == ("fake", None, adapter)
+    (adapter / "likeness.safetensors").write_bytes(b"another")
+    assert (
+        _served(given)[1].version != candidate.version
+    )  # so that kept answers of the other are not taken for its
+    at = asked.index("--tokenizer")
+    assert main([*asked[:at], *asked[at + 2 :], f"rl={adapter}", "--wire", "systemone"]) == 2
+    assert "leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.seconds
