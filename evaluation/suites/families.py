@@ -19,7 +19,7 @@ SEEN: Final[Mapping[str, bool]] = {
     "rename": True,
     "shuffle": True,
     "cycle": False,
-    "drop": True,  # no such schema is read, but none of these is put where a conversation's own category is gone
+    "drop": True,  # by the sentence encoder, where SFT trains it
     "boundary": False,
     "novel": False,
     "split": False,

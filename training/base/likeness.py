@@ -89,28 +89,21 @@ class LikenessNetwork(nn.Module):
 
     def forward(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
         """Log-shares [N, answers], in the order of `schema.answers`."""
-        scores_NC = self.scores(schema, conversations)
-        if schema.none_of_these:
-            none_N = self.none(scores_NC.mean(1), scores_NC.amax(1))
-            scores_NC = torch.cat([scores_NC, none_N[:, None]], 1)
-        return (scores_NC * self.scalars["scale"].exp()).log_softmax(1)
-
-    def scores(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
-        """How alike each category is [N, C]."""
         own = [category.clauses for category in schema.categories]
         descriptions = [text for texts in own for text in texts]
         read = self._read(["\n".join(one.said) for one in conversations] + descriptions)
         count = len(conversations)
         said = _ReadTexts(read.means_MD[:count], read.tokens[:count])
         alike_NM = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
-        soft = self.scalars["soft"].exp()
+        scalars = self.scalars
+        soft = scalars["soft"].exp()
         parts = alike_NM.split([len(texts) for texts in own], dim=1)
-        return torch.stack([(part * soft).logsumexp(1) / soft for part in parts], 1)
-
-    def none(self, mean_N: Tensor, most_N: Tensor) -> Tensor:
-        """The score of none of these, by the mean and the most of the categories' scores, [N]."""
-        none, mean, most = (self.scalars[name] for name in ("none", "none_mean", "none_most"))
-        return none + mean * mean_N + most * most_N
+        scores_NC = torch.stack([(part * soft).logsumexp(1) / soft for part in parts], 1)
+        if schema.none_of_these:
+            mean_N, most_N = scores_NC.mean(1), scores_NC.amax(1)
+            none_N = scalars["none"] + scalars["none_mean"] * mean_N + scalars["none_most"] * most_N
+            scores_NC = torch.cat([scores_NC, none_N[:, None]], 1)
+        return (scores_NC * scalars["scale"].exp()).log_softmax(1)
 
     def save(self, file: Path) -> None:
         """As `evaluation.inference.likeness` reads it, in half precision; whole or not at all."""
@@ -188,28 +181,6 @@ def take_step(network: LikenessNetwork, optimizer: torch.optim.Optimizer, rates:
     optimizer.step()
     optimizer.zero_grad()
     return True
-
-
-def settle_none(
-    network: LikenessNetwork, schema: CategorySchema, conversations: Sequence[Conversation]
-) -> None:
-    """Puts none of these midway, by medians, between two scores: a conversation's own category, which must win over
-    it, and the nearest of the others where that category is gone, which must not.
-
-    For labels that never say none of these: by them alone its score stays where it was while all others rise.
-    schema: of two categories or more. conversations: each of one of them.
-    """
-    above, below = list[Tensor](), list[Tensor]()
-    with torch.no_grad():
-        for begin in range(0, len(conversations), _AT_ONCE):
-            some = conversations[begin : begin + _AT_ONCE]
-            scores_NC, places_N1 = network.scores(schema, some), gold(schema, some)[:, None]
-            own_N = scores_NC.gather(1, places_N1)[:, 0]
-            nearest_N = scores_NC.scatter(1, places_N1, -torch.inf).amax(1)
-            left_N = (scores_NC.sum(1) - own_N) / (scores_NC.shape[1] - 1)
-            above.append(own_N - network.none(scores_NC.mean(1), scores_NC.amax(1)))
-            below.append(nearest_N - network.none(left_N, nearest_N))
-        network.scalars["none"] += (torch.cat(above).quantile(0.5) + torch.cat(below).quantile(0.5)) / 2
 
 
 def gold(schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:

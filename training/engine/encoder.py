@@ -3,9 +3,8 @@
 What a small encoder learns from some hundred labels in minutes is most of what a small base would learn from them in
 an hour. It reads definitions and includes, never a name or a code, so that swaps and other names are followed without
 being practised. That it goes on reading definitions it has not seen is practised on the written businesses, in every
-second half of a step; and at times a schema lacks some of the categories that nobody in the batch is of, so that no
-answer is learned by what stands beside it. Where no label says none of these, its place is put between right and wrong
-categories afterwards: left alone, it would stay below what has risen.
+second half of a step. And in every other step the tenant's schema lacks some categories, whose conversations are then
+none of these: no answer is learned by what stands beside it, and what belongs nowhere is learned without a label.
 
 Left out: labels of conversations that are in doubt, excludes, schemas under which no encoder is heard, and every base
 that is read without one.
@@ -27,7 +26,7 @@ from evaluation.contract.schema import CategorySchema
 from training.artifacts import StageFailed
 from training.base import businesses
 from training.base.lessons import PHASES
-from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, settle_none, take_step
+from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, take_step
 from training.config import Sft, StageManifest
 from training.data.examples import drawn, read_labelled, read_left_out
 from training.engine.progress import EventWriter
@@ -40,9 +39,9 @@ _WARM_UP: Final = 10  # steps
 _LEAST_RATE: Final = 0.05
 _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
-_PARTIAL: Final = 0.5  # chance of a schema that lacks some categories, and then of each to be lacking
+_PARTIAL: Final = 0.5  # chance of a schema that lacks some categories
+_LACKING: Final = 0.3  # chance of each, in such a schema
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
-_SETTLED_BY: Final = 120  # conversations, at most
 
 
 def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str, Any]:
@@ -63,7 +62,6 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
         rights.append(training.step(step, share))
         told = f"sentence encoder, step {step + 1} of {stage.encoder_steps}: {rights[-1]:.2f} right"
         events.write("progress", step=0, message=told)
-    training.settle()
     out.parent.mkdir(exist_ok=True)
     training.network.save(out)
     last = rights[-max(1, len(rights) // 10) :]
@@ -110,7 +108,6 @@ class _EncoderTraining:
         left_out = read_left_out(manifest.traces)
         labelled = read_labelled(manifest.conversations, self._schema, left_out).conversations
         self._turns = drawn(labelled, stage.balance, self._rng)
-        self._says_none = any(one.category is None for one in labelled)
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
         self.network = LikenessNetwork.trained(_encoder_of(manifest))
@@ -118,8 +115,7 @@ class _EncoderTraining:
 
     def step(self, number: int, share: float) -> float:
         """share: of the training, 0..1, by which the rate falls. Returns how many of the tenant's were right, 0..1."""
-        batch = [next(self._turns) for _ in range(BATCH)]
-        right = self._learned(self._shown(batch), batch, 1.0)
+        right = self._learned(*self._shown([next(self._turns) for _ in range(BATCH)]), 1.0)
         self._learned(*self._replayed(), _REPLAYED)
         falling = self._stage.encoder_learning_rate * rate(share, number, _WARM_UP, _LEAST_RATE)
         if not take_step(self.network, self._optimizer, (falling, _DECISIVE * falling)):
@@ -129,11 +125,6 @@ class _EncoderTraining:
             )
         return right
 
-    def settle(self) -> None:
-        """Where no label says none of these, its place is found by the others."""
-        if not self._says_none and len(self._schema.categories) > 1:
-            settle_none(self.network, self._schema, [next(self._turns) for _ in range(_SETTLED_BY)])
-
     def _learned(self, schema: CategorySchema, conversations: Sequence[Conversation], weight: float) -> float:
         """Some at once: what is kept of 24 long ones until they are learned would be gigabytes."""
         rights = 0
@@ -142,13 +133,17 @@ class _EncoderTraining:
             rights += add_gradient(self.network, schema, some, weight * len(some) / len(conversations))
         return rights / len(conversations)
 
-    def _shown(self, batch: Sequence[Conversation]) -> CategorySchema:
-        """The schema, or one that lacks categories of nobody in the batch."""
-        needed = {one.category for one in batch}
+    def _shown(self, batch: list[Conversation]) -> tuple[CategorySchema, list[Conversation]]:
+        """Under the schema, or one that lacks categories: what was of them is none of these."""
         if self._rng.random() >= _PARTIAL:
-            return self._schema
-        kept = [c for c in self._schema.categories if c.key in needed or self._rng.random() >= _PARTIAL]
-        return self._schema.model_copy(update={"categories": tuple(kept or self._schema.categories)})
+            return self._schema, batch
+        lacking = {key for key in self._schema.keys if self._rng.random() < _LACKING}
+        if len(lacking) == len(self._schema.keys):
+            return self._schema, batch
+        kept = tuple(one for one in self._schema.categories if one.key not in lacking)
+        shown = self._schema.model_copy(update={"categories": kept, "none_of_these": True})
+        none = {"category": None}
+        return shown, [one.model_copy(update=none) if one.category in lacking else one for one in batch]
 
     def _replayed(self) -> tuple[CategorySchema, list[Conversation]]:
         while True:

@@ -9,8 +9,8 @@ import torch
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference.likeness import TrainedLikeness
-from training.base import businesses, package
-from training.base.likeness import LikenessNetwork, settle_none
+from training.base import businesses
+from training.base.likeness import LikenessNetwork
 from training.base.likeness_recipe import LikenessTraining, held_out, parser
 
 pytestmark = pytest.mark.seconds
@@ -96,31 +96,3 @@ def test_what_it_is_measured_on_is_no_part_of_what_it_learns() -> None:
     shops = businesses.load()
     every = sum(len(shops[name].conversations) for name in businesses.FOR_BENCH)
     assert sum(len(one.examples) for one in asked) == every
-
-
-def test_none_of_these_is_settled_between_the_own_category_and_the_nearest_once_that_is_gone() -> None:
-    schema = SCHEMA.model_copy(update={"none_of_these": False})
-    said = {
-        "late": ["where is my parcel", "my parcel is lost"],
-        "refund": ["i want my money back", "a refund, please"],
-    }
-    conversations = [
-        conversation_from_text(text).model_copy(update={"category": key})
-        for key, texts in said.items()
-        for text in texts
-    ]
-    network = LikenessNetwork.trained(package.likeness_file())
-    for begun in (9.0, -9.0):  # everything, or nothing, is none of these
-        with torch.no_grad():
-            network.scalars["none"].fill_(begun)
-        settle_none(network, schema, conversations)
-        asked = schema.model_copy(update={"none_of_these": True})
-        with torch.no_grad():
-            assert [asked.answers[place] for place in network(asked, conversations).argmax(1)] == [
-                one.category for one in conversations
-            ]
-            for gone in said:
-                left = tuple(category for category in schema.categories if category.key != gone)
-                shares = network(asked.model_copy(update={"categories": left}), conversations)
-                of_it = [one.category == gone for one in conversations]
-                assert [place == len(left) for place in shares.argmax(1).tolist()] == of_it

@@ -71,6 +71,24 @@ def test_it_learns_from_the_labels_and_is_left_for_the_adapter(
     assert learn(told) == {} and left.read_bytes() == was
 
 
+def test_conversations_of_a_category_that_a_schema_lacks_are_none_of_these(
+    tenant: Tenant, traces: Path, hearing: Path, tmp_path: Path
+) -> None:
+    told = manifest(tenant, traces, hearing, tmp_path / "out")
+    assert isinstance(told.stage, Sft)
+    training, batch = encoder._EncoderTraining(told, told.stage), tenant.conversations[:24]
+    shown = [training._shown(batch) for _ in range(60)]
+    whole = [conversations for schema, conversations in shown if schema == tenant.schema]
+    assert 0 < len(whole) < 60 and all(one == batch for one in whole)
+    moved = 0
+    for schema, conversations in shown:
+        for before, after in zip(batch, conversations, strict=True):
+            stays = before.category is None or before.category in schema.keys
+            assert after.category == (before.category if stays else None) and after.category in schema.answers
+            moved += not stays
+    assert moved > 100
+
+
 def test_it_goes_with_the_adapter_and_with_those_that_go_on_from_that(
     tenant: Tenant, traces: Path, hearing: Path, tmp_path: Path
 ) -> None:
