@@ -97,7 +97,8 @@ def test_how_much_of_the_sample_was_asked_is_said() -> None:
 def test_every_stage_and_family_is_shown_and_what_is_missing_is_said() -> None:
     text = page.render(graded())
     assert all(f">{stage}<small>" in text for stage in ("base", "sft", "rl"))
-    assert all(family in text for family in ("swap", "rename", "shuffle", "cycle*", "drop*"))
+    assert all(family in text for family in ("swap", "rename", "shuffle", "cycle*", "drop", "merge*"))
+    assert "drop*" not in text
     unmeasured = of_last(steerability=Measure(value=None, n=0, ci95=None))
     assert "not measured" in section(page.render(unmeasured), "Stages").split("steerability")[1]
 
