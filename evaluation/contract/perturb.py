@@ -5,12 +5,13 @@ Families that training never sees (cycle, novel) live in `evaluation.suites`. A 
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from evaluation.contract.schema import Category, CategorySchema
 
 IDENTITY = "identity"  # the family of no change
+LACKING = 0.3  # chance of each category to be lacking
 OPAQUE_SYLLABLES = ("ka", "lo", "mi", "ru", "te", "va", "zo", "ne", "pi", "su", "do", "fa")
 
 
@@ -87,6 +88,25 @@ def shuffle(schema: CategorySchema, rng: random.Random) -> Perturbed:
     categories = list(schema.categories)
     rng.shuffle(categories)
     return Perturbed("shuffle", "", schema.model_copy(update={"categories": tuple(categories)}), {})
+
+
+def drop(schema: CategorySchema, keys: Sequence[str]) -> Perturbed:
+    """Without these: what was of them is none of these. keys: not all that there are."""
+    kept = tuple(category for category in schema.categories if category.key not in keys)
+    left = schema.model_copy(update={"categories": kept, "none_of_these": True})
+    return Perturbed("drop", ", ".join(keys), left, dict.fromkeys(keys))
+
+
+def lacking(schema: CategorySchema, rng: random.Random) -> Perturbed:
+    """Without some, one at least; identity of a single category. What answers at once may learn from it, but no trace:
+    that may argue with a category which is not there."""
+    keys = list(schema.keys)
+    if len(keys) < 2:
+        return identity(schema)
+    gone = [key for key in keys if rng.random() < LACKING] or [rng.choice(keys)]
+    if len(gone) == len(keys):
+        gone.remove(rng.choice(keys))
+    return drop(schema, gone)
 
 
 def for_training(schema: CategorySchema, rng: random.Random) -> Perturbed:

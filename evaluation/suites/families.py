@@ -19,7 +19,7 @@ SEEN: Final[Mapping[str, bool]] = {
     "rename": True,
     "shuffle": True,
     "cycle": False,
-    "drop": True,  # by the sentence encoder, where SFT trains it
+    "drop": True,  # by what SFT answers at once
     "boundary": False,
     "novel": False,
     "split": False,
@@ -44,11 +44,9 @@ def cycle(schema: CategorySchema, rings: Sequence[Sequence[str]]) -> Perturbed:
 
 
 def drop(schema: CategorySchema, keys: Sequence[str]) -> Perturbed:
-    kept = tuple(category for category in schema.categories if category.key not in keys)
-    if not kept:
+    if set(schema.keys) <= set(keys):
         raise SuiteError("a schema keeps at least one category")
-    left = schema.model_copy(update={"categories": kept, "none_of_these": True})
-    return Perturbed("drop", ", ".join(keys), left, dict.fromkeys(keys))
+    return perturb.drop(schema, keys)
 
 
 def novel(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from evaluation.contract.perturb import Perturbed, for_training, identity
+from evaluation.contract.perturb import Perturbed, for_training, identity, lacking, shuffle
 from evaluation.contract.record import Conversation, parse_jsonl
 from evaluation.contract.render import ChatMessage, Prompt, render
 from evaluation.contract.schema import CategorySchema
@@ -222,6 +222,11 @@ def draw_rendering(
     schema: CategorySchema, pool: tuple[str, ...], rng: random.Random, perturb: bool
 ) -> Rendering:
     perturbed = for_training(schema, rng) if perturb else identity(schema)
+    return Rendering(perturbed, tuple(rng.sample(pool, len(perturbed.schema.answers))))
+
+
+def draw_lacking(schema: CategorySchema, pool: tuple[str, ...], rng: random.Random) -> Rendering:
+    perturbed = lacking(shuffle(schema, rng).schema, rng)
     return Rendering(perturbed, tuple(rng.sample(pool, len(perturbed.schema.answers))))
 
 

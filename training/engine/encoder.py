@@ -21,6 +21,7 @@ import torch
 
 from evaluation.atomic_files import write_whole
 from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS_FILE
+from evaluation.contract.perturb import lacking
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.artifacts import StageFailed
@@ -40,7 +41,6 @@ _LEAST_RATE: Final = 0.05
 _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories
-_LACKING: Final = 0.3  # chance of each, in such a schema
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 
 
@@ -137,13 +137,8 @@ class _EncoderTraining:
         """Under the schema, or one that lacks categories: what was of them is none of these."""
         if self._rng.random() >= _PARTIAL:
             return self._schema, batch
-        lacking = {key for key in self._schema.keys if self._rng.random() < _LACKING}
-        if len(lacking) == len(self._schema.keys):
-            return self._schema, batch
-        kept = tuple(one for one in self._schema.categories if one.key not in lacking)
-        shown = self._schema.model_copy(update={"categories": kept, "none_of_these": True})
-        none = {"category": None}
-        return shown, [one.model_copy(update=none) if one.category in lacking else one for one in batch]
+        shown = lacking(self._schema, self._rng)
+        return shown.schema, [one.model_copy(update={"category": shown.gold(one.category)}) for one in batch]
 
     def _replayed(self) -> tuple[CategorySchema, list[Conversation]]:
         while True:

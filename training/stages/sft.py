@@ -7,7 +7,8 @@ rows show a perturbed schema (`perturb`; without it the comparison of stages sho
 
 A share of the examples (`at_once`) has the code alone, after the words that serving writes for a model that is to
 answer without reasoning; those words are given here too, and not learned. Labels without a trace, for which nobody has
-written a reason, are learned from in this way.
+written a reason, are learned from in this way. Some of the rows with a perturbed schema lack categories, whose
+conversations are none of these; in them all is answered at once.
 
 Before all that the sentence encoder learns that is heard beside some bases (`engine/encoder`).
 
@@ -40,6 +41,7 @@ from training.data.examples import (
     Example,
     Taught,
     Trace,
+    draw_lacking,
     draw_rendering,
     drawn,
     in_turn,
@@ -68,6 +70,7 @@ T = TypeVar("T")
 
 _REMEDY = "shorten the definitions or use a base model with a longer context"
 _BLOCK = 1024  # tokens of a text at once
+_LACKING_SHARE = 0.4  # of the rows with a perturbed schema
 _SORTED_AT_ONCE = 8  # micro-batches; over all steps, an example's repetitions would meet in one of them
 
 
@@ -227,11 +230,12 @@ def _rows(
     rows, kept_codes = [], 0
     for members in by_length(exercises, stage.micro_batch_size, sharing, lambda one: one.length, rng):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
-        rendering = draw_rendering(schema, pool, rng, perturb)
+        lacks = perturb and stage.share_at_once > 0 and rng.random() < _LACKING_SHARE
+        rendering = draw_lacking(schema, pool, rng) if lacks else draw_rendering(schema, pool, rng, perturb)
         sequences = []
         for one in members:
             example = rendering.example(one.conversation)
-            if one.trace is None:
+            if one.trace is None or lacks:  # a trace may argue with a category that is not there
                 sequences.append(at_once(loaded, example))
                 continue
             target = _target(stage, one.trace, schema, example)

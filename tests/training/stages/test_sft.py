@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerControl
 
+from evaluation.contract.render import condition_text
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed, failure_of
 from training.config import Sft, StageManifest
@@ -179,6 +180,25 @@ def test_labels_are_answered_at_once_and_the_words_before_the_code_are_not_learn
     reasoned = {said[re.findall(r"customer: (.*)", text)[-1]] for text in shown[False]}
     assert at_once == {c.id for c in tenant.conversations} - {out.id}
     assert reasoned == {json.loads(line)["id"] for line in traced}
+
+
+def test_where_a_schema_lacks_categories_all_is_answered_at_once(
+    tenant: Tenant, base: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "_LACKING_SHARE", 1.0)
+    manifest = manifest_of(tenant, base, traces, tmp_path, at_once=0.5, perturb=True, perturbed_share=1.0)
+    loaded = changed(manifest)
+    count = len(tenant.conversations)
+    definitions = [condition_text(one.definition) for one in tenant.schema.categories]
+    for row in drawn(manifest, loaded, count, sharing=1):
+        learned = [token for token in row.labels if token != IGNORED]
+        before = loaded.tokenizer.decode(row.input_ids[: -len(learned)])
+        assert before.endswith("Answer:") and len(learned) == 2  # the code, and the end
+        assert 1 <= sum(definition in before for definition in definitions) < len(definitions)
+    only_traces = manifest_of(tenant, base, traces, tmp_path, at_once=0.0, perturb=True, perturbed_share=1.0)
+    for row in drawn(only_traces, loaded, count, sharing=1):
+        text = loaded.tokenizer.decode(row.input_ids)
+        assert all(definition in text for definition in definitions)
 
 
 @pytest.mark.parametrize("looks", [1, 2])
