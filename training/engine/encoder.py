@@ -10,6 +10,7 @@ Left out: labels of conversations that are in doubt, excludes, schemas under whi
 that is read without one.
 """
 
+import json
 import math
 import random
 import time
@@ -47,11 +48,15 @@ _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str, Any]:
     """Leaves the copy among the stage's checkpoints, once; nothing where the base is read without an encoder.
 
-    Returns metrics. Raises: StageFailed.
+    Returns metrics, also where an attempt before this one has made them. Raises: StageFailed.
     """
     out = manifest.out / CHECKPOINTS / ADAPTER_LIKENESS
-    if not _learns(manifest, stage) or out.is_file():
+    told_by = out.with_suffix(".json")
+    if not _learns(manifest, stage):
         return {}
+    if out.is_file():
+        kept: dict[str, Any] = json.loads(told_by.read_bytes())
+        return kept
     training = _EncoderTraining(manifest, stage)
     lid_s = math.inf if stage.max_seconds is None else stage.max_seconds * _MOST_SHARE
     started, rights = time.monotonic(), list[float]()
@@ -62,14 +67,16 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
         rights.append(training.step(step, share))
         told = f"sentence encoder, step {step + 1} of {stage.encoder_steps}: {rights[-1]:.2f} right"
         events.write("progress", step=0, message=told)
-    out.parent.mkdir(exist_ok=True)
-    training.network.save(out)
     last = rights[-max(1, len(rights) // 10) :]
-    return {
+    metrics = {
         "encoder_steps": len(rights),
         "encoder_seconds": round(time.monotonic() - started, 1),
         "encoder_label_accuracy_last": round(sum(last) / len(last), 4),
     }
+    out.parent.mkdir(exist_ok=True)
+    write_whole(told_by, json.dumps(metrics).encode())
+    training.network.save(out)  # last: where it is, all is
+    return metrics
 
 
 def bring_along(manifest: StageManifest) -> None:

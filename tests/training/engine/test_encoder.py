@@ -68,7 +68,7 @@ def test_it_learns_from_the_labels_and_is_left_for_the_adapter(
     assert "sentence encoder, step 4 of 4" in (told.out / EVENTS).read_text()
     # An attempt that goes on has it already.
     was = left.read_bytes()
-    assert learn(told) == {} and left.read_bytes() == was
+    assert learn(told) == metrics and left.read_bytes() == was
 
 
 def test_conversations_of_a_category_that_a_schema_lacks_are_none_of_these(
