@@ -38,8 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # One after the other: each starts a vLLM, and two would time out over the same memory and cores.
             item.add_marker(pytest.mark.xdist_group("e2e"))
         elif _looks_at_an_evaluation(item):
-            # Made once a process and kept: each other worker would make it once more.
+            # Made once a process, in seconds, and kept: each other worker would make it once more.
             item.add_marker(pytest.mark.xdist_group("evaluations"))
+            item.add_marker("seconds")
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
