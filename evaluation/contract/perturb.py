@@ -11,7 +11,7 @@ from typing import NamedTuple
 from evaluation.contract.schema import Category, CategorySchema
 
 IDENTITY = "identity"  # the family of no change
-LACKING = 0.3  # chance of each category to be lacking
+_LACKING = 0.3  # chance of each category to be lacking
 OPAQUE_SYLLABLES = ("ka", "lo", "mi", "ru", "te", "va", "zo", "ne", "pi", "su", "do", "fa")
 
 
@@ -103,7 +103,7 @@ def lacking(schema: CategorySchema, rng: random.Random) -> Perturbed:
     keys = list(schema.keys)
     if len(keys) < 2:
         return identity(schema)
-    gone = [key for key in keys if rng.random() < LACKING] or [rng.choice(keys)]
+    gone = [key for key in keys if rng.random() < _LACKING] or [rng.choice(keys)]
     if len(gone) == len(keys):
         gone.remove(rng.choice(keys))
     return drop(schema, gone)

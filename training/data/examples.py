@@ -221,12 +221,14 @@ def _read(path: Path) -> bytes:
 def draw_rendering(
     schema: CategorySchema, pool: tuple[str, ...], rng: random.Random, perturb: bool
 ) -> Rendering:
-    perturbed = for_training(schema, rng) if perturb else identity(schema)
-    return Rendering(perturbed, tuple(rng.sample(pool, len(perturbed.schema.answers))))
+    return _coded(for_training(schema, rng) if perturb else identity(schema), pool, rng)
 
 
 def draw_lacking(schema: CategorySchema, pool: tuple[str, ...], rng: random.Random) -> Rendering:
-    perturbed = lacking(shuffle(schema, rng).schema, rng)
+    return _coded(lacking(shuffle(schema, rng).schema, rng), pool, rng)
+
+
+def _coded(perturbed: Perturbed, pool: tuple[str, ...], rng: random.Random) -> Rendering:
     return Rendering(perturbed, tuple(rng.sample(pool, len(perturbed.schema.answers))))
 
 

@@ -54,7 +54,7 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
     told_by = out.with_suffix(".json")
     if not _learns(manifest, stage):
         return {}
-    if out.is_file():
+    if told_by.is_file():
         kept: dict[str, Any] = json.loads(told_by.read_bytes())
         return kept
     training = _EncoderTraining(manifest, stage)
@@ -74,8 +74,8 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
         "encoder_label_accuracy_last": round(sum(last) / len(last), 4),
     }
     out.parent.mkdir(exist_ok=True)
-    write_whole(told_by, json.dumps(metrics).encode())
-    training.network.save(out)  # last: where it is, all is
+    training.network.save(out)
+    write_whole(told_by, json.dumps(metrics).encode())  # last: where it is, all is
     return metrics
 
 

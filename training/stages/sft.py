@@ -120,22 +120,21 @@ def _steps(stage: Sft, examples: int) -> int:
 
 
 def _traces(manifest: StageManifest, stage: Sft, loaded: Loaded) -> Lesson:
-    """An epoch has every trace once and, where answers at once are learned, every label once more."""
+    """An epoch has every trace once and, where answers at once are learned, every label once more; where a schema lacks
+    categories, a trace's conversation is answered at once instead."""
     assert manifest.traces is not None  # the manifest's validator requires it
     material = _material(manifest, stage)
     steps = _steps(stage, material.size)
     sharing = stage.sharing if can_share(loaded.model) else 1
     exercises = _exercises(material, stage, steps * stage.batch_size, random.Random(manifest.seed))
-    rows, kept_codes = _rows(manifest, stage, exercises, loaded, sharing)
+    rows, counted = _rows(manifest, stage, exercises, loaded, sharing)
     counts = {
         "traces": len(material.traces),
         "contradictory_traces": material.contradictory,
         "labels_at_once": len(material.labelled),
         "sequences": len(rows) * sharing,
-        "sequences_at_once": sum(one.trace is None for one in exercises),
-        "sequences_under_own_codes": kept_codes,
         "examples_per_schema": sharing,
-    }
+    } | counted
     return Lesson(rows, steps, sharing, counts)
 
 
@@ -223,11 +222,11 @@ def _exercises(material: SftMaterial, stage: Sft, wanted: int, rng: random.Rando
 
 def _rows(
     manifest: StageManifest, stage: Sft, exercises: list[Exercise], loaded: Loaded, sharing: int
-) -> tuple[list[PackedRow], int]:
-    """Also how many exercises kept the codes that their trace was written under."""
+) -> tuple[list[PackedRow], dict[str, int]]:
+    """Also how many exercises are answered at once, and how many kept the codes that their trace was written under."""
     rng, schema = random.Random(manifest.seed), manifest.category_schema
     pool = code_pool(loaded.tokenizer, len(schema.answers))
-    rows, kept_codes = [], 0
+    rows, answered_at_once, kept_codes = [], 0, 0
     for members in by_length(exercises, stage.micro_batch_size, sharing, lambda one: one.length, rng):
         perturb = stage.perturb and rng.random() < stage.perturbed_share
         lacks = perturb and stage.share_at_once > 0 and rng.random() < _LACKING_SHARE
@@ -237,12 +236,13 @@ def _rows(
             example = rendering.example(one.conversation)
             if one.trace is None or lacks:  # a trace may argue with a category that is not there
                 sequences.append(at_once(loaded, example))
+                answered_at_once += 1
                 continue
             target = _target(stage, one.trace, schema, example)
             sequences.append(tokenise(loaded, target.example.prompt.messages, target.text))
             kept_codes += not target.moved
         rows.append(row_of(sequences))
-    return rows, kept_codes
+    return rows, {"sequences_at_once": answered_at_once, "sequences_under_own_codes": kept_codes}
 
 
 def _target(stage: Sft, trace: Trace, schema: CategorySchema, example: Example) -> Taught:

@@ -69,6 +69,9 @@ def test_it_learns_from_the_labels_and_is_left_for_the_adapter(
     # An attempt that goes on has it already.
     was = left.read_bytes()
     assert learn(told) == metrics and left.read_bytes() == was
+    # One that was cut off before it could tell them begins again.
+    left.with_suffix(".json").unlink()
+    assert learn(told)["encoder_steps"] == 4
 
 
 def test_conversations_of_a_category_that_a_schema_lacks_are_none_of_these(

@@ -195,6 +195,10 @@ def test_where_a_schema_lacks_categories_all_is_answered_at_once(
         before = loaded.tokenizer.decode(row.input_ids[: -len(learned)])
         assert before.endswith("Answer:") and len(learned) == 2  # the code, and the end
         assert 1 <= sum(definition in before for definition in definitions) < len(definitions)
+    stage = settings_of(manifest)
+    exercises = sft._exercises(sft._material(manifest, stage), stage, count, random.Random(0))
+    assert any(one.trace for one in exercises)
+    assert sft._rows(manifest, stage, exercises, loaded, 1)[1]["sequences_at_once"] == count
     only_traces = manifest_of(tenant, base, traces, tmp_path, at_once=0.0, perturb=True, perturbed_share=1.0)
     for row in drawn(only_traces, loaded, count, sharing=1):
         text = loaded.tokenizer.decode(row.input_ids)
