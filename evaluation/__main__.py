@@ -89,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> Told:
     _check_wire(given)
+    served = _served(given)
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -100,6 +101,7 @@ def _run(given: argparse.Namespace) -> Told:
     if held_out and not any(c.labelled and c.category in schema.answers for c in held_out):
         return _without_labels(
             given,
+            served,
             LabelFreeRun(
                 schema,
                 held_out,
@@ -128,15 +130,16 @@ def _run(given: argparse.Namespace) -> Told:
     )
     codes = _codes(given, _most_answers(evaluation))
     made = _kept(
-        asyncio.run(_asked(given, codes, lambda client: evaluation_run.evaluate(evaluation, client))), given
+        asyncio.run(_asked(given, served, codes, lambda client: evaluation_run.evaluate(evaluation, client))),
+        given,
     )
     return _told(made)._replace(measures=summary.of_report(made))
 
 
-def _without_labels(given: argparse.Namespace, run: LabelFreeRun) -> Told:
+def _without_labels(given: argparse.Namespace, served: Sequence[ServedStage], run: LabelFreeRun) -> Told:
     """No report: there is nothing to judge. What could be measured is written in its place."""
     codes = _codes(given, len(run.schema.answers) + 1)
-    found = asyncio.run(_asked(given, codes, lambda client: label_free.measure(run, client)))
+    found = asyncio.run(_asked(given, served, codes, lambda client: label_free.measure(run, client)))
     written = {"verdict": Verdict.incomplete, "label_free": found.model_dump(mode="json")}
     given.out.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return Told(Verdict.incomplete, label_free.reasons(found))
@@ -237,9 +240,11 @@ def _codes(given: argparse.Namespace, answers: int) -> Codes | None:
 
 
 async def _asked(
-    given: argparse.Namespace, codes: Codes | None, work: Callable[[StageClient], Awaitable[T]]
+    given: argparse.Namespace,
+    served: Sequence[ServedStage],
+    codes: Codes | None,
+    work: Callable[[StageClient], Awaitable[T]],
 ) -> T:
-    served = _served(given)
     key = api_key(given.api_key_env)
     async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:

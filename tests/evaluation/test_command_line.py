@@ -58,7 +58,6 @@ def _tokenizer() -> Tokenizer:
     return tokenizer
 
 
-@pytest.mark.seconds
 def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,7 +72,6 @@ def test_a_model_that_follows_definitions_exits_0_and_leaves_report_and_page(
     assert "Passed" in (tmp_path / "page.html").read_text()
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("wire", ["systemone", "decisions"])
 def test_a_server_of_typed_decisions_is_measured_without_a_tokenizer(
     wire: str, inputs: list[str], tmp_path: Path
@@ -97,7 +95,8 @@ def test_an_adapter_is_named_for_its_sentence_encoder(
     asked = ["run", *inputs, "--base-url", "http://127.0.0.1:1", "--adapter"]
     assert main([*asked, f"sft={adapter}"]) == 2
     assert "names no stage 'sft'" in capsys.readouterr().err
-    assert main([*asked, f"rl={adapter}"]) == 2
+    nothing_read = [str(tmp_path / "no.jsonl") if one.endswith("conversations.jsonl") else one for one in asked]
+    assert main([*nothing_read, f"rl={adapter}"]) == 2
     assert "likeness.safetensors is missing" in capsys.readouterr().err
     (adapter / "likeness.safetensors").write_bytes(b"an encoder")
     given = _parser().parse_args([*asked, f"rl={adapter}"])
@@ -112,7 +111,6 @@ def test_an_adapter_is_named_for_its_sentence_encoder(
     assert "leave it out" in capsys.readouterr().err
 
 
-@pytest.mark.seconds
 def test_baselines_are_asked_the_same_questions_without_a_server(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +134,6 @@ def test_baselines_are_asked_the_same_questions_without_a_server(
     assert main(["baselines", *asked, "--out", str(tmp_path)]) == 2
 
 
-@pytest.mark.seconds
 def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     inputs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,7 +156,6 @@ def test_what_a_wire_cannot_do_is_said_before_anything_is_asked(
     assert "refuses model 'other' on the wire decisions: 404" in said
 
 
-@pytest.mark.seconds
 def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> None:
     example = str(Path(__file__).parents[2] / "examples" / "measure_server.py")
     files = [str(tmp_path / "schema.json"), str(tmp_path / "conversations.jsonl")]
@@ -172,7 +168,6 @@ def test_the_example_measures_any_server(inputs: list[str], tmp_path: Path) -> N
     ]  # fmt: skip
 
 
-@pytest.mark.seconds
 def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], tmp_path: Path) -> None:
     reworded = tmp_path / "other.json"
     reworded.write_text(SCHEMA.model_dump_json())
@@ -183,7 +178,6 @@ def test_all_families_are_asked_and_a_rewording_can_be_given(inputs: list[str], 
     assert {"novel", "split", "merge", "reword"} < per_family.keys()
 
 
-@pytest.mark.seconds
 def test_a_suite_is_written_once_and_then_asked_of_every_model(inputs: list[str], tmp_path: Path) -> None:
     suites = []
     for model, seed in ((models.oracle(), "0"), (models.habit(), "1")):
@@ -228,7 +222,6 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
 
 
-@pytest.mark.seconds
 @pytest.mark.usefixtures("without_pauses")
 def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inputs: list[str]) -> None:
     arguments = [*inputs, "--base-url", "http://127.0.0.1:9", "--max-items", "20", "--concurrency", "20"]
@@ -257,7 +250,6 @@ def test_a_report_that_cannot_be_read_exits_2(tmp_path: Path) -> None:
     assert main(["decide", "--report", str(tmp_path / "missing.json")]) == 2
 
 
-@pytest.mark.seconds
 def test_without_a_single_label_it_measures_what_needs_none_and_asks_for_labels(
     inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
