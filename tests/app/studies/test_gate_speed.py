@@ -66,7 +66,6 @@ def test_ways_take_turns_and_the_one_that_begins_changes(compared: Compared) -> 
     assert turns[len(ARMS) :] == first + second
 
 
-@pytest.mark.seconds
 def test_only_random_order_leaves_the_order_of_the_suite(tmp_path: Path) -> None:
     server = FakeServer(models.oracle())
     with place_of(server, tmp_path) as place:

@@ -64,7 +64,6 @@ def test_a_model_that_reads_names_fails_where_meanings_were_exchanged_or_names_m
     assert graded(made).verdict is Verdict.failed
 
 
-@pytest.mark.seconds
 def test_random_answers_do_not_pass() -> None:
     made = evaluated({"base": models.dice(), "sft": models.dice()})
     assert graded(made).verdict is Verdict.failed
@@ -85,7 +84,6 @@ def test_without_a_base_the_gate_is_incomplete_and_says_what_to_do() -> None:
     assert all("measure the base model too" in reason for reason in of_base)
 
 
-@pytest.mark.seconds
 def test_accuracy_lost_against_the_base_fails() -> None:
     def forgetful(asked: Asked) -> Reply:
         forgot = any(word in asked.customer for word in ("lamp", "kettle", "mugs"))
@@ -99,7 +97,6 @@ def rambling(asked: Asked) -> Reply:
     return Reply("I would rather not say.") if "lamp" in asked.customer else models.oracle()(asked)
 
 
-@pytest.mark.seconds
 def test_unparsable_answers_count_as_wrong_and_fail() -> None:
     server = FakeServer(rambling, knows_token_ids=False)  # a forced read finds no code there
     runs = [StageRun("base", "fake", measured(models.oracle())), StageRun("rl", "fake", run(server, suite()))]
@@ -112,7 +109,6 @@ def test_unparsable_answers_count_as_wrong_and_fail() -> None:
     assert verdict(graded(made), "unparsable") is Verdict.failed
 
 
-@pytest.mark.seconds
 def test_answers_that_always_have_to_be_forced_fail() -> None:
     def forced(asked: Asked) -> Reply:
         return models.oracle()(asked)._replace(text="Let me think about", finish_reason="length")
@@ -159,7 +155,6 @@ def test_the_largest_category_may_not_swallow_the_others() -> None:
     assert verdict(result, "majority_over_selection") is Verdict.failed
 
 
-@pytest.mark.seconds
 def test_an_abstention_threshold_is_part_of_what_is_measured() -> None:
     oracle = models.oracle()
 

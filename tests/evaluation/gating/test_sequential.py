@@ -72,7 +72,6 @@ def test_what_is_asked_follows_from_the_suite_alone() -> None:
     assert Sample(suite(), LOOKS).indices != Sample(other, LOOKS).indices
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(("truth", "wrong"), [(0.72, Verdict.passed), (0.88, Verdict.failed)])
 def test_a_model_on_the_far_side_of_the_slack_gets_the_wrong_verdict_in_one_gate_of_forty_at_most(
     truth: float, wrong: Verdict

@@ -78,7 +78,6 @@ def test_the_threshold_is_of_the_calibrated_confidence_in_the_suite_and_beside_i
     assert base.auxiliary.injection.disturbed.value != 0
 
 
-@pytest.mark.seconds
 def test_the_live_model_is_calibrated_too_where_a_threshold_decides_which_answers_count() -> None:
     """As its answers are in traffic; without a threshold nothing depends on it, and it is asked less."""
     base, live, _ = evaluated(THRESHOLD, "live").stages

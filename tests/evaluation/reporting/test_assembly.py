@@ -66,7 +66,6 @@ def test_a_question_that_one_of_them_did_not_answer_compares_nothing() -> None:
     assert part.flip_accuracy.value == 0
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("measure", ["flip_accuracy", "steerability"])
 def test_the_interval_of_a_difference_covers_what_repeated_evaluations_give_on_average(measure: str) -> None:
     differences = [_difference(seed) for seed in range(40)]

@@ -5,8 +5,6 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 
-import pytest
-
 from evaluation.metrics.measures import Measure
 from evaluation.reporting import assembly
 from evaluation.reporting.page import page
@@ -46,7 +44,6 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.seconds
 def test_the_page_is_whole_and_stands_alone() -> None:
     for report in (whole(), bare()):
         text = page.render(report)

@@ -211,7 +211,6 @@ def everything(max_items: int = 1000, **options: dict[str, CategorySchema]) -> S
     return steerability.build(SCHEMA, of_split(Split.test), max_items=max_items, families=ALL, **options)  # type: ignore[arg-type]
 
 
-@pytest.mark.seconds
 def test_one_that_follows_definitions_passes_every_family_and_a_habit_none() -> None:
     benchmark = everything()
     report = evaluated({"habit": habit(), "oracle": oracle()}, benchmark)

@@ -157,7 +157,6 @@ def test_a_gate_is_waited_for_though_the_api_is_away_for_a_moment(
     assert "840/2400" in ended.stderr
 
 
-@pytest.mark.seconds
 def test_a_gate_is_explained_from_its_report(asking: Callable[[Any], Shell]) -> None:
     api, made = FastAPI(), evaluated({"base": oracle(), "sft": habit()})
     made = made.model_copy(update={"gate": decide(made, load_policy())})
