@@ -95,7 +95,9 @@ def test_an_adapter_is_named_for_its_sentence_encoder(
     asked = ["run", *inputs, "--base-url", "http://127.0.0.1:1", "--adapter"]
     assert main([*asked, f"sft={adapter}"]) == 2
     assert "names no stage 'sft'" in capsys.readouterr().err
-    nothing_read = [str(tmp_path / "no.jsonl") if one.endswith("conversations.jsonl") else one for one in asked]
+    nothing_read = [
+        str(tmp_path / "no.jsonl") if one.endswith("conversations.jsonl") else one for one in asked
+    ]
     assert main([*nothing_read, f"rl={adapter}"]) == 2
     assert "likeness.safetensors is missing" in capsys.readouterr().err
     (adapter / "likeness.safetensors").write_bytes(b"an encoder")
