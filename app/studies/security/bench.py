@@ -18,6 +18,7 @@ from app.studies.security import (
     histories,
     inputs,
     leaks,
+    learned_words,
     prefix_cache,
     rights,
     worst_bodies,
@@ -26,6 +27,7 @@ from app.studies.security.lab import Lab, lab
 from app.studies.security.results import (
     TOLD,
     CheckFindings,
+    RunSlice,
     SecurityCheck,
     SecurityFindings,
     Skipped,
@@ -68,10 +70,15 @@ class _Silent:
         pass
 
 
-def _prefix_cache(lab: Lab, seed: int, size: int) -> SliceFound:
-    if not size:
-        raise Skipped("starts a vLLM; it is part of the long bench")
-    return prefix_cache.run(lab, seed, size)
+def _with_a_vllm(run: RunSlice) -> RunSlice:
+    """Not in the short bench, whose slices of it have no size."""
+
+    def run_where_long(lab: Lab, seed: int, size: int) -> SliceFound:
+        if not size:
+            raise Skipped("starts a vLLM; it is part of the long bench")
+        return run(lab, seed, size)
+
+    return run_where_long
 
 
 CHECKS = (
@@ -89,7 +96,12 @@ CHECKS = (
     SecurityCheck("neighbours", "a request of the quiet one", _neighbours, SliceWork(1, 8), SliceWork(1, 0)),
     SecurityCheck("deletion", "a word", deletion.run, WHOLE, WHOLE),
     SecurityCheck("leaks", "a question", leaks.run, WHOLE, WHOLE),
-    SecurityCheck("prefix cache", "a guess", _prefix_cache, SliceWork(30, 30), SliceWork(1, 0)),
+    SecurityCheck(
+        "prefix cache", "a guess", _with_a_vllm(prefix_cache.run), SliceWork(30, 30), SliceWork(1, 0)
+    ),
+    SecurityCheck(
+        "learned words", "an answer", _with_a_vllm(learned_words.run), SliceWork(1, 100), SliceWork(1, 0)
+    ),
 )
 
 

@@ -87,7 +87,7 @@ class Lab:
         home = self.folder / f"copy-{self._copies}"
         shutil.copytree(self._made.settings.home, home)
         home.chmod(0o700)
-        return self._made._replace(settings=_settings_in(home, self._made.settings, **changes))
+        return self._made._replace(settings=settings_in(home, self._made.settings, **changes))
 
     def done_with(self, target: AttackedCopy) -> None:
         shutil.rmtree(target.settings.home, ignore_errors=True)
@@ -95,14 +95,14 @@ class Lab:
     def _make(self) -> AttackedCopy:
         home = self.folder / "installation"
         home.mkdir(mode=0o700, parents=True)
-        settings = _settings_in(home, self.settings, base=STARTER, vllm_urls=(self._model_url,))
+        settings = settings_in(home, self.settings, base=STARTER, vllm_urls=(self._model_url,))
         base, store = find_base(STARTER), self.folder / "adapters"
         adapters = [write_adapter(base, RANK, store, number) for number in range(2)]
         migrate.upgrade(settings.database_url)
         return asyncio.run(_fill(settings, adapters))
 
 
-def _settings_in(home: Path, settings: Settings, **changes: Any) -> Settings:
+def settings_in(home: Path, settings: Settings, **changes: Any) -> Settings:
     where = {
         "home": home,
         "database_url": f"sqlite:///{home}/steerwise.db",

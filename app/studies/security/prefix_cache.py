@@ -19,7 +19,7 @@ import httpx
 
 from app.errors import ServingError
 from app.serving.base import STARTER, find_base
-from app.serving.vllm import serving
+from app.serving.vllm import CPU_BLOCK, serving
 from app.studies.security.lab import AttackedTenant, Lab, good, running
 from app.studies.security.results import Skipped, SliceFound
 
@@ -107,14 +107,12 @@ def definition() -> str:
 
 
 def judged(pairs: Sequence[ProbedPair]) -> SliceFound:
-    """A guess that finds a block more than a fresh definition does tells that somebody has asked with it."""
+    """A guess that finds more than a fresh definition does tells that somebody has asked with it. One block may come by
+    chance, where two definitions begin alike."""
     failures = [
         f"a guess found {pair.guessed_hits - pair.fresh_hits:.0f} more cached tokens than a definition that is new"
         for pair in pairs
-        if pair.guessed_hits > pair.fresh_hits + _BY_CHANCE
+        if pair.guessed_hits > pair.fresh_hits + CPU_BLOCK
     ]
     ratios = [pair.guessed_s / pair.fresh_s for pair in pairs]
     return SliceFound(len(pairs), failures, {"time_ratio_median": statistics.median(ratios)})
-
-
-_BY_CHANCE = 16  # tokens of one block: where two definitions happen to begin alike

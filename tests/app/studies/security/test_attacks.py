@@ -30,11 +30,13 @@ from app.studies.security import (
     histories,
     inputs,
     leaks,
+    learned_words,
     prefix_cache,
     rights,
     worst_bodies,
 )
 from app.studies.security.lab import Lab
+from app.studies.security.learned_words import AnsweredTenant
 from app.studies.security.results import Skipped, SliceFound
 from evaluation.contract import parse
 from evaluation.contract.chat import ChatForm
@@ -266,6 +268,18 @@ def test_a_cache_that_tells_what_was_asked_is_found() -> None:
 
     pairs = asyncio.run(prefix_cache.probed(hits, own, ask, 4))
     assert prefix_cache.judged(pairs).failures == []
+
+
+def test_words_that_another_model_learned_are_found() -> None:
+    one, other = AnsweredTenant("zq1", ["zq1 zq1", "zq1"]), AnsweredTenant("zq2", ["zq2", "nothing"])
+    assert learned_words.judged((one, other), {"log": "quiet"}).failures == []
+    mixed = learned_words.judged((one, other._replace(answers=["zq2", "zq1"])), {"log": "zq2 was said"})
+    assert [failure.split(":")[0] for failure in mixed.failures] == [
+        "tenant 2 is answered with a word of the other",
+        "log holds what a tenant's model learned",
+    ]
+    silent = learned_words.judged((one, other._replace(answers=["nothing", "nothing"])), {})
+    assert silent.failures == ["tenant 2's model never says what it learned, so that nothing was tried"]
 
 
 def test_a_word_that_is_left_in_a_file_is_found(tmp_path: Path) -> None:
