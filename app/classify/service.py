@@ -35,7 +35,7 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
-BATCH_AT_ONCE = 32
+BATCH_AT_ONCE = 16
 _SHORT_CHARS = 20_000  # of a conversation that is made a prompt of on the loop
 _WHY_NOT = {
     False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",

@@ -7,8 +7,9 @@ only if something is.
 
 import asyncio
 import json
+from collections.abc import Callable
 from itertools import chain
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import Request
 from fastapi._compat import ModelField
@@ -16,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooSlow, InvalidRequest, Problem, TooLarge
 from evaluation.contract.strict_json import unusable
+
+T = TypeVar("T")
 
 MAX_BODY_BYTES = 1 << 20  # of any operation that does not stream its body
 SMALL_BODY_BYTES = 16 << 10  # of one that does not say how much it needs
@@ -96,12 +99,35 @@ class BoundedRequest(Request):
     async def json(self) -> Any:
         """Raises: InvalidRequest, json.JSONDecodeError."""
         if not hasattr(self, "_json"):
-            body = await self.body()
-            if body.count(b"[") + body.count(b"{") > MAX_VALUES:  # lists are what is dear to make
-                raise _too_many()
-            self._json = json.loads(body)
-            check_values(self._json)
+            self._json = parsed(await self.body())
         return self._json
+
+
+def parsed(body: bytes) -> Any:
+    """Raises: InvalidRequest, json.JSONDecodeError."""
+    if body.count(b"[") + body.count(b"{") > MAX_VALUES:  # lists are what is dear to make
+        raise _too_many()
+    count = _counted_numbers()
+    found = json.loads(body, parse_int=count(int), parse_float=count(float))
+    check_values(found)
+    return found
+
+
+def _counted_numbers() -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """Of one body: so that a megabyte of them, each of which is dear to read, is not read to its end."""
+    left = MAX_VALUES
+
+    def counted(read: Callable[[str], T]) -> Callable[[str], T]:
+        def read_one_more(text: str) -> T:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise _too_many()
+            return read(text)
+
+        return read_one_more
+
+    return counted
 
 
 def check_values(parsed: Any) -> None:

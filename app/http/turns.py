@@ -14,7 +14,7 @@ from uuid import UUID
 
 from app.errors import ShareExceeded, Unavailable
 
-WAITING_PER_PLACE = 4  # of a tenant's share: more than that in line is refused, and not kept
+WAITING_PER_PLACE = 8  # of a tenant's share: more than that in line is refused, and not kept
 
 
 class Urgency(StrEnum):

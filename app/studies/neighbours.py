@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import httpx
+from httpx_aiohttp import AiohttpTransport
 from pydantic import BaseModel
 from rich.table import Table
 
@@ -56,6 +57,7 @@ WARM_UP = 8
 TEXT = "Where is my parcel? I ordered it a week ago."
 MORE_MODELS = 2  # of the noisy tenant, than it may have deployed
 _WORK_EVERY_S = 0.5
+_CONNECTIONS = 4096  # more than any noise opens
 _READ_WITHIN_S = 300.0  # a file of some hundred conversations, on a machine that does much else
 _WORKED_ON = frozenset({JobKind.validate_dataset, JobKind.deploy})
 
@@ -275,9 +277,12 @@ def _all(rounds: Sequence[Round]) -> list[float]:
 
 
 def _client(settings: Settings, key: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None)
+    """Not with httpx's own transport, which looks at every connection for every request: both tenants ask from here,
+    and with some hundred connections the noisy one would keep the quiet one waiting before a byte is sent.
+    """
+    transport = AiohttpTransport(limits=httpx.Limits(max_connections=_CONNECTIONS), trust_env=False)
     headers, url = {"Authorization": f"Bearer {key}"}, recipes.url_here(settings)
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=300, limits=limits, trust_env=False)
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=300, transport=transport, trust_env=False)
 
 
 async def _prepare(street: Street, client: httpx.AsyncClient, working: Future[None]) -> NoisyTenant:

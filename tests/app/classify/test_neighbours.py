@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from app.http.turns import WAITING_PER_PLACE
 from app.settings import Settings
 from tests.app.classify.serving_contexts import TEXT, deployed, model_server, plug_in
 from tests.app.classify.test_trouble import Door
 from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
-BATCHES, ITEMS, SHARE = 3, 8, 4
+ITEMS, SHARE = 8, 4
+BATCHES = 1 + SHARE * WAITING_PER_PLACE // ITEMS  # of which as many items wait as may, or a few more
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from app.errors import InvalidRequest
-from app.http.bodies import MAX_VALUES, check_values
+from app.http.bodies import MAX_VALUES, check_values, parsed
 from app.http.payload import MAX_UNKNOWN, Name, RequestBody
 from evaluation.contract.strict_json import MAX_DEPTH
 
@@ -42,6 +42,14 @@ def test_what_cannot_be_stored_is_named_with_its_place(value: Any, where: str, s
         check_values(value)
     [problem] = refused.value.problems
     assert (problem.where, said in problem.message) == (where, True)
+
+
+@pytest.mark.parametrize("number", [b"1", b"1e99"])
+def test_more_numbers_than_may_be_are_not_read_to_their_end(number: bytes) -> None:
+    """What follows is no JSON, and nobody comes to see it."""
+    assert parsed(b"[" + b",".join([number] * MAX_VALUES) + b"]") == [float(number)] * MAX_VALUES
+    with pytest.raises(InvalidRequest, match="in parts"):
+        parsed(b"[" + b",".join([number] * (MAX_VALUES + 1)) + b",,")
 
 
 @pytest.mark.parametrize("value", ["ä €  🎈", {"a": [1, 2.5, None, True, "x"]}, nested(MAX_DEPTH), 10**30])
