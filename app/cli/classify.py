@@ -13,6 +13,7 @@ from app.cli.answers import FileAnswer, answer, answer_json, answer_lines
 from app.cli.console import Progress
 from app.cli.files import read_file, read_schema
 from app.errors import InputError, ServingError
+from app.runs import output
 from app.serving import adapters, model_folder
 from app.serving.base import ModelBase, codes_for, digest, find_base
 from app.serving.model_folder import ModelNote
@@ -78,8 +79,8 @@ class FileQuestion(NamedTuple):
     explain: bool = False
 
 
-def read(model: Path, question: FileQuestion) -> ClassifyRequest:
-    """Raises: InputError, before anything is started."""
+def read(model: Path, question: FileQuestion, settings: Settings) -> ClassifyRequest:
+    """Raises: AdapterRefused, InputError, before anything is started."""
     trained = Trained(*model_folder.read(model))
     schema, conversations = _read(question)
     base, note = find_base(trained.note.base), trained.note
@@ -87,7 +88,13 @@ def read(model: Path, question: FileQuestion) -> ClassifyRequest:
         raise InputError(
             f"the adapter was trained on another {base.name} than the one in {base.folder}; train again"
         )
-    codes = codes_for(base.folder, schema).beside(trained.folder / note.adapter)
+    adapter = adapters.check(trained.folder / note.adapter, settings.vllm_max_lora_rank)
+    if output.key_of(note.base_sha256, adapter.sha256) != note.model_version:
+        raise InputError(
+            f"{adapter.folder} is not what its run left there: a file was changed or is gone; remove {trained.folder} "
+            "and give the same `steerwise run` again, which puts it back"
+        )
+    codes = codes_for(base.folder, schema).beside(adapter.folder)
     mode = question.mode or note.mode
     return ClassifyRequest(trained, base, codes, schema, conversations, mode, question.explain)
 

@@ -203,7 +203,7 @@ def classify(
             name = base or settings.base
             asked = classification.read_untrained(name, question, settings, progress)
         else:
-            asked = classification.read(model, question)
+            asked = classification.read(model, question, settings)
         answered = classification.run(asked, base_url, settings, progress)
     classification.show(answered, asked, Terminal(), as_json=as_json)
 

@@ -6,13 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.classify import ClassifyRequest, FileQuestion, Trained, _ask, _warnings, read_untrained, show
+from app.cli.classify import (
+    ClassifyRequest,
+    FileQuestion,
+    Trained,
+    _ask,
+    _warnings,
+    read,
+    read_untrained,
+    show,
+)
 from app.cli.console import ConsoleReporter
 from app.cli.terminal import Terminal
-from app.serving.base import STARTER, ModelBase
+from app.errors import InputError
+from app.runs.output import key_of
+from app.serving import model_folder
+from app.serving.adapters import CONFIG
+from app.serving.base import STARTER, ModelBase, digest, find_base
 from app.serving.model_folder import ModelNote
 from app.serving.vllm import BASE_NAME, endpoint_at
 from app.settings import Settings
+from app.studies.untrained import write_adapter
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import CategorySchema
@@ -58,6 +72,23 @@ def test_confidences_are_calibrated_where_the_evaluation_was_of_this_schema(
         "refund",
         pytest.approx(sure, abs=1e-6),
     )
+
+
+def test_a_model_is_refused_whose_files_are_not_those_that_its_run_left(tmp_path: Path) -> None:
+    base = find_base(STARTER)
+    adapter = write_adapter(base, 8, tmp_path / "made")
+    note = asked(SCHEMA, None).trained.note.model_copy(
+        update={"model_version": key_of(digest(base), adapter.sha256), "base_sha256": digest(base)}
+    )
+    model, schema = tmp_path / "model", tmp_path / "schema.json"
+    model_folder.write(model, note, adapter)
+    schema.write_text(SCHEMA.model_dump_json(exclude_none=True), encoding="utf-8")
+    question, settings = FileQuestion(schema, "refund my lamp", None), Settings(home=tmp_path)
+    assert read(model, question, settings).trained == Trained(model, note)
+    config = model / model_folder.ADAPTER / CONFIG
+    config.write_text(config.read_text().replace('"lora_alpha": 16', '"lora_alpha": 160'))
+    with pytest.raises(InputError, match="not what its run left there"):
+        read(model, question, settings)
 
 
 def test_without_a_label_the_base_answers_and_says_that_no_gate_has_examined_it(
