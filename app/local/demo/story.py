@@ -137,7 +137,7 @@ def _edit(call: Call, schema_id: str, demo: Demo, *, deployed: bool) -> None:
     first, second = sorted(schema.keys, key=lambda key: -sum(c.category == key for c in test))[:2]
     tried = [c for key in (first, second) for c in [c for c in test if c.category == key][:_TRIED]]
     answers = _answered(call.api, schema_id, tried)
-    before = [_first_right(answers, key) for key in (first, second)]
+    before = [_surest_right(answers, key) for key in (first, second)]
     call.say("\nTwo conversations, answered at once, with the reasons written afterwards:\n")
     _show(call, _explained(call.api, schema_id, before))
     edited = _publish(call.api, schema_id, swap(schema, first, second).schema)
@@ -192,10 +192,11 @@ def _explained(api: Api, schema_id: str, answers: list[DemoAnswer]) -> list[Demo
     ]
 
 
-def _first_right(answers: list[DemoAnswer], key: str) -> DemoAnswer:
-    """Where none is answered rightly the first one is shown as it is."""
+def _surest_right(answers: list[DemoAnswer], key: str) -> DemoAnswer:
+    """Of those answered rightly, the one of which the model is surest; where there is none, the first as it is."""
     own = [one for one in answers if one.conversation.category == key]
-    return next((one for one in own if one.answer["category"] == key), own[0])
+    right = [one for one in own if one.answer["category"] == key]
+    return max(right, key=lambda one: one.answer["confidence"] or 0.0, default=own[0])
 
 
 def _show(call: Call, answers: list[DemoAnswer]) -> None:
