@@ -156,13 +156,17 @@ class Streams:
         self.places, self.of_one = places, of_one
         self._held = Counter[UUID]()
 
-    @asynccontextmanager
-    async def place(self, tenant_id: UUID) -> AsyncIterator[None]:
-        """Raises: ShareExceeded, Unavailable; nobody waits for the end of a stream."""
+    def check(self, tenant_id: UUID) -> None:
+        """Before anything is read for one more. Raises: ShareExceeded, Unavailable."""
         if self._held[tenant_id] >= self.of_one:
             raise ShareExceeded(f"{self.of_one} streams of the tenant are open; close one of them first")
         if self._held.total() >= self.places:
             raise Unavailable("too many streams are open; read without a stream, or try again")
+
+    @asynccontextmanager
+    async def place(self, tenant_id: UUID) -> AsyncIterator[None]:
+        """Raises as `check`; nobody waits for the end of a stream."""
+        self.check(tenant_id)
         self._held[tenant_id] += 1
         try:
             yield

@@ -123,6 +123,7 @@ async def events(
     run_id: RunId, scope: Reader, session: Session, request: Request, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
+    request.app.state.run_feeds.check(scope)
     await service.get(session, scope, run_id)  # this session ends before the stream begins
     told = stream.events(request.app.state.run_feeds, scope, run_id, int(last_event_id or 0))
     first = await anext(told)  # where the tenant has too many open, that is still a status

@@ -102,6 +102,10 @@ class RunFeeds:
         self._places = Streams(settings.max_streams, settings.tenant_streams)
         self._feeds: dict[UUID, tuple[RunFeed, asyncio.Task[None]]] = {}
 
+    def check(self, scope: TenantScope) -> None:
+        """That the tenant may listen once more. Raises: ShareExceeded, Unavailable."""
+        self._places.check(scope.tenant_id)
+
     @asynccontextmanager
     async def listening(self, scope: TenantScope, run_id: UUID, after: int) -> AsyncIterator[RunFeed]:
         """Raises: ShareExceeded, Unavailable."""
