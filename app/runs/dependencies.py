@@ -30,5 +30,7 @@ LastEventId = Annotated[
     ),
 ]
 Reader = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read))]
+# A stream asks again every second for as long as it lasts.
+Listener = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_read, cached=True))]
 Writer = Annotated[TenantScope, Depends(tenant_scope(Scope.runs_write))]
 OnceForWriter = Annotated[Once, Depends(once(Scope.runs_write))]

@@ -14,7 +14,16 @@ from app.http.problems import responses
 from app.infra.db.session import Session
 from app.runs import logs, repository, service, stream
 from app.runs.budgets import TeacherBudgetSpent
-from app.runs.dependencies import LastEventId, OfSchema, OnceForWriter, Reader, RunId, StageName, Writer
+from app.runs.dependencies import (
+    LastEventId,
+    Listener,
+    OfSchema,
+    OnceForWriter,
+    Reader,
+    RunId,
+    StageName,
+    Writer,
+)
 from app.runs.payloads import RunIn, RunOut
 from app.runs.requests import BaseNotServed, DatasetNotEnough
 from app.runs.service import RunNotFailed
@@ -120,7 +129,7 @@ async def retry(run_id: RunId, caller: Caller, scope: Writer, session: Session, 
     responses=responses(NotFound, ShareExceeded) | _EVENTS,
 )
 async def events(
-    run_id: RunId, scope: Reader, session: Session, request: Request, last_event_id: LastEventId = None
+    run_id: RunId, scope: Listener, session: Session, request: Request, last_event_id: LastEventId = None
 ) -> StreamingResponse:
     """Everything that happens in the run, as it happens. After a break go on with `Last-Event-ID`."""
     request.app.state.run_feeds.check(scope)
