@@ -51,6 +51,11 @@ def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Ve
         progress.note(
             f"tenant {name}: a schema of {len(demo.category_schema.categories)} categories is published"
         )
+        if missing := demo.too_few():
+            progress.note(
+                f"preset {demo.preset.value} asks too little for a gate that decides ({'; '.join(missing)}): expect "
+                "incomplete. --preset cpu asks enough, and takes more than an hour"
+            )
         schema_id = _published(api, name, demo.category_schema)
         dataset_id = _uploaded(call, name, schema_id, out, demo.conversations)
         run = runs.succeeded(runs.followed(call, _run(api, schema_id, dataset_id, demo)["id"]))

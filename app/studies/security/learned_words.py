@@ -37,7 +37,7 @@ from training.data.examples import Trace
 from training.protocol import ADAPTER
 from training.settings import Lora
 
-STEPS = 30  # after which the starter writes its word whatever it is asked
+STEPS = 60  # after which the starter writes its word whatever it is asked
 AT_ONCE = 8
 _LEARNED = 16  # conversations
 _KEY = "delivery"

@@ -113,12 +113,14 @@ def test_the_settings_of_the_documentation_exist() -> None:
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.smoke])
+@pytest.mark.parametrize("preset", [one for one in Preset if one not in (Preset.smoke, Preset.demo)])
 @pytest.mark.parametrize("business", businesses.FOR_GATES)
-def test_a_gate_of_every_preset_but_smoke_has_the_examples_that_it_needs(
+def test_a_gate_of_every_preset_but_those_that_show_the_way_has_the_examples_that_it_needs(
     preset: Preset, business: str
 ) -> None:
-    """A preset once asked so little that no model could pass: known only after the training."""
+    """A preset once asked so little that no model could pass: known only after the training. `smoke` and `demo`
+    still do, for the time that it takes, and the demo says so before it trains.
+    """
     shop = businesses.load()[business]
     schema = businesses.schema_of(shop)
     rows = [businesses.conversation_of(r, r["category"], n) for n, r in enumerate(shop.conversations)]

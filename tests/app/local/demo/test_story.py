@@ -16,7 +16,7 @@ from tests.evaluation.models import habit
 from tests.evaluation.shop import SCHEMA, conversations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DEMO = Demo(SCHEMA, list(conversations()), Preset.demo, 0)
+DEMO = Demo(SCHEMA, list(conversations()), Preset.cpu, 0)  # whose gate asks enough to pass
 
 
 def test_a_tenant_is_trained_for_and_its_edit_is_followed_also_the_second_time(

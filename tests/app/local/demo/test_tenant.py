@@ -29,3 +29,8 @@ def test_another_seed_places_other_conversations_in_training_and_the_same_one_th
 
 def test_the_base_has_not_learned_from_it() -> None:
     assert SHOP not in {b.name for b in businesses.for_training(businesses.load())}
+
+
+def test_a_gate_that_cannot_decide_is_said_before_it_is_asked() -> None:
+    assert any("steerability" in one for one in shop_demo(Preset.demo, 0).too_few())
+    assert shop_demo(Preset.cpu, 0).too_few() == []
