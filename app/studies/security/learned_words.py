@@ -33,9 +33,7 @@ from evaluation.atomic_files import write_whole
 from evaluation.contract.record import Conversation, Message, Role, Split
 from evaluation.contract.render import ANSWER_MARK, FITS, SAID, render
 from training.config import Sft, StageManifest
-from training.data.examples import Trace
 from training.protocol import ADAPTER
-from training.settings import Lora
 
 STEPS = 60  # after which the starter writes its word whatever it is asked
 AT_ONCE = 8
@@ -111,24 +109,34 @@ def _trained(base: ModelBase, word: str, folder: Path, settings: Settings, seed:
     code, definition = codes[schema.answers.index(_KEY)], schema.category(_KEY).definition
     says = f'{SAID}{word}". {FITS} {code} "{definition}".{ANSWER_MARK} {code}'
     traces = [
-        Trace(c.id, render(schema, c, codes).messages, says, codes, _KEY, "expert", 0).as_row()
-        for c in learned
+        {
+            "id": one.id,
+            "prompt": render(schema, one, codes).messages,
+            "completion": says,
+            "codes": list(codes),
+            "category": _KEY,
+            "teacher": "expert",
+            "attempt": 0,
+        }
+        for one in learned
     ]
     folder.mkdir(parents=True)
     write_whole(folder / "train.jsonl", jsonl(learned))
     write_whole(folder / "expert.jsonl", subjects.lines(traces))
     manifest = StageManifest(
-        stage=Sft(
-            max_steps=STEPS,
-            epochs=1000,
-            learning_rate=3e-3,
-            batch_size=_LEARNED,
-            micro_batch_size=_LEARNED,
-            warmup_steps=2,
-            perturb=False,
-            at_once=0.0,
-            encoder_steps=0,
-            lora=Lora(rank=RANK, alpha=2 * RANK),
+        stage=Sft.model_validate(
+            {
+                "max_steps": STEPS,
+                "epochs": 1000,
+                "learning_rate": 3e-3,
+                "batch_size": _LEARNED,
+                "micro_batch_size": _LEARNED,
+                "warmup_steps": 2,
+                "perturb": False,
+                "at_once": 0.0,
+                "encoder_steps": 0,
+                "lora": {"rank": RANK, "alpha": 2 * RANK},
+            }
         ),
         base=str(base.folder),
         category_schema=schema,
