@@ -94,12 +94,17 @@ def judged(asked: tuple[AnsweredTenant, AnsweredTenant], logs: dict[str, str]) -
     return SliceFound(sum(len(one.answers) for one in asked) + len(asked) * len(logs), failures, known)
 
 
+def _text(number: int) -> str:
+    """What a customer says: alike where it is learned and where it is asked."""
+    return f"{_TEXTS[number % len(_TEXTS)]} {number}"
+
+
 def _trained(base: ModelBase, word: str, folder: Path, settings: Settings, seed: int) -> Adapter:
     schema = schema_with("it")
     learned = [
         Conversation(
             id=str(number),
-            messages=(Message(role=Role.customer, text=f"{_TEXTS[number % len(_TEXTS)]} {number}"),),
+            messages=(Message(role=Role.customer, text=_text(number)),),
             category=_KEY,
             split=Split.train,
         )
@@ -170,7 +175,7 @@ async def _asked(
         async def ask(tenant: int, number: int) -> str:
             body: dict[str, Any] = {
                 "schema_id": str(made[tenant].schema_id),
-                "text": f"{_TEXTS[number % len(_TEXTS)]} {number}",
+                "text": _text(number),
             }
             async with at_once:
                 answer: httpx.Response = await asking[tenant].post("/v1/classify", json=body)
