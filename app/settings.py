@@ -131,7 +131,8 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(256, ge=1)  # conversations under way in one API process
     max_streams: int = Field(256, ge=1)  # of runs' events, open in one API process
     # A tenant's share: what one of them may hold at most, so that the others find the rest.
-    # Conversations under way in one API process. They may all be answered at one moment, and each takes 12 ms of it.
+    # Conversations under way in one API process, those of a batch too. They may all be answered at one moment, and each
+    # takes 12 ms of it.
     tenant_in_flight: int = Field(16, ge=1)
     tenant_streams: int = Field(16, ge=1)  # of runs' events, open in one API process
     tenant_open_runs: int = Field(8, ge=1)  # that have not ended

@@ -35,7 +35,6 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
-BATCH_AT_ONCE = 16
 _SHORT_CHARS = 20_000  # of a conversation that is made a prompt of on the loop
 _WHY_NOT = {
     False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
@@ -150,7 +149,7 @@ async def answer_all(
     Raises: ShareExceeded where so much of the tenant waits that nothing of these is begun.
     """
     at.limits.turns.check_line(classify_context.scope.tenant_id)
-    places = asyncio.Semaphore(BATCH_AT_ONCE)
+    places = asyncio.Semaphore(at.settings.tenant_in_flight)
 
     async def one(conversation: Conversation | AppError) -> Answered | AppError:
         if isinstance(conversation, AppError):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from app.classify.service import BATCH_AT_ONCE, ClassifyContext, ServingContext
+from app.classify.service import ClassifyContext, ServingContext
 from app.decisions import ad_hoc, reading, standing
 from app.decisions.question import MAX_READS, DecisionCall, DecisionQuestion, Option, QuestionKind, invalid
 from app.decisions.reading import Asking, Decided
@@ -33,7 +33,7 @@ async def decide(at: ServingContext, origin: DecisionOrigin, call: DecisionCall)
     urgency = Urgency.interactive if reads == 1 else Urgency.batch
     if urgency is Urgency.batch:
         at.limits.turns.check_line(origin.caller.scope.tenant_id)
-    asking = Asking(at, origin, call, asyncio.Semaphore(BATCH_AT_ONCE), urgency)
+    asking = Asking(at, origin, call, asyncio.Semaphore(at.settings.tenant_in_flight), urgency)
     return await reading.together(
         [
             _by_schema(asking, of_schema, question)

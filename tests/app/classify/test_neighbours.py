@@ -13,7 +13,7 @@ from tests.callers import Callers
 
 pytestmark = pytest.mark.anyio
 ITEMS, SHARE = 8, 4
-BATCHES = 1 + SHARE * WAITING_PER_PLACE // ITEMS  # of which as many items wait as may, or a few more
+BATCHES = 1 + WAITING_PER_PLACE  # each asks as many at once as the share is, so as many items wait as may
 
 
 @pytest.fixture
