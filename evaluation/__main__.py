@@ -150,7 +150,7 @@ def _baselines(given: argparse.Namespace) -> None:
     if given.out is not None:
         check_out(given.out)
     conversations = _conversations(given.conversations, schema)
-    suite = _suite(given, schema, _of_split(conversations, given.split))
+    suite = _without(given.without, _suite(given, schema, _of_split(conversations, given.split)))
     learned = _learned_from(conversations, given.split)
     found = baselines.reports_of(suite, learned, load_policy(given.policy).families.counted)
     complain(f"{len(suite.items)} questions; {len(learned)} labels to learn from")
@@ -205,8 +205,34 @@ def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence
     return suite
 
 
+def _without(path: Path | None, suite: Suite) -> Suite:
+    """Of which labels in doubt are no part. Raises: CommandInputError."""
+    if path is None:
+        return suite
+    left_out = _ids(path)
+    kept = [item for item in suite.items if item.conversation_id not in left_out]
+    gone = len({i.conversation_id for i in suite.items}) - len({i.conversation_id for i in kept})
+    complain(f"{gone} conversations left out, and with them {len(suite.items) - len(kept)} questions")
+    if not any(not item.perturbation for item in kept):
+        raise CommandInputError(f"--without {path}: nothing is left to measure")
+    return suite._replace(items=tuple(kept))
+
+
+def _ids(path: Path) -> set[str]:
+    """One a line: a JSON object with `id`, as in labels-to-review.jsonl, or the id alone. Raises: CommandInputError."""
+    found = set[str]()
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        try:
+            text = line.decode().strip()
+            found.add(str(json.loads(text)["id"]) if text.startswith("{") else text)
+        except (ValueError, KeyError):
+            raise CommandInputError(f"--without {path}: line {number} has no id") from None
+    return found - {""}
+
+
 def _decide(given: argparse.Namespace) -> Told:
-    return _told(_decided(given))
+    made = _decided(given)
+    return _told(made)._replace(measures=summary.of_report(made) if given.without is not None else ())
 
 
 def _decided(given: argparse.Namespace) -> Report:
@@ -215,7 +241,13 @@ def _decided(given: argparse.Namespace) -> Report:
     except ValueError as error:
         raise CommandInputError(f"{given.report} is not a report of this version: {error}") from None
     policy = load_policy(given.policy)
-    scored = assembly.rescore(made, policy.families.counted)
+    left_out = set[str]() if given.without is None else _ids(given.without)
+    if given.without is not None:
+        if given.out is not None or given.page is not None:
+            raise CommandInputError("--without judges and writes nothing: a report is of all that was asked")
+        asked = {item.conversation_id for item in made.suite.items}
+        complain(f"{len(asked & left_out)} of {len(asked)} conversations left out")
+    scored = assembly.rescore(made, policy.families.counted, left_out)
     return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
 
 
@@ -392,6 +424,14 @@ def _parser() -> argparse.ArgumentParser:
     explained.add_argument("--report", type=Path, required=True)
     explained.add_argument("--out", type=Path, help="where to write the report with this verdict")
     explained.set_defaults(command=_explain)
+    for command in (apart, decide, explained):
+        command.add_argument(
+            "--without",
+            type=Path,
+            metavar="FILE",
+            help="ids of conversations that count for nothing, one a line, or objects with `id` as in "
+            "labels-to-review.jsonl: what is measured without labels in doubt",
+        )
     for command in (run, decide, explained):
         command.add_argument("--policy", type=Path, default=DEFAULT_POLICY)
         command.add_argument("--page", type=Path, help="where to write the report as one HTML page")

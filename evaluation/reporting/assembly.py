@@ -117,14 +117,25 @@ def _answered(suite: Suite, run: StageRun, choices: Choices, side: Side | None) 
     return _Stage(run.stage, run.model, GradedAnswers(suite, given, choices.threshold), found)
 
 
-def rescore(made: Report, counted: Collection[str]) -> Report:
-    """The same answers, other families counted. Its verdict is dropped: it was of other measures."""
+def rescore(made: Report, counted: Collection[str], without: Collection[str] = ()) -> Report:
+    """The same answers, other families counted. Its verdict is dropped: it was of other measures.
+
+    without: ids of conversations that count for nothing, under no edit either; baselines are dropped then. What was
+    measured beside the suite stays.
+    """
     suite = sample_scores.restore(made.suite)
-    stages = [
-        _Stage(s.stage, s.model, GradedAnswers(suite, s.sample_scores, made.threshold), s.auxiliary)
-        for s in made.stages
-    ]
-    change = {"stages": _reports(stages, _counted(counted)), "counted": _counted(counted), "gate": None}
+
+    def graded(stage: StageReport) -> GradedAnswers:
+        scores = [s for s in stage.sample_scores if suite.items[s.item].conversation_id not in without]
+        return GradedAnswers(suite, scores, made.threshold)
+
+    stages = [_Stage(s.stage, s.model, graded(s), s.auxiliary) for s in made.stages]
+    change = {
+        "stages": _reports(stages, _counted(counted)),
+        "counted": _counted(counted),
+        "gate": None,
+        "baselines": {} if without else made.baselines,  # whose answers are not kept
+    }
     return made.model_copy(update=change)
 
 

@@ -224,6 +224,34 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
 
 
+def test_labels_in_doubt_are_left_out_of_what_is_measured(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, doubted = tmp_path / "report.json", tmp_path / "doubted.jsonl"
+    made = evaluated({"base": models.oracle(), "sft": models.habit()})
+    report.write(made, path)
+    asked = sorted({item.conversation_id for item in made.suite.items})
+    lines = [
+        json.dumps({"id": asked[0], "text": "two\u2028lines"}, ensure_ascii=False),
+        asked[1],
+        "elsewhere",
+    ]
+    doubted.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    given = ["--report", str(path), "--without", str(doubted)]
+    assert main(["decide", *given]) == 3
+    told = capsys.readouterr()
+    assert told.err == f"2 of {len(asked)} conversations left out\n"
+    assert told.out.splitlines()[-1].startswith("sft ")
+    assert main(["decide", *given, "--out", str(path)]) == 2
+    assert report.read(path) == made
+    doubted.write_text('{"key": "1"}\n')
+    assert main(["decide", *given]) == 2
+    assert "line 1 has no id" in capsys.readouterr().err
+    conversations = inputs[inputs.index("--conversations") + 1]
+    assert main(["baselines", *inputs[:4], "--without", conversations]) == 2
+    assert "nothing is left" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("without_pauses")
 def test_an_unreachable_server_is_incomplete_and_not_a_verdict_on_the_model(inputs: list[str]) -> None:
     arguments = [*inputs, "--base-url", "http://127.0.0.1:9", "--max-items", "20", "--concurrency", "20"]

@@ -36,6 +36,16 @@ def test_other_families_can_be_counted_without_asking_again() -> None:
     assert shuffled.stages[0].per_family == everything.stages[0].per_family
 
 
+def test_without_some_conversations_the_others_are_scored_as_if_they_alone_had_been_asked() -> None:
+    asked = suite()
+    gone = {item.conversation_id for item in asked.items[:5]}
+    kept = [m for m in measured(models.name_reader()) if asked.items[m.item].conversation_id not in gone]
+    found = rescore(
+        assemble("shop", asked, [StageRun("sft", "fake", measured(models.name_reader()))]), SEEN, gone
+    )
+    assert found.stages == assemble("shop", asked, [StageRun("sft", "fake", kept)]).stages
+
+
 def test_a_suite_comes_back_whole_but_for_its_texts() -> None:
     back = sample_scores.restore(sample_scores.keep(suite()))
     assert back.perturbations == suite().perturbations
