@@ -96,9 +96,9 @@ class AsyncClient:
         """Say whether an answer was `right`, or with False which `category_key` is. The category becomes a label."""
         return await self._one(calls.call(op.FEEDBACK, body=said, answer_id=answer_id), m.KeptAnswer)
 
-    async def forget(self, **of: Unpack[m.ForgetQuery]) -> m.Forgotten:
+    async def forget(self, *, idempotency_key: str | None = None, **of: Unpack[m.ForgetQuery]) -> m.Forgotten:
         """Remove what is kept of a customer or a conversation, in data sets too."""
-        return await self._one(calls.call(op.FORGET, query=of), m.Forgotten)
+        return await self._one(calls.call(op.FORGET, query=of, key=idempotency_key), m.Forgotten)
 
     # ----------------------------------------------------------------------------------------- schemas, data sets
 
@@ -131,7 +131,10 @@ class AsyncClient:
         return await self._one(calls.call(op.DATASET, dataset_id=dataset_id), m.Dataset)
 
     async def upload(self, dataset_id: str, file: Path, **how: Unpack[m.UploadQuery]) -> m.Upload:
-        """Send a file of conversations; `wait_for_dataset` says what became of it."""
+        """Send a file of conversations; `wait_for_dataset` says what became of it.
+
+        Refused as `dataset_has_content` where an earlier attempt arrived whole and its answer was lost.
+        """
         called = calls.call(op.UPLOAD, query=how, dataset_id=dataset_id)
         return await self._one(calls.with_file(called), m.Upload, file)
 

@@ -556,6 +556,8 @@ class AnswersQuery(TypedDict, total=False):
     language: str | None
     channel: str | None
     customer_reference: str | None
+    time_from: str | None
+    time_to: str | None
     metadata: list[str] | None
 
 
@@ -639,6 +641,8 @@ class ConversationsQuery(TypedDict, total=False):
     language: str | None
     channel: str | None
     customer_reference: str | None
+    time_from: str | None
+    time_to: str | None
     metadata: list[str] | None
 
 
@@ -685,6 +689,8 @@ class ExportQuery(TypedDict, total=False):
     language: str | None
     channel: str | None
     customer_reference: str | None
+    time_from: str | None
+    time_to: str | None
     metadata: list[str] | None
 
 

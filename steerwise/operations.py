@@ -1,7 +1,8 @@
 """The operations of the API that the clients have, and how each is made safe to send again.
 
-All of them may be sent again where no answer came: those that make something carry an `Idempotency-Key`, and the others
-do the same twice that they do once.
+All of them may be sent again where no answer came: those that make something, or say what they removed, carry an
+`Idempotency-Key`, and the others do the same twice that they do once. But for an upload: a file that arrived whole is
+refused the second time (`dataset_has_content`), and the data set has it.
 """
 
 from typing import Final, NamedTuple
@@ -24,7 +25,7 @@ ANSWERS: Final = Operation("GET", "/v1/answers", query="AnswersQuery")
 ANSWER: Final = Operation("GET", "/v1/answers/{answer_id}")
 EXPORT_ANSWERS: Final = Operation("GET", "/v1/answers/export", query="ExportQuery")
 FEEDBACK: Final = Operation("POST", "/v1/answers/{answer_id}/feedback")
-FORGET: Final = Operation("DELETE", "/v1/answers", query="ForgetQuery")
+FORGET: Final = Operation("DELETE", "/v1/answers", once=True, query="ForgetQuery")
 CREATE_SCHEMA: Final = Operation("POST", "/v1/schemas", once=True)
 SCHEMAS: Final = Operation("GET", "/v1/schemas")
 PUBLISH_SCHEMA: Final = Operation("POST", "/v1/schemas/{schema_id}/publish")

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 from app.answers.writer import AnswerWriter
 from app.auth.dependencies import tenant_scope
 from app.auth.principal import Scope
+from app.http.idempotency.reservation import Once, once
 from app.infra.db.scope import TenantScope
 
 AnswerId = Annotated[
@@ -47,3 +48,4 @@ async def _all_written(request: Request) -> None:
 Reader = Annotated[TenantScope, Depends(_reader)]
 Labeller = Annotated[TenantScope, Depends(_labeller)]
 Eraser = Annotated[TenantScope, Depends(_eraser)]
+OnceForEraser = Annotated[Once, Depends(once(Scope.datasets_write))]

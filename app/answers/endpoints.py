@@ -4,7 +4,7 @@ from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.answers import export, repository, service
-from app.answers.dependencies import AnswerId, Eraser, Labeller, Reader
+from app.answers.dependencies import AnswerId, Eraser, Labeller, OnceForEraser, Reader
 from app.answers.export import ExportForm
 from app.answers.filters import WhichAnswers
 from app.answers.payloads import FeedbackIn, ForgottenOut, KeptAnswerOut
@@ -12,7 +12,15 @@ from app.answers.service import Feedback, Reference
 from app.auth.dependencies import Caller
 from app.auth.route import keyed_router
 from app.datasets.service import DatasetBusy
-from app.errors import Forbidden, InvalidRequest, NotFound, Problem, existing
+from app.errors import (
+    Forbidden,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    RequestInFlight,
+    existing,
+)
 from app.http.paging import Page, Paging
 from app.http.problems import responses
 from app.infra.db.session import Session
@@ -87,11 +95,16 @@ async def feedback(
     return KeptAnswerOut.of(await service.give_feedback(session, scope, caller.key_id, row, feedback))
 
 
-@router.delete("", operation_id="forget_answers", responses=responses(Forbidden, NotFound, DatasetBusy))
+@router.delete(
+    "",
+    operation_id="forget_answers",
+    responses=responses(Forbidden, NotFound, DatasetBusy, RequestInFlight, IdempotencyKeyReused),
+)
 async def forget(
     caller: Caller,
     scope: Eraser,
     session: Session,
+    request_once: OnceForEraser,
     customer_reference: Annotated[
         str | None, Query(description="Everything of this customer.", examples=["customer-5f2c"])
     ] = None,
@@ -104,10 +117,12 @@ async def forget(
     ] = None,
 ) -> ForgottenOut:
     """Remove what is kept of a customer, or of a conversation: answers, and the conversations in all data sets with
-    their labels. The answer names the models that learned from them. Answers given in the last seconds may still be on
-    their way in another process of ours; ask once more a little later."""
+    their labels. The answer names the models that learned from them, and with an `Idempotency-Key` it can be had again.
+    Files of which something became no row go whole, since nobody knows of whom that speaks. Answers given in the last
+    seconds may still be on their way in another process of ours; ask once more a little later."""
     if customer_reference is None and conversation_reference is None:
         problem = Problem("query", "give `customer_reference`, `conversation_reference`, or both")
         raise InvalidRequest(problem.message, problems=[problem])
     reference = Reference(customer_reference, conversation_reference)
-    return ForgottenOut.of(await service.forget(session, scope, caller.key_id, reference))
+    forgotten = await service.forget(session, scope, caller.key_id, reference)
+    return await request_once.keep(session, 200, ForgottenOut.of(forgotten))

@@ -21,7 +21,7 @@ _COLUMNS: Final = (
     "schema_id", "schema_version_id", "model_version_id", "mode", "category", "confidence", "abstained",
     "degraded", "provisional", "failure", "reasoning", "feedback_right", "feedback_category",
 )  # fmt: skip
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\n")
 
 
 class ExportForm(StrEnum):
@@ -55,12 +55,14 @@ def _lines(rows: Sequence[KeptAnswerOut]) -> bytes:
 
 def _csv(rows: "Sequence[Sequence[str]] | map[list[str]]") -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    # Everything quoted: a semicolon ends a cell where programs have another idea of CSV.
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
     return text.getvalue().encode()
 
 
 def _cells(row: KeptAnswerOut) -> list[str]:
-    """A cell that a spreadsheet would calculate is given a quotation mark, which makes it a text."""
+    """A cell that a spreadsheet would calculate is given a quotation mark, which makes it a text. Lines end in one way:
+    readers take a lone carriage return for the end of a row."""
     known = row.model_dump(mode="json")
     known["text"] = "\n".join(f"{message.role}: {message.text}" for message in row.messages)
     named = row.category is not None or row.abstained or row.failure is not None
@@ -74,4 +76,5 @@ def _cells(row: KeptAnswerOut) -> list[str]:
 
 
 def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -88,7 +88,8 @@ class FeedbackIn(RequestBody):
         """Raises: InvalidRequest."""
         if self.right:
             return service.right(row, self.source)
-        return FeedbackVerdict(False, "category_key" in self.model_fields_set, self.category_key, self.source)
+        known = "category_key" in self.model_fields_set
+        return service.wrong(row, FeedbackVerdict(False, known, self.category_key, self.source))
 
 
 class FeedbackOut(ResponseBody):

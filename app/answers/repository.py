@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.answers.filters import AnswerFilter
@@ -79,14 +79,14 @@ async def add(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
 async def one(
     session: AsyncSession, scope: TenantScope, answer_id: UUID, *, lock: bool = False
 ) -> KeptAnswer | None:
-    query = _there(scope).where(KeptAnswer.id == answer_id)
+    query = select(KeptAnswer).where(*await _is_there(session, scope), KeptAnswer.id == answer_id)
     return await session.scalar(query.with_for_update() if lock else query)
 
 
 async def listed(
     session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
 ) -> list[KeptAnswer]:
-    query = wanted.of(_there(scope))
+    query = wanted.of(select(KeptAnswer).where(*await _is_there(session, scope)))
     return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
 
 
@@ -94,7 +94,7 @@ async def sizes(
     session: AsyncSession, scope: TenantScope, wanted: AnswerFilter, paging: PageRequest
 ) -> list[int]:
     """Of the answers of a page, in bytes."""
-    query = wanted.of(select(KeptAnswer.size_bytes).where(*_is_there(scope)))
+    query = wanted.of(select(KeptAnswer.size_bytes).where(*await _is_there(session, scope)))
     return list(await session.scalars(paging.newest_first(query, KeptAnswer.created_at, KeptAnswer.id)))
 
 
@@ -140,9 +140,10 @@ async def sweep(session: AsyncSession, now: datetime) -> int:
     return len(gone)
 
 
-def _there(scope: TenantScope) -> Select[KeptAnswer]:
-    return select(KeptAnswer).where(*_is_there(scope))
-
-
-def _is_there(scope: TenantScope) -> tuple[ColumnElement[bool], ...]:
-    return KeptAnswer.tenant_id == scope.tenant_id, KeptAnswer.expires_at > utc_now()
+async def _is_there(session: AsyncSession, scope: TenantScope) -> tuple[ColumnElement[bool], ...]:
+    """By the days for which the tenant keeps answers now, which may be fewer than when they were kept."""
+    now, mine = utc_now(), KeptAnswer.tenant_id == scope.tenant_id
+    days = await session.scalar(select(Tenant.keep_answers_days).where(Tenant.id == scope.tenant_id))
+    if days is None:
+        return mine, KeptAnswer.expires_at > now
+    return mine, KeptAnswer.expires_at > now, KeptAnswer.created_at > now - timedelta(days=days)

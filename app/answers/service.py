@@ -1,6 +1,6 @@
 """What people do with answers that were kept: say whether they were right, and have them forgotten."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -73,6 +73,16 @@ def right(row: KeptAnswer, source: LabelSource) -> FeedbackVerdict:
     return FeedbackVerdict(True, True, row.category_key, source)
 
 
+def wrong(row: KeptAnswer, verdict: FeedbackVerdict) -> FeedbackVerdict:
+    """As it is, where it does not contradict itself. Raises: InvalidRequest."""
+    named = not row.abstained and row.failure is None
+    if named and verdict.knows_category and verdict.category_key == row.category_key:
+        raise _invalid(
+            "body.category_key", "is what was answered; if that is right, send `right`: true alone"
+        )
+    return verdict
+
+
 async def prepare(
     database: Database, scope: TenantScope, answer_id: UUID, dataset_id: UUID | None
 ) -> Prepared:
@@ -90,7 +100,8 @@ async def give_feedback(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, row: KeptAnswer, feedback: Feedback
 ) -> KeptAnswer:
     """The newest counts. What names the right category becomes a label of the conversation, in a dataset: by default
-    where its label is already, else in one named `feedback` of the schema.
+    where its label is already, else in one named `feedback` of the schema. Where another dataset has a label of it
+    already, that becomes the same.
 
     row: locked. Raises: DatasetBusy, InvalidRequest, NotFound, QuotaExceeded.
     """
@@ -109,11 +120,23 @@ async def give_feedback(
         found = await conversations.append(session, scope, actor_key_id, dataset.id, feedback.prepared)
         conversation_id = found.found.conversation.id
         decision = LabelDecision(verdict.category_key, row.schema_version_id, verdict.source)
-        await conversations.decide(session, scope, actor_key_id, conversation_id, decision)
+        for labelled in await _labelled(session, scope, before, conversation_id):
+            await conversations.decide(session, scope, actor_key_id, labelled, decision)
         said |= {"dataset_id": str(dataset.id), "conversation_id": str(conversation_id)}
     row.feedback = said
     await session.flush()
     return row
+
+
+async def _labelled(
+    session: AsyncSession, scope: TenantScope, before: dict[str, Any], now: UUID
+) -> list[UUID]:
+    """The conversation in the dataset that its label goes to now, and in the one where it went before."""
+    earlier = before.get("conversation_id")
+    if earlier is None or UUID(earlier) == now:
+        return [now]
+    there = await dataset_repository.conversation(session, scope, UUID(earlier))
+    return [now] if there is None else [now, there.id]
 
 
 async def forget(
@@ -127,6 +150,7 @@ async def forget(
     answers = await repository.remove(session, scope, **asked)
     runs: dict[UUID, None] = {}
     models: dict[UUID, None] = {}
+    await copies.lose_unread(session, scope)
     found = await dataset_repository.conversations_of(session, scope, **asked)
     for conversation_id in found:
         deleted = await conversations.delete(session, scope, actor_key_id, conversation_id)

@@ -121,7 +121,7 @@ class AnswerWriter:
             async with asyncio.timeout(_LAST_TRY_S):
                 await self.flush()
         except Exception as error:  # noqa: BLE001 (the process ends all the same)
-            log.warning("answers_lost", answers=len(self._waiting), error=repr(error))
+            log.warning("answers_lost", answers=len(self._waiting), error=type(error).__name__)
             metrics.ANSWERS_NOT_KEPT.labels("ended").inc(len(self._waiting))
 
 
@@ -141,17 +141,19 @@ def _not_kept(row: dict[str, Any], error: Exception) -> None:
 
 
 def _storable(batch: Sequence[NewAnswer], kept: dict[UUID, HowKept]) -> list[dict[str, Any]]:
-    """One that personal data cannot be taken out of is not kept, and keeps no other from being stored."""
+    """One that personal data cannot be taken out of, or that no text can hold, is not kept, and keeps no other from
+    being stored."""
     rows = []
     for one in batch:
         if (how := kept.get(one.tenant_id)) is not None:
             try:
                 clean = _without_personal_data(one.row, how.redaction)
+                size = repository.size_of(clean)
             except Exception as error:  # noqa: BLE001 (else it would be tried again for ever, and all behind it wait)
                 _not_kept(one.row, error)
             else:
                 until = repository.until(one.row["created_at"], how.days)
-                rows.append(clean | until | {"size_bytes": repository.size_of(clean)})
+                rows.append(clean | until | {"size_bytes": size})
     return rows
 
 

@@ -1,5 +1,6 @@
 """An answer as it is kept, where its tenant keeps answers."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -45,8 +46,14 @@ def new_answer(
         "evidence": None if found.evidence is None else [one._asdict() for one in found.evidence],
         "decided_by": None if found.decided_by is None else found.decided_by._asdict(),
     }
-    chars = sum(len(message.text) for message in conversation.messages) + len(found.reasoning or "")
-    return NewAnswer(scope.tenant_id, row, chars)
+    return NewAnswer(scope.tenant_id, row, sum(map(len, _words(conversation, found))))
+
+
+def _words(conversation: Conversation, found: Prediction) -> Iterator[str]:
+    yield from (message.text for message in conversation.messages)
+    yield from (f"{name}{value}" for name, value in (conversation.metadata or {}).items())
+    yield found.reasoning or ""
+    yield from (one.quote for one in found.evidence or ())
 
 
 def _likeliest_first(found: Prediction) -> list[dict[str, Any]] | None:

@@ -1,11 +1,12 @@
 """What may be known of a conversation beside what is said in it: as it comes in, is stored, asked for and shown."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import AwareDatetime, Field, JsonValue
-from sqlalchemy import ColumnElement, Select, String, cast, or_
+from sqlalchemy import ColumnElement, Select, String, cast, func, or_
 
 from app.errors import InvalidRequest, Problem
 from app.http.payload import RequestBody, ResponseBody
@@ -63,11 +64,13 @@ def shown(row: Attributed) -> dict[str, Any]:
 
 
 class AttributeFilter(NamedTuple):
-    """metadata: texts `NAME=VALUE`, all of which must hold."""
+    """begun: from when on, and before when, by its sender's `time`. metadata: texts `NAME=VALUE`, all of which must
+    hold."""
 
     language: str | None
     channel: str | None
     customer_reference: str | None
+    begun: tuple[datetime | None, datetime | None]
     metadata: list[tuple[str, str]]
 
     def of(self, query: Q, table: type[Attributed]) -> Q:
@@ -75,10 +78,15 @@ class AttributeFilter(NamedTuple):
 
     def _conditions(self, table: type[Attributed]) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = []
-        for name in ("language", "channel", "customer_reference"):
+        if self.language is not None:  # tags mean the same in any case
+            found.append(func.lower(table.language) == self.language.lower())
+        for name in ("channel", "customer_reference"):
             wanted = getattr(self, name)
             if wanted is not None:
                 found.append(getattr(table, name) == wanted)
+        first, last = self.begun
+        found += [] if first is None else [table.time >= first]
+        found += [] if last is None else [table.time < last]
         return found + [_says(table, name, value) for name, value in self.metadata]
 
 
@@ -96,6 +104,13 @@ async def _attribute_filter(
     customer_reference: Annotated[
         str | None, Query(description="Only of this customer.", examples=["customer-5f2c"])
     ] = None,
+    time_from: Annotated[
+        AwareDatetime | None,
+        Query(description="Only where it began then or later, by its `time`.", examples=[_TIME]),
+    ] = None,
+    time_to: Annotated[
+        AwareDatetime | None, Query(description="Only where it began before then.", examples=[_TIME])
+    ] = None,
     metadata: Annotated[
         list[str] | None,
         Query(
@@ -111,7 +126,7 @@ async def _attribute_filter(
             problem = Problem("query.metadata", "write NAME=VALUE, with a name that metadata can have")
             raise InvalidRequest(f"{problem.where}: {problem.message}", problems=[problem])
         pairs.append((name, value))
-    return AttributeFilter(language, channel, customer_reference, pairs)
+    return AttributeFilter(language, channel, customer_reference, (time_from, time_to), pairs)
 
 
 FilterByAttributes = Annotated[AttributeFilter, Depends(_attribute_filter)]

@@ -8,10 +8,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.datasets import repository
+from app.datasets import counts, repository
+from app.datasets.service import BUSY, DatasetBusy
 from app.infra.db.scope import TenantScope
 from app.infra.files import repository as files
-from app.infra.tables.datasets import ConversationRow, Dataset
+from app.infra.tables.datasets import ConversationRow, Dataset, DatasetState
 from app.infra.tables.files import FileKind
 from app.infra.tables.runs import Run
 from app.infra.tables.tenants import HeldKind
@@ -63,6 +64,21 @@ def copied_answer(external_id: str) -> UUID | None:
         return UUID(external_id.removeprefix(_COPY)) if external_id.startswith(_COPY) else None
     except ValueError:
         return None
+
+
+async def lose_unread(session: AsyncSession, scope: TenantScope) -> None:
+    """Of all the tenant's datasets, the files that hold what became no row: nobody knows of whom they speak.
+
+    Raises: DatasetBusy where a file is being read, which may become rows of anybody.
+    """
+    for dataset, upload in await repository.kept_uploads(session, scope):
+        if dataset.state in BUSY:
+            raise DatasetBusy(
+                f"the file of dataset {dataset.id} is being checked; wait until its state is `ready` or `failed`"
+            )
+        if dataset.state is not DatasetState.ready or counts.from_stored(dataset.counts).arrivals.rejected:
+            upload.key = ""
+            await files.let_go_of_dataset(session, scope, dataset.id, (FileKind.upload,))
 
 
 async def _lose_file(session: AsyncSession, scope: TenantScope, dataset: Dataset) -> None:

@@ -96,6 +96,20 @@ async def upload(session: AsyncSession, scope: TenantScope, dataset_id: UUID) ->
     return await session.scalar(newest, execution_options=_FRESH)
 
 
+async def kept_uploads(session: AsyncSession, scope: TenantScope) -> list[tuple[Dataset, UploadRow]]:
+    """Of all datasets, what came as a file and is there still or is coming; both locked."""
+    query = (
+        select(Dataset, UploadRow)
+        .join(UploadRow, UploadRow.dataset_id == Dataset.id)
+        .where(
+            Dataset.tenant_id == scope.tenant_id, UploadRow.tenant_id == scope.tenant_id, UploadRow.key != ""
+        )
+        .order_by(Dataset.id)
+        .with_for_update()
+    )
+    return [(dataset, upload) for dataset, upload in await session.execute(query, execution_options=_FRESH)]
+
+
 async def upload_keys(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> list[str]:
     query = select(UploadRow.key).where(
         UploadRow.tenant_id == scope.tenant_id, UploadRow.dataset_id == dataset_id

@@ -161,7 +161,8 @@ async def take(session: AsyncSession, scope: TenantScope, actor_key_id: UUID, da
         raise NothingToTake(f"the dataset is {dataset.state.value}; send a file with `?check=true` first")
     if not upload.key:
         raise NothingToTake(
-            "the file is no longer kept, as the tenant's `keep_files_days` says; send it again"
+            "the file is no longer kept, as the tenant's `keep_files_days` says or because somebody was to be "
+            "forgotten; send it again"
         )
     upload.check_only = False
     dataset.state = DatasetState.uploaded

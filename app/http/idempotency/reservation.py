@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a POST that is sent again gives the first answer again and does nothing twice.
+"""`Idempotency-Key`: a request that is sent again gives the first answer again and does nothing twice.
 
 The key is reserved in a transaction of its own before the endpoint begins, so that a second request can see that the
 first is under way. The answer is stored in the endpoint's own transaction: it exists exactly if the work does. A
@@ -83,7 +83,8 @@ class Once:
 
 @cache  # as tenant_scope, which it hands its scopes to
 def once(*needed: Scope) -> Callable[..., AsyncIterator[Once]]:
-    """For a POST that makes something: `request_once: Annotated[Once, Depends(once(Scope.runs_write))]`.
+    """For what makes something, or says what it removed:
+    `request_once: Annotated[Once, Depends(once(Scope.runs_write))]`.
 
     Raises: IdempotencyKeyReused, RequestInFlight, and what tenant_scope raises.
     """

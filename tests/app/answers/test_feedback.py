@@ -4,9 +4,14 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from app.auth.principal import Scope
+from app.datasets.counts import Arrivals, Counts
+from app.infra.db.base import utc_now
 from app.infra.db.session import transaction
+from app.infra.tables.datasets import Dataset, DatasetState, UploadRow
+from app.infra.tables.files import FileKind, StoredFile
 from tests.app.answers.keeping import Keeping
 from tests.app.classify.serving_contexts import set_tenant
 from tests.factories.rows import model_of, run_of, save, story
@@ -64,6 +69,19 @@ async def test_a_label_can_go_to_a_dataset_that_is_named(keeping: Keeping) -> No
 
 
 @on_sqlite
+async def test_a_conversation_has_one_label_in_however_many_datasets(keeping: Keeping) -> None:
+    given, told = await keeping.ask(), keeping.live.told
+    await keeping.feedback(given["id"], right=True)
+    moved = await keeping.feedback(
+        given["id"], right=False, category_key="refund", dataset_id=str(told.dataset.id)
+    )
+    assert moved.status_code == 200 and moved.json()["feedback"]["dataset_id"] == str(told.dataset.id)
+    for name in (told.dataset.name, "feedback"):
+        found = {one["external_id"]: one["label"] for one in await conversations(keeping, name)}
+        assert found[f"answer-{given['id']}"]["category_key"] == "refund", name
+
+
+@on_sqlite
 async def test_feedback_that_makes_no_sense_is_refused_with_what_to_do(keeping: Keeping) -> None:
     given = await keeping.ask()
     foreign = story()
@@ -74,6 +92,7 @@ async def test_feedback_that_makes_no_sense_is_refused_with_what_to_do(keeping: 
         ({"right": True, "source": "import"}, "source"),
         ({"right": False, "category_key": "no_such"}, "not in the schema"),
         ({"category_key": "refund"}, "right"),
+        ({"right": False, "category_key": given["category"]}, "is what was answered"),
     ]
     for body, words in wrong:
         refused = await keeping.feedback(given["id"], **body)
@@ -138,6 +157,48 @@ async def test_a_conversation_is_forgotten_by_the_id_that_its_sender_gave_it(kee
     await client.post(f"/v1/datasets/{told.dataset.id}/conversations", json=uploaded)
     body = (await keeping.forget(conversation_reference="chat-1")).json()
     assert body["answers"] == 1 and len(body["conversations"]) == 2
+
+
+@on_sqlite
+async def test_what_was_forgotten_is_told_again_to_whoever_did_not_hear_it(keeping: Keeping) -> None:
+    await keeping.ask(customer_reference="c-1")
+    once = {"Idempotency-Key": "forget-c-1"}
+    first, again = [
+        await keeping.eraser.delete("/v1/answers?customer_reference=c-1", headers=once) for _ in range(2)
+    ]
+    assert first.json()["answers"] == 1 and again.json() == first.json()
+
+
+async def _with_file(keeping: Keeping, state: DatasetState, rejected: int = 0) -> Dataset:
+    told = keeping.live.told
+    stored = Counts({}, Arrivals(rejected=rejected)).stored
+    own = {"tenant_id": told.scope.tenant_id}
+    dataset = Dataset(schema_id=told.dataset.schema_id, name="file", state=state, counts=stored, **own)
+    async with transaction(keeping.callers.database) as session:
+        await save(session, dataset)
+        key = f"uploads/{dataset.id}"
+        made = {"dataset_id": dataset.id, "key": key} | own
+        upload = UploadRow(media_type="text/csv", completed_at=utc_now(), **made)
+        await save(session, upload, StoredFile(kind=FileKind.upload, **made))
+    return dataset
+
+
+async def test_a_file_that_holds_what_became_no_row_goes_with_whoever_is_forgotten(keeping: Keeping) -> None:
+    """Nobody knows of whom such a line speaks."""
+    whole = await _with_file(keeping, DatasetState.ready)
+    partly = await _with_file(keeping, DatasetState.ready, rejected=1)
+    failed = await _with_file(keeping, DatasetState.failed)
+    checked = await _with_file(keeping, DatasetState.empty)
+    assert (await keeping.forget(customer_reference="c-1")).status_code == 200
+    async with transaction(keeping.callers.database) as session:
+        kept = list(await session.scalars(select(UploadRow.dataset_id).where(UploadRow.key != "")))
+        going = select(StoredFile.dataset_id).where(StoredFile.kept_until.is_not(None))
+        gone = set(await session.scalars(going))
+    assert whole.id in kept and not {partly.id, failed.id, checked.id} & set(kept)
+    assert gone == {partly.id, failed.id, checked.id}
+    await _with_file(keeping, DatasetState.validating)
+    busy = await keeping.forget(customer_reference="c-1")
+    assert (busy.status_code, busy.json()["code"]) == (409, "dataset_busy")
 
 
 @on_sqlite

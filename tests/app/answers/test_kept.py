@@ -144,6 +144,9 @@ async def test_answers_are_found_by_all_that_is_known_of_them(keeping: Keeping) 
         ({"from": before, "to": after}, everything),
         ({"to": before}, []),
         ({"from": after}, []),
+        ({"language": "EN"}, [parcel["id"]]),
+        ({"time_from": "2026-01-02T11:30:00+01:00", "time_to": "2026-01-02T10:30:01Z"}, [parcel["id"]]),
+        ({"time_to": "2026-01-02T10:30:00Z"}, []),
         ({"channel": "mail"}, [unsure["id"]]),
         ({"customer_reference": "customer-1"}, [parcel["id"]]),
         ({"conversation_reference": "chat-1"}, [parcel["id"]]),
@@ -205,6 +208,17 @@ async def test_an_export_has_every_answer_as_jsonl_and_as_csv(
     assert (rows[0]["category"], rows[0]["abstained"]) == ("refund", "false")
     some = await keeping.reader.get("/v1/answers/export", params={"format": "csv", "category": "refund"})
     assert len(some.text.splitlines()) == 2
+
+
+@on_sqlite
+async def test_a_row_of_the_csv_is_a_row_to_every_reader(keeping: Keeping) -> None:
+    await keeping.ask("hi\r=1+1\r\nwhere is my parcel; =2", channel="＝1")
+    file = await keeping.reader.get("/v1/answers/export", params={"format": "csv"})
+    (row,) = csv.DictReader(io.StringIO(file.text, newline=""))
+    assert row["text"] == "customer: hi\n=1+1\nwhere is my parcel; =2"
+    assert row["channel"] == "'＝1" and "\r" not in file.text
+    cells = file.text.splitlines()[0].split(",")
+    assert all(cell.startswith('"') and cell.endswith('"') for cell in cells)
 
 
 async def test_what_is_over_is_not_shown_and_is_swept(keeping: Keeping) -> None:
@@ -275,6 +289,7 @@ async def test_fewer_days_hold_for_what_is_there_already(
     await _sweep(keeping)
     assert await keeping.stored() == 5
     await set_tenant(keeping.callers, keeping.live, keep_answers_days=7)
+    assert await keeping.listed() == [], "before anything is swept"
     await _sweep(keeping)
     assert await keeping.stored() == 0
 
@@ -323,13 +338,22 @@ async def test_one_that_the_store_refuses_takes_no_other_with_it(keeping: Keepin
 
 
 @on_sqlite
+async def test_all_that_people_wrote_counts_for_the_room_that_there_is(keeping: Keeping) -> None:
+    text = "Where is my parcel?"
+    await keeping.ask(text, metadata={"note": "n" * 500})
+    (waiting,) = keeping.writer._waiting
+    assert waiting.chars >= len(text) + 500 + len(waiting.row["reasoning"])
+
+
+@on_sqlite
 async def test_one_that_cannot_be_cleaned_is_not_kept_and_holds_up_no_other(keeping: Keeping) -> None:
     counted = _not_kept("refused")
     good = await keeping.ask()
     waiting = keeping.writer._waiting
-    waiting.appendleft(waiting[0]._replace(row=waiting[0].row | {"id": uuid4(), "messages": None}))
+    for broken in ({"messages": None}, {"reasoning": "half of a pair: \ud83d"}):
+        waiting.appendleft(waiting[0]._replace(row=waiting[-1].row | {"id": uuid4()} | broken))
     assert [one["id"] for one in await keeping.listed()] == [good["id"]]
-    assert _not_kept("refused") == counted + 1
+    assert _not_kept("refused") == counted + 2
 
 
 @on_sqlite
