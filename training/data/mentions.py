@@ -60,7 +60,8 @@ _NEGATED = re.compile(
 _ASIDE = r"(?:\W{0,3}(?:\([^()\n]*\)|[\"“][^\"”\n]*[\"”]))?"
 _DENIED = re.compile(
     rf"{_ASIDE}[^\w.;\n]*(?:(?:does|do|is|are|was|would|can|could|should)(?:n['’]t| ?not)\b|"
-    r"(?:is|are|was) (?:\w+ly )?(?:out|excluded|ruled out|wrong|incorrect|set aside|less|unlikely|too)\b|fails\b)"
+    r"(?:(?:is|are|was) (?:\w+ly )?|can be )(?:out|excluded|dismissed|ruled out|set aside|wrong|incorrect|less|too|"
+    r"unlikely)\b|fails\b)"
 )
 _AMONG_DENIED = re.compile(
     rf"{_CLOSED}(?:(?:,|,?\s(?:and|or|nor))\s+(?:{_NOUN}\s+)?[(\[`*_]*[A-Z]{{1,2}}\b{_CLOSED})+\s+"
@@ -68,14 +69,16 @@ _AMONG_DENIED = re.compile(
 )
 _CHOSEN_BEFORE = re.compile(
     r"\b(?:is|(?:it|that|this)['’]s|be|here|so|thus|hence|therefore|fits?|match(?:es)?|meets?|means?|choos\w+|chose|"
-    r"pick\w*|select\w*|prefers?|(?:belongs|falls|goes) (?:to|under|in|into)|not\b[^.;\n]*\bbut)"
+    r"pick\w*|select\w*|prefers?|leav\w+|(?:belongs|falls|go|goes|points|corresponds) (?:to|under|in|into|with)|"
+    r"not\b[^.;\n]*\bbut)"
     rf"(?:\s+(?:best|the|of|with|description|{_NOUN}))*[\s:*_`'\"“«(\[{{$\\]*$",
     re.IGNORECASE,
 )
 _CHOSEN_BEHIND = re.compile(
     rf"(?:['’]s)?{_ASIDE}[^\w.;\n]*(?:{_NOUN}\s+)?(?:\w+ly\s+)?"
-    r"(?:(?:fits|matches|applies|holds)(?! (?:only|if|when|to)\b)|does|wins|prevails|comes first|takes precedence|"
-    r"is (?:\w+ly )?(?:the )?(?:right|correct|best|better|closest|closer|one|only|answer|met|what|meant))\b"
+    r"(?:(?:fits|matches|applies|holds)(?! (?:only|if|when|to)\b)|does|wins|prevails|remains|comes first|"
+    r"takes precedence|it (?:is|must be)|"
+    r"is (?:\w+ly )?(?:the |an? )?(?:right|correct|good|best|better|closest|closer|one|only|answer|met|what|meant))\b"
 )
 _ORDINAL = r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|former|latter|\d+(?:st|nd|rd|th))"
 _NUMBER = r"(?:\d{1,2}|one|two|three|four|five|six)\b"
@@ -139,14 +142,9 @@ def contradicts(text: str, context: AnswerContext, gold: str | None) -> bool:
     code, prose = codes[schema.answers.index(gold)], _prose(answer.reasoning, context)
     places = list(_places(prose, codes))
     named = [mention for mention, what in places if what is _Is.code]
-    # A doubtful `A` or `I` is an article or a pronoun, as a rule.
-    meant = [m for m, what in places if what is _Is.code or prose[m.start : m.end] not in ("A", "I")]
-    affirmed = {mention.code for mention in meant if not _is_negated(prose, mention)}
-    chosen = {mention.code for mention in meant if _is_chosen(prose, mention)}
-    surely = affirmed & {mention.code for mention in named}
-    if (surely and code not in affirmed) or (chosen and code not in chosen):
-        return True
-    return any(_is_misplaced(answer.reasoning, mention, context) for mention in named)
+    return _speaks_for_another(prose, places, code) or any(
+        _is_misplaced(answer.reasoning, mention, context) for mention in named
+    )
 
 
 def names_categories(text: str, context: AnswerContext) -> bool:
@@ -262,6 +260,19 @@ def _is_chosen(prose: str, mention: Mention) -> bool:
     before, after = _around(prose, mention.start, mention.end)
     said = _CHOSEN_BEFORE.search(before) or _CHOSEN_BEHIND.match(after)
     return bool(said) and not _is_negated(prose, mention)
+
+
+def _speaks_for_another(prose: str, places: list[tuple[Mention, _Is]], code: str) -> bool:
+    """Whether it chooses a code, and not this one, or affirms one, and only denies this one or does not name it.
+
+    Of what is doubtful, `A` and `I` count as words, and others do not condemn a text that does not name this one.
+    """
+    meant = [m for m, what in places if what is _Is.code or prose[m.start : m.end] not in ("A", "I")]
+    affirmed = {mention.code for mention in meant if not _is_negated(prose, mention)}
+    chosen = {mention.code for mention in meant if _is_chosen(prose, mention)}
+    surely = affirmed & {mention.code for mention, what in places if what is _Is.code}
+    others = affirmed if code in {mention.code for mention in meant} else surely
+    return (bool(others) and code not in affirmed) or (bool(chosen) and code not in chosen)
 
 
 def _around(prose: str, start: int, end: int) -> tuple[str, str]:

@@ -175,6 +175,8 @@ def test_prose_with_a_place_that_may_be_a_code_or_not_keeps_its_codes(what: str)
         "C comes first, B second.\nAnswer: B",
         "a) fits best; b) does not.\nAnswer: B",
         "OptionA fits; OptionB does not.\nAnswer: B",
+        "While B looks tempting, C is a better fit.\nAnswer: B",
+        "Category B can be dismissed. Only C remains.\nAnswer: B",
         "This fits B.\nAnswer: E",
         "This fits B.",
     ],
@@ -206,6 +208,8 @@ def test_a_text_that_contradicts_itself_or_its_label_is_refused(text: str) -> No
         "This concerns a missing parcel (category B), not a refund (category A).\nAnswer: B",
         "Does it match A? No. Does it match B? Yes, it does.\nAnswer: B",
         "It meets B's definition, and D is for everything else.\nAnswer: B",
+        "I considered A and C. Neither applies. B does.\nAnswer: B",
+        "They never say that they can't sign in (C) and never ask for money (A), so B.\nAnswer: B",
     ],
 )
 def test_a_text_that_sets_others_aside_does_not_contradict_itself(text: str) -> None:
@@ -216,9 +220,14 @@ def test_a_text_that_sets_others_aside_does_not_contradict_itself(text: str) -> 
 
 def test_codes_of_two_letters_contradict_each_other_as_others_do() -> None:
     context = AnswerContext(SCHEMA, ("AF", "BG", "CH", "OK"), render_conversation(TALK))
-    for text in ("This matches AF, not BG.", "AF fits best and BG does not.", "Not BG but AF.", "It is AF."):
+    for text in (
+        "This matches AF, not BG.",
+        "Not BG but AF.",
+        "It is AF.",
+        "I'd go with CH; BG is not quite right.",
+    ):
         assert contradicts(f"{text}\nAnswer: BG", context, "parcel")
-    for text in ("This matches BG, not AF.", "AF would be a refund; it must be BG.", "It came, OK, so BG."):
+    for text in ("This matches BG, not AF.", "AF would be a refund; it must be BG.", "Is it OK? So BG."):
         assert not contradicts(f"{text}\nAnswer: BG", context, "parcel")
 
 
