@@ -16,6 +16,7 @@ from typesafe_sdk import (
 )
 
 from app.auth.principal import Scope
+from app.decisions.question import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS
 from app.infra.db.session import transaction
 from app.infra.tables.schemas import Schema
 from app.infra.tables.tenants import Ungated
@@ -206,9 +207,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "ten thousand questions": ({"questions": {f"q{n}": NOUL for n in range(10_000)}}, "50000 values"),
     "too many reads": ({"questions": {f"q{n}": NOUL for n in range(32)}, "orders": 32}, "1024 reads"),
     "an option without a name": ({"questions": {"q": {"type": "choice", "criteria": {" ": "x"}}}}, "be seen"),
-    "a long description": (
+    "long instructions": (
         {"questions": {"q": {"type": "noul", "instructions": "x" * 2001}}},
         "2001 characters",
+    ),
+    "a description longer than a category": (
+        {"questions": {"q": {"type": "noul", "criteria": {"true": "x" * (MAX_DESCRIPTION_CHARS + 1)}}}},
+        f"{MAX_DESCRIPTION_CHARS + 1} characters",
+    ),
+    "a long name of an option": (
+        {"questions": {"q": {"type": "choice", "criteria": {"x" * (MAX_NAME_CHARS + 1): None}}}},
+        f"1 to {MAX_NAME_CHARS} characters",
     ),
     "an image": ({"assets": {"a": {"type": "image", "data_base64": "AA=="}}}, "images are not read"),
     "an unknown field": ({"temperature": 0.2}, "temperature"),
