@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
+import httpx
+
 from evaluation import baselines
 from evaluation.atomic_files import write_whole
 from evaluation.command import BAD_INPUT, CommandInputError, api_key, check_out, read_conversations, seed
@@ -34,7 +36,7 @@ from evaluation.gating.policy import DEFAULT_POLICY, PolicyError, load_policy
 from evaluation.inference import stage_client
 from evaluation.inference.decision_client import DecisionStageClient
 from evaluation.inference.decision_wires import Wire
-from evaluation.inference.model_client import check_continues
+from evaluation.inference.model_client import check_continues, root_of
 from evaluation.inference.predictor import Codes, PredictorError, connect, load_codes
 from evaluation.inference.runner import RunnerError
 from evaluation.inference.stage_client import ServedStage, StageClient, VllmStageClient
@@ -89,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> Told:
     _check_wire(given)
+    if given.concurrency < 1:
+        raise CommandInputError("--concurrency: 1 at least")
     served = _served(given)
+    for written in filter(None, (given.out, given.page)):
+        written.parent.mkdir(parents=True, exist_ok=True)  # or it is known before anybody is asked
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:
@@ -127,6 +133,7 @@ def _run(given: argparse.Namespace) -> Told:
         given.threshold,
         baselines.measure(suite, _learned_from(conversations, given.split), policy.families.counted),
         given.mode,
+        base_needed=False,
     )
     codes = _codes(given, _most_answers(evaluation))
     made = _kept(
@@ -171,7 +178,7 @@ def _baselines(given: argparse.Namespace) -> None:
 
 def _told(made: Report) -> Told:
     assert made.gate is not None
-    return Told(made.gate.verdict, made.gate.reasons)
+    return Told(made.gate.verdict, [*made.gate.reasons, *gate.not_judged(made.gate)])
 
 
 def _check_wire(given: argparse.Namespace) -> None:
@@ -248,7 +255,8 @@ def _decided(given: argparse.Namespace) -> Report:
         asked = {item.conversation_id for item in made.suite.items}
         complain(f"{len(asked & left_out)} of {len(asked)} conversations left out")
     scored = assembly.rescore(made, policy.families.counted, left_out)
-    return _kept(scored.model_copy(update={"gate": gate.decide(scored, policy)}), given)
+    decided = gate.decide(scored, policy, base_needed=False)
+    return _kept(scored.model_copy(update={"gate": decided}), given)
 
 
 def _explain(given: argparse.Namespace) -> Told:
@@ -281,7 +289,7 @@ async def _asked(
     async with connect(given.base_url, socket_path=given.socket, api_key=key) as client:
         with _folder(given.keep) as folder:
             settings = stage_client.ClientSettings(
-                folder, _progress, given.concurrency, given.max_tokens, given.mode
+                folder, _progress, given.concurrency, given.max_tokens, given.mode, complain=complain
             )
             if codes is None:
                 decisions = DecisionStageClient(client, served, given.wire, settings)
@@ -301,7 +309,10 @@ def _most_answers(evaluation: EvaluationRun) -> int:
 
 def _served(given: argparse.Namespace) -> list[ServedStage]:
     """Raises: InputError."""
-    served = {stage: ServedStage(stage, model, model) for stage, model in map(_stage, given.model)}
+    server = _server(given)
+    served = {
+        stage: ServedStage(stage, model, model, server=server) for stage, model in map(_stage, given.model)
+    }
     if len(served) < len(given.model):
         raise CommandInputError("--model: two stages have one name; call them STAGE=NAME")
     for stage, name in map(_stage, given.adapter):
@@ -315,6 +326,21 @@ def _served(given: argparse.Namespace) -> list[ServedStage]:
         version = f"{served[stage].model} with {hashlib.sha256(encoder.read_bytes()).hexdigest()}"
         served[stage] = served[stage]._replace(version=version, adapter=encoder.parent)
     return list(served.values())
+
+
+def _server(given: argparse.Namespace) -> str:
+    """Its address, without a password in it, since answers are kept under it. Raises: InputError."""
+    try:
+        url = httpx.URL(root_of(given.base_url))
+    except httpx.InvalidURL as error:
+        raise CommandInputError(
+            f"--base-url {given.base_url!r} is no address of a server ({error}); write http://HOST:PORT"
+        ) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise CommandInputError(
+            f"--base-url {given.base_url!r} is no address of a server; write http://HOST:PORT"
+        )
+    return f"unix:{Path(given.socket).resolve()}" if given.socket else str(url.copy_with(userinfo=b""))
 
 
 @contextmanager
@@ -405,7 +431,11 @@ def _parser() -> argparse.ArgumentParser:
         help="how answers are come by: with reasoning, or the code at once; default: reasoned, with --wire fast",
     )
     run.add_argument("--threshold", type=float, help="abstain below this confidence")
-    run.add_argument("--keep", type=Path, help="folder for single outcomes; a killed run goes on from there")
+    run.add_argument(
+        "--keep",
+        type=Path,
+        help="folder for single outcomes, by server and model; a killed run goes on from there",
+    )
     run.add_argument("--out", type=Path, required=True)
     run.set_defaults(command=_run)
     apart = commands.add_parser(

@@ -411,8 +411,9 @@ def bench_auto(
     base: SampledBase = None,
     of_tenant: Annotated[int, typer.Option(min=1, help="Conversations of each that count.")] = 200,
     tuning: Annotated[
-        int, typer.Option(min=1, help="Others of each, for its threshold, which needs 50.")
-    ] = 60,
+        int | None,
+        typer.Option(min=1, help="Others of each, for its threshold. By default as many as it needs."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Whether mode auto is as good as the better one of fast and reasoned, by the base as it stands, over tenants."""
@@ -421,7 +422,7 @@ def bench_auto(
     from app.studies import samples
 
     with _session() as (settings, progress):
-        drawn = samples.draw(tenant or samples.SHIPPED, of_tenant, tuning, seed)
+        drawn = samples.draw(tenant or samples.SHIPPED, of_tenant, tuning or study.TUNING, seed)
         found = find_base(base or settings.base, settings.home, progress.note)
         measured = study.measure(drawn, found, settings, progress)
     _measured(measured, study.table, as_json)

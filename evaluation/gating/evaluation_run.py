@@ -30,7 +30,7 @@ class EvaluationRun(NamedTuple):
     is then open.
 
     threshold: answers that are less sure count as none of these. baselines: measured elsewhere, for comparison.
-    mode: in which the models are asked.
+    mode: in which the models are asked. base_needed: as for `gate.decide`.
     """
 
     tenant: str
@@ -40,6 +40,7 @@ class EvaluationRun(NamedTuple):
     threshold: float | None = None
     baselines: Baselines = NO_BASELINES
     mode: Mode = Mode.reasoned
+    base_needed: bool = True
 
 
 async def evaluate(evaluation: EvaluationRun, stage_client: StageClient) -> Report:
@@ -102,7 +103,8 @@ async def _look(
         side=_side(evaluation, runs, found),
         baselines=evaluation.baselines,
     )
-    return made.model_copy(update={"mode": evaluation.mode, "gate": gate.decide(made, evaluation.policy)})
+    decided = gate.decide(made, evaluation.policy, base_needed=evaluation.base_needed)
+    return made.model_copy(update={"mode": evaluation.mode, "gate": decided})
 
 
 def _side(

@@ -4,7 +4,7 @@ How a value and its interval are judged is said once, at the top of `policies/de
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -69,15 +69,22 @@ class _Asked(NamedTuple):
     missing: str
 
 
-def decide(report: Report, policy: Policy, stage: str | None = None) -> GateReport:
+def decide(
+    report: Report, policy: Policy, stage: str | None = None, *, base_needed: bool = True
+) -> GateReport:
     """stage: which one is the candidate; the last by default. Raises: KeyError for a stage not in the report.
 
+    base_needed: where the report has no stage `base`, what compares with it is then open, as of any model that was
+    trained; else it is named as not judged, as of a server of which nobody has the base.
     The report is scored anew where the policy counts other families than it did.
     """
     if set(report.counted) != set(policy.families.counted):
         report = assembly.rescore(report, policy.families.counted)
     candidates = {s.stage: s for s in report.stages}
     candidate = report.stages[-1] if stage is None else candidates[stage]
+    left_out: dict[str, None] = {}
+    if not base_needed and assembly.BASE not in candidates.keys() - {candidate.stage}:
+        policy, left_out = _without_base(policy)
     checks = [_errored(candidate, policy), *_required(report, candidate, policy)]
     checks += [_bound(report, candidate, bound, policy, 1) for bound in policy.floors]
     checks += [_bound(report, candidate, bound, policy, -1) for bound in policy.ceilings]
@@ -85,14 +92,50 @@ def decide(report: Report, policy: Policy, stage: str | None = None) -> GateRepo
     verdict = _verdict(checks)
     reasons = [c.reason for c in checks if c.verdict is not Verdict.passed] or [c.reason for c in checks]
     return GateReport(
-        verdict=verdict, reasons=reasons, policy_sha256=policy.sha256, stage=candidate.stage, checks=checks
+        verdict=verdict,
+        reasons=reasons,
+        policy_sha256=policy.sha256,
+        stage=candidate.stage,
+        checks=checks,
+        not_judged=list(left_out),
     )
+
+
+def not_judged(decided: GateReport) -> list[str]:
+    """One sentence, where something was not."""
+    if not decided.not_judged:
+        return []
+    named = ", ".join(decided.not_judged)
+    return [f"not judged, as no stage `base` was asked (--model base=NAME): {named}"]
 
 
 def widening(looks: int) -> float:
     """How much wider a 95 % interval is that holds at every one of so many looks (Bonferroni)."""
     plain, held = (NormalDist().inv_cdf(1 - (1 - _LEVEL) / 2 / n) for n in (1, looks))
     return held / plain
+
+
+def _without_base(policy: Policy) -> tuple[Policy, dict[str, None]]:
+    """With the names of what compares with the base, in their order."""
+    bounds = {"floors": policy.floors, "ceilings": policy.ceilings}
+    names = [_name(b.measure) for some in bounds.values() for b in some if _is_gain(b.measure)]
+    names += [_compared(one) for one in policy.not_worse if one.than == assembly.BASE]
+    kept = {of: tuple(b for b in some if not _is_gain(b.measure)) for of, some in bounds.items()}
+    others = tuple(one for one in policy.not_worse if one.than != assembly.BASE)
+    return policy.model_copy(update=kept | {"not_worse": others}), dict.fromkeys(names)
+
+
+def _is_gain(measure: str) -> bool:
+    return measure.endswith("_gain")
+
+
+def _name(measure: str) -> str:
+    return IN_WORDS.get(measure, measure.replace("_", " "))
+
+
+def _compared(asked: NotWorse, kinds: Sequence[str] = ()) -> str:
+    of_kinds = f" on edits of the kind {' and '.join(kinds)}" if kinds else ""
+    return f"{_name(asked.measure)}{of_kinds} compared with {_THAN[asked.than]}"
 
 
 def _verdict(checks: list[Check]) -> Verdict:
@@ -125,11 +168,9 @@ def _required(report: Report, candidate: StageReport, policy: Policy) -> Iterato
 
 def _bound(report: Report, candidate: StageReport, bound: Bound, policy: Policy, sign: int) -> Check:
     families = _deciding(bound.measure, policy)
-    name = IN_WORDS.get(bound.measure, bound.measure.replace("_", " "))
+    name = _name(bound.measure)
     missing = (
-        _NO_BASE
-        if bound.measure.endswith("_gain")
-        else f"it has no examples (at least {bound.least_n} are needed)"
+        _NO_BASE if _is_gain(bound.measure) else f"it has no examples (at least {bound.least_n} are needed)"
     )
     limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(report.interim_looks.planned)))
     return _check(
@@ -157,15 +198,12 @@ def _not_worse(report: Report, candidate: StageReport, asked: NotWorse, policy: 
         or (others and not uncounted)
     ):
         return
-    what = asked.measure.replace("_", " ") + (
-        f" on edits of the kind {' and '.join(uncounted)}" if others else ""
-    )
     found = compared.others if compared and others else compared
     yield _check(
         None if found is None else getattr(found, asked.measure),
         _Asked(
             "_".join(filter(None, (asked.measure, "of_others" if others else "", "over", asked.than))),
-            f"{what} compared with {_THAN[asked.than]}",
+            _compared(asked, uncounted if others else ()),
             uncounted if others else _deciding(asked.measure, policy),
             _NO_BASE,
         ),

@@ -128,6 +128,11 @@ def needed(policy: Policy, checks: Sequence[Check] = ()) -> int:
 def reasons(found: LabelFree) -> list[str]:
     """One sentence each."""
     told = [f"{found.missing} more held-out conversations need a label, of which there are {found.labelled}"]
+    if found.errored:
+        told.append(
+            f"{found.errored} of {found.errored + found.unparsable.n} requests failed on our side; look at the model "
+            "server and measure again"
+        )
     if found.label_first:
         ids = ", ".join(repr(one.conversation_id) for one in found.label_first[:5])
         told.append(f"these would decide it soonest: {ids}{', …' if len(found.label_first) > 5 else ''}")

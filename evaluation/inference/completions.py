@@ -1,6 +1,7 @@
 """What a chat completion said, whether it came in one piece or in chunks."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ class Growing:
         self.text = ""
         self._tokens: list[Mapping[str, Any]] = []
         self._finish_reason: str | None = None
-        self._usage: Mapping[str, Any] | None = None
+        self._usage: Any = None
 
     def add(self, chunk: Any) -> None:
         """chunk: one parsed `chat.completion.chunk`. Raises: PredictorError."""
@@ -80,14 +81,20 @@ def _completion(
     text: str,
     finish_reason: str | None,
     tokens: Sequence[Mapping[str, Any]],
-    usage: Mapping[str, Any] | None,
+    usage: Any,
 ) -> Completion:
-    counts = usage or {}
     return Completion(
         text,
         finish_reason == "length",
         tokens,
-        counts.get("prompt_tokens"),
-        counts.get("completion_tokens"),
-        (counts.get("prompt_tokens_details") or {}).get("cached_tokens"),
+        counted(usage, "prompt_tokens"),
+        counted(usage, "completion_tokens"),
+        counted(usage, "prompt_tokens_details", "cached_tokens"),
     )
+
+
+def counted(usage: Any, *path: str) -> int | None:
+    """Tokens, by what a server says of its usage. None where that is no count: it says nothing about the answer."""
+    for name in path:
+        usage = usage.get(name) if isinstance(usage, Mapping) else None
+    return usage if type(usage) is int and 0 <= usage <= sys.maxsize else None

@@ -17,7 +17,7 @@ from evaluation.contract.parse import ParseFailure
 from evaluation.contract.record import Conversation, Role
 from evaluation.contract.render import NONE_TEXT
 from evaluation.contract.schema import Category, CategorySchema
-from evaluation.inference.completions import PredictorError
+from evaluation.inference.completions import PredictorError, counted
 from evaluation.inference.model_client import DEFAULT_SENDING, Sending, post
 from evaluation.inference.predictor import Prediction
 
@@ -57,8 +57,9 @@ class WirePredictor:
         try:
             found = _system_one(answer) if self._wire is Wire.systemone else _decisions(answer)
             probabilities = _by_answer(schema, list(options), found.shares)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise PredictorError(f"not an answer of the wire {self._wire}: {error!r}") from error
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise PredictorError(f"not an answer of the wire {self._wire}: {said}") from error
         category = max(probabilities, key=lambda a: probabilities[a]) if probabilities else None
         return Prediction(
             category=category,
@@ -129,16 +130,16 @@ def _by_answer(
 
 
 def _system_one(answer: Any) -> _Reading:
-    usage = answer.get("usage") or {}
     shares = dict(answer["answers"][_NAME]["probabilities"])
-    return _Reading(shares, usage.get("input_tokens"), usage.get("output_tokens"), None)
+    usage = answer.get("usage")
+    return _Reading(shares, counted(usage, "input_tokens"), counted(usage, "output_tokens"), None)
 
 
 def _decisions(answer: Any) -> _Reading:
-    usage = answer.get("usage") or {}
     (found,) = answer["answers"]
     shares = None
     if found["type"] != "refusal":
         shares = {one["value"]: one["probability"] for one in found["probabilities"]}
-    cached = (usage.get("input_tokens_details") or {}).get("cached_tokens")
-    return _Reading(shares, usage.get("input_tokens"), usage.get("output_tokens"), cached)
+    usage = answer.get("usage")
+    cached = counted(usage, "input_tokens_details", "cached_tokens")
+    return _Reading(shares, counted(usage, "input_tokens"), counted(usage, "output_tokens"), cached)

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from evaluation.contract.chat import folded, is_about_roles
 from evaluation.inference import completions, event_stream
 from evaluation.inference.completions import Completion, PredictorError
-from evaluation.inference.http import Retries, sent
+from evaluation.inference.http import Patience, Retries, sent
 
 ROUTE = "/v1/chat/completions"
 
@@ -20,6 +20,7 @@ class Sending(NamedTuple):
     retries: Retries = Retries()
     cache_salt: str | None = None  # keeps one tenant's cached prefixes from another's
     headers: Mapping[str, str] = MappingProxyType({})
+    patience: Patience | None = None  # with a server that is busy; None: its refusals are failed attempts
 
 
 DEFAULT_SENDING = Sending()
@@ -35,10 +36,14 @@ def connect(
     """base_url: with or without /v1. Over socket_path its host is only a name."""
     transport = httpx.AsyncHTTPTransport(uds=socket_path) if socket_path else None
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    root = base_url.rstrip("/").removesuffix("/v1")
+    root = root_of(base_url)
     limits = httpx.Limits(max_connections=256, max_keepalive_connections=64)
     wait = httpx.Timeout(timeout_s, connect=10)
     return httpx.AsyncClient(base_url=root, transport=transport, headers=headers, timeout=wait, limits=limits)
+
+
+def root_of(base_url: str) -> str:
+    return base_url.rstrip("/").removesuffix("/v1")
 
 
 async def check_continues(client: httpx.AsyncClient, model: str) -> None:
@@ -56,8 +61,8 @@ async def check_continues(client: httpx.AsyncClient, model: str) -> None:
     }
     try:
         response = await client.post(ROUTE, json=impossible)
-    except httpx.TransportError as error:
-        raise _unreachable(error) from error
+    except httpx.RequestError as error:
+        raise _unanswered(error) from error
     if response.status_code in (400, 422) and "continue_final_message" in response.text:
         return
     raise PredictorError(
@@ -110,11 +115,12 @@ class ModelClient:
         try:
             async with sending as response:
                 if response.status_code != 200:
-                    raise _refused(response.status_code, (await response.aread()).decode(errors="replace"))
+                    await response.aread()
+                    raise _refused(response)
                 async for chunk in completions.chunks(event_stream.async_lines(response.aiter_bytes())):
                     yield chunk
-        except httpx.TransportError as error:
-            raise _unreachable(error) from error
+        except httpx.RequestError as error:
+            raise _unanswered(error) from error
 
     async def _post(self, body: Mapping[str, Any]) -> Any:
         return await post(self._http, ROUTE, body, self._sending)
@@ -125,11 +131,13 @@ async def post(
 ) -> Any:
     """The JSON that a server answers with. Raises: PredictorError."""
     try:
-        response = await sent(lambda: client.post(route, json=body, headers=sending.headers), sending.retries)
-    except httpx.TransportError as error:
-        raise _unreachable(error) from error
+        response = await sent(
+            lambda: client.post(route, json=body, headers=sending.headers), sending.retries, sending.patience
+        )
+    except httpx.RequestError as error:
+        raise _unanswered(error) from error
     if response.status_code != 200:
-        raise _refused(response.status_code, response.text)
+        raise _refused(response)
     return _json(response)
 
 
@@ -137,12 +145,17 @@ def _without_system(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**body, "messages": folded(body["messages"])}
 
 
-def _unreachable(error: httpx.TransportError) -> PredictorError:
-    return PredictorError(f"the model server cannot be reached: {error!r}")
+def _unanswered(error: httpx.RequestError) -> PredictorError:
+    if isinstance(error, httpx.TransportError):
+        return PredictorError(f"the model server cannot be reached: {error!r}")
+    return PredictorError(f"the model server's response cannot be read: {error!r}")
 
 
-def _refused(status: int, text: str) -> PredictorError:
-    return PredictorError(f"{status}: {text[:300]}", status)
+def _refused(response: httpx.Response) -> PredictorError:
+    """Its text on one line, as a person reads it among others."""
+    location = response.headers.get("location") if response.is_redirect else None
+    text = f"it sends to {location}" if location else " ".join(response.text.split())
+    return PredictorError(f"{response.status_code}: {text[:300]}", response.status_code)
 
 
 def _json(response: httpx.Response) -> Any:

@@ -155,18 +155,20 @@ async def ask(
     whole: bool,
     mode: Mode = Mode.reasoned,
 ) -> AuxiliaryAnswers:
-    """whole: all that is asked of a candidate. base: what it diverges from, if that is served. mode: of the client."""
+    """whole: all that is asked of a candidate. base: what it diverges from, if that is served. mode: of the client; the
+    other one is asked too where auto could have both."""
     injected = await stage_client.answers(stage, auxiliary_suites.injection.questions)
     others = await stage_client.answers(stage, auxiliary_suites.out_of_distribution.questions)
     if not whole:
         return AuxiliaryAnswers(injected, others)
     calibrating = auxiliary_suites.calibration.questions
+    both = mode is Mode.fast and Mode.reasoned in stage_client.modes
     return AuxiliaryAnswers(
         injected,
         others,
         await stage_client.answers(stage, auxiliary_suites.turns.questions),
         await stage_client.answers(stage, calibrating),
-        await stage_client.answers(stage, calibrating, mode=Mode.reasoned) if mode is Mode.fast else (),
+        await stage_client.answers(stage, calibrating, mode=Mode.reasoned) if both else (),
         None if base is None else await stage_client.divergence(stage, base, calibrating),
     )
 

@@ -109,11 +109,14 @@ class Check(BaseModel):
 
 
 class GateReport(BaseModel):
+    """not_judged: what the policy compares with a base, where there is none."""
+
     verdict: Verdict
     reasons: list[str]
     policy_sha256: str
     stage: str
     checks: list[Check]
+    not_judged: list[str] = []
 
 
 BASELINES: Final = {

@@ -47,6 +47,8 @@ _KEPT: dict[tuple[Model | FakeServer, str], list[Measured]] = {}
 class Models:
     """Each behind a server of its own; what one has answered it is not asked again, in no other test either."""
 
+    modes = tuple(Mode)
+
     def __init__(self, stages: dict[str, Model | FakeServer]):
         self._stages = stages
         self.asked: dict[str, list[int]] = {}  # how many questions of the suite, at each look

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -250,6 +251,87 @@ def test_labels_in_doubt_are_left_out_of_what_is_measured(
     conversations = inputs[inputs.index("--conversations") + 1]
     assert main(["baselines", *inputs[:4], "--without", conversations]) == 2
     assert "nothing is left" in capsys.readouterr().err
+
+
+def over_the_wire(inputs: list[str], *more: str) -> list[str]:
+    """Of one model, as somebody asks who measures a server elsewhere."""
+    at, models_at = inputs.index("--tokenizer"), inputs.index("--model")
+    return ["run", *inputs[:at], *inputs[at + 2 : models_at], "--model", "fake", "--wire", "systemone", *more]
+
+
+def test_a_server_of_which_nobody_has_the_base_can_pass_and_what_compares_with_one_is_named(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with listening(WireServer(models.oracle())) as address:
+        assert main(over_the_wire(inputs, "--base-url", address)) == 0
+    unjudged = (
+        "not judged, as no stage `base` was asked (--model base=NAME): accuracy on schemas of others compared with the "
+        "base, accuracy compared with the base, flip accuracy compared with the base"
+    )
+    assert f"\n- {unjudged}\n" in capsys.readouterr().out
+    assert "Not judged, as no stage base was asked: accuracy on" in (tmp_path / "page.html").read_text()
+    assert main(["decide", "--report", str(tmp_path / "report.json")]) == 0
+    assert unjudged in capsys.readouterr().out
+
+
+def test_answers_that_are_kept_are_of_one_server(inputs: list[str], tmp_path: Path) -> None:
+    for model, accurate in ((models.oracle(), True), (models.dice(), False)):
+        with listening(server := WireServer(model)) as address:
+            asked = ["--base-url", address, "--keep", str(tmp_path / "kept"), "--max-items", "60"]
+            main(over_the_wire(inputs, *asked))
+            first = len(server.bodies)
+            main(over_the_wire(inputs, *asked, "--base-url", f"{address}/v1/"))
+        assert len(server.bodies) == first + 1 > 60, "the second time it is only tried"
+        (stage,) = json.loads((tmp_path / "report.json").read_text())["stages"]
+        assert stage["model"] == "fake" and (stage["accuracy"]["value"] == 1) is accurate
+    given = _parser().parse_args(["run", *inputs, "--socket", "a.sock", "--base-url", "http://me:word@host"])
+    assert {one.server for one in _served(given)} == {f"unix:{Path('a.sock').resolve()}"}
+    given.socket = None
+    assert {one.server for one in _served(given)} == {"http://host"}
+
+
+class Breaking(WireServer):
+    """From the given request on."""
+
+    def __init__(self, first: int):
+        super().__init__(models.oracle())
+        self.first = first
+
+    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        answer = super().respond(body)
+        return answer if len(self.bodies) < self.first else (500, {"error": "out of memory"})
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_requests_that_fail_in_the_middle_say_what_the_server_said(
+    labelled: bool, inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left_out = set() if labelled else {"category", "criterion"}
+    rows = [c.model_dump(mode="json", exclude=left_out) for c in conversations()]
+    (tmp_path / "conversations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with listening(Breaking(12)) as address:
+        assert main(over_the_wire(inputs, "--base-url", address, "--max-items", "60")) == 4
+    told = capsys.readouterr()
+    assert 'requests failed, most often: 500: {"error": "out of memory"}' in told.err
+    assert "requests failed on our side" in told.out
+
+
+@pytest.mark.usefixtures("without_pauses")
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["--base-url", "http://127.0.0.1:9"], "cannot be reached"),
+        (["--base-url", "http://127.0.0.1:80a"], "is no address of a server (Invalid port: '80a')"),
+        (["--base-url", "localhost:8000"], "write http://HOST:PORT"),
+        (["--concurrency", "0"], "--concurrency: 1 at least"),
+    ],
+)
+def test_what_cannot_be_asked_ends_before_the_benchmark(
+    wrong: list[str], said: str, inputs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(over_the_wire(inputs, *wrong)) == 2
+    told = capsys.readouterr().err
+    assert said in told and " of " not in told.splitlines()[-1].partition(":")[0]
 
 
 @pytest.mark.usefixtures("without_pauses")

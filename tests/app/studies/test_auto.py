@@ -15,6 +15,7 @@ from app.studies.samples import TenantSample
 from evaluation.contract.mode import Mode
 from evaluation.contract.record import Split
 from evaluation.inference.predictor import Prediction
+from evaluation.metrics.auto_threshold import LEAST_TO_FIT
 from tests.app.studies.quiet import QUIET
 from tests.app.studies.test_modes import Hasty
 from tests.evaluation import models
@@ -26,7 +27,7 @@ def measured(tuning: int, counted: int | None = None) -> AutoMeasured:
     asked, others = of_split(Split.test), of_split(Split.train)
     tenants = [
         TenantSample("one", SCHEMA, asked[:60], others[:tuning]),
-        TenantSample("other", SCHEMA, asked[60:90], others[tuning : 2 * tuning]),
+        TenantSample("other", SCHEMA, asked[60:90], others[-tuning:]),
     ]
 
     async def run() -> AutoMeasured:
@@ -38,9 +39,9 @@ def measured(tuning: int, counted: int | None = None) -> AutoMeasured:
 
 
 def test_auto_takes_reasons_where_the_answer_at_once_is_unsure_and_is_as_good_for_fewer_tokens() -> None:
-    found = measured(60)
+    found = measured(LEAST_TO_FIT)
     every = found.together
-    assert found.tuned_on == {"one": 60, "other": 60} and found.errored == 0
+    assert set(found.tuned_on.values()) == {LEAST_TO_FIT} and found.errored == 0
     assert every.auto.n == sum(one.auto.n for one in found.by_tenant.values()) == 90
     assert every.reasoned.value == every.auto.value == 1.0
     assert every.fast.value is not None and every.fast.value < 1
@@ -57,7 +58,7 @@ def test_without_enough_to_find_a_threshold_everything_is_asked_again() -> None:
 
 
 def test_tokens_that_the_server_does_not_count_are_not_taken_for_none() -> None:
-    every = measured(60, counted=0).together
+    every = measured(10, counted=0).together
     assert every.tokens_auto.value is None and every.tokens_reasoned.value is None and every.auto.n == 90
 
 

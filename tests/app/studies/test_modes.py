@@ -57,7 +57,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 def test_auto_is_as_good_as_reasoning_for_fewer_tokens_where_fast_knows_what_it_does_not_know(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    asked = ModesRequest(*files, None, "starter", 240, 0)
+    asked = ModesRequest(*files, None, "starter", 480, 0)
     place = study.prepared(asked, Settings(home=tmp_path), QUIET)
     server = Hasty(models.oracle(), codes=place.codes)
 

@@ -76,6 +76,20 @@ def test_too_few_examples_are_incomplete_and_the_reason_says_how_many_it_takes()
     assert "about 200 are needed" in reason(result, "steerability")
 
 
+def test_where_nobody_has_the_base_all_else_is_judged_and_what_compares_with_it_is_named() -> None:
+    for model, expected in ((models.oracle(), Verdict.passed), (models.habit(), Verdict.failed)):
+        for stage in ("candidate", "base"):
+            result = gate.decide(evaluated({stage: model}), load_policy(), base_needed=False)
+            assert result.verdict is expected and not any("base" in c.measure for c in result.checks)
+            assert result.not_judged == [
+                "accuracy on schemas of others compared with the base",
+                "accuracy compared with the base",
+                "flip accuracy compared with the base",
+            ]
+    both = evaluated({"base": models.oracle(), "rl": models.oracle()})
+    assert gate.decide(both, load_policy(), base_needed=False) == gate.decide(both, load_policy())
+
+
 def test_without_a_base_the_gate_is_incomplete_and_says_what_to_do() -> None:
     result = graded(evaluated({"rl": models.oracle()}))
     assert result.verdict is Verdict.incomplete

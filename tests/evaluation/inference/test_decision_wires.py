@@ -102,10 +102,48 @@ async def test_a_category_that_is_called_none_of_these_is_not_taken_for_it() -> 
         assert "none of these of the others" in shown and "Wants money back" in shown
 
 
+@pytest.mark.parametrize("wire", Wire)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 12.7, "output_tokens": -1, "input_tokens_details": 3},
+        {"input_tokens": "many", "output_tokens": True, "input_tokens_details": {"cached_tokens": 10**30}},
+        [1],
+        "much",
+        None,
+    ],
+)
+async def test_a_strange_count_of_tokens_spoils_no_answer(wire: Wire, usage: Any) -> None:
+    class Miscounting(WireServer):
+        def respond(self, body: Any) -> tuple[int, Any]:
+            status, answer = super().respond(body)
+            return status, answer | {"usage": usage}
+
+    found = await predictor(Miscounting(second), wire).predict(SCHEMA, TEXT)
+    assert found.category == "late"
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == (None, None, None)
+
+
+async def test_a_body_that_is_not_packed_as_it_says_is_one_answer_less() -> None:
+    def respond(_: httpx.Request) -> httpx.Response:
+        body = httpx.ByteStream(b"not gzip")
+        return httpx.Response(200, stream=body, headers={"Content-Encoding": "gzip"})
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(respond), base_url="http://decisions")
+    with pytest.raises(PredictorError, match="response cannot be read"):
+        await WirePredictor(client, "fake", Wire.systemone).predict(SCHEMA, TEXT)
+
+
 async def test_a_refusal_is_the_models_and_a_broken_answer_the_servers() -> None:
     refused = await predictor(WireServer(second, refusing=True), Wire.decisions).predict(SCHEMA, TEXT)
     assert (refused.category, refused.failure, refused.probabilities) == (None, ParseFailure.no_label, None)
-    broken: list[Any] = [{"Refund": 1.0}, {"Refund": 1, "Late": "much", "none of these": 0}, [], None]
+    broken: list[Any] = [
+        {"Refund": 1.0},
+        {"Refund": 1, "Late": "much", "none of these": 0},
+        {"Refund": 10**400, "Late": 0, "none of these": 0},
+        [],
+        None,
+    ]
     for probabilities in broken:
 
         class Broken:

@@ -17,6 +17,7 @@ from evaluation.inference.model_client import check_continues
 from evaluation.inference.predictor import Prediction, PredictorError, load_codes
 from evaluation.inference.runner import Question, Questions
 from evaluation.inference.stage_client import ClientSettings, ServedStage, VllmStageClient
+from evaluation.metrics.auto_threshold import LEAST_TO_FIT
 from tests.evaluation import models
 from tests.evaluation.fake_server import CODES, FakeServer, Reply, listening, predictor, says
 from tests.evaluation.shop import SCHEMA
@@ -152,7 +153,7 @@ def test_the_evaluation_asks_in_mode_fast_and_its_report_says_so(
         body for body in server.bodies if body["max_tokens"] > 1
     ]  # with reasoning, for mode auto's threshold
     assert len(again) == stage["auxiliary"]["auto"]["n"] == 30
-    assert "50 are needed" in stage["auxiliary"]["auto"]["reason"]
+    assert f"{LEAST_TO_FIT} are needed" in stage["auxiliary"]["auto"]["reason"]
     assert stage["completion_tokens"]["value"] == 1
     assert (stage["reasoning_chars"]["n"], stage["evidence_rate"]["n"]) == (0, 0)
     assert "mode fast" in (tmp_path / "page.html").read_text()

@@ -38,3 +38,10 @@ def test_a_model_is_asked_once_under_every_name(
     served = [ServedStage(f"stage {n}", f"model {n}", version) for n, version in enumerate(versions)]
     asked_of(server, tmp_path, *served)
     assert len(server.bodies) == times * len(QUESTIONS.each)
+
+
+def test_the_same_name_at_another_server_is_another_model(tmp_path: Path) -> None:
+    server = FakeServer(models.oracle())
+    for address in ("http://one", "http://other", "http://one"):
+        asked_of(server, tmp_path, ServedStage("candidate", "gpt", "gpt", server=address))
+    assert len(server.bodies) == 2 * len(QUESTIONS.each)
