@@ -1,7 +1,8 @@
 """A question that comes with its options as it is shown: a category schema, whose categories are the options.
 
-The order in which a caller writes the options of a choice decides nothing: they are shown in an order of their own,
-and on request in several, over which the probabilities are averaged.
+The order in which a caller writes the options of a choice decides nothing, nor whether the levels of a score are
+written upwards or downwards: they are shown in an order of their own, and on request in several, over which the
+probabilities are averaged.
 """
 
 from collections import Counter
@@ -23,6 +24,11 @@ class Shown(NamedTuple):
     @classmethod
     def of(cls, question: DecisionQuestion, orders: int) -> "Shown":
         found = orders_of(question, orders)
+        numbered = all(option.name == str(number) for number, option in enumerate(question.options))
+        if (
+            question.kind is QuestionKind.score and numbered
+        ):  # by where a level stands, as the order is our own
+            return cls(question, found, {number: str(place) for place, number in enumerate(found[0])})
         return cls(question, found, _distinct(question.options, found[0]))
 
     def schema(self, numbers: Sequence[int]) -> CategorySchema:
@@ -36,9 +42,12 @@ class Shown(NamedTuple):
 
 
 def orders_of(question: DecisionQuestion, wanted: int) -> list[list[int]]:
-    """Numbers of options. Of a choice: its own order, and that begun at other places; of a score: up, and down."""
+    """Numbers of options. Of a choice: its own order, and that begun at other places; of a score: one way, and the
+    other."""
     numbers = list(range(len(question.options)))
     if question.kind is QuestionKind.score:
+        if _place(question.options[0]) > _place(question.options[-1]):
+            numbers.reverse()
         return [numbers, numbers[::-1]][: min(wanted, len(numbers))]
     if question.kind is QuestionKind.choice:
         numbers.sort(key=lambda number: _place(question.options[number]))

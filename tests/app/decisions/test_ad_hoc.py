@@ -9,7 +9,7 @@ from jevbench.relations.diagnostics import _candidates
 
 from app.decisions.ad_hoc import on_one_scale
 from app.decisions.question import DecisionQuestion, Option, QuestionKind
-from app.decisions.shown import orders_of
+from app.decisions.shown import Shown, orders_of
 from tests.app.decisions.clients import Clients
 from tests.app.decisions.models import first_shown, undecided
 from tests.evaluation.fake_server import FakeServer
@@ -88,11 +88,18 @@ async def test_over_all_orders_what_stands_first_has_no_advantage(
         assert (averaged["steerwise"]["orders"], averaged["steerwise"]["reads"]) == (reads, reads)
 
 
-def test_levels_keep_their_order_upwards_and_downwards() -> None:
-    levels = tuple(Option(str(n), str(n), f"level {9 - n}") for n in range(4))
-    question = DecisionQuestion("here", QuestionKind.score, None, levels)
-    assert orders_of(question, 1) == [[0, 1, 2, 3]]
-    assert orders_of(question, 8) == [[0, 1, 2, 3], [3, 2, 1, 0]]
+def test_levels_keep_their_order_and_whether_they_are_written_upwards_decides_nothing() -> None:
+    meanings = ["can wait", "this week", "today", "at once"]
+    shown = []
+    for said in (meanings, meanings[::-1]):
+        levels = tuple(Option(str(n), str(n), meaning) for n, meaning in enumerate(said))
+        question = DecisionQuestion("here", QuestionKind.score, None, levels)
+        once, twice = Shown.of(question, 1), Shown.of(question, 8)
+        assert twice.orders == [once.orders[0], once.orders[0][::-1]]
+        categories = [once.schema(order).categories for order in twice.orders]
+        shown.append([[(one.name, one.definition) for one in some] for some in categories])
+    assert shown[0] == shown[1]
+    assert [definition for _, definition in shown[0][0]] in (meanings, meanings[::-1])
 
 
 def test_every_option_of_a_choice_stands_in_every_place_once() -> None:
