@@ -145,6 +145,6 @@ def create_app(settings: Settings, database: Database | None = None) -> FastAPI:
     openapi.install(api, *error_shapes.BODIES)
     api.add_middleware(DatabaseFits)
     api.add_middleware(BodyCap)
-    api.add_middleware(RequestContext)
+    api.add_middleware(RequestContext, also=error_shapes.REQUEST_ID_HEADERS)
     api.add_middleware(AnswerHeaders)  # added last, so it is the outermost
     return api

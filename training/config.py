@@ -493,7 +493,20 @@ class StageManifest(StageSettings):
             raise ValueError("validation: validate_every is set; give conversations to validate on")
         if self.stage.kind == "distill" and not self.stage.on_policy and self.traces is None:
             raise ValueError("traces: off-policy distillation learns on traces; give a traces.jsonl")
+        if self._shows_what_is_learned:
+            raise ValueError(
+                "demonstrations: they are the traces that are learned off policy, so the teacher would be shown the "
+                "very trace that it reads, and copy it; give somebody else's, or use hint criterion, answer or none"
+            )
         return self
+
+    @property
+    def _shows_what_is_learned(self) -> bool:
+        stage = self.stage
+        if stage.kind != "distill" or stage.on_policy or stage.hint is not HintKind.demonstration:
+            return False
+        files = [os.path.realpath(file) for file in (stage.demonstrations, self.traces) if file is not None]
+        return len(files) > len(set(files))
 
     @property
     def sha256(self) -> str:

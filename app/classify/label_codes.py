@@ -70,13 +70,13 @@ class LabelCodes:
                 self._folders.popitem(last=False)
         return coded._replace(codes=coded.codes.beside(folder))
 
-    async def tokens(self, text: str) -> int:
-        """Without those of the chat template."""
+    async def tokens(self, texts: list[str]) -> list[int]:
+        """Of each, without those of the chat template."""
         if self._count is None:
             self._count = await asyncio.to_thread(lambda: token_counter(self._folder()))
-        if len(text) < _LARGE_BYTES:
-            return self._count([text])[0]
-        return (await asyncio.to_thread(self._count, [text]))[0]
+        if sum(map(len, texts)) < _LARGE_BYTES:
+            return self._count(texts)
+        return await asyncio.to_thread(self._count, texts)
 
     async def context(self) -> int:
         """Tokens of a prompt and its answer."""

@@ -12,7 +12,7 @@ import structlog
 from app.answers.writer import AnswerWriter
 from app.classify.deadline import each_in_time, in_time
 from app.classify.keeping import new_answer
-from app.classify.label_codes import LabelCodes
+from app.classify.label_codes import CodedSchema, LabelCodes
 from app.classify.live import ClassifyCaller, LiveServings, SchemaChoice, Serving, UngatedBase
 from app.classify.refusals import ConversationTooLong, ModeNotGated
 from app.errors import AppError, Problem, ServingAway
@@ -35,7 +35,7 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.inference.predictor import Prediction, PredictorError, Sending
 
 log = structlog.get_logger()
-_SHORT_CHARS = 20_000  # of a conversation that is made a prompt of on the loop
+SHORT_CHARS = 20_000  # of what is made a prompt of on the loop
 _WHY_NOT = {
     False: "the deployed model has passed no gate in mode {}; ask for one, or leave mode out",
     True: "mode {} needs a model that has passed its gates in both modes, of which that in mode fast found how sure an "
@@ -217,22 +217,26 @@ async def _stream(
 
 async def check_length(at: ServingContext, serving: Serving, conversation: Conversation) -> None:
     """Raises: ConversationTooLong."""
-    long = sum(len(message.text) for message in conversation.messages) > _SHORT_CHARS
-    prompt = (
-        await asyncio.to_thread(_prompt, serving, conversation) if long else _prompt(serving, conversation)
-    )
+    prompt = await prompt_of(serving.page, conversation)
     room = budget.room(await at.label_codes.context())
     if len(prompt.encode()) <= room:  # no token is shorter than a byte
         return
-    tokens = await at.label_codes.tokens(prompt)
+    (tokens,) = await at.label_codes.tokens([prompt])
     if tokens > room:
         message = f"with the schema it has {tokens} tokens, and the model reads {room} at most"
         problem = Problem("messages", f"{message}; leave out older turns")
         raise ConversationTooLong(f"the conversation is too long: {message}", problems=[problem])
 
 
-def _prompt(serving: Serving, conversation: Conversation) -> str:
-    schema, codes = serving.page
+async def prompt_of(page: CodedSchema, conversation: Conversation) -> str:
+    """All of its text."""
+    if sum(len(message.text) for message in conversation.messages) > SHORT_CHARS:
+        return await asyncio.to_thread(_prompt, page, conversation)
+    return _prompt(page, conversation)
+
+
+def _prompt(page: CodedSchema, conversation: Conversation) -> str:
+    schema, codes = page
     return budget.text_of(codes.form.messages(render(schema, conversation, codes.texts).messages))
 
 

@@ -567,8 +567,6 @@ def _measured(speed: BaseModel, shown: Callable[[Any], Table], as_json: bool) ->
 
 def show_outcome(report: Report, out: Path) -> int:
     console = Terminal()
-    if not console.is_terminal:  # 80 columns would cut the intervals off
-        console.width = max(console.width, 110)
     console.print(stage_table(report))
     for line in verdict_lines(report):
         console.print(line, markup=False)

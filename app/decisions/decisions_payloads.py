@@ -24,8 +24,9 @@ from app.decisions.question import (
     DecisionQuestion,
     QuestionKind,
     as_json,
-    as_text,
     conversation,
+    description,
+    instructions,
     invalid,
     option,
     text_state,
@@ -187,7 +188,7 @@ class DecisionChoiceIn(RequestBody):
             if (type(one.value), one.value) in seen:
                 raise invalid(f"{here}[{number}].value", f"{one.value!r:.60} stands twice")
             seen.add((type(one.value), one.value))
-            said = as_text(f"{here}[{number}].description", one.description)
+            said = description(f"{here}[{number}].description", one.description)
             options.append(option(f"{here}[{number}].value", one.value, said))
         return DecisionQuestion(here, QuestionKind.choice, text, tuple(options))
 
@@ -218,7 +219,7 @@ class DecisionScoreIn(RequestBody):
         levels = []
         for number, one in enumerate(self.levels):
             here = f"{where}.levels[{number}]"
-            said = as_text(f"{here}.description", one.description)
+            said = description(f"{here}.description", one.description)
             levels.append(option(f"{here}.label", one.label, said))
         return DecisionQuestion(f"{where}.levels", QuestionKind.score, text, tuple(levels))
 
@@ -254,10 +255,22 @@ class DecisionsIn(AskingIn):
 
     def call(self) -> DecisionCall:
         """Raises: InvalidRequest."""
+        self._check_names()
         questions = tuple(
             one.question(f"body.questions[{number}]") for number, one in enumerate(self.questions)
         )
-        return DecisionCall(self.model, _state("body.input", self.input), questions, self.mode, self.orders)
+        return DecisionCall(
+            self.model, "body.input", _state("body.input", self.input), questions, self.mode, self.orders
+        )
+
+    def _check_names(self) -> None:
+        """Who reads the answers by name would lose one of two. Raises: InvalidRequest."""
+        seen: set[str] = set()
+        for number, one in enumerate(self.questions):
+            if one.name in seen:
+                raise invalid(f"body.questions[{number}].name", f"{one.name!r:.60} stands twice")
+            if one.name is not None:
+                seen.add(one.name)
 
 
 def _state(where: str, given: str | list[ItemIn]) -> Conversation:
@@ -292,7 +305,7 @@ def _state(where: str, given: str | list[ItemIn]) -> Conversation:
 def _asked(where: str, content: Content) -> str:
     """Raises: InvalidRequest."""
     here = f"{where}.instructions"
-    text = as_text(here, _text(here, content))
+    text = instructions(here, _text(here, content))
     if text is None:
         raise invalid(here, "is empty; write what is asked")
     return text

@@ -1,4 +1,4 @@
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 
 from app.classify.deadline import while_wanted
 from app.classify.dependencies import Client
@@ -15,7 +15,7 @@ from app.decisions.refusals import ModelNotFound, UnknownEncoding
 from app.decisions.standing import DecisionOrigin
 from app.decisions.systemone_payloads import SystemOneIn, SystemOneOut
 from app.errors import NotFound, ServingAway, ShareExceeded, TooManyRequests
-from app.http.problems import ErrorShape, request_id_of, responses
+from app.http.problems import ErrorShape, responses
 from app.infra.db.session import Session
 from app.schemas.service import SchemaNotReady
 
@@ -43,9 +43,8 @@ def _errors(shape: ErrorShape) -> dict[int | str, dict[str, object]]:
     operation_id="answer_system_one",
     responses=_errors(error_shapes.SYSTEM_ONE),
 )
-async def system_one(body: SystemOneIn, request: Request, response: Response, caller: Client) -> SystemOneOut:
+async def system_one(body: SystemOneIn, request: Request, caller: Client) -> SystemOneOut:
     """Answer named questions about one state with probabilities, in the System One wire."""
-    response.headers["X-TypeSafe-Request-ID"] = request_id_of(request)
     return SystemOneOut.of(body, await _decided(request, caller, body.call()))
 
 

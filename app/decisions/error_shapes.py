@@ -81,3 +81,4 @@ DECISIONS: Final = ErrorShape(
 # Clients of either wire find the sentence of the latter's.
 SHAPES: Final = {SYSTEM_ONE_PATH: SYSTEM_ONE, DECISIONS_PATH: DECISIONS, MODELS_PATH: DECISIONS}
 BODIES: Final = (SystemOneErrorOut, DecisionsErrorOut)
+REQUEST_ID_HEADERS: Final = dict.fromkeys((SYSTEM_ONE_PATH, MODELS_PATH), "X-TypeSafe-Request-ID")

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from app.decisions.repository import PublishedSchema
-from app.decisions.standing import AD_HOC, SCHEMA_PREFIX
+from app.decisions.standing import AD_HOC, model_of
 from app.http.payload import ResponseBody
 
 _SINCE: Final = datetime(2026, 11, 29, tzinfo=UTC)  # when the wires were first spoken
@@ -38,8 +38,7 @@ class ModelsOut(ResponseBody):
     def of(cls, schemas: Sequence[PublishedSchema]) -> "ModelsOut":
         found = [(AD_HOC, _AD_HOC, _SINCE)]
         for name, first_at in schemas:
-            shown = SCHEMA_PREFIX + name if name == AD_HOC else name
-            found.append((shown, f"The own question of the schema {name!r}.", first_at))
+            found.append((model_of(name), f"The own question of the schema {name!r}.", first_at))
         return cls(
             data=[
                 DecisionsModelOut(id=name, created=int(since.timestamp()), owned_by="steerwise")

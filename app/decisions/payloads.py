@@ -33,7 +33,7 @@ class AskingIn(RequestBody):
     orders: int = Field(
         1,
         description="In how many orders the options of each question are read; the probabilities are averaged. "
-        f"Questions times orders: at most {MAX_READS}.",
+        f"Questions times orders, and prompts of a call: at most {MAX_READS}.",
         ge=1,
         le=MAX_ORDERS,
         examples=[1],

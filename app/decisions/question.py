@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import JsonValue, ValidationError
 
 from app.errors import InvalidRequest, Problem
+from app.schemas import drafts
 from evaluation.contract.mode import ModeChoice
 from evaluation.contract.record import (
     MAX_MESSAGES,
@@ -16,14 +17,17 @@ from evaluation.contract.record import (
     conversation_from_text,
     first_problem,
 )
-from evaluation.contract.schema import MAX_CONDITION_CHARS
+from evaluation.contract.schema import MAX_CONDITION_CHARS, MAX_KEY_CHARS
 from evaluation.contract.text import blank
 
 MAX_QUESTIONS: Final = 400
 MAX_OPTIONS: Final = 255
 MAX_ORDERS: Final = 32
-MAX_READS: Final = 1000  # questions times orders
-MAX_NAME_CHARS: Final = 200
+MAX_READS: Final = 1000  # prompts of a call; and questions times orders
+MAX_NAME_CHARS: Final = 2 * MAX_KEY_CHARS + 64  # two keys, as of merged categories, and words between
+_ONE_CONDITION: Final = drafts.MAX_CONDITION_CHARS + 20  # with a word before it
+# Of an option: what a category may say, its definition and all includes and excludes.
+MAX_DESCRIPTION_CHARS: Final = MAX_CONDITION_CHARS + 2 * drafts.MAX_CONDITIONS * _ONE_CONDITION
 MAX_STATE_CHARS: Final = 100_000
 YES: Final = "it is right"  # the words in which the base that ships has learned to read a question
 NO: Final = "it is not right"
@@ -56,10 +60,11 @@ class DecisionQuestion(NamedTuple):
 
 
 class DecisionCall(NamedTuple):
-    """mode: None: fast, and for a schema's own question the one that is deployed. orders: how many of the orders of
-    a question's options are read and averaged."""
+    """state_at: what the caller calls the state. mode: None: fast, and for a schema's own question the one that is
+    deployed. orders: how many of the orders of a question's options are read and averaged."""
 
     model: str
+    state_at: str
     state: Conversation
     questions: tuple[DecisionQuestion, ...]
     mode: ModeChoice | None
@@ -79,20 +84,17 @@ def option(where: str, value: str | bool, definition: JsonValue) -> Option:
     name = str(value).lower() if isinstance(value, bool) else value
     if blank(name) or len(name) > MAX_NAME_CHARS:
         raise invalid(where, f"an option has 1 to {MAX_NAME_CHARS} characters that can be seen")
-    return Option(value, name, as_text(where, definition))
+    return Option(value, name, description(where, definition))
 
 
-def as_text(where: str, value: JsonValue) -> str | None:
-    """What is asked, or when an option applies: text, or JSON that is shown as it is. None: nothing is said.
+def instructions(where: str, value: JsonValue) -> str | None:
+    """What is asked. None: nothing is said. Raises: InvalidRequest."""
+    return _as_text(where, value, MAX_CONDITION_CHARS)
 
-    Raises: InvalidRequest.
-    """
-    text = value if value is None or isinstance(value, str) else as_json(value)
-    if text is not None and len(text) > MAX_CONDITION_CHARS:
-        raise invalid(
-            where, f"has {len(text)} characters, and {MAX_CONDITION_CHARS} are read; say it shorter"
-        )
-    return None if text is None or blank(text) else text
+
+def description(where: str, value: JsonValue) -> str | None:
+    """When an option applies. None: nothing is said. Raises: InvalidRequest."""
+    return _as_text(where, value, MAX_DESCRIPTION_CHARS)
 
 
 def state_of(where: str, value: JsonValue) -> Conversation:
@@ -133,6 +135,14 @@ def invalid(where: str, message: str) -> InvalidRequest:
 
 def as_json(value: JsonValue) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _as_text(where: str, value: JsonValue, most: int) -> str | None:
+    """Text, or JSON that is shown as it is. Raises: InvalidRequest."""
+    text = value if value is None or isinstance(value, str) else as_json(value)
+    if text is not None and len(text) > most:
+        raise invalid(where, f"has {len(text)} characters, and {most} are read; say it shorter")
+    return None if text is None or blank(text) else text
 
 
 def _check_length(where: str, chars: int) -> None:

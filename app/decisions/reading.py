@@ -10,11 +10,13 @@ from app.classify import service as classify
 from app.classify.live import AnswerGate
 from app.classify.refusals import ConversationTooLong
 from app.classify.service import Answered, ClassifyContext, ServingContext
+from app.decisions import standing
 from app.decisions.question import DecisionCall, DecisionQuestion, Option
 from app.decisions.standing import DecisionOrigin
 from app.errors import AppError, Problem, ServingAway
 from app.http.turns import Urgency
-from evaluation.contract.mode import Mode
+from evaluation.contract.mode import Mode, ModeChoice
+from evaluation.contract.schema import CategorySchema
 
 T = TypeVar("T")
 
@@ -50,16 +52,18 @@ class Tokens(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """probabilities: of each option, in their order; they add up to 1."""
+    """probabilities: of each option, in their order; they add up to 1. order: their numbers, as they were shown."""
 
     options: tuple[Option, ...]
     probabilities: tuple[float, ...]
+    order: Sequence[int]
     behind: Behind
     tokens: Tokens
 
     @property
     def likeliest(self) -> Option:
-        return self.options[self.probabilities.index(max(self.probabilities))]
+        """Of equal ones the first that was shown: in which order a caller wrote them decides nothing."""
+        return self.options[max(self.order, key=lambda number: self.probabilities[number])]
 
     @property
     def confidence(self) -> float:
@@ -84,20 +88,22 @@ class Asking(NamedTuple):
     places: asyncio.Semaphore
     urgency: Urgency
 
+    async def ad_hoc(self, schema: CategorySchema) -> ClassifyContext:
+        """Raises: ModeNotGated, ServingError, UngatedNotAllowed."""
+        return await standing.ad_hoc(self.at, self.origin, schema, self.call.mode or ModeChoice.fast)
+
 
 async def read(asking: Asking, context: ClassifyContext, question: DecisionQuestion) -> Answered:
-    """Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
-    async with asking.places:
-        try:
-            return await classify.answer(asking.at, context, asking.call.state, asking.urgency)
-        except ConversationTooLong as error:
-            raise too_long(question, error) from None
+    """In one of the places. Raises: ConversationTooLong, ServingAway, ShareExceeded, Unavailable."""
+    try:
+        return await classify.answer(asking.at, context, asking.call.state, asking.urgency)
+    except ConversationTooLong as error:
+        raise too_long(question.where, f"{error}; shorten the state or the options") from None
 
 
-def too_long(question: DecisionQuestion, error: ConversationTooLong) -> ConversationTooLong:
+def too_long(where: str, problem: str) -> ConversationTooLong:
     """In the caller's words."""
-    sentence = f"{error}; shorten the state or the options"
-    return ConversationTooLong(f"{question.where}: {sentence}", problems=[Problem(question.where, sentence)])
+    return ConversationTooLong(f"{where}: {problem}", problems=[Problem(where, problem)])
 
 
 def shares_of(answered: Answered) -> dict[str | None, float]:

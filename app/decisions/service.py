@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from app.classify.service import ClassifyContext, ServingContext
-from app.decisions import ad_hoc, reading, standing
+from app.decisions import ad_hoc, planning, reading, standing
 from app.decisions.question import MAX_READS, DecisionCall, DecisionQuestion, Option, QuestionKind, invalid
 from app.decisions.reading import Asking, Decided
 from app.decisions.standing import DecisionOrigin
@@ -21,27 +21,41 @@ async def decide(at: ServingContext, origin: DecisionOrigin, call: DecisionCall)
     Raises: ConversationTooLong, InvalidRequest, ModeNotGated, ModelNotFound, NothingDeployed, SchemaNotReady,
         ServingAway, ShareExceeded, TooManyRequests, UngatedNotAllowed, Unavailable.
     """
-    reads = len(call.questions) * call.orders
-    if reads > MAX_READS:
-        raise invalid(
-            "body.orders", f"asks for {reads} reads, and a call may have {MAX_READS}; ask in several"
-        )
-    await at.limits.take(origin.caller.scope, min(reads, at.limits.burst))
+    asked = len(call.questions) * call.orders
+    asking = Asking(at, origin, call, asyncio.Semaphore(at.settings.tenant_in_flight), _urgency(asked))
+    await _take(asking, "body.orders", 0, asked)
     of_schema = await standing.of_model(at, origin, call.model, call.mode)
     for question in call.questions:
         _check(question, None if of_schema is None else of_schema.servings[0].page.schema)
-    urgency = Urgency.interactive if reads == 1 else Urgency.batch
-    if urgency is Urgency.batch:
-        at.limits.turns.check_line(origin.caller.scope.tenant_id)
-    asking = Asking(at, origin, call, asyncio.Semaphore(at.settings.tenant_in_flight), urgency)
+    whole = [of_schema is not None and _is_the_schemas(question) for question in call.questions]
+    with_options = [one for one, is_whole in zip(call.questions, whole, strict=True) if not is_whole]
+    plans = await planning.plans(asking, with_options)
+    reads = sum(whole) + sum(plan.reads for plan in plans)
+    await _take(asking, "body.questions", asked, reads)
+    asking, left = asking._replace(urgency=_urgency(reads)), iter(plans)
     return await reading.together(
         [
             _by_schema(asking, of_schema, question)
-            if of_schema is not None and _is_the_schemas(question)
-            else ad_hoc.decide(asking, question)
-            for question in call.questions
+            if of_schema is not None and is_whole
+            else ad_hoc.decide(asking, next(left))
+            for question, is_whole in zip(call.questions, whole, strict=True)
         ]
     )
+
+
+async def _take(asking: Asking, where: str, taken: int, reads: int) -> None:
+    """taken: what the call has cost already. Raises: InvalidRequest, ShareExceeded, TooManyRequests."""
+    if reads > MAX_READS:
+        raise invalid(where, f"asks for {reads} reads, and a call may have {MAX_READS}; ask in several")
+    limits, scope = asking.at.limits, asking.origin.caller.scope
+    if (more := min(reads, limits.burst) - min(taken, limits.burst)) > 0:
+        await limits.take(scope, more)
+    if _urgency(reads) is Urgency.batch:
+        limits.turns.check_line(scope.tenant_id)
+
+
+def _urgency(reads: int) -> Urgency:
+    return Urgency.interactive if reads == 1 else Urgency.batch
 
 
 def _is_the_schemas(question: DecisionQuestion) -> bool:
@@ -84,7 +98,8 @@ def _listed(values: Sequence[str | bool]) -> str:
 
 async def _by_schema(asking: Asking, context: ClassifyContext, question: DecisionQuestion) -> Decided:
     """In the schema's own words. Raises: ConversationTooLong, ServingAway."""
-    answered = await reading.read(asking, context, question)
+    async with asking.places:
+        answered = await reading.read(asking, context, question)
     schema = answered.serving.page.schema
     shares = reading.shares_of(answered)
     options = tuple(Option(_name(answer), _name(answer), None) for answer in schema.answers)
@@ -99,7 +114,7 @@ async def _by_schema(asking: Asking, context: ClassifyContext, question: Decisio
         abstained=answered.abstained,
         not_shown=("instructions",) if hidden else (),
     )
-    return Decided(options, probabilities, behind, reading.tokens([answered]))
+    return Decided(options, probabilities, range(len(options)), behind, reading.tokens([answered]))
 
 
 def _name(answer: str | None) -> str:

@@ -12,7 +12,7 @@ from evaluation.contract.mode import ModeChoice
 from evaluation.contract.schema import CategorySchema
 
 AD_HOC: Final = "steerwise"  # the model of questions that are no schema's
-SCHEMA_PREFIX: Final = "schema:"  # may stand before a schema's name, and must where that is `steerwise`
+_PREFIX: Final = "schema:"  # may stand before a schema's name, and must where that could mean something else
 
 
 class DecisionOrigin(NamedTuple):
@@ -20,6 +20,12 @@ class DecisionOrigin(NamedTuple):
 
     caller: ClassifyCaller
     trace: RequestTrace
+
+
+def model_of(schema_name: str) -> str:
+    """By what a call names the schema; `of_model` reads it."""
+    means_more = schema_name == AD_HOC or schema_name.startswith(_PREFIX)
+    return _PREFIX + schema_name if means_more else schema_name
 
 
 async def of_model(
@@ -31,7 +37,7 @@ async def of_model(
     """
     if model == AD_HOC:
         return None
-    chosen = SchemaChoice(model.removeprefix(SCHEMA_PREFIX))
+    chosen = SchemaChoice(model.removeprefix(_PREFIX))
     try:
         context = await classify.classify_context(at, origin.caller, chosen, origin.trace, mode)
     except NotFound:

@@ -12,7 +12,8 @@ from app.decisions.question import (
     DecisionQuestion,
     Option,
     QuestionKind,
-    as_text,
+    description,
+    instructions,
     invalid,
     option,
     state_of,
@@ -41,8 +42,9 @@ class NoulIn(RequestBody):
     def question(self, where: str) -> DecisionQuestion:
         """Raises: InvalidRequest."""
         said = self.criteria or NoulCriteriaIn()
-        yes, no = as_text(f"{where}.criteria.true", said.true), as_text(f"{where}.criteria.false", said.false)
-        text = as_text(f"{where}.instructions", self.instructions)
+        yes = description(f"{where}.criteria.true", said.true)
+        no = description(f"{where}.criteria.false", said.false)
+        text = instructions(f"{where}.instructions", self.instructions)
         if text is yes is no is None:
             raise invalid(where, "asks nothing; write instructions, or criteria that say when which is right")
         return yes_or_no(where, text, yes, no)
@@ -67,7 +69,7 @@ class SystemOneChoiceIn(RequestBody):
         for number, (name, said) in enumerate((self.criteria or {}).items()):
             here = f"{where}.criteria.{name[:100]}" if name else f"{where}.criteria, option {number + 1}"
             options.append(option(here, name, said))
-        text = as_text(f"{where}.instructions", self.instructions)
+        text = instructions(f"{where}.instructions", self.instructions)
         return DecisionQuestion(f"{where}.criteria", QuestionKind.choice, text, tuple(options))
 
 
@@ -88,11 +90,11 @@ class SystemOneScoreIn(RequestBody):
         levels = []
         for number, said in enumerate(self.criteria):
             here = f"{where}.criteria[{number}]"
-            text = as_text(here, said)
-            if text is None:
+            meaning = description(here, said)
+            if meaning is None:
                 raise invalid(here, "is empty; say what this level means")
-            levels.append(Option(str(number), str(number), text))
-        text = as_text(f"{where}.instructions", self.instructions)
+            levels.append(Option(str(number), str(number), meaning))
+        text = instructions(f"{where}.instructions", self.instructions)
         return DecisionQuestion(f"{where}.criteria", QuestionKind.score, text, tuple(levels))
 
 
@@ -130,7 +132,9 @@ class SystemOneIn(AskingIn):
         questions = tuple(
             question.question(f"body.questions.{name}") for name, question in self.questions.items()
         )
-        return DecisionCall(self.model, state_of("body.state", self.state), questions, self.mode, self.orders)
+        return DecisionCall(
+            self.model, "body.state", state_of("body.state", self.state), questions, self.mode, self.orders
+        )
 
 
 class NoulOut(ResponseBody):

@@ -7,6 +7,7 @@ only if something is.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -108,9 +109,18 @@ def parsed(body: bytes) -> Any:
     if body.count(b"[") + body.count(b"{") > MAX_VALUES:  # lists are what is dear to make
         raise _too_many()
     count = _counted_numbers()
-    found = json.loads(body, parse_int=count(int), parse_float=count(float))
+    found = json.loads(body, parse_int=count(int), parse_float=count(float), object_pairs_hook=_once)
     check_values(found)
     return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that stands twice Python takes the last, and drops the other without a word. Raises: InvalidRequest."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise _invalid("", f"the key {twice!r:.60} stands twice in one object")
+    return made
 
 
 def _counted_numbers() -> Callable[[Callable[[str], T]], Callable[[str], T]]:

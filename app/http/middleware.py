@@ -3,6 +3,8 @@
 import re
 import time
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -44,10 +46,13 @@ class AnswerHeaders:
 
 
 class RequestContext:
-    """Around what answers, so that the answer to an unexpected error has the id and the line too."""
+    """Around what answers, so that the answer to an unexpected error has the id and the line too.
 
-    def __init__(self, app: ASGIApp):
-        self.app = app
+    also: by path, the header in which the clients of a wire look for the id.
+    """
+
+    def __init__(self, app: ASGIApp, also: Mapping[str, str] = MappingProxyType({})):
+        self.app, self._also = app, also
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +64,7 @@ class RequestContext:
         trace = tracing.trace_of(Headers(scope=scope).get(tracing.HEADER))
         scope["state"]["trace"] = trace
         structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, {HEADER: request_id, self._also.get(scope["path"], HEADER): request_id})
         start = time.perf_counter()
         try:
             await self.app(scope, receive, answer.send)
@@ -74,14 +79,14 @@ class RequestContext:
 
 
 class _Answer:
-    def __init__(self, send: Send, request_id: str):
-        self._send, self._request_id = send, request_id
+    def __init__(self, send: Send, headers: Mapping[str, str]):
+        self._send, self._headers = send, headers
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[HEADER] = self._request_id
+            MutableHeaders(scope=message).update(self._headers)
         await self._send(message)
 
 

@@ -184,9 +184,17 @@ async def _app_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = [_of_field(found) for found in error.errors()[:MAX_PROBLEMS]]
+    if isinstance(error.body, bytes):  # FastAPI parses what is said to be JSON, and nothing else
+        problems = [_not_json(request.headers.get("content-type", ""))]
+    else:
+        problems = [_of_field(found) for found in error.errors()[:MAX_PROBLEMS]]
     message = "; ".join(f"{p.where}: {p.message}" for p in problems[:3])
     return render(InvalidRequest(message, problems=problems), request.scope)
+
+
+def _not_json(content_type: str) -> Problem:
+    more = "; files and images are not read" if content_type.lower().startswith("multipart/") else ""
+    return Problem("body", f"send it as Content-Type: application/json{more}")
 
 
 def _of_field(found: Mapping[str, Any]) -> Problem:

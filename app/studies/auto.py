@@ -136,10 +136,11 @@ def measures_of(answered: Sequence[AnsweredTwice]) -> AutoMeasures:
 
 
 def table(found: AutoMeasured) -> Table:
-    names = list(AutoMeasures.model_fields)
-    shown = Table("", *(name.replace("_", " ") for name in names), "n")
-    for tenant, one in {**found.by_tenant, "together": found.together}.items():
-        shown.add_row(tenant, *(_cell(getattr(one, name)) for name in names), str(one.auto.n))
+    columns = {**found.by_tenant, "together": found.together}
+    shown = Table("", *columns)
+    shown.add_row("n", *(str(one.auto.n) for one in columns.values()))
+    for name in AutoMeasures.model_fields:
+        shown.add_row(name.replace("_", " "), *(_cell(getattr(one, name)) for one in columns.values()))
     return shown
 
 

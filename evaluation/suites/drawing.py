@@ -4,10 +4,12 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
+from pydantic import ValidationError
+
 from evaluation.contract import perturb
 from evaluation.contract.perturb import Perturbed
 from evaluation.contract.record import Conversation
-from evaluation.contract.schema import CategorySchema
+from evaluation.contract.schema import CategorySchema, SchemaError
 from evaluation.suites import families, predicates
 from evaluation.suites.predicates import LIBRARY, Predicate
 
@@ -35,7 +37,7 @@ class Drawing(NamedTuple):
         """Fewer, or none, where the schema or the conversations do not allow it."""
         if len(self.schema.keys) < 2:
             return []
-        return _FAMILIES[family](self)
+        return [edit for edit in _FAMILIES[family](self) if _is_a_schema(edit.schema)]
 
     @property
     def still(self) -> int:
@@ -121,9 +123,10 @@ def _reword(at: Drawing) -> list[Perturbed]:
 
 WHY_NONE: Final[Mapping[str, str]] = {
     "cycle": "the schema has fewer than three categories",
-    "merge": "the schema has fewer than three categories",
-    "novel": "no criterion that can be checked tells enough of the conversations apart",
-    "split": "no criterion that can be checked tells enough conversations of a category apart",
+    "merge": "the schema has fewer than three categories, or two of them say more together than one may",
+    "novel": "no criterion that can be checked tells enough of the conversations apart, or the schema is full",
+    "split": "no criterion that can be checked tells enough conversations of a category apart, or no category may say "
+    "it besides what it says",
     "boundary": f"no include is known to decide {LEAST_APART} held-out conversations; labels can name theirs as "
     "`criterion`, and `python -m evaluation.tools.deciders` has a teacher find them",
     "reword": "no rewording of the schema was given",
@@ -155,6 +158,15 @@ def _fitting(conversations: Sequence[Conversation], shares: tuple[float, float])
 def _both_sides(predicate: Predicate, conversations: Sequence[Conversation]) -> bool:
     met = sum(predicate.holds(conversation) for conversation in conversations)
     return LEAST_APART <= met <= len(conversations) - LEAST_APART
+
+
+def _is_a_schema(edited: CategorySchema) -> bool:
+    """Edits that add words, or categories, may go beyond what a schema can have."""
+    try:
+        CategorySchema.model_validate(edited.model_dump())
+    except (ValidationError, SchemaError):
+        return False
+    return True
 
 
 def _groups(order: Sequence[str], length: int, count: int) -> list[Sequence[str]]:

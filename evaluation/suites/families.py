@@ -98,12 +98,14 @@ def merge(schema: CategorySchema, first: str, second: str) -> Perturbed:
         raise SuiteError("of two categories one would be left")
     parts = [schema.category(key) for key in (first, second)]
     key = _free(f"{first} or {second}", schema)
-    one = Category(
-        key=key,
-        name=key,
-        definition="either " + "; or ".join(map(_with_its_excludes, parts)),
-        includes=tuple(dict.fromkeys(text for part in parts for text in part.includes)),
-    )
+    together = {
+        "key": key,
+        "name": key,
+        "definition": "either " + "; or ".join(map(_with_its_excludes, parts)),
+        "includes": tuple(dict.fromkeys(text for part in parts for text in part.includes)),
+        "excludes": (),
+    }
+    one = parts[0].model_copy(update=together)
     changed = _replaced(schema, {first: (one,), second: ()})
     return Perturbed("merge", f"{first} + {second}", changed, {first: key, second: key})
 

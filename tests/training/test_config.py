@@ -80,6 +80,25 @@ def test_a_hint_that_cannot_be_given_or_would_be_copied_is_refused(stage: dict[s
         TypeAdapter(Stage).validate_python(stage)
 
 
+def test_off_policy_the_traces_that_are_learned_are_no_demonstrations(
+    schema: CategorySchema, tmp_path: Path
+) -> None:
+    traces, link, other = (tmp_path / name for name in ("traces.jsonl", "link.jsonl", "other.jsonl"))
+    traces.touch()
+    link.symlink_to(traces)
+
+    def made(file: Path, **settings: Any) -> StageManifest:
+        stage = {"kind": "distill", "on_policy": False, "demonstrations": str(file)} | settings
+        return StageManifest.model_validate(manifest(schema, stage=stage, traces=str(traces)))
+
+    for file in (traces, link, tmp_path / "." / ".." / tmp_path.name / "traces.jsonl"):
+        with pytest.raises(ValidationError, match="demonstrations: they are the traces"):
+            made(file)
+        made(file, on_policy=True)
+        made(file, hint="criterion")
+    made(other)
+
+
 def test_general_prompts_may_have_a_teacher_that_is_shown_a_text_of_each_and_answers_of_any_length() -> None:
     asked = {"kind": "distill", "prompts": "p.jsonl", "contexts": "c.jsonl", "hint": "document"}
     made = TypeAdapter(Stage).validate_python(asked | {"max_new_tokens": 400})

@@ -57,23 +57,32 @@ class Curriculum:
 
     def _chosen(self, place: int) -> int:
         """The example asked at a place of the stage."""
-        length = -(-self._stage.prompts // self._stage.rounds)
-        length += length % self._unit
-        now = place // length
+        now = place // self._together * self._stage.rounds // (self._stage.prompts // self._together)
+        begin, end = self._begin(now), self._begin(now + 1)
         if now not in self._order:
-            self._order[now] = self._round(now, length)
-        return self._order[now][place % length]
+            self._order[now] = self._round(now, begin, end)
+        return self._order[now][place - begin]
+
+    @property
+    def _together(self) -> int:
+        """Prompts of a generation. Every process reads its share of one at the same time, and with the first of a
+        round all of them judge it: a border within a generation would be met by some of them earlier."""
+        return self._stage.batch_size * self._stage.updates_per_generation // self._stage.generations
+
+    def _begin(self, number: int) -> int:
+        """The first place of a round, which is whole generations."""
+        generations = self._stage.prompts // self._together
+        return -(-number * generations // self._stage.rounds) * self._together
 
     @property
     def _unit(self) -> int:
         return 2 if self._stage.pairs else 1
 
-    def _round(self, number: int, length: int) -> list[int]:
+    def _round(self, number: int, begin: int, end: int) -> list[int]:
         path = self._folder / f"{number}.json"
         if path.is_file():
             return list(json.loads(path.read_text())["chosen"])
-        start = number * length * CANDIDATES
-        candidates = list(range(start, min(start + length * CANDIDATES, len(self.examples))))
+        candidates = list(range(begin * CANDIDATES, end * CANDIDATES))
         rates = self._pass_rates(candidates, number)
         units = [candidates[i : i + self._unit] for i in range(0, len(candidates), self._unit)]
         tries = self._stage.tries * self._unit
@@ -87,7 +96,7 @@ class Curriculum:
             units, key=lambda unit: (not useful(unit), 0 if useful(unit) else sum(rates[n] for n in unit))
         )
         found = sum(map(useful, units)) * self._unit
-        chosen = [n for unit in ranked for n in unit][:length]
+        chosen = [n for unit in ranked for n in unit][: end - begin]
         if processes.is_first():
             self._folder.mkdir(parents=True, exist_ok=True)
             content = {"chosen": chosen, "useful": found, "rates": {str(n): rates[n] for n in candidates}}

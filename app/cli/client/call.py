@@ -16,7 +16,6 @@ from evaluation.terminal import json_text, say
 
 PANEL = "The product: asking its API"
 _CONNECTION = "Where and who"
-_WIDE = 180  # columns where nobody looks at a terminal: ids are not to be cut
 P = ParamSpec("P")
 
 Url = Annotated[
@@ -124,14 +123,7 @@ def calling(where: Mapping[str, str | None], as_json: bool, *, of_platform: bool
     ):
         target = profile.find(**where)
         api = stack.enter_context(Api(target._replace(tenant=None) if of_platform else target))
-        yield Call(api, as_json, console())
-
-
-def console() -> Console:
-    found = Terminal()
-    if not found.is_terminal:
-        found.width = max(found.width, _WIDE)
-    return found
+        yield Call(api, as_json, Terminal())
 
 
 def _with_options(command: Callable[P, None], function: Callable[..., None]) -> Callable[P, None]:

@@ -7,10 +7,11 @@ import typer
 from rich.console import Group
 
 from app.cli.client.api import Json, identity
-from app.cli.client.call import ApiKey, AsJson, Call, Profile, Tenant, Url, asks, calling, console
+from app.cli.client.call import ApiKey, AsJson, Call, Profile, Tenant, Url, asks, calling
 from app.cli.client.lists import All, Limit, OfSchema, listed, schema_id
 from app.cli.client.table import Columns, at, details, table, when
 from app.cli.endings import session
+from app.cli.terminal import Terminal
 from app.errors import InputError
 from app.runs.presets import Preset
 from evaluation.terminal import json_text, say
@@ -241,7 +242,7 @@ def simulate_trigger(
         if as_json:
             say(json_text(found, indent=2))
         else:
-            console().print(_simulated(found), markup=False)
+            Terminal().print(_simulated(found), markup=False)
         return
     with calling({"url": url, "api_key": api_key, "tenant": tenant, "profile": profile}, as_json) as call:
         known = {} if trigger is None else call.api.get(_path(call, trigger))

@@ -10,10 +10,11 @@ from typing import NamedTuple
 from app.cli.answers import customer_line
 from app.cli.client import classify, datasets, gates, runs
 from app.cli.client.api import Api, Json
-from app.cli.client.call import Call, console
+from app.cli.client.call import Call
 from app.cli.client.profile import Target
 from app.cli.client.upload import source
 from app.cli.console import ConsoleReporter, stage_table, verdict_lines
+from app.cli.terminal import Terminal
 from app.errors import AppError, InputError
 from app.local.demo.tenant import Demo
 from app.runs.inputs import jsonl
@@ -47,7 +48,7 @@ def tell(target: Target, demo: Demo, out: Path, progress: ConsoleReporter) -> Ve
         wished = {"serve_edits": "at_once", "mode": "fast"}
         platform.send("PATCH", f"/v1/tenants/{tenant_id}", json=wished)
     with Api(target._replace(tenant=tenant_id)) as api:
-        call = Call(api, False, console())
+        call = Call(api, False, Terminal())
         progress.note(
             f"tenant {name}: a schema of {len(demo.category_schema.categories)} categories is published"
         )

@@ -13,6 +13,11 @@ def first_shown(asked: Asked) -> Reply:
     return _sharing(asked, [float(len(asked.options) - number) ** 2 for number in range(len(asked.options))])
 
 
+def undecided(asked: Asked) -> Reply:
+    """All options are equal to it."""
+    return _sharing(asked, [1.0] * len(asked.options))
+
+
 def _common(asked: Asked, option: Option) -> int:
     said = set(asked.customer.lower().replace("?", " ").replace(".", " ").split())
     return len(said & set(f"{option.name} {option.definition}".lower().split()))

@@ -1,15 +1,17 @@
 """Options without a schema: in which order they are read, how many in a prompt, and how shares are put together."""
 
 import math
+import random
 from typing import Any
 
 import pytest
 from jevbench.relations.diagnostics import _candidates
 
-from app.decisions.ad_hoc import on_one_scale, orders_of
+from app.decisions.ad_hoc import on_one_scale
 from app.decisions.question import DecisionQuestion, Option, QuestionKind
+from app.decisions.shown import orders_of
 from tests.app.decisions.clients import Clients
-from tests.app.decisions.models import first_shown
+from tests.app.decisions.models import first_shown, undecided
 from tests.evaluation.fake_server import FakeServer
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +26,11 @@ async def asked(clients: Clients, criteria: Any, **more: Any) -> dict[str, Any]:
     return answer
 
 
+def shuffled(names: list[str], seed: int) -> dict[str, None]:
+    """Options without descriptions."""
+    return dict.fromkeys(random.Random(seed).sample(names, len(names)))
+
+
 async def test_the_order_in_which_options_are_written_decides_nothing(
     clients: Clients, server: FakeServer
 ) -> None:
@@ -34,6 +41,38 @@ async def test_the_order_in_which_options_are_written_decides_nothing(
     assert list(one["probabilities"]) == list(OPTIONS)  # as the caller wrote them all the same
     first, second = server.bodies
     assert first["messages"] == second["messages"]
+
+
+@pytest.mark.parametrize("count", [3, 255])
+async def test_of_equal_options_the_same_is_chosen_in_whichever_order_they_are_written(
+    clients: Clients, server: FakeServer, count: int
+) -> None:
+    server.model = undecided
+    names = [f"option {n}" for n in range(count)]
+    answers = [await asked(clients, shuffled(names, seed)) for seed in range(3)]
+    assert len({answer["choice"] for answer in answers}) == 1
+    assert answers[0]["probabilities"] == answers[1]["probabilities"] == answers[2]["probabilities"]
+
+
+async def test_names_that_a_reader_takes_for_one_are_numbered_in_whichever_order_they_are_written(
+    clients: Clients, server: FakeServer
+) -> None:
+    server.model = first_shown
+    for seed in range(3):
+        await asked(clients, shuffled(["Refund", "refund", "REFUND", "other"], seed))
+    first, *others = (body["messages"] for body in server.bodies)
+    assert "name: Refund (2)\n" in first[0]["content"] and "name: refund (3)\n" in first[0]["content"]
+    assert others == [first] * 2
+
+
+async def test_an_option_may_be_called_and_described_as_a_whole_category_is(
+    clients: Clients, server: FakeServer
+) -> None:
+    """Also one of two categories that were merged."""
+    name, told = "late_parcel_" * 25, "The third. " + "Includes: the customer asks about it. " * 100
+    assert (await asked(clients, {name: told, "other": None}))["choice"] == name
+    shown = server.bodies[0]["messages"][0]["content"]
+    assert f"name: {name}\n" in shown and told[5:].strip().removesuffix(".") in shown
 
 
 async def test_over_all_orders_what_stands_first_has_no_advantage(

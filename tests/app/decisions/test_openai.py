@@ -152,6 +152,11 @@ BAD: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "stands twice",
         "questions[0]",
     ),
+    "a name twice": (
+        {"questions": [PREDICATE, CHOICE, PREDICATE]},
+        "'late' stands twice",
+        "questions[2].name",
+    ),
     "an empty state": ({"input": " "}, "is empty", "input"),
     "no messages": ({"input": []}, "is empty", "input"),
     "an unknown type": ({"questions": [{"type": "noul", "instructions": "?"}]}, "'predicate'", "questions"),
@@ -177,7 +182,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str | None]] = {
         "input[0].call_id",
     ),
     "an unknown field": ({"temperature": 0.2}, "Extra inputs", "temperature"),
-    "a state that does not fit": ({"input": "word " * 10_000}, "the model reads", "questions[0]"),
+    "a state that does not fit": ({"input": "word " * 10_000}, "the model reads", "input"),
 }
 
 

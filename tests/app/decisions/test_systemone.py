@@ -9,12 +9,14 @@ from typesafe_sdk import (
     Choice,
     Noul,
     Score,
+    TypeSafeAPIError,
     TypeSafeAuthenticationError,
     TypeSafeNotFoundError,
     TypeSafeUnprocessableEntityError,
 )
 
 from app.auth.principal import Scope
+from app.decisions.question import MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS
 from app.infra.db.session import transaction
 from app.infra.tables.schemas import Schema
 from app.infra.tables.tenants import Ungated
@@ -205,9 +207,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "ten thousand questions": ({"questions": {f"q{n}": NOUL for n in range(10_000)}}, "50000 values"),
     "too many reads": ({"questions": {f"q{n}": NOUL for n in range(32)}, "orders": 32}, "1024 reads"),
     "an option without a name": ({"questions": {"q": {"type": "choice", "criteria": {" ": "x"}}}}, "be seen"),
-    "a long description": (
+    "long instructions": (
         {"questions": {"q": {"type": "noul", "instructions": "x" * 2001}}},
         "2001 characters",
+    ),
+    "a description longer than a category": (
+        {"questions": {"q": {"type": "noul", "criteria": {"true": "x" * (MAX_DESCRIPTION_CHARS + 1)}}}},
+        f"{MAX_DESCRIPTION_CHARS + 1} characters",
+    ),
+    "a long name of an option": (
+        {"questions": {"q": {"type": "choice", "criteria": {"x" * (MAX_NAME_CHARS + 1): None}}}},
+        f"1 to {MAX_NAME_CHARS} characters",
     ),
     "an image": ({"assets": {"a": {"type": "image", "data_base64": "AA=="}}}, "images are not read"),
     "an unknown field": ({"temperature": 0.2}, "temperature"),
@@ -226,6 +236,56 @@ async def test_what_cannot_be_used_is_refused_in_the_words_of_the_wire(clients: 
     assert set(found) == {"detail", "code", "request_id"}
     assert all(set(entry) == {"loc", "msg", "type"} for entry in found["detail"])
     assert any(message in f"{'.'.join(entry['loc'][1:])}: {entry['msg']}" for entry in found["detail"]), found
+
+
+@pytest.mark.parametrize(
+    ("questions", "twice"),
+    [
+        ('{"q": {"type": "noul", "instructions": "a"}, "q": {"type": "noul", "instructions": "b"}}', "q"),
+        ('{"q": {"type": "choice", "criteria": {"a": "first", "b": null, "a": "second"}}}', "a"),
+    ],
+)
+async def test_what_stands_twice_is_refused_and_nothing_is_dropped(
+    clients: Clients, questions: str, twice: str
+) -> None:
+    content = f'{{"model": "steerwise", "state": "hello", "questions": {questions}}}'
+    headers = {"Content-Type": "application/json"}
+    refused = await clients.plain.post("/v1/systemone", content=content, headers=headers)
+    assert refused.status_code == 422
+    (problem,) = refused.json()["detail"]
+    assert problem["loc"] == ["body"] and f"'{twice}' stands twice" in problem["msg"]
+
+
+async def test_what_is_not_sent_as_json_is_told_how_to_be_sent(clients: Clients) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for more, said in (
+        ({"content": b'{"model": "steerwise"}', "headers": form}, "application/json"),
+        ({"content": b'{"model": "steerwise"}'}, "application/json"),
+        ({"files": {"image": b"\x89PNG"}}, "application/json; files and images are not read"),
+    ):
+        of_one = await clients.plain.post("/v1/systemone", **more)
+        assert of_one.status_code == 422
+        assert [one["msg"] for one in of_one.json()["detail"]] == [f"send it as Content-Type: {said}"]
+        of_other = await clients.plain.post("/v1/decisions", **more)
+        assert of_other.status_code == 400
+        assert of_other.json()["error"]["message"] == f"body: send it as Content-Type: {said}"
+
+
+async def test_every_answer_has_its_id_where_its_client_looks_for_it(
+    callers: Callers, clients: Clients, server: FakeServer
+) -> None:
+    found = await clients.typesafe.system_one(state=STATE, questions={"q": NOUL})
+    listed = await clients.typesafe.models.list()
+    assert found.request_id and listed.request_id
+    with pytest.raises(TypeSafeUnprocessableEntityError) as refused:
+        await clients.typesafe.system_one(state=" ", questions={"q": NOUL})
+    with pytest.raises(TypeSafeAuthenticationError) as unknown:
+        await typesafe(callers, "sw_no").models.list()
+    server.failing = [503] * 4
+    with pytest.raises(TypeSafeAPIError) as away:
+        await clients.typesafe.system_one(state=STATE, questions={"q": NOUL})
+    for error in (refused.value, unknown.value, away.value):
+        assert error.request_id and error.request_id == error.headers["x-request-id"]
 
 
 async def test_a_refusal_does_not_repeat_all_that_somebody_wrote(clients: Clients) -> None:

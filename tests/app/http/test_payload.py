@@ -52,6 +52,13 @@ def test_more_numbers_than_may_be_are_not_read_to_their_end(number: bytes) -> No
         parsed(b"[" + b",".join([number] * (MAX_VALUES + 1)) + b",,")
 
 
+def test_a_key_that_stands_twice_is_refused_wherever_it_stands() -> None:
+    for body in (b'{"a": 1, "a": 1}', b'{"b": [{"a": {}, "c": 2, "a": {}}]}', b'{"a": 1, "\\u0061": 2}'):
+        with pytest.raises(InvalidRequest, match="the key 'a' stands twice in one object"):
+            parsed(body)
+    assert parsed(b'{"a": {"a": [{"a": 1}, {"a": 2}]}}') == {"a": {"a": [{"a": 1}, {"a": 2}]}}
+
+
 @pytest.mark.parametrize("value", ["ä €  🎈", {"a": [1, 2.5, None, True, "x"]}, nested(MAX_DEPTH), 10**30])
 def test_ordinary_values_can_be_stored(value: Any) -> None:
     check_values(value)

@@ -1,11 +1,13 @@
 """Mode auto beside the two that it is made of, over several tenants."""
 
+import io
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
+from app.cli.terminal import Terminal
 from app.studies import auto as study
 from app.studies.auto import AnsweredTwice, AutoMeasured, measures_of
 from app.studies.modes import ModelAsked
@@ -58,6 +60,13 @@ def test_without_enough_to_find_a_threshold_everything_is_asked_again() -> None:
 def test_tokens_that_the_server_does_not_count_are_not_taken_for_none() -> None:
     every = measured(10, counted=0).together
     assert every.tokens_auto.value is None and every.tokens_reasoned.value is None and every.auto.n == 90
+
+
+def test_in_a_file_no_figure_of_the_table_is_cut() -> None:
+    stream = io.StringIO()
+    Terminal(stream, soft_wrap=False).print(study.table(measured(60)))
+    shown = stream.getvalue()
+    assert "…" not in shown and "over best" in shown
 
 
 def test_the_better_one_is_the_better_of_all_together() -> None:

@@ -65,6 +65,10 @@ def test_what_one_message_tells_goes_from_all_of_the_conversation() -> None:
     assert clean("MY NAME IS ANNA", "Anna is here") == ["MY NAME IS [name]", "[name] is here"]
 
 
+def test_a_name_whose_letters_come_in_two_parts_is_the_same_name() -> None:
+    assert clean("my name is Mu\u0308ller", "Müller, Mu\u0308ller") == ["my name is [name]", "[name], [name]"]
+
+
 def test_names_stay_where_only_forms_are_wanted() -> None:
     text = "my name is Anna, ann@shop.example"
     assert Redactor([text], Redaction.by_form).text(text) == "my name is Anna, [email]"

@@ -207,6 +207,24 @@ def test_families_that_a_schema_or_its_labels_have_no_place_for_are_left_out_wit
     assert {"cycle", "merge"} < steerability.build(two, of_split(Split.test)).left_out.keys()
 
 
+@pytest.mark.parametrize(
+    "more", [{"definition": "The customer asks. " + "And so on. " * 110}, {"key": "k" * 120}]
+)
+def test_an_edit_that_would_be_no_schema_any_more_is_left_out(more: dict[str, str]) -> None:
+    """Two definitions together, or two keys, may be longer than one may be."""
+    long = [
+        category.model_copy(update={name: f"{text}{number}" for name, text in more.items()})
+        for number, category in enumerate(SCHEMA.categories)
+    ]
+    keys = dict(zip(SCHEMA.keys, (one.key for one in long), strict=True))
+    asked = [c.model_copy(update={"category": keys.get(c.category)}) for c in of_split(Split.test)]
+    schema = SCHEMA.model_copy(update={"categories": tuple(long)})
+    made = steerability.build(schema, asked, max_items=1000, families=ALL)
+    assert "more together than one may" in made.left_out["merge"] and len(made.perturbations) > 10
+    for edit in made.perturbations:
+        assert CategorySchema.model_validate(edit.schema.model_dump()) == edit.schema
+
+
 def everything(max_items: int = 1000, **options: dict[str, CategorySchema]) -> Suite:
     return steerability.build(SCHEMA, of_split(Split.test), max_items=max_items, families=ALL, **options)  # type: ignore[arg-type]
 

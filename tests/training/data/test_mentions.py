@@ -13,7 +13,7 @@ from evaluation.contract.render import render, render_conversation
 from evaluation.contract.schema import Category, CategorySchema
 from training.artifacts import StageFailed
 from training.data.examples import Rendering, Trace, read_traces, retarget, taught
-from training.data.mentions import AnswerContext, contradicts, find
+from training.data.mentions import AnswerContext, contradicts, counts_places, find
 from training.data.trace_filter import quality_of
 
 SCHEMA = CategorySchema(
@@ -64,6 +64,12 @@ CLEAR = {
     ),
     "an abbreviation": "The order, i.e. the parcel, is missing, so this is <parcel>.\nAnswer: <parcel>",
     "other answer lines": "The parcel is meant, not money (<refund>).\n\n**Final answer:** \\boxed{<parcel>}",
+    "underscores": "_<refund>_ is not it: category_<parcel>, so __<parcel>__ fits.\nAnswer: <parcel>",
+    "single marks": "This is '<parcel>' and not '<refund>'. It’s <parcel>.\nAnswer: <parcel>",
+    "free prose": (
+        "Nobody asks for money, which rules out <refund>. Here <parcel> fits better than <login> or <none>, because "
+        "the order is late.\nAnswer: <parcel>"
+    ),
     "a name": "It is about the whereabouts.\nAnswer: <parcel> (Lost parcel)",
     "nothing but the answer's": "The order is missing.\nAnswer: <parcel>",
 }
@@ -78,6 +84,26 @@ DOUBTFUL = {
     "a small letter": ("This is option b.\nAnswer: B", ("A", "B", "C", "D")),
     "a code of nobody": ("Not option Z, but option B.\nAnswer: B", ("A", "B", "C", "D")),
     "somebody else's quote": ('The rule says "B is for parcels".\nAnswer: B', ("A", "B", "C", "D")),
+    "somebody else's quote in German marks": (
+        "„Mein iPhone X ist weg“: B fits.\nAnswer: B",
+        ("X", "B", "C", "D"),
+    ),
+    "somebody else's quote in single marks": (
+        "'My iPhone X is lost': B fits.\nAnswer: B",
+        ("X", "B", "C", "D"),
+    ),
+    "a thing's name": ("The iPhone X does not come, B fits.\nAnswer: B", ("X", "B", "C", "D")),
+    "a stroke in a word": ("The A/C unit has not come: B fits.\nAnswer: B", ("A", "B", "C", "D")),
+    "an ampersand in a word": ("Q&A is over, B fits.\nAnswer: B", ("Q", "B", "A", "D")),
+    "an apostrophe in a name": ("O'Brien waits, B fits.\nAnswer: B", ("O", "B", "C", "D")),
+    "a Portuguese article": ("O cliente pergunta onde: B fits.\nAnswer: B", ("O", "B", "C", "D")),
+    "an initial": ("Mr. C asks where it is: B fits.\nAnswer: B", ("A", "B", "C", "D")),
+    "an underscore in a name": ("The user_A is waiting: B fits.\nAnswer: B", ("A", "B", "C", "D")),
+    "a noun in one word with its code": ("OptionB fits.\nAnswer: B", ("A", "B", "C", "D")),
+    "a code with a number": ("Option B1 fits.\nAnswer: B", ("A", "B", "C", "D")),
+    "small letters of a list": ("b) fits best; a) does not.\nAnswer: B", ("A", "B", "C", "D")),
+    "a small letter in a sentence": ("Choose b because it is late.\nAnswer: B", ("A", "B", "C", "D")),
+    "a wide letter": ("Ｂ fits.\nAnswer: B", ("A", "B", "C", "D")),
 }
 
 
@@ -136,6 +162,21 @@ def test_prose_with_a_place_that_may_be_a_code_or_not_keeps_its_codes(what: str)
         'This fits B "the customer cannot sign in".\nAnswer: B',
         'This fits C "the customer cannot sign in".\nAnswer: B',
         "This fits A, and neither C nor D.\nAnswer: B",
+        "This matches option A, not option B.\nAnswer: B",
+        "Option A matches best and option B does not.\nAnswer: B",
+        "The right category is C, B is wrong.\nAnswer: B",
+        "I would choose A over B.\nAnswer: B",
+        "Not B but C.\nAnswer: B",
+        "Neither B nor C applies, so A.\nAnswer: B",
+        "The best match would be C, since B needs a missing parcel.\nAnswer: B",
+        'B "the customer asks where a parcel is" does not apply; C does.\nAnswer: B',
+        "B (a lost parcel) can’t be meant. It's C.\nAnswer: B",
+        "C clearly fits. B fails.\nAnswer: B",
+        "C comes first, B second.\nAnswer: B",
+        "a) fits best; b) does not.\nAnswer: B",
+        "OptionA fits; OptionB does not.\nAnswer: B",
+        "While B looks tempting, C is a better fit.\nAnswer: B",
+        "Category B can be dismissed. Only C remains.\nAnswer: B",
         "This fits B.\nAnswer: E",
         "This fits B.",
     ],
@@ -154,12 +195,40 @@ def test_a_text_that_contradicts_itself_or_its_label_is_refused(text: str) -> No
         "C does not fit, and A is out.\nAnswer: B",
         'This fits A "the customer wants money back", but B comes first.\nAnswer: B',
         'The customer says "where is my parcel". This fits B "the customer asks where a parcel is"\nAnswer: B',
+        "Not A but B.\nAnswer: B",
+        "A and C do not apply.\nAnswer: B",
+        "The parcel has not come (B), so A and [C] are out.\nAnswer: B",
+        "They do not want money, so option B applies. A would need a demand for money.\nAnswer: B",
+        "A fits at first sight, but they ask where the order is, hence B.\nAnswer: B",
+        "One could think of A. However, no money is wanted, so this is B rather than A.\nAnswer: B",
+        "A: money is not asked for. B: a parcel is asked for. So the answer is B.\nAnswer: B",
+        "If it were about money, I would choose A; here it's B.\nAnswer: B",
+        "Option A is about refunds and C about logins; B asks about a missing parcel and fits.\nAnswer: B",
+        "They ask where it is, and that is what B describes. C is about logins.\nAnswer: B",
+        "This concerns a missing parcel (category B), not a refund (category A).\nAnswer: B",
+        "Does it match A? No. Does it match B? Yes, it does.\nAnswer: B",
+        "It meets B's definition, and D is for everything else.\nAnswer: B",
+        "I considered A and C. Neither applies. B does.\nAnswer: B",
+        "They never say that they can't sign in (C) and never ask for money (A), so B.\nAnswer: B",
     ],
 )
 def test_a_text_that_sets_others_aside_does_not_contradict_itself(text: str) -> None:
     assert not contradicts(
         text, AnswerContext(SCHEMA, ("A", "B", "C", "D"), render_conversation(TALK)), "parcel"
     )
+
+
+def test_codes_of_two_letters_contradict_each_other_as_others_do() -> None:
+    context = AnswerContext(SCHEMA, ("AF", "BG", "CH", "OK"), render_conversation(TALK))
+    for text in (
+        "This matches AF, not BG.",
+        "Not BG but AF.",
+        "It is AF.",
+        "I'd go with CH; BG is not quite right.",
+    ):
+        assert contradicts(f"{text}\nAnswer: BG", context, "parcel")
+    for text in ("This matches BG, not AF.", "AF would be a refund; it must be BG.", "Is it OK? So BG."):
+        assert not contradicts(f"{text}\nAnswer: BG", context, "parcel")
 
 
 def test_a_contradictory_trace_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -204,6 +273,46 @@ def test_prose_that_counts_categories_is_not_moved_to_another_order() -> None:
     assert retarget(trace, SCHEMA, Rendering(shuffled, new).example(TALK)) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The second one fits",
+        "Option #2 fits",
+        "This is item 2",
+        "Number 2 fits",
+        "I choose number two",
+        "Options 2 and 3 remain",
+        "the third is out, so the second",
+        "It is the last of the list",
+        "The former is out and the latter fits",
+    ],
+)
+def test_a_category_that_is_called_by_its_place_is_noticed(text: str) -> None:
+    context = AnswerContext(SCHEMA, ("E", "B", "C", "D"), render_conversation(TALK))
+    assert counts_places(f"{text}.\nAnswer: B", context)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In the second message they ask where it is",
+        "Two parcels came",
+        "number 2 of his order is missing",
+        "Order number 2 is late",
+        "item 4711 is lost",
+        "It came on the 3rd of May",
+        "the last thing that they say",
+        "the former employee asks",
+        "At first they wanted money",
+        "They wait for 2 weeks",
+        "It answers 2 questions",
+    ],
+)
+def test_what_is_counted_in_a_conversation_is_no_category(text: str) -> None:
+    context = AnswerContext(SCHEMA, ("E", "B", "C", "D"), render_conversation(TALK))
+    assert not counts_places(f"{text}: B.\nAnswer: B", context)
+
+
 def test_a_rewritten_text_is_read_again_and_not_learned_where_it_contradicts_itself() -> None:
     """A letter that was nobody's code may be another's now: beside its condition it claims that for the other."""
     text = 'In hall K: K "the customer asks where a parcel is".\nAnswer: B'
@@ -212,7 +321,9 @@ def test_a_rewritten_text_is_read_again_and_not_learned_where_it_contradicts_its
     assert moved(text, old, ("K", "W", "Y", "Z")) is None
 
 
-def test_what_is_quoted_from_the_customer_names_no_code() -> None:
-    text = f'The customer says "{SAID}". This fits K "the customer asks where a parcel is"\nAnswer: K'
+@pytest.mark.parametrize("marks", ['""', "“”", "„“", "«»", "»«", "''", "‘’"])
+def test_what_is_quoted_from_the_customer_names_no_code(marks: str) -> None:
+    quote = f"{marks[0]}{SAID}{marks[1]}"
+    text = f'The customer says {quote}. This fits K "the customer asks where a parcel is"\nAnswer: K'
     found = find(text, AnswerContext(SCHEMA, ("A", "K", "B", "OK"), render_conversation(TALK)))
     assert [mention.code for mention in found.mentions] == ["K", "K"] and not found.doubtful
