@@ -46,7 +46,7 @@ from evaluation.reporting.page import page
 from evaluation.reporting.report import Report, Verdict
 from evaluation.suites import steerability, suite_file
 from evaluation.suites.families import SEEN, SuiteError
-from evaluation.suites.steerability import Suite
+from evaluation.suites.steerability import Suite, SuiteItem
 from evaluation.terminal import complain, say, steady
 
 EXIT = {Verdict.passed: 0, Verdict.failed: 3, Verdict.incomplete: 4}
@@ -157,7 +157,9 @@ def _baselines(given: argparse.Namespace) -> None:
     if given.out is not None:
         check_out(given.out)
     conversations = _conversations(given.conversations, schema)
-    suite = _without(given.without, _suite(given, schema, _of_split(conversations, given.split)))
+    suite = _suite(given, schema, _of_split(conversations, given.split))
+    left_out = _left_out(given.without, suite.items)
+    suite = suite._replace(items=tuple(one for one in suite.items if one.conversation_id not in left_out))
     learned = _learned_from(conversations, given.split)
     found = baselines.reports_of(suite, learned, load_policy(given.policy).families.counted)
     complain(f"{len(suite.items)} questions; {len(learned)} labels to learn from")
@@ -212,17 +214,15 @@ def _suite(given: argparse.Namespace, schema: CategorySchema, held_out: Sequence
     return suite
 
 
-def _without(path: Path | None, suite: Suite) -> Suite:
-    """Of which labels in doubt are no part. Raises: CommandInputError."""
+def _left_out(path: Path | None, items: Sequence[SuiteItem]) -> set[str]:
+    """Of conversations with labels in doubt, the ids. Raises: CommandInputError."""
     if path is None:
-        return suite
-    left_out = _ids(path)
-    kept = [item for item in suite.items if item.conversation_id not in left_out]
-    gone = len({i.conversation_id for i in suite.items}) - len({i.conversation_id for i in kept})
-    complain(f"{gone} conversations left out, and with them {len(suite.items) - len(kept)} questions")
-    if not any(not item.perturbation for item in kept):
+        return set()
+    asked, doubted = {item.conversation_id for item in items}, _ids(path)
+    complain(f"{len(asked & doubted)} of {len(asked)} conversations left out")
+    if asked <= doubted:
         raise CommandInputError(f"--without {path}: nothing is left to measure")
-    return suite._replace(items=tuple(kept))
+    return doubted
 
 
 def _ids(path: Path) -> set[str]:
@@ -248,12 +248,9 @@ def _decided(given: argparse.Namespace) -> Report:
     except ValueError as error:
         raise CommandInputError(f"{given.report} is not a report of this version: {error}") from None
     policy = load_policy(given.policy)
-    left_out = set[str]() if given.without is None else _ids(given.without)
-    if given.without is not None:
-        if given.out is not None or given.page is not None:
-            raise CommandInputError("--without judges and writes nothing: a report is of all that was asked")
-        asked = {item.conversation_id for item in made.suite.items}
-        complain(f"{len(asked & left_out)} of {len(asked)} conversations left out")
+    if given.without is not None and (given.out is not None or given.page is not None):
+        raise CommandInputError("--without judges and writes nothing: a report is of all that was asked")
+    left_out = _left_out(given.without, made.suite.items)
     scored = assembly.rescore(made, policy.families.counted, left_out)
     decided = gate.decide(scored, policy, base_needed=False)
     return _kept(scored.model_copy(update={"gate": decided}), given)

@@ -1,6 +1,6 @@
 """What people do with answers that were kept: say whether they were right, and have them forgotten."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -100,8 +100,8 @@ async def give_feedback(
     session: AsyncSession, scope: TenantScope, actor_key_id: UUID, row: KeptAnswer, feedback: Feedback
 ) -> KeptAnswer:
     """The newest counts. What names the right category becomes a label of the conversation, in a dataset: by default
-    where its label is already, else in one named `feedback` of the schema. Where another dataset has a label of it
-    already, that becomes the same.
+    where its label is already, else in one named `feedback` of the schema. Every dataset of the schema that has the
+    conversation gets the same label.
 
     row: locked. Raises: DatasetBusy, InvalidRequest, NotFound, QuotaExceeded.
     """
@@ -120,23 +120,13 @@ async def give_feedback(
         found = await conversations.append(session, scope, actor_key_id, dataset.id, feedback.prepared)
         conversation_id = found.found.conversation.id
         decision = LabelDecision(verdict.category_key, row.schema_version_id, verdict.source)
-        for labelled in await _labelled(session, scope, before, conversation_id):
+        copied = copies.id_of_copy(row.id)
+        for labelled in await dataset_repository.conversations_named(session, scope, row.schema_id, copied):
             await conversations.decide(session, scope, actor_key_id, labelled, decision)
         said |= {"dataset_id": str(dataset.id), "conversation_id": str(conversation_id)}
     row.feedback = said
     await session.flush()
     return row
-
-
-async def _labelled(
-    session: AsyncSession, scope: TenantScope, before: dict[str, Any], now: UUID
-) -> list[UUID]:
-    """The conversation in the dataset that its label goes to now, and in the one where it went before."""
-    earlier = before.get("conversation_id")
-    if earlier is None or UUID(earlier) == now:
-        return [now]
-    there = await dataset_repository.conversation(session, scope, UUID(earlier))
-    return [now] if there is None else [now, there.id]
 
 
 async def forget(

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import counts, repository
-from app.datasets.service import BUSY, DatasetBusy
+from app.datasets.service import check_settled
 from app.infra.db.scope import TenantScope
 from app.infra.files import repository as files
 from app.infra.tables.datasets import ConversationRow, Dataset, DatasetState
@@ -72,10 +72,7 @@ async def lose_unread(session: AsyncSession, scope: TenantScope) -> None:
     Raises: DatasetBusy where a file is being read, which may become rows of anybody.
     """
     for dataset, upload in await repository.kept_uploads(session, scope):
-        if dataset.state in BUSY:
-            raise DatasetBusy(
-                f"the file of dataset {dataset.id} is being checked; wait until its state is `ready` or `failed`"
-            )
+        check_settled(dataset)
         if dataset.state is not DatasetState.ready or counts.from_stored(dataset.counts).arrivals.rejected:
             upload.key = ""
             await files.let_go_of_dataset(session, scope, dataset.id, (FileKind.upload,))

@@ -137,6 +137,19 @@ async def conversation_named(
     return await session.scalar(query.where(ConversationRow.external_id == external_id))
 
 
+async def conversations_named(
+    session: AsyncSession, scope: TenantScope, schema_id: UUID, external_id: str
+) -> list[UUID]:
+    """In every dataset of the schema; dataset by dataset."""
+    query = (
+        select(ConversationRow.id)
+        .join(Dataset, Dataset.id == ConversationRow.dataset_id)
+        .where(ConversationRow.tenant_id == scope.tenant_id, Dataset.tenant_id == scope.tenant_id)
+        .where(Dataset.schema_id == schema_id, ConversationRow.external_id == external_id)
+    )
+    return list(await session.scalars(query.order_by(ConversationRow.dataset_id, ConversationRow.id)))
+
+
 async def conversations_of(
     session: AsyncSession,
     scope: TenantScope,

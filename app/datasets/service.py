@@ -94,9 +94,16 @@ async def get(session: AsyncSession, scope: TenantScope, dataset_id: UUID, *, lo
 async def settled(session: AsyncSession, scope: TenantScope, dataset_id: UUID) -> Dataset:
     """Locked, and nothing is being checked. Raises: DatasetBusy, NotFound."""
     row = await get(session, scope, dataset_id, lock=True)
-    if row.state in BUSY:
-        raise DatasetBusy("the dataset's file is being checked; wait until its state is `ready` or `failed`")
+    check_settled(row)
     return row
+
+
+def check_settled(row: Dataset) -> None:
+    """Raises: DatasetBusy."""
+    if row.state in BUSY:
+        raise DatasetBusy(
+            f"the file of dataset {row.id} is being checked; wait until its state is `ready` or `failed`"
+        )
 
 
 async def validation(session: AsyncSession, scope: TenantScope, row: Dataset) -> Job | None:

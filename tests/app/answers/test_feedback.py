@@ -76,9 +76,21 @@ async def test_a_conversation_has_one_label_in_however_many_datasets(keeping: Ke
         given["id"], right=False, category_key="refund", dataset_id=str(told.dataset.id)
     )
     assert moved.status_code == 200 and moved.json()["feedback"]["dataset_id"] == str(told.dataset.id)
-    for name in (told.dataset.name, "feedback"):
+    third = Dataset(
+        tenant_id=told.scope.tenant_id,
+        schema_id=told.dataset.schema_id,
+        name="third",
+        state="empty",
+        counts={},
+    )
+    async with transaction(keeping.callers.database) as session:
+        await save(session, third)
+    again = {"category_key": "refund", "source": "reviewer", "dataset_id": str(third.id)}
+    assert (await keeping.feedback(given["id"], right=False, **again)).status_code == 200
+    for name in (told.dataset.name, "feedback", "third"):
         found = {one["external_id"]: one["label"] for one in await conversations(keeping, name)}
-        assert found[f"answer-{given['id']}"]["category_key"] == "refund", name
+        label = found[f"answer-{given['id']}"]
+        assert (label["category_key"], label["source"]) == ("refund", "reviewer"), name
 
 
 @on_sqlite

@@ -57,15 +57,21 @@ def test_the_waits_double_up_to_the_longest_and_a_server_may_ask_for_its_own() -
     assert [pause_s(retries, 1, asked_s) for asked_s in (0.0, 2.0, 3600.0)] == [0.0, 2.0, 3.0]
 
 
-def test_a_server_gets_the_time_that_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that would have been slept."""
+    found: list[float] = []
     sleep = asyncio.sleep
 
     async def counted(wait_s: float) -> None:
-        waits.append(wait_s)
+        found.append(wait_s)
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", counted)
+    return found
+
+
+def test_a_server_gets_the_time_that_it_asks_for(waits: list[float]) -> None:
     busy = httpx.Response(429, headers={"Retry-After": "7"})
     assert asked(busy, busy, 200)[1] == 3
     assert waits == [7.0, 7.0]
@@ -119,16 +125,8 @@ def test_refusals_of_a_server_that_is_busy_are_no_attempts_for_whoever_has_patie
     ],
 )
 def test_a_server_that_is_busy_is_asked_again_in_time_and_never_without_a_pause(
-    asks: Mapping[str, str], wanted: list[float], monkeypatch: pytest.MonkeyPatch
+    asks: Mapping[str, str], wanted: list[float], waits: list[float]
 ) -> None:
-    waits: list[float] = []
-    sleep = asyncio.sleep
-
-    async def counted(wait_s: float) -> None:
-        waits.append(wait_s)
-        await sleep(0)
-
-    monkeypatch.setattr(asyncio, "sleep", counted)
     refusals = [httpx.Response(429, headers=asks)] * len(wanted)
     assert asked(*refusals, 200, retries=Retries(attempts=2), patience=Patience())[1] == len(wanted) + 1
     assert waits == wanted
