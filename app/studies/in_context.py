@@ -3,7 +3,8 @@
 Nothing is trained. Self-distillation rests on this (SDFT's in-context assumption): shown the hint, the teacher must
 answer better than the student, and still write much as the student would. The distance is KL(shown || not shown), by
 what the model draws at temperature 1 when it is shown the hint: its log-probs there minus those that it gives to the
-same words when it is shown nothing. Each tenant's own training conversations are asked, with what an expert noted.
+same words when it is shown nothing, on the first `distances` conversations, since it reads every prompt anew. Each
+tenant's own training conversations are asked, with what an expert noted.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ _PROBED = 10
 
 class ContextScore(BaseModel):
     """Of a conversation that was shown one thing. written: tokens of the answer; None: the server did not count them.
-    nats, tokens: of what was drawn; None where nothing was written."""
+    nats, tokens: of what was drawn; None where nothing was, or was not asked for."""
 
     id: str
     shown: HintKind
@@ -80,9 +81,12 @@ class SubjectResult(BaseModel):
 
 
 class _Question(NamedTuple):
+    """distance: how far from itself the model writes is asked too."""
+
     example: Example
     shown: HintKind
     messages: list[ChatMessage]
+    distance: bool
 
 
 def run(study: ContextStudy, out: Path, settings: Settings, progress: Progress) -> Path:
@@ -110,7 +114,8 @@ def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
     for result in results:
         n = next(iter(result.shown.values())).accuracy.n
         base = f"base {result.base} ({result.identity[:12]})"
-        lines += ["", f"{subjects.title(result.subject)}, {base}, n = {n}:", ""]
+        far = max(found.kl_to_unshown.n for found in result.shown.values())
+        lines += ["", f"{subjects.title(result.subject)}, {base}, n = {n} (KL: {far}):", ""]
         lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
         for kind, found in result.shown.items():
             shares = (found.accuracy, found.over_unshown, found.kl_to_unshown)
@@ -130,11 +135,12 @@ def questions_of(study: ContextStudy, subject: Subject, codes: tuple[str, ...]) 
     documents = {c.id: _document(c, asked, noted, rng) for c in drawn}
     found = []
     for kind in dict.fromkeys((HintKind.none, *study.shown)):
-        for example in examples:
+        for number, example in enumerate(examples):
             key = example.conversation.id
             text = documents[key] if kind is HintKind.document else noted[key].response(example)
             messages = with_hint(example.prompt, hint_for(example, kind, text))
-            found.append(_Question(example, kind, messages))
+            far = kind is not HintKind.none and number < study.distances
+            found.append(_Question(example, kind, messages, far))
     return found
 
 
@@ -156,20 +162,27 @@ def measures_of(scores: Sequence[ContextScore]) -> dict[HintKind, ContextMeasure
 
 
 async def score(predictor: VllmPredictor, question: _Question) -> ContextScore:
-    example, kind, messages = question
+    example, kind, messages, distance = question
     shown = example.prompt._replace(messages=messages)
     found = await predictor.answer(shown, example.schema, example.conversation)
-    drawn = await draw(predictor, messages, predictor.max_tokens)
-    unshown = example.prompt.messages
-    nats = None if not drawn.logprobs else sum(drawn.logprobs) - await read(predictor, unshown, drawn)
+    nats, tokens = await _distance(predictor, question) if distance else (None, 0)
     return ContextScore(
         id=example.conversation.id,
         shown=kind,
         right=is_right(found, example.gold),
         written=found.completion_tokens,
         nats=nats,
-        tokens=len(drawn.logprobs),
+        tokens=tokens,
     )
+
+
+async def _distance(predictor: VllmPredictor, question: _Question) -> tuple[float | None, int]:
+    """In nats, of how many tokens."""
+    drawn = await draw(predictor, question.messages, predictor.max_tokens)
+    if not drawn.logprobs:
+        return None, 0
+    unshown = await read(predictor, question.example.prompt.messages, drawn)
+    return sum(drawn.logprobs) - unshown, len(drawn.logprobs)
 
 
 def _of_subject(

@@ -213,6 +213,9 @@ class ContextStudy(_Part):
     title: str
     subjects: tuple[str, ...] = Field(min_length=1, description="businesses, or folders with experts.jsonl")
     items: int = Field(default=120, ge=10, description="conversations of each subject")
+    distances: int = Field(
+        default=30, ge=0, description="of them, on how many the distance from itself is measured"
+    )
     shown: tuple[HintKind, ...] = Field(
         min_length=1, description="beside nothing, with which each is compared"
     )

@@ -50,7 +50,7 @@ class Believer(FakeServer):
 def study(**change: Any) -> ContextStudy:
     found = matrix.read("in-context")
     assert isinstance(found, ContextStudy)
-    return found.model_copy(update={"items": 12} | change)
+    return found.model_copy(update={"items": 12, "distances": 5} | change)
 
 
 def asked_of(server: FakeServer, kinds: tuple[HintKind, ...]) -> list[ContextScore]:
@@ -74,16 +74,17 @@ def test_what_a_hint_brings_and_how_far_it_leads_from_the_model_are_counted() ->
     assert plain.accuracy.value is not None and plain.accuracy.value < 0.5
     assert told.over_unshown.value == pytest.approx(1.0 - plain.accuracy.value)
     assert document.over_unshown.value == 0.0
-    for one in found.values():  # the end of a draw is no part of what is read again
-        assert one.kl_to_unshown.value == pytest.approx(TOLD - UNTOLD)
+    for one in (told, document):  # the end of a draw is no part of what is read again
+        assert one.kl_to_unshown.value == pytest.approx(TOLD - UNTOLD) and one.kl_to_unshown.n == 5
         assert one.written.value == 9.0  # counted by the server
+    assert plain.kl_to_unshown.value is None  # of the model from itself
     reads = [body for body in server.bodies if "prompt_logprobs" in body]
-    assert len(reads) == 36
+    assert len(reads) == 10
     for body in reads:
         assert body["messages"][-1]["role"] == "assistant" and body["continue_final_message"] is True
         assert "The right answer is" not in body["messages"][-2]["content"]
     draws = [body for body in server.bodies if body.get("temperature") == 1.0]
-    assert len(draws) == 36
+    assert len(draws) == 10
 
 
 def test_how_long_it_takes_is_said_after_the_first_questions_and_each_is_asked_once(tmp_path: Path) -> None:
@@ -108,7 +109,9 @@ def test_the_table_names_the_base_by_its_content() -> None:
     found = in_context.SubjectResult(
         subject=SHOP, base="mine", identity="0123456789abcdef", shown=in_context.measures_of(scores)
     )
-    assert "meal voucher app, base mine (0123456789ab), n = 1:" in in_context.markdown(study(), [found])
+    assert "meal voucher app, base mine (0123456789ab), n = 1 (KL: 1):" in in_context.markdown(
+        study(), [found]
+    )
 
 
 def test_a_document_holds_notes_on_other_conversations_alone() -> None:
