@@ -233,7 +233,7 @@ def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "compared", "updates"),
-    [("progression", "SFT + GRPO", 36), ("progression-starter", "SFT + RL", 28)],
+    [("progression", "SFT + GRPO", 24), ("progression-starter", "SFT + RL", 28)],
 )
 def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
     name: str, compared: str, updates: int
