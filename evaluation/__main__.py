@@ -94,8 +94,10 @@ def _run(given: argparse.Namespace) -> Told:
     if given.concurrency < 1:
         raise CommandInputError("--concurrency: 1 at least")
     served = _served(given)
-    for written in filter(None, (given.out, given.page)):
-        written.parent.mkdir(parents=True, exist_ok=True)  # or it is known before anybody is asked
+    for option, written in (("--out", given.out), ("--page", given.page)):
+        if written is not None:
+            written.parent.mkdir(parents=True, exist_ok=True)  # or it is known before anybody is asked
+            check_out(written, option)
     policy = load_policy(given.policy)
     schema = parse_schema(given.schema.read_bytes())
     if given.reworded and "reword" not in given.families:

@@ -51,10 +51,10 @@ def api_key(variable: str | None) -> str | None:
     return key
 
 
-def check_out(path: Path) -> None:
+def check_out(path: Path, option: str = "--out") -> None:
     """Before anybody is asked, whose answers would be lost. Raises: InputError."""
     if path.is_dir() or not path.resolve().parent.is_dir():
-        raise CommandInputError(f"--out {path}: name a file in a folder that exists")
+        raise CommandInputError(f"{option} {path}: name a file in a folder that exists")
 
 
 def read_conversations(reader: Reader, path: Path, *, rejects: bool = False) -> list[Conversation]:

@@ -324,6 +324,8 @@ def test_requests_that_fail_in_the_middle_say_what_the_server_said(
         (["--base-url", "http://127.0.0.1:80a"], "is no address of a server (Invalid port: '80a')"),
         (["--base-url", "localhost:8000"], "write http://HOST:PORT"),
         (["--concurrency", "0"], "--concurrency: 1 at least"),
+        (["--out", "."], "--out .: name a file in a folder that exists"),
+        (["--page", "."], "--page .: name a file in a folder that exists"),
     ],
 )
 def test_what_cannot_be_asked_ends_before_the_benchmark(
