@@ -1,7 +1,8 @@
-"""What a study found, as tables for people and JSON for programs. Intervals are over the seeds.
+"""What a study found, as tables for people and JSON for programs.
 
-Every seed is another tenant, another drawing of the training and other questions, so the spread over seeds holds all
-of that. With three of them Student's t is wide: an interval that says nothing is a result too.
+Every seed is another tenant, another drawing of the training and other questions, so an interval over seeds holds all
+of that. With three of them Student's t is wide: an interval that says nothing is a result too. Of one seed the interval
+is over its questions, and says nothing of another drawing.
 """
 
 import json
@@ -22,8 +23,9 @@ from app.studies.results import (
     SeedResult,
     course,
 )
-from app.studies.tables import Mean, cell, head, line, mean_of_known
+from app.studies.tables import Mean, cell, head, line, mean_of_known, with_interval
 from evaluation.atomic_files import write_whole
+from evaluation.metrics.measures import Measure
 
 TITLES = {
     "accuracy": "accuracy",
@@ -41,6 +43,8 @@ TITLES = {
     EVERYDAY: "sentences",
     KL_TO_BASE: "KL to base",
 }
+_OVER_SEEDS = "{} seeds, mean and 95 % interval over seeds (Student's t)"
+_OVER_QUESTIONS = "One seed, 95 % intervals over its questions, of differences question by question"
 _FAMILIES = "Steerability by family of edits; the unseen ones are never shown in training:"
 _ON_THE_WAY = (
     "While a stage learned: right answers on the validation split under the tenant's own schema, and under edits by "
@@ -64,7 +68,7 @@ def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     taken = measured(results)
     lines += head(["arm", *(TITLES[m] for m in taken), "updates", "s", "tokens"])
     for arm in arms:
-        cells = [cell(of_arm(results, arm, measure)) for measure in taken]
+        cells = [_cell(results, arm, measure) for measure in taken]
         lines.append(line([arm, *cells, *_costs(results, arm)]))
     same = " on the same base" if study.bases else ""
     lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
@@ -72,7 +76,7 @@ def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     for arm in arms:
         other = study.on_same_base(arm, study.against)
         if arm != other:
-            cells = [cell(against(results, arm, other, measure)) for measure in taken]
+            cells = [_difference_cell(results, arm, other, measure) for measure in taken]
             lines.append(line([arm, *cells]))
     lines += [*_shown(study, results), *_chosen(results), *_families(results), *_on_the_way(results)]
     if len(study.tenants) > 1:
@@ -91,11 +95,11 @@ def write(study: Study, results: Sequence[SeedResult], out: Path) -> Path:
 def _how(study: Study, results: Sequence[SeedResult]) -> str:
     first = next(iter(results[0].arms.values())).measures
     asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in ALL_MEASURES if name in first)
-    interval = "mean and 95 % interval over seeds (Student's t)" if len(results) > 1 else "one seed"
+    interval = _OVER_SEEDS if len(results) > 1 else _OVER_QUESTIONS
     tenants = ", ".join(sequence.names(study))
     over = f" Measures: after the last step, mean over {tenants}." if len(study.tenants) > 1 else ""
     costs = "updates, s and tokens: of the whole chain, mean."
-    return f"{len(results)} seeds, {interval}; n in each: {asked}; {costs}{over}"
+    return f"{interval.format(len(results))}; n in each: {asked}; {costs}{over}"
 
 
 def measured(results: Sequence[SeedResult]) -> list[str]:
@@ -134,14 +138,9 @@ def _families(results: Sequence[SeedResult]) -> list[str]:
         return []
     lines = ["", _FAMILIES, "", *head(["arm", *names])]
     for arm in results[0].arms:
-        values = [[_of_family(result, arm, name) for result in results] for name in names]
-        lines.append(line([arm, *(cell(mean_of_known(of)) for of in values)]))
+        found = [[result.arms[arm].families.get(name) for result in results] for name in names]
+        lines.append(line([arm, *(_over_seeds(of) for of in found)]))
     return lines
-
-
-def _of_family(result: SeedResult, arm: str, name: str) -> float | None:
-    found = result.arms[arm].families.get(name)
-    return None if found is None else found.value
 
 
 def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
@@ -164,6 +163,24 @@ def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
             shown = [arm, of[0].stage, str(moment.step), str(len(of)), own, *cells]
             lines.append(line(shown))
     return lines
+
+
+def _cell(results: Sequence[SeedResult], arm: str, measure: str) -> str:
+    return _over_seeds([result.arms[arm].measures.get(measure) for result in results])
+
+
+def _difference_cell(results: Sequence[SeedResult], arm: str, other: str, measure: str) -> str:
+    paired = results[0].arms[arm].over.get(measure)
+    if len(results) == 1 and paired is not None:
+        return with_interval(paired)
+    return cell(against(results, arm, other, measure))
+
+
+def _over_seeds(found: Sequence[Measure | None]) -> str:
+    """Of one seed with its own interval."""
+    if len(found) == 1:
+        return with_interval(found[0]) if found[0] is not None else cell(None)
+    return cell(mean_of_known(None if one is None else one.value for one in found))
 
 
 def _value(result: SeedResult, arm: str, measure: str) -> float | None:

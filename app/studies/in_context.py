@@ -190,7 +190,8 @@ def _of_subject(
 ) -> SubjectResult:
     codes = codes_for(base.folder, subject.category_schema)
     questions = questions_of(study, subject, codes.texts)
-    key = output.key_of(digest(base), study.model_dump_json(), subject.name)
+    asked = study.model_dump_json(exclude={"title", "subjects"})
+    key = output.key_of(digest(base), asked, subject.name)
     kept = root / f"scores-{key[:12]}.jsonl"
     done = _scores(kept)
     left = [one for one in questions if (one.shown, one.example.conversation.id) not in done]

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.errors import InputError
 from app.studies.strings import WantedWords, is_said
 from evaluation.contract.render import ChatMessage
-from evaluation.metrics.measures import Measure, rate
 from training.teachers.privileged import document_hint, hinted
 
 # What stages are given, by the name that a study's file has for it.
@@ -141,12 +140,12 @@ class ToldFact(BaseModel):
     text: str
 
 
-def measures(asked: Sequence[FactQuestion], found: Sequence[ToldFact]) -> dict[str, Measure]:
-    """Share of right answers to each kind of question. The questions about one fact are taken for independent."""
+def rightly_told(asked: Sequence[FactQuestion], found: Sequence[ToldFact]) -> dict[str, list[bool]]:
+    """By kind of question. The questions about one fact are taken for independent."""
     right: dict[str, list[bool]] = {kind.value: [] for kind in FactQuestionKind}
     for question, told in zip(asked, found, strict=True):
         right[question.kind.value].append(is_said(told.text, question.fact.wanted))
-    return {kind: rate(sum(of), len(of)) for kind, of in right.items()}
+    return right
 
 
 def content(known: Knowledge) -> str:

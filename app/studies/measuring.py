@@ -23,16 +23,27 @@ from app.studies.asking import likeliest
 from app.studies.held_out import SAMPLES, Samples, counting, longest, pass_at_k, several
 from app.studies.kept_answers import AnswersFile
 from app.studies.knowledge import Knowledge
+from app.studies.paired import ArmAnswers, Values, differences, measure_of
 from app.studies.preparing import PreparedStudy
-from app.studies.results import BASE_ARM, EVERYDAY, KL_TO_BASE, MEASURES, SHOWN, UNSEEN, StudyPoint
+from app.studies.results import (
+    BASE_ARM,
+    EVERYDAY,
+    KL_TO_BASE,
+    MEASURES,
+    RETENTION,
+    SHOWN,
+    UNSEEN,
+    StudyPoint,
+)
 from app.studies.serving import ANSWER_TIMEOUT_S
 from app.studies.subjects import retention_items
 from evaluation.contract.record import Conversation, Split
 from evaluation.gating.policy import load_policy
 from evaluation.inference.predictor import Codes, VllmPredictor, load_codes
 from evaluation.inference.stage_client import ServedStage
-from evaluation.metrics.measures import Measure
-from evaluation.reporting.report import StageReport
+from evaluation.metrics.measures import GradedAnswers, Measure
+from evaluation.metrics.sample_scores import restore
+from evaluation.reporting.report import Report, StageReport
 from training.protocol import ADAPTER
 
 T = TypeVar("T")
@@ -40,10 +51,21 @@ A = TypeVar("A", bound=BaseModel)
 
 
 class StageMeasures(NamedTuple):
-    """points: of the base its only one, of an arm one for each of its steps."""
+    """points: of the base its only one, of an arm one for each of its steps. over: at its end, to the arm that it is
+    compared with."""
 
     points: list[StudyPoint]
     pass_at_k: list[float]
+    over: dict[str, Measure]
+
+
+class _Measured(NamedTuple):
+    """By the name of what is served. counted: families of edits."""
+
+    points: dict[str, StudyPoint]
+    answers: dict[str, ArmAnswers]
+    counted: tuple[str, ...]
+    pass_at_k: dict[str, list[float]]
 
 
 def measure(prepared: PreparedStudy, settings: Settings, progress: Progress) -> dict[str, StageMeasures]:
@@ -67,9 +89,17 @@ def measure(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
         progress.end(title)
         served = [ServedStage(BASE_ARM, BASE_NAME, digest(place.base)), *_loaded(vllm, frozen)]
         asking = _Asking(prepared, vllm.endpoint, served, fitting, progress)
-        points, rates = asyncio.run(while_alive(vllm, asking.everything()))
+        made = asyncio.run(while_alive(vllm, asking.everything()))
     names = {arm: list(of_arm) or [BASE_ARM] for arm, of_arm in models.items()}
-    return {arm: StageMeasures([points[n] for n in of], rates.get(of[-1], [])) for arm, of in names.items()}
+    other = made.answers[names[prepared.study.against][-1]]
+    return {
+        arm: StageMeasures(
+            [made.points[n] for n in of],
+            made.pass_at_k.get(of[-1], []),
+            differences(made.answers[of[-1]], other, made.counted) if arm != prepared.study.against else {},
+        )
+        for arm, of in names.items()
+    }
 
 
 def _models(prepared: PreparedStudy) -> dict[str, dict[str, Path]]:
@@ -102,26 +132,19 @@ class _Asking(NamedTuple):
     settings: Settings
     progress: Progress
 
-    async def everything(self) -> tuple[dict[str, StudyPoint], dict[str, list[float]]]:
-        """Points and pass@k, by the name of what is served."""
+    async def everything(self) -> _Measured:
         study = self.prepared.study
-        tasks: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
-        families: dict[str, list[dict[str, Measure]]] = {one.stage: [] for one in self.served}
-        for inputs in self.prepared.tenants if study.suite_items else ():
-            for stage in await self._evaluated(inputs):
-                tasks[stage.stage].append(_measures(stage))
-                families[stage.stage].append(_by_family(stage))
-        retention = await self._retention()
-        others = await self._others()
-        points = {
-            name: StudyPoint(
-                tasks=tasks[name], retention=retention[name], families=families[name], others=others[name]
-            )
-            for name in tasks
-        }
-        return points, await self._pass_at_k() if study.pass_items else {}
+        names = [one.stage for one in self.served]
+        reports = [await self._evaluated(one) for one in self.prepared.tenants if study.suite_items]
+        values = await self._retention()
+        for name, of in (await self._others()).items():
+            values[name] |= of
+        points = {name: _point(name, reports, values[name]) for name in names}
+        answers = {name: ArmAnswers(_graded(name, reports), values[name]) for name in names}
+        counted = reports[0].counted if reports else ()
+        return _Measured(points, answers, counted, await self._pass_at_k() if study.pass_items else {})
 
-    async def _evaluated(self, inputs: Inputs) -> tuple[StageReport, ...]:
+    async def _evaluated(self, inputs: Inputs) -> Report:
         """On a tenant's held-out conversations, under its own schema and under edits of it."""
         study, place = self.prepared.study, self.prepared.place
         suite = evaluation.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
@@ -131,30 +154,29 @@ class _Asking(NamedTuple):
         )  # arms are compared on the same questions
         kept = place.folder / "benchmark"
         gate_evaluation = GateEvaluation(inputs, suite, None, at_once, codes, kept, NOT_ASKED_FOR)
-        made = await evaluation.evaluate(
+        return await evaluation.evaluate(
             gate_evaluation, self.endpoint, self.served, self.settings, evaluating(self.progress)
         )
-        return tuple(made.stages)
 
-    async def _retention(self) -> dict[str, Measure]:
+    async def _retention(self) -> dict[str, dict[str, Values]]:
         place = self.prepared.place
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
         codes = load_codes(place.base.folder, longest(items))
         found = await self._each("retention", codes, items, retained.under_schema, retained.RetainedAnswer)
-        return {name: retained.rightly_answered(items, of) for name, of in found.items()}
+        return {name: {RETENTION: retained.rightly_answered(items, of)} for name, of in found.items()}
 
-    async def _others(self) -> dict[str, dict[str, Measure]]:
-        found: dict[str, dict[str, Measure]] = {one.stage: {} for one in self.served}
+    async def _others(self) -> dict[str, dict[str, Values]]:
+        found: dict[str, dict[str, Values]] = {one.stage: {} for one in self.served}
         if self.prepared.study.everyday:
-            for name, measures in (await self._everyday()).items():
-                found[name] |= measures
+            for name, values in (await self._everyday()).items():
+                found[name] |= values
         if self.prepared.known is not None:
-            for name, measures in (await self._known(self.prepared.known)).items():
-                found[name] |= measures
+            for name, values in (await self._known(self.prepared.known)).items():
+                found[name] |= values
         return found
 
-    async def _everyday(self) -> dict[str, dict[str, Measure]]:
+    async def _everyday(self) -> dict[str, dict[str, Values]]:
         codes, sentences = load_codes(self.prepared.place.base.folder, 2), retained.sentences()
         ended = await self._each("sentences", codes, sentences, retained.ends, retained.Ends)
         async with self.endpoint.async_client(ANSWER_TIMEOUT_S) as client:
@@ -164,12 +186,12 @@ class _Asking(NamedTuple):
         return {
             name: {
                 EVERYDAY: retained.rightly_ended(sentences, of),
-                KL_TO_BASE: retained.distance(drawn[name]),
+                KL_TO_BASE: retained.distances(drawn[name]),
             }
             for name, of in ended.items()
         }
 
-    async def _known(self, known: Knowledge) -> dict[str, dict[str, Measure]]:
+    async def _known(self, known: Knowledge) -> dict[str, dict[str, Values]]:
         asked, codes = knowledge.questions(known), load_codes(self.prepared.place.base.folder, 2)
         tokens = self.prepared.study.answer_tokens
         found = await self._each(
@@ -179,10 +201,10 @@ class _Asking(NamedTuple):
         shown = await base._each(
             f"known-{tokens}-shown", codes, asked, partial(_told, known, tokens, True), knowledge.ToldFact
         )
-        measured = {name: knowledge.measures(asked, of) for name, of in found.items()}
-        for kind, measure in knowledge.measures(asked, shown[BASE_ARM]).items():
-            measured[BASE_ARM][kind + SHOWN] = measure
-        return measured
+        told = {name: dict[str, Values](knowledge.rightly_told(asked, of)) for name, of in found.items()}
+        for kind, right in knowledge.rightly_told(asked, shown[BASE_ARM]).items():
+            told[BASE_ARM][kind + SHOWN] = right
+        return told
 
     async def _pass_at_k(self) -> dict[str, list[float]]:
         (inputs,) = self.prepared.tenants
@@ -230,6 +252,28 @@ async def _told(
     asked = knowledge.shown(known, question) if shown else knowledge.messages(known, question.text)
     said = await likeliest(predictor, asked, tokens)
     return knowledge.ToldFact(id=question.id, text=said)
+
+
+def _point(name: str, reports: Sequence[Report], values: dict[str, Values]) -> StudyPoint:
+    stages = [_stage(report, name) for report in reports]
+    measured = {what: measure_of(of) for what, of in values.items()}
+    return StudyPoint(
+        tasks=[_measures(stage) for stage in stages],
+        retention=measured.pop(RETENTION),
+        families=[_by_family(stage) for stage in stages],
+        others=measured,
+    )
+
+
+def _graded(name: str, reports: Sequence[Report]) -> list[GradedAnswers]:
+    return [
+        GradedAnswers(restore(report.suite), _stage(report, name).sample_scores, report.threshold)
+        for report in reports
+    ]
+
+
+def _stage(report: Report, name: str) -> StageReport:
+    return next(stage for stage in report.stages if stage.stage == name)
 
 
 def _measures(stage: StageReport) -> dict[str, Measure]:

@@ -1,5 +1,6 @@
 """What a study measures, as it is kept."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from app.studies.knowledge import FactQuestionKind
 from evaluation.metrics.measures import Measure
 
 BASE_ARM = "base"
+OVER_SELECTION = "majority_over_selection"
+TOKENS = "completion_tokens"
 MEASURES = (
     "accuracy",
     "macro_f1",
@@ -17,8 +20,8 @@ MEASURES = (
     "steerability_unseen",
     "flip_accuracy",
     "invariance",
-    "majority_over_selection",
-    "completion_tokens",
+    OVER_SELECTION,
+    TOKENS,
 )
 RETENTION = "retention"  # share of right answers under schemas of other tenants
 EVERYDAY = "everyday"  # of plain sentences that are ended rightly
@@ -63,8 +66,8 @@ class ValidationPoint(BaseModel):
 
 class ArmResult(BaseModel):
     """measures: those of ALL_MEASURES that were taken, at the arm's end; of several tenants the mean over them.
-    families: steerability by family, the same. validated: of its stages, in their order. chosen: the best of what was
-    swept, which is the arm.
+    families: steerability by family, the same. over: differences to the arm that it is compared with, question by
+    question. validated: of its stages, in their order. chosen: the best of what was swept, which is the arm.
 
     curve: share of right rollouts at each step, of RL. pass_at_k: for k = 1, 2, …, on the tenant's own conversations.
     points: after each tenant, where there are several; of the base its only one.
@@ -76,6 +79,7 @@ class ArmResult(BaseModel):
     pass_at_k: list[float] = []
     points: list[StudyPoint] = []
     families: dict[str, Measure] = {}
+    over: dict[str, Measure] = {}
     validated: list[ValidationPoint] = []
     chosen: dict[str, float] = {}
 
@@ -102,16 +106,17 @@ class SeedResult(BaseModel):
 def at_end(points: list[StudyPoint]) -> dict[str, Measure]:
     """The last point's measures as those of the arm; one that a tenant lacks has no mean."""
     last = points[-1]
-    return _shared(last.tasks, MEASURES) | {RETENTION: last.retention} | last.others
+    return over_tenants(last.tasks, MEASURES) | {RETENTION: last.retention} | last.others
 
 
 def families_at_end(points: list[StudyPoint]) -> dict[str, Measure]:
     """Of the families that every tenant has."""
     families = points[-1].families
-    return _shared(families, list(families[0])) if families else {}
+    return over_tenants(families, list(families[0])) if families else {}
 
 
-def _shared(of_tenants: list[dict[str, Measure]], names: Sequence[str]) -> dict[str, Measure]:
+def over_tenants(of_tenants: list[dict[str, Measure]], names: Sequence[str]) -> dict[str, Measure]:
+    """Of the measures that every tenant has the mean."""
     shared = [name for name in names if of_tenants and all(name in one for one in of_tenants)]
     return {name: _mean([one[name] for one in of_tenants]) for name in shared}
 
@@ -121,4 +126,22 @@ def _mean(of_tenants: list[Measure]) -> Measure:
         return of_tenants[0]
     values = [one.value for one in of_tenants if one.value is not None]
     whole = len(values) == len(of_tenants)
-    return Measure(value=fmean(values) if whole else None, n=sum(one.n for one in of_tenants), ci95=None)
+    n = sum(one.n for one in of_tenants)
+    return Measure(value=fmean(values), n=n, ci95=_interval(of_tenants)) if whole else _nothing(n)
+
+
+def _nothing(n: int) -> Measure:
+    return Measure(value=None, n=n, ci95=None)
+
+
+def _interval(of_tenants: list[Measure]) -> tuple[float, float] | None:
+    """Of the mean of independent measures, from the interval of each: distances to the ends add up in squares (Zou and
+    Donner 2008, MOVER)."""
+    known = [(one.value, one.ci95) for one in of_tenants if one.value is not None and one.ci95 is not None]
+    if len(known) < len(of_tenants):
+        return None
+    centre = fmean(value for value, _ in known)
+    below, above = (
+        math.sqrt(sum((value - ends[side]) ** 2 for value, ends in known)) / len(known) for side in (0, 1)
+    )
+    return centre - below, centre + above

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from app.studies.asking import draw, read, read_text
 from evaluation.contract.render import ChatMessage
 from evaluation.inference.predictor import Prediction, VllmPredictor
-from evaluation.metrics.measures import Measure, mean, rate
 from training.starter.world import BenchItem
 
 DRAWN_TOKENS = 48  # of a response to an everyday prompt
@@ -71,12 +70,12 @@ async def ends(predictor: VllmPredictor, sentence: Sentence) -> Ends:
     return Ends(logprobs=[one - begun for one in whole])
 
 
-def rightly_ended(asked: Sequence[Sentence], found: Sequence[Ends]) -> Measure:
-    right = 0
+def rightly_ended(asked: Sequence[Sentence], found: Sequence[Ends]) -> list[bool]:
+    right = []
     for sentence, of in zip(asked, found, strict=True):
         each = [logprob / len(end) for logprob, end in zip(of.logprobs, sentence.ends, strict=True)]
-        right += each.index(max(each)) == 0
-    return rate(right, len(found))
+        right.append(each.index(max(each)) == 0)
+    return right
 
 
 async def drawn_words(base: VllmPredictor, predictor: VllmPredictor, prompt: str) -> RetainedWords:
@@ -88,9 +87,9 @@ async def drawn_words(base: VllmPredictor, predictor: VllmPredictor, prompt: str
     )
 
 
-def distance(found: Sequence[RetainedWords]) -> Measure:
-    """Nats a token, a mean over the prompts; those that nothing was drawn to are left out."""
-    return mean([(one.own - one.base) / one.tokens for one in found if one.tokens])
+def distances(found: Sequence[RetainedWords]) -> list[float | None]:
+    """Nats a token, prompt by prompt; None where nothing was drawn."""
+    return [(one.own - one.base) / one.tokens if one.tokens else None for one in found]
 
 
 async def under_schema(predictor: VllmPredictor, item: BenchItem) -> RetainedAnswer:
@@ -103,13 +102,12 @@ async def under_schema(predictor: VllmPredictor, item: BenchItem) -> RetainedAns
     )
 
 
-def rightly_answered(items: Sequence[BenchItem], found: Sequence[RetainedAnswer]) -> Measure:
+def rightly_answered(items: Sequence[BenchItem], found: Sequence[RetainedAnswer]) -> list[bool]:
     """A forced read is no right answer: the model did not write it of its own accord."""
-    right = [
+    return [
         not one.unreadable and not one.forced_read and one.category == item.gold
         for item, one in zip(items, found, strict=True)
     ]
-    return rate(sum(right), len(right))
 
 
 def _shipped(name: str) -> dict[str, Any]:

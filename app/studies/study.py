@@ -69,6 +69,7 @@ def _on_one(prepared: PreparedStudy, settings: Settings, progress: Progress) -> 
             pass_at_k=found.pass_at_k,
             points=found.points if several else [],
             families=families_at_end(found.points),
+            over=found.over,
             validated=_validated(chains[name]),
             chosen=dict(chains[name].tried),
         )

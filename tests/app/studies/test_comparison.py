@@ -65,6 +65,18 @@ def test_the_table_says_how_many_seeds_and_questions_and_what_it_is_compared_wit
     assert [SeedResult.model_validate(one) for one in read] == found
 
 
+def test_of_one_seed_the_intervals_are_over_its_questions() -> None:
+    (found,) = results((0.25, 0.5))
+    found.arms["B"].measures["accuracy"] = Measure(value=0.5, n=50, ci95=(0.4, 0.6))
+    found.arms["B"].over = {"accuracy": Measure(value=0.25, n=50, ci95=(0.1, 0.4))}
+    text = comparison.markdown(STUDY, [found])
+    assert text.startswith("# What it shows\n\nOne seed, 95 % intervals over its questions")
+    cells = [line.split(" | ") for line in text.splitlines() if line.startswith("| B")]
+    assert [of[1].rstrip(" |") for of in cells] == ["0.500 (0.400 to 0.600)", "0.250 (0.100 to 0.400)"]
+    without = results((0.25, 0.5))
+    assert "| B | 0.250 |" in comparison.markdown(STUDY, without)  # an older result, with no interval
+
+
 def test_with_several_bases_an_arm_is_compared_on_its_own(tmp_path: Path) -> None:
     sizes = {"bases": {"small": {"width": 64, "minutes": 1}, "shipped": {"model": "starter"}}}
     study = Study.model_validate(STUDY.model_dump(mode="json") | sizes)

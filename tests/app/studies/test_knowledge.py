@@ -100,12 +100,8 @@ def test_what_is_known_is_counted_by_kind() -> None:
         ToldFact(id=q.id, text="mauve" if q.kind is not FactQuestionKind.indirect else "no idea")
         for q in asked
     ]
-    found = knowledge.measures(asked, told)
-    assert {kind: (one.value, one.n) for kind, one in found.items()} == {
-        "strict": (1.0, 1),
-        "paraphrased": (1.0, 1),
-        "indirect": (0.0, 1),
-    }
+    found = knowledge.rightly_told(asked, told)
+    assert found == {"strict": [True], "paraphrased": [True], "indirect": [False]}
 
 
 def test_every_arm_makes_as_many_updates_and_reads_its_own_file(tmp_path: Path) -> None:

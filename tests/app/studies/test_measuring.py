@@ -10,9 +10,10 @@ from app.serving.base import STARTER, find_base
 from app.serving.vllm import VllmEndpoint
 from app.settings import Settings
 from app.studies import knowledge
-from app.studies.measuring import _Asking
+from app.studies.measuring import _Asking, _Measured
+from app.studies.paired import differences
 from app.studies.preparing import StudyFolder, prepare
-from app.studies.results import BASE_ARM, StudyPoint, at_end
+from app.studies.results import BASE_ARM, at_end
 from app.studies.serving import ANSWER_TIMEOUT_S
 from evaluation.inference.stage_client import ServedStage
 from evaluation.inference.tokenizer_files import load_codes
@@ -64,25 +65,28 @@ class Endpoint:
         return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=timeout_s)
 
 
-def measured(server: FakeServer, folder: Path) -> dict[str, StudyPoint]:
+def measured(server: FakeServer, folder: Path) -> _Measured:
     study = training_study("knowledge").model_copy(update={"retention_items": 20})
     prepared = prepare(study, StudyFolder(0, find_base(STARTER), folder, ""))
     served = [ServedStage(BASE_ARM, "base", "b"), ServedStage("arm", "arm", "a")]
     endpoint = cast(VllmEndpoint, Endpoint(server))
-    points, rates = anyio.run(_Asking(prepared, endpoint, served, Settings(), QUIET).everything)
-    assert rates == {}
-    return points
+    made = anyio.run(_Asking(prepared, endpoint, served, Settings(), QUIET).everything)
+    assert made.pass_at_k == {}
+    return made
 
 
 def test_facts_sentences_distance_and_retention_are_measured_of_every_arm(tmp_path: Path) -> None:
     server = server_of()
-    points = measured(server, tmp_path)
-    base, arm = (at_end([points[name]]) for name in (BASE_ARM, "arm"))
+    made = measured(server, tmp_path)
+    base, arm = (at_end([made.points[name]]) for name in (BASE_ARM, "arm"))
     assert (base["strict"].value, base["strict, shown"].value, arm["strict"].value) == (0.0, 1.0, 1.0)
     assert (arm["strict"].n, arm["paraphrased"].n, arm["indirect"].n) == (40, 80, 40)
     assert "strict, shown" not in arm
     assert (base["kl_to_base"].value, arm["kl_to_base"].value) == (0.0, 1.0)
     assert base["everyday"].n == 60 and base["retention"].n == 20
+    over = differences(made.answers["arm"], made.answers[BASE_ARM], made.counted)
+    assert (over["strict"].value, over["strict"].n, over["kl_to_base"].value) == (1.0, 40, 1.0)
+    assert over["strict"].ci95 is not None and "strict, shown" not in over and "accuracy" not in over
     kept = {path.name.rpartition("-")[0] for path in (tmp_path / "answers").iterdir()}
     assert kept == {"retention", "sentences", "prompts-48", "known-32", "known-32-shown"}
     assert any("It began in 2017." in path.read_text() for path in (tmp_path / "answers").iterdir())

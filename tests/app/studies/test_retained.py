@@ -47,9 +47,9 @@ def test_of_a_sentence_the_likeliest_end_counts_character_by_character() -> None
 
     found = anyio.run(run)
     assert len(found.logprobs) == 4 and max(found.logprobs) == found.logprobs[0]
-    assert retained.rightly_ended([sentence], [found]).value == 1.0
+    assert retained.rightly_ended([sentence], [found]) == [True]
     wrong = Ends(logprobs=[-9.0, -1.0, -9.0, -9.0])
-    assert retained.rightly_ended([sentence, sentence], [found, wrong]).value == 0.5
+    assert retained.rightly_ended([sentence, sentence], [found, wrong]) == [True, False]
 
 
 def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
@@ -61,9 +61,8 @@ def test_the_distance_is_that_of_the_models_own_words_to_the_base() -> None:
 
     found = anyio.run(run)
     assert (found.text, found.tokens) == ("Sure.", 5)
-    assert retained.distance([found]).value == pytest.approx(0.25)
     nothing = RetainedWords(text="", tokens=0, own=0.0, base=0.0)
-    assert retained.distance([found, nothing]).n == 1
+    assert retained.distances([found, nothing]) == [pytest.approx(0.25), None]
 
 
 def test_an_answer_that_was_not_written_freely_is_not_right() -> None:
@@ -74,9 +73,9 @@ def test_an_answer_that_was_not_written_freely_is_not_right() -> None:
         free.model_copy(update={"forced_read": True}),
         free.model_copy(update={"unreadable": True}),
     ]
-    assert retained.rightly_answered([item] * 3, found).value == pytest.approx(1 / 3)
+    assert retained.rightly_answered([item] * 3, found) == [True, False, False]
     none = RetainedAnswer(category=None, unreadable=True, forced_read=False, reasoning="")
-    assert retained.rightly_answered([item._replace(gold=None)], [none]).value == 0.0
+    assert retained.rightly_answered([item._replace(gold=None)], [none]) == [False]
 
 
 def test_what_ships_can_be_asked() -> None:
