@@ -68,11 +68,11 @@ def _tokens(mine: GradedAnswers, theirs: GradedAnswers) -> Measure:
         for one in mine.scores
         if one.completion_tokens is not None and (other := wrote.get(one.item)) is not None
     ]
-    return mean_difference([key for key, _ in found], [difference for _, difference in found])
+    return mean_difference([key for key, _ in found], [difference for _, difference in found], ends=None)
 
 
 def _difference(mine: Values, theirs: Values) -> Measure:
     both = [(m, t) for m, t in zip(mine, theirs, strict=True) if m is not None and t is not None]
     if all(isinstance(value, bool) for pair in both for value in pair):
         return paired_difference([int(m) - int(t) for m, t in both])
-    return mean_difference([str(number) for number in range(len(both))], [m - t for m, t in both])
+    return mean([m - t for m, t in both])

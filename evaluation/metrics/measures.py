@@ -159,13 +159,18 @@ def paired_difference(differences: Sequence[int]) -> Measure:
     )
 
 
-def mean_difference(conversations: Sequence[str], differences: Sequence[float]) -> Measure:
-    """conversations: of each difference, the one that it comes from; some have several."""
+def mean_difference(
+    conversations: Sequence[str],
+    differences: Sequence[float],
+    ends: tuple[float, float] | None = DIFFERENCE,
+) -> Measure:
+    """conversations: of each difference, the one that it comes from; some have several. ends: the least and the most
+    that a difference can be; None: there are no such."""
     terms = np.array([[difference, 1.0] for difference in differences]).reshape(-1, 2)
     return Measure(
         value=fmean(differences) if differences else None,
         n=len(differences),
-        ci95=clustered_interval(conversations, terms, statistics.ratio, ends=DIFFERENCE),
+        ci95=clustered_interval(conversations, terms, statistics.ratio, ends=ends),
     )
 
 

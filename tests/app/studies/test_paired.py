@@ -17,13 +17,17 @@ def graded(right: bool, tokens: int) -> GradedAnswers:
     """A model that is always right, or that always answers the first category."""
     suite = build(SCHEMA, conversations(), seed=0, max_items=60)
     scores = [
-        SampleScore(number, Outcome.scored, item.gold_after if right else SCHEMA.keys[0], completion_tokens=tokens)
+        SampleScore(
+            number, Outcome.scored, item.gold_after if right else SCHEMA.keys[0], completion_tokens=tokens
+        )
         for number, item in enumerate(suite.items)
     ]
     return GradedAnswers(suite, scores)
 
 
 def test_what_was_asked_beside_the_evaluation_is_compared_question_by_question() -> None:
+    far = differences(ArmAnswers([], {"nats": [4.0, 3.0, 5.0]}), ArmAnswers([], {"nats": [1.0] * 3}), ())
+    assert far["nats"].value == 3.0 and far["nats"].ci95 is not None and far["nats"].ci95[1] > 3.0
     mine = ArmAnswers([], {"retention": [True, True, False], "kl_to_base": [0.5, None, 0.25], "own": [True]})
     theirs = ArmAnswers([], {"retention": [False, True, False], "kl_to_base": [0.25, 9.0, 0.5]})
     found = differences(mine, theirs, ())
@@ -39,7 +43,8 @@ def test_an_evaluation_is_compared_with_the_intervals_of_pairs() -> None:
     own = [one.right for one in theirs.graded[0].natural.values()]
     assert found["accuracy"].value == pytest.approx(1 - sum(own) / len(own))
     assert found["accuracy"].ci95 is not None and found["accuracy"].ci95[0] > 0
-    assert found["completion_tokens"].value == 39.0
+    tokens = found["completion_tokens"]
+    assert tokens.value == 39.0 and tokens.ci95 == (39.0, 39.0)  # not bounded as a share is
     largest = found["majority_over_selection"]
     assert largest.value is not None and largest.n == len(own)
     same = differences(mine, mine, FAMILIES)
