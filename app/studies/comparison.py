@@ -68,7 +68,7 @@ def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     taken = measured(results)
     lines += head(["arm", *(TITLES[m] for m in taken), "updates", "s", "tokens"])
     for arm in arms:
-        cells = [_cell(results, arm, measure) for measure in taken]
+        cells = [_cell([result.arms[arm].measures.get(m) for result in results]) for m in taken]
         lines.append(line([arm, *cells, *_costs(results, arm)]))
     same = " on the same base" if study.bases else ""
     lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
@@ -95,11 +95,11 @@ def write(study: Study, results: Sequence[SeedResult], out: Path) -> Path:
 def _how(study: Study, results: Sequence[SeedResult]) -> str:
     first = next(iter(results[0].arms.values())).measures
     asked = ", ".join(f"{TITLES[name]} {first[name].n}" for name in ALL_MEASURES if name in first)
-    interval = _OVER_SEEDS if len(results) > 1 else _OVER_QUESTIONS
+    interval = _OVER_SEEDS.format(len(results)) if len(results) > 1 else _OVER_QUESTIONS
     tenants = ", ".join(sequence.names(study))
     over = f" Measures: after the last step, mean over {tenants}." if len(study.tenants) > 1 else ""
     costs = "updates, s and tokens: of the whole chain, mean."
-    return f"{interval.format(len(results))}; n in each: {asked}; {costs}{over}"
+    return f"{interval}; n in each: {asked}; {costs}{over}"
 
 
 def measured(results: Sequence[SeedResult]) -> list[str]:
@@ -139,7 +139,7 @@ def _families(results: Sequence[SeedResult]) -> list[str]:
     lines = ["", _FAMILIES, "", *head(["arm", *names])]
     for arm in results[0].arms:
         found = [[result.arms[arm].families.get(name) for result in results] for name in names]
-        lines.append(line([arm, *(_over_seeds(of) for of in found)]))
+        lines.append(line([arm, *map(_cell, found)]))
     return lines
 
 
@@ -165,8 +165,11 @@ def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
     return lines
 
 
-def _cell(results: Sequence[SeedResult], arm: str, measure: str) -> str:
-    return _over_seeds([result.arms[arm].measures.get(measure) for result in results])
+def _cell(of_seeds: Sequence[Measure | None]) -> str:
+    """Of one seed with its own interval."""
+    if len(of_seeds) == 1 and of_seeds[0] is not None:
+        return with_interval(of_seeds[0])
+    return cell(mean_of_known(one.value for one in of_seeds if one is not None))
 
 
 def _difference_cell(results: Sequence[SeedResult], arm: str, other: str, measure: str) -> str:
@@ -174,13 +177,6 @@ def _difference_cell(results: Sequence[SeedResult], arm: str, other: str, measur
     if len(results) == 1 and paired is not None:
         return with_interval(paired)
     return cell(against(results, arm, other, measure))
-
-
-def _over_seeds(found: Sequence[Measure | None]) -> str:
-    """Of one seed with its own interval."""
-    if len(found) == 1:
-        return with_interval(found[0]) if found[0] is not None else cell(None)
-    return cell(mean_of_known(None if one is None else one.value for one in found))
 
 
 def _value(result: SeedResult, arm: str, measure: str) -> float | None:

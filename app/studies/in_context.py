@@ -63,7 +63,7 @@ class ContextScore(BaseModel):
 
 
 class ContextMeasures(BaseModel):
-    """written: tokens of an answer. kl_to_unshown: nats a token, a mean over the conversations."""
+    """written: tokens of an answer. kl_to_unshown: nats a token, a mean over those on which it was asked."""
 
     accuracy: Measure
     over_unshown: Measure

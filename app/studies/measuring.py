@@ -140,7 +140,8 @@ class _Asking(NamedTuple):
         for name, of in (await self._others()).items():
             values[name] |= of
         points = {name: _point(name, reports, values[name]) for name in names}
-        answers = {name: ArmAnswers(_graded(name, reports), values[name]) for name in names}
+        graded = [_graded(report) for report in reports]
+        answers = {name: ArmAnswers([of[name] for of in graded], values[name]) for name in names}
         counted = reports[0].counted if reports else ()
         return _Measured(points, answers, counted, await self._pass_at_k() if study.pass_items else {})
 
@@ -265,11 +266,11 @@ def _point(name: str, reports: Sequence[Report], values: dict[str, Values]) -> S
     )
 
 
-def _graded(name: str, reports: Sequence[Report]) -> list[GradedAnswers]:
-    return [
-        GradedAnswers(restore(report.suite), _stage(report, name).sample_scores, report.threshold)
-        for report in reports
-    ]
+def _graded(report: Report) -> dict[str, GradedAnswers]:
+    suite = restore(report.suite)
+    return {
+        stage.stage: GradedAnswers(suite, stage.sample_scores, report.threshold) for stage in report.stages
+    }
 
 
 def _stage(report: Report, name: str) -> StageReport:

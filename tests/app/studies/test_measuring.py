@@ -65,12 +65,21 @@ class Endpoint:
         return httpx.AsyncClient(transport=transport, base_url="http://model", timeout=timeout_s)
 
 
-def measured(server: FakeServer, folder: Path) -> _Measured:
-    study = training_study("knowledge").model_copy(update={"retention_items": 20})
+class GatesEndpoint(Endpoint):
+    """An evaluation sets no time of its own."""
+
+    def async_client(self, timeout_s: float = ANSWER_TIMEOUT_S) -> httpx.AsyncClient:
+        return super().async_client(timeout_s)
+
+
+def measured(
+    server: FakeServer, folder: Path, endpoint: type[Endpoint] = Endpoint, **change: Any
+) -> _Measured:
+    study = training_study("knowledge").model_copy(update={"retention_items": 20} | change)
     prepared = prepare(study, StudyFolder(0, find_base(STARTER), folder, ""))
     served = [ServedStage(BASE_ARM, "base", "b"), ServedStage("arm", "arm", "a")]
-    endpoint = cast(VllmEndpoint, Endpoint(server))
-    made = anyio.run(_Asking(prepared, endpoint, served, Settings(), QUIET).everything)
+    asked = cast(VllmEndpoint, endpoint(server))
+    made = anyio.run(_Asking(prepared, asked, served, Settings(), QUIET).everything)
     assert made.pass_at_k == {}
     return made
 
@@ -96,3 +105,13 @@ def test_what_arms_have_answered_is_scored_anew_without_asking(tmp_path: Path) -
     before = measured(server_of(), tmp_path)
     silent = server_of()
     assert measured(silent, tmp_path) == before and silent.bodies == []
+
+
+def test_arms_are_compared_on_the_tenants_own_questions_too(tmp_path: Path) -> None:
+    """Arm and base answer alike, so every difference is 0, of as many questions as were asked."""
+    made = measured(server_of(), tmp_path, GatesEndpoint, suite_items=40)
+    base, arm = (at_end([made.points[name]]) for name in (BASE_ARM, "arm"))
+    over = differences(made.answers["arm"], made.answers[BASE_ARM], made.counted)
+    for name in ("accuracy", "steerability", "flip_accuracy", "invariance", "majority_over_selection"):
+        assert arm[name] == base[name] and arm[name].n > 0
+        assert over[name].value == 0.0 and over[name].n == arm[name].n
