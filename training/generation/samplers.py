@@ -25,6 +25,7 @@ from training.artifacts import StageFailed
 from training.config import StageManifest
 from training.engine.model import STUDENT, load_tokenizer, prompt_tokens, uses_bf16
 from training.engine.progress import EventWriter
+from training.generation.prefix.rows import together
 from training.generation.rollouts import UNWATCHED, Sampling, sample_repeated
 from training.protocol import FailureCode
 from training.settings import Sampler, Tuning, Writing
@@ -55,10 +56,24 @@ class Writes:
     model: Any
     processing_class: Any
     eos_token_ids: list[int]
+    args: Any
     sampling: Sampling
     vllm: "VllmSampler | None"
     watch: "Watch | None" = None
+    _buffered_inputs: list[dict[str, Any]] | None
     _drawn_by: list[list[float]] | None = None
+    _step: int
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """trl's; what an optimizer step learns from is then cut into micro-batches that hold whole rows."""
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+        if self._buffered_inputs is None or self._buffered_inputs is before:
+            return inputs
+        written, size = self._buffered_inputs, self.args.gradient_accumulation_steps
+        of_steps = [written[start : start + size] for start in range(0, len(written), size)]
+        self._buffered_inputs = [batch for step in of_steps for batch in together(step)]
+        return self._buffered_inputs[self._step % len(written)]
 
     def write(self, prompts: list[list[int]]) -> list[list[int]]:
         """Raises: TimeUp, rather than give back what the deadline has cut off."""

@@ -202,6 +202,8 @@ class RlTrainer(Writes, KeepsAdapters, GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
         stage, drawn_BT = self._stage, self.drawn_logps(out["completion_ids"])
+        # Of a group, whose prompt is read once wherever its sequences are learned together.
+        out["row"] = torch.arange(len(out["completion_ids"])) // stage.generations
         if stage.teacher_weight == 0 and stage.kl_budget is None and drawn_BT is None:
             return out
         model = self.accelerator.unwrap_model(self.model)

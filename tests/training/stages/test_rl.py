@@ -165,6 +165,28 @@ def test_a_teacher_without_a_hint_adds_nothing(bench: Bench) -> None:
         torch.testing.assert_close(helped.weights[name], wanted, rtol=1e-4, atol=1e-6)
 
 
+def test_groups_are_learned_whole_and_each_update_has_those_that_fell_to_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """trl shuffles the four groups of a generation over both updates; a group's prompt is read where it is whole."""
+    learned: list[list[int]] = []
+    real = rl.RlTrainer._compute_loss
+
+    def watched(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        learned.append(inputs["row"].tolist())
+        return real(self, model, inputs)
+
+    monkeypatch.setattr(rl.RlTrainer, "_compute_loss", watched)
+    bench.run("once", steps=1, batch_size=16, micro_batch_size=4)
+    assert learned == [[0] * 4, [1] * 4, [2] * 4, [3] * 4]
+    learned.clear()
+    bench.run("twice", steps=2, batch_size=16, micro_batch_size=4, updates_per_generation=2)
+    updates = [sum(learned[start : start + 4], []) for start in (0, 4)]
+    assert all(update == sorted(update) for update in updates)
+    assert sorted(sum(updates, [])) == [row for row in range(8) for _ in range(4)]
+    assert all(len(set(update)) > 4 for update in updates)
+
+
 class _Checked(Exception):
     pass
 

@@ -87,3 +87,22 @@ def suffixes_of(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) ->
     begun = read_prefixes(backbone_of(model), batch["prefix_ids"], batch["prefix_mask"], batch["prefix_of"])
     own = {"input_ids": batch["input_ids"], "labels": batch["labels"]}
     return own | begun.followed_by(batch["suffix_mask"])
+
+
+def together(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same sequences in as many batches of the same sizes, those of one row (tensor `row`) next to each other.
+
+    trl shuffles what was written for a step before it cuts it into micro-batches. Left so, each of them reads the
+    beginning of nearly every row.
+    """
+    rows = torch.cat([batch["row"] for batch in batches])
+    sizes, order_B = [len(batch["row"]) for batch in batches], torch.argsort(rows, stable=True)
+
+    def sorted_parts(name: str) -> list[Any]:
+        values = [batch[name] for batch in batches]
+        if not torch.is_tensor(values[0]) or not values[0].dim():  # one for all of them
+            return values
+        return list(torch.cat(values)[order_B].split(sizes))
+
+    columns = {name: sorted_parts(name) for name in batches[0]}
+    return [{name: parts[number] for name, parts in columns.items()} for number in range(len(batches))]

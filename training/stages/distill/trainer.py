@@ -70,7 +70,6 @@ class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
         if drawn_BT is not None:
             out["drawn_logps"] = drawn_BT
         out["num_items_in_batch"] = self.accelerator.gather(out["loss_mask"].sum()).sum()
-        # trl shuffles what is generated for a step, so every sequence says which row it belongs to.
         out["row"] = torch.arange(len(inputs), device=where) // self._sharing
         return out
 
@@ -78,7 +77,6 @@ class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
         self, student: PeftModel, inputs: dict[str, Tensor], num_items_in_batch: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         stage = self._stage
-        inputs = _row_by_row(inputs)
         states = self.states(student, student, inputs, "")
         with torch.no_grad(), self.teaching(student) as teacher:
             teacher_states = self.states(student, teacher, inputs, "teacher_")
@@ -143,16 +141,6 @@ class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
         hidden_BTH = backbone_of(model)(**suffixes).last_hidden_state
         hidden_NH: Tensor = hidden_BTH[:, :-1][labels_BT[:, 1:] != IGNORED]
         return hidden_NH
-
-
-def _row_by_row(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Sequences of one row next to each other, so that tokens have one order however they are read."""
-    order_B = torch.argsort(inputs["row"], stable=True)
-    size = len(order_B)
-    return {
-        name: tensor[order_B] if torch.is_tensor(tensor) and tensor.dim() and len(tensor) == size else tensor
-        for name, tensor in inputs.items()
-    }
 
 
 def _unpadded(ids_BL: Tensor, mask_BL: Tensor) -> list[list[int]]:

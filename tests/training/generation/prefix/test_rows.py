@@ -1,4 +1,5 @@
 import pytest
+import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
     MambaConfig,
@@ -10,7 +11,14 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from training.generation.prefix.rows import IGNORED, Collator, PromptAndCompletion, can_share, row_of
+from training.generation.prefix.rows import (
+    IGNORED,
+    Collator,
+    PromptAndCompletion,
+    can_share,
+    row_of,
+    together,
+)
 
 TINY = {
     "vocab_size": 16,
@@ -59,3 +67,17 @@ def test_a_model_whose_tokens_reach_others_by_more_than_attention_does_not_share
     model: PreTrainedModel, wanted: bool
 ) -> None:
     assert can_share(get_peft_model(model, LoraConfig(target_modules=["q_proj", "in_proj"]))) is wanted
+
+
+def test_what_was_shuffled_is_cut_into_batches_of_whole_rows() -> None:
+    row_B = torch.tensor([1, 0, 2, 1, 3, 0, 2, 3])
+    shuffled = {"row": row_B, "ids": torch.arange(8)[:, None] * 10, "count": torch.tensor(7), "none": None}
+    batches = [
+        {name: value[part] if name in ("row", "ids") else value for name, value in shuffled.items()}
+        for part in (slice(0, 4), slice(4, 8))
+    ]
+    first, second = together(batches)
+    assert first["row"].tolist() == [0, 0, 1, 1] and second["row"].tolist() == [2, 2, 3, 3]
+    assert first["ids"].squeeze(1).tolist() == [10, 50, 0, 30]
+    assert second["ids"].squeeze(1).tolist() == [20, 60, 40, 70]
+    assert (first["count"], second["none"]) == (torch.tensor(7), None)
