@@ -181,9 +181,9 @@ def test_groups_are_learned_whole_and_each_update_has_those_that_fell_to_it(
     assert learned == [[0] * 4, [1] * 4, [2] * 4, [3] * 4]
     learned.clear()
     bench.run("twice", steps=2, batch_size=16, micro_batch_size=4, updates_per_generation=2)
-    updates = [sum(learned[start : start + 4], []) for start in (0, 4)]
+    updates = [[row for batch in learned[start : start + 4] for row in batch] for start in (0, 4)]
     assert all(update == sorted(update) for update in updates)
-    assert sorted(sum(updates, [])) == [row for row in range(8) for _ in range(4)]
+    assert sorted(updates[0] + updates[1]) == [row for row in range(8) for _ in range(4)]
     assert all(len(set(update)) > 4 for update in updates)
 
 
