@@ -5,24 +5,26 @@ for a small model and eight completions a prompt that is most of the time of a s
 keys and values are shared by its completions, and rows that have ended leave the batch. Plain temperature sampling
 only, which is what on-policy training needs.
 
-A batch is as many completions as fit into a room for keys and values, and as many prompts as are read within seconds,
-so that neither memory nor the time until the clock is looked at grows with the schema.
+A batch is as many completions as fit into a room for keys and values. Its prompts are read in pieces of some seconds
+each and its completions then written together, so that neither memory nor the time until the clock is looked at grows
+with the schema, and prompts under many schemas are written as quickly as those under one.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import torch
 from peft import PeftModel
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from training.engine.deadline import Deadline
 from training.engine.model import in_bf16, merged, whole_of
-from training.generation.prefix.prefill import read, worth_sharing
+from training.generation.prefix.prefill import ReadPrompts, read, worth_sharing
 from training.generation.prefix.reading import shared_tokens
 
 CACHE_BYTES: Final = 1 << 30  # of keys and values, on a CPU
@@ -102,11 +104,14 @@ def sample(
     try:
         # Not inference_mode: tensors made there may not enter autograd, and a model caches some (rotary tables).
         with torch.no_grad(), merged(model), _precision(model, sampling):
-            for rows in batches(prompts, copies, sampling, _room(model)):
+            room = _room(model)
+            for rows in batches(prompts, copies, sampling, room.cached):
                 if counter.deadline.passed:
                     break
                 chosen = [prompts[i] for i in rows.prompts]
-                written = _sample_batch(model, chosen, rows.copies, sampling, eos, pad, counter)
+                read = _read(model, chosen, room.read, pad, counter.deadline)
+                written = _write(model, read, rows.copies, sampling, eos, counter)
+                written += [[] for _ in range(len(chosen) * rows.copies - len(written))]
                 for n, i in enumerate(rows.prompts):
                     completions[i] += written[n * rows.copies : (n + 1) * rows.copies]
     finally:
@@ -130,30 +135,43 @@ def sample_repeated(
     return sample(model, groups, copies, sampling, eos, pad, watched)
 
 
-def batches(prompts: list[list[int]], copies: int, sampling: Sampling, room: _Room) -> Iterator[Rows]:
-    """Of a prompt that has more completions than there is room for, some at a time."""
+def batches(prompts: list[list[int]], copies: int, sampling: Sampling, cached: int) -> Iterator[Rows]:
+    """Of a prompt that has more completions than there is room for, some at a time. cached: tokens."""
     waiting: list[int] = []
-    longest = read_tokens = 0
+    longest = 0
     for i in sorted(range(len(prompts)), key=prompts.__getitem__):  # those that begin alike are read together
         tokens = len(prompts[i]) + sampling.max_new_tokens
-        own = _unread(prompts[waiting[-1]], prompts[i]) if waiting else len(prompts[i])
         rows = (len(waiting) + 1) * copies
-        full = rows > sampling.rows or rows * max(longest, tokens) > room.cached
-        if waiting and (full or read_tokens + own > room.read):
-            yield from _parts(waiting, copies, longest, sampling, room)
-            waiting, longest, read_tokens, own = [], 0, 0, len(prompts[i])
+        if waiting and (rows > sampling.rows or rows * max(longest, tokens) > cached):
+            yield from _parts(waiting, copies, longest, sampling, cached)
+            waiting, longest = [], 0
         waiting.append(i)
-        longest, read_tokens = max(longest, tokens), read_tokens + own
+        longest = max(longest, tokens)
     if waiting:
-        yield from _parts(waiting, copies, longest, sampling, room)
+        yield from _parts(waiting, copies, longest, sampling, cached)
 
 
-def _parts(chosen: list[int], copies: int, longest: int, sampling: Sampling, room: _Room) -> Iterator[Rows]:
-    fitting = min(sampling.rows, room.cached // longest) if len(chosen) == 1 else copies
+def _parts(chosen: list[int], copies: int, longest: int, sampling: Sampling, cached: int) -> Iterator[Rows]:
+    fitting = min(sampling.rows, cached // longest) if len(chosen) == 1 else copies
     while copies > 0:
         now = min(copies, max(1, fitting))
         yield Rows(chosen, now)
         copies -= now
+
+
+def pieces(prompts: list[list[int]], tokens: int) -> Iterator[list[list[int]]]:
+    """Neighbours of so many tokens, of which those that several begin with count once."""
+    piece: list[list[int]] = []
+    size = 0
+    for prompt in prompts:
+        own = _unread(piece[-1], prompt) if piece else len(prompt)
+        if piece and size + own > tokens:
+            yield piece
+            piece, size, own = [], 0, len(prompt)
+        piece.append(prompt)
+        size += own
+    if piece:
+        yield piece
 
 
 def _unread(before: list[int], prompt: list[int]) -> int:
@@ -180,21 +198,38 @@ def token_bytes(model: PreTrainedModel) -> int:
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
 
 
-def _sample_batch(
+def _read(
+    model: PreTrainedModel | PeftModel, prompts: list[list[int]], tokens: int, pad: int, deadline: Deadline
+) -> list[ReadPrompts]:
+    """What the deadline leaves unread is at the end."""
+    done: list[ReadPrompts] = []
+    for piece in pieces(prompts, tokens):
+        if done and deadline.passed:
+            break
+        done.append(read(whole_of(model), piece, pad))
+    return done
+
+
+def _write(
     model: PreTrainedModel | PeftModel,
-    prompts: list[list[int]],
+    read_prompts: list[ReadPrompts],
     copies: int,
     sampling: Sampling,
     eos: list[int],
-    pad: int,
     counter: _Counter,
 ) -> list[list[int]]:
     causal_lm = whole_of(model)
-    logits_UV, mask_UL, cache = read(causal_lm, prompts, pad)
-    cache.layers = [Roomy(layer, copies, sampling.max_new_tokens) for layer in cache.layers]
+    logits_UV = torch.cat([piece.logits_UV for piece in read_prompts])
+    longest = max(piece.mask_UL.size(1) for piece in read_prompts)
+    mask_UL = torch.cat(
+        [functional.pad(piece.mask_UL, (longest - piece.mask_UL.size(1), 0)) for piece in read_prompts]
+    )
+    cache = read_prompts[0].cache
+    layers = zip(*(piece.cache.layers for piece in read_prompts), strict=True)
+    cache.layers = [Roomy(layer, copies, sampling.max_new_tokens) for layer in layers]
     logits_RV = logits_UV.repeat_interleave(copies, dim=0)
     mask_RL = mask_UL.repeat_interleave(copies, dim=0)
-    rows_R = torch.arange(len(prompts) * copies, device=mask_RL.device)
+    rows_R = torch.arange(len(mask_RL), device=mask_RL.device)
     written: list[list[int]] = [[] for _ in range(len(rows_R))]
     for _ in range(sampling.max_new_tokens):
         if counter.deadline.passed:
@@ -242,18 +277,25 @@ class Roomy(DynamicLayer):
     come in fp32, and attention would cast the lot of them at every token.
     """
 
-    def __init__(self, prompt: DynamicLayer, copies: int, room: int):
+    def __init__(self, pieces: Sequence[DynamicLayer], copies: int, room: int):
+        """pieces: of prompts that were read one after another; the shorter ones get padding on the left."""
         super().__init__()
-        self.lazy_initialization(prompt.values, prompt.values)
-        self._length = prompt.get_seq_length()
-        self._keys_RKLD = self._spread(prompt.keys.to(prompt.values.dtype), copies, room)
-        self._values_RKLD = self._spread(prompt.values, copies, room)
+        values = [piece.values for piece in pieces]
+        self.lazy_initialization(values[0], values[0])
+        self._length = max(piece.get_seq_length() for piece in pieces)
+        self._keys_RKLD = self._spread([piece.keys.to(values[0].dtype) for piece in pieces], copies, room)
+        self._values_RKLD = self._spread(values, copies, room)
         self._show()
 
-    def _spread(self, prompts_UKLD: Tensor, copies: int, room: int) -> Tensor:
-        prompts, heads, length, size = prompts_UKLD.shape
-        spread_RKLD = prompts_UKLD.new_empty(prompts * copies, heads, length + room, size)
-        spread_RKLD[:, :, :length] = prompts_UKLD.repeat_interleave(copies, dim=0)
+    def _spread(self, pieces_UKLD: list[Tensor], copies: int, room: int) -> Tensor:
+        _, heads, _, size = pieces_UKLD[0].shape
+        rows = sum(map(len, pieces_UKLD)) * copies
+        spread_RKLD = pieces_UKLD[0].new_empty(rows, heads, self._length + room, size)
+        parts = spread_RKLD.split([len(piece) * copies for piece in pieces_UKLD])
+        for part_RKLD, piece_UKLD in zip(parts, pieces_UKLD, strict=True):
+            begin = self._length - piece_UKLD.size(2)
+            part_RKLD[:, :, :begin] = 0  # what is masked must still be a number
+            part_RKLD[:, :, begin : self._length] = piece_UKLD.repeat_interleave(copies, dim=0)
         return spread_RKLD
 
     def _show(self) -> None:

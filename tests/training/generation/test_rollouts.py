@@ -7,23 +7,22 @@ from tests.training.teacher_server import PROMPT, Server, reply, teacher
 from training.engine import deadline
 from training.engine.deadline import Deadline
 from training.engine.model import Loaded
-from training.generation.rollouts import Rows, Sampling, Watched, _Room, batches, sample
+from training.generation import rollouts
+from training.generation.rollouts import Rows, Sampling, Watched, batches, pieces, sample
 from training.teachers.endpoint import TeacherEndpoint, TeacherRequest
 
 __all__ = ["loaded", "prompts"]
 NEW = 10
 
 
-def planned(prompts: list[list[int]], copies: int, rows: int, cached: int, read: int) -> list[Rows]:
-    return list(batches(prompts, copies, Sampling(1.0, NEW, rows), _Room(cached, read)))
+def planned(prompts: list[list[int]], copies: int, rows: int, cached: int) -> list[Rows]:
+    return list(batches(prompts, copies, Sampling(1.0, NEW, rows), cached))
 
 
-@pytest.mark.parametrize(
-    ("rows", "cached", "read"), [(64, 10**6, 10**6), (8, 10**6, 10**6), (64, 900, 10**6)]
-)
-def test_a_batch_has_room_for_all_that_it_writes(rows: int, cached: int, read: int) -> None:
+@pytest.mark.parametrize(("rows", "cached"), [(64, 10**6), (8, 10**6), (64, 900)])
+def test_a_batch_has_room_for_all_that_it_writes(rows: int, cached: int) -> None:
     prompts = [[n] * (20 + 7 * n) for n in range(12)]
-    found = planned(prompts, 4, rows, cached, read)
+    found = planned(prompts, 4, rows, cached)
     assert sorted(i for batch in found for i in batch.prompts) == list(range(12))
     for batch in found:
         longest = max(len(prompts[i]) for i in batch.prompts) + NEW
@@ -33,17 +32,32 @@ def test_a_batch_has_room_for_all_that_it_writes(rows: int, cached: int, read: i
 
 def test_a_prompt_with_more_completions_than_have_room_is_written_in_parts() -> None:
     prompts = [[1] * 90, [2] * 90]
-    found = planned(prompts, 8, 64, cached=350, read=10**6)
+    found = planned(prompts, 8, 64, cached=350)
     assert [batch.copies for batch in found] == [3, 3, 2] * 2
     assert all(len(batch.prompts) == 1 for batch in found)
-    assert [batch.copies for batch in planned([[1] * 900], 2, 64, cached=350, read=10**6)] == [1, 1]
+    assert [batch.copies for batch in planned([[1] * 900], 2, 64, cached=350)] == [1, 1]
 
 
 def test_what_prompts_begin_with_is_counted_once_in_what_is_read_at_a_time() -> None:
     alike = [[7] * 200 + [n] * 10 for n in range(8)]
     strangers = [[n] * 210 for n in range(8)]
-    assert len(planned(alike, 1, 64, 10**6, read=300)) == 1
-    assert [len(b.prompts) for b in planned(strangers, 1, 64, 10**6, read=500)] == [2, 2, 2, 2]
+    assert [len(piece) for piece in pieces(alike, 300)] == [8]
+    assert [len(piece) for piece in pieces(strangers, 500)] == [2, 2, 2, 2]
+    assert [len(piece) for piece in pieces(strangers[:3], 100)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("tokens", [1, 400], ids=["each alone", "a few"])
+def test_prompts_that_were_read_one_after_another_are_written_as_if_read_at_once(
+    tokens: int, loaded: Loaded, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = greedy(loaded, prompts, 2)
+    real, reads, written = rollouts._room(loaded.model), [], []
+    read, write = rollouts.read, rollouts._write
+    monkeypatch.setattr(rollouts, "_room", lambda _model: real._replace(read=tokens))
+    monkeypatch.setattr(rollouts, "read", lambda *asked: reads.append(len(asked[1])) or read(*asked))
+    monkeypatch.setattr(rollouts, "_write", lambda *asked: written.append(1) or write(*asked))
+    assert greedy(loaded, prompts, 2) == once
+    assert len(reads) > 1 and sum(reads) == len(prompts) and len(written) == 1
 
 
 def test_when_time_is_up_what_is_unfinished_has_no_end_and_what_was_not_begun_is_empty(
