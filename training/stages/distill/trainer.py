@@ -113,8 +113,10 @@ class DistillTrainer(Writes, KeepsAdapters, DistillationTrainer):
     def states(
         self, student: PeftModel, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str
     ) -> States:
+        """In the stage's precision: trl reads past the model's own forward, which is where accelerate casts."""
         shared = can_share(student) and can_share(model)
-        hidden_NH = (self._hidden_in_rows if shared else self._hidden)(model, inputs, who)
+        with self.accelerator.autocast():
+            hidden_NH = (self._hidden_in_rows if shared else self._hidden)(model, inputs, who)
         return States(hidden_NH, head_of(model))
 
     def _hidden(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Tensor], who: str) -> Tensor:

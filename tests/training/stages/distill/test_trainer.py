@@ -156,6 +156,29 @@ def test_a_teacher_with_another_tokenizer_is_refused(tenant: Tenant, base: Path,
         _external(str(other), Run(tenant, base, tmp_path / "run").loaded)
 
 
+@pytest.mark.parametrize(("precision", "wanted"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+@pytest.mark.parametrize("in_rows", [True, False], ids=["schemas read once", "sequences alone"])
+def test_student_and_teacher_are_read_in_the_precision_of_the_stage(
+    in_rows: bool,
+    precision: str,
+    wanted: torch.dtype,
+    tenant: Tenant,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.stages.distill.trainer.can_share", lambda _model: in_rows)
+    run = Run(tenant, base, tmp_path, precision=precision, micro_batch_size=4)
+    trainer = run.trainer()
+    inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+    found: list[torch.dtype] = []
+    for name, module in run.loaded.model.named_modules():
+        if name.endswith("q_proj.base_layer"):
+            module.register_forward_hook(lambda _module, _inputs, made: found.append(made.dtype))
+    trainer._compute_loss(run.loaded.model, inputs, inputs["num_items_in_batch"])
+    assert len(found) >= 4 and set(found) == {wanted}  # two layers, by student and teacher
+
+
 def test_every_micro_batch_holds_whole_rows(
     tenant: Tenant, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
