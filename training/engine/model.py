@@ -35,6 +35,7 @@ from evaluation.contract.render import ChatMessage, CodesError, choose_codes
 from evaluation.contract.schema import MAX_CATEGORIES
 from training.artifacts import StageFailed
 from training.config import StageManifest
+from training.engine import attention
 from training.protocol import FailureCode
 from training.settings import Learning, Lora, Precision, Tuning
 
@@ -128,7 +129,7 @@ def load_base(base: str) -> PreTrainedModel:
     dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype, attn_implementation="sdpa"
+            base, dtype=dtype, attn_implementation=attention.implementation()
         )
     except (OSError, ValueError) as error:
         raise _base_not_found(base, error) from error
