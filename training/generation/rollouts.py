@@ -11,14 +11,13 @@ with the schema, and prompts under many schemas are written as quickly as those 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
@@ -65,6 +64,15 @@ class _Room(NamedTuple):
     read: int
 
 
+class Roominess(NamedTuple):
+    """Of a cache: completions, each of so many copies of its prompt, the longest prompt and what may follow it."""
+
+    completions: int
+    copies: int
+    longest: int
+    new_tokens: int
+
+
 class _Counter:
     """Counts what is written, says so from time to time, and knows when to end."""
 
@@ -109,8 +117,10 @@ def sample(
                 if counter.deadline.passed:
                     break
                 chosen = [prompts[i] for i in rows.prompts]
-                read = _read(model, chosen, room.read, pad, counter.deadline)
-                written = _write(model, read, rows.copies, sampling, eos, counter)
+                longest = max(map(len, chosen))
+                size = Roominess(len(chosen) * rows.copies, rows.copies, longest, sampling.max_new_tokens)
+                found = _read(model, chosen, size, room.read, pad, counter.deadline)
+                written = _write(model, found, rows.copies, sampling, eos, counter)
                 written += [[] for _ in range(len(chosen) * rows.copies - len(written))]
                 for n, i in enumerate(rows.prompts):
                     completions[i] += written[n * rows.copies : (n + 1) * rows.copies]
@@ -199,34 +209,48 @@ def token_bytes(model: PreTrainedModel) -> int:
 
 
 def _read(
-    model: PreTrainedModel | PeftModel, prompts: list[list[int]], tokens: int, pad: int, deadline: Deadline
-) -> list[ReadPrompts]:
-    """What the deadline leaves unread is at the end."""
-    done: list[ReadPrompts] = []
-    for piece in pieces(prompts, tokens):
-        if done and deadline.passed:
+    model: PreTrainedModel | PeftModel,
+    prompts: list[list[int]],
+    rows: Roominess,
+    tokens: int,
+    pad: int,
+    deadline: Deadline,
+) -> ReadPrompts:
+    """With a cache that has a row for each completion. What the deadline leaves unread is missing at the end."""
+    first, *others = pieces(prompts, tokens)
+    found = read(whole_of(model), first, pad)
+    logits, cache = [found.logits_UV], found.cache
+    layers = [Roomy(layer, rows) for layer in cache.layers]
+    _take(layers, found)
+    for piece in others:
+        if deadline.passed:
             break
-        done.append(read(whole_of(model), piece, pad))
-    return done
+        found = read(whole_of(model), piece, pad)
+        _take(layers, found)
+        logits.append(found.logits_UV)
+    cache.layers = layers
+    logits_UV = torch.cat(logits)
+    length_U1 = torch.tensor([[len(prompt)] for prompt in prompts[: len(logits_UV)]], device=logits_UV.device)
+    mask_UL = torch.arange(rows.longest, 0, -1, device=logits_UV.device) <= length_U1
+    return ReadPrompts(logits_UV, mask_UL.to(found.mask_UL.dtype), cache)
+
+
+def _take(layers: list["Roomy"], found: ReadPrompts) -> None:
+    """At once, so that no small cache stays between the large buffers of the next reading."""
+    for roomy, layer in zip(layers, found.cache.layers, strict=True):
+        roomy.take(layer, found.mask_UL.bool())
 
 
 def _write(
     model: PreTrainedModel | PeftModel,
-    read_prompts: list[ReadPrompts],
+    read_prompts: ReadPrompts,
     copies: int,
     sampling: Sampling,
     eos: list[int],
     counter: _Counter,
 ) -> list[list[int]]:
     causal_lm = whole_of(model)
-    logits_UV = torch.cat([piece.logits_UV for piece in read_prompts])
-    longest = max(piece.mask_UL.size(1) for piece in read_prompts)
-    mask_UL = torch.cat(
-        [functional.pad(piece.mask_UL, (longest - piece.mask_UL.size(1), 0)) for piece in read_prompts]
-    )
-    cache = read_prompts[0].cache
-    layers = zip(*(piece.cache.layers for piece in read_prompts), strict=True)
-    cache.layers = [Roomy(layer, copies, sampling.max_new_tokens) for layer in layers]
+    logits_UV, mask_UL, cache = read_prompts
     logits_RV = logits_UV.repeat_interleave(copies, dim=0)
     mask_RL = mask_UL.repeat_interleave(copies, dim=0)
     rows_R = torch.arange(len(mask_RL), device=mask_RL.device)
@@ -277,43 +301,43 @@ class Roomy(DynamicLayer):
     come in fp32, and attention would cast the lot of them at every token.
     """
 
-    def __init__(self, pieces: Sequence[DynamicLayer], copies: int, room: int):
-        """pieces: of prompts that were read one after another; the shorter ones get padding on the left."""
+    def __init__(self, first: DynamicLayer, rows: Roominess):
+        """first: of the kind that is taken."""
         super().__init__()
-        values = [piece.values for piece in pieces]
-        self.lazy_initialization(values[0], values[0])
-        self._length = max(piece.get_seq_length() for piece in pieces)
-        self._keys_RKLD = self._spread([piece.keys.to(values[0].dtype) for piece in pieces], copies, room)
-        self._values_RKLD = self._spread(values, copies, room)
+        self.lazy_initialization(first.values, first.values)
+        _, heads, _, size = first.values.shape
+        shape = rows.completions, heads, rows.longest + rows.new_tokens, size
+        # Zeros: what is masked must still be a number.
+        self._keys_RKLD, self._values_RKLD = (first.values.new_zeros(shape) for _ in range(2))
+        self._copies, self._length, self._taken = rows.copies, rows.longest, 0
+
+    def take(self, prompts: DynamicLayer, mask_UL: Tensor) -> None:
+        """The next prompts, aligned on the right and without their padding."""
+        for keys_KLD, values_KLD, mask_L in zip(prompts.keys, prompts.values, mask_UL, strict=True):
+            rows = slice(self._taken, self._taken + self._copies)
+            place = slice(self._length - int(mask_L.sum()), self._length)
+            self._keys_RKLD[rows, :, place] = keys_KLD[:, mask_L].to(self._keys_RKLD.dtype)
+            self._values_RKLD[rows, :, place] = values_KLD[:, mask_L]
+            self._taken += self._copies
         self._show()
 
-    def _spread(self, pieces_UKLD: list[Tensor], copies: int, room: int) -> Tensor:
-        _, heads, _, size = pieces_UKLD[0].shape
-        rows = sum(map(len, pieces_UKLD)) * copies
-        spread_RKLD = pieces_UKLD[0].new_empty(rows, heads, self._length + room, size)
-        parts = spread_RKLD.split([len(piece) * copies for piece in pieces_UKLD])
-        for part_RKLD, piece_UKLD in zip(parts, pieces_UKLD, strict=True):
-            begin = self._length - piece_UKLD.size(2)
-            part_RKLD[:, :, :begin] = 0  # what is masked must still be a number
-            part_RKLD[:, :, begin : self._length] = piece_UKLD.repeat_interleave(copies, dim=0)
-        return spread_RKLD
-
     def _show(self) -> None:
-        self.keys = self._keys_RKLD[:, :, : self._length]
-        self.values = self._values_RKLD[:, :, : self._length]
+        self.keys = self._keys_RKLD[: self._taken, :, : self._length]
+        self.values = self._values_RKLD[: self._taken, :, : self._length]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         end = self._length + key_states.shape[-2]
-        self._keys_RKLD[:, :, self._length : end] = key_states
-        self._values_RKLD[:, :, self._length : end] = value_states
+        self._keys_RKLD[: self._taken, :, self._length : end] = key_states
+        self._values_RKLD[: self._taken, :, self._length : end] = value_states
         self._length = end
         self._show()
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._keys_RKLD, self._values_RKLD = self._keys_RKLD[indices], self._values_RKLD[indices]
+        self._taken = len(indices)
         self._show()
 
 
