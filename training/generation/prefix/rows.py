@@ -2,7 +2,8 @@
 
 A row is the shared beginning (the prefix: the schema) and what each example goes on with (a suffix: its conversation
 and its answer). The prefixes of a batch are read first, and the suffixes after them (see `reading`).
-Losses and gradients are those of separate sequences; a test holds them together.
+Losses and gradients are those of separate sequences; a test holds them together. A sequence that begins otherwise (a
+trace that keeps the codes that it was written under) has a prefix of its own, or all of its row would be read whole.
 
 One flat sequence under a mask that parts its suffixes (prefix sharing, arXiv 2410.20305) gives the same. It costs
 attention between suffixes that the mask throws away, and the vocabulary is projected at the prefix too.
@@ -10,6 +11,7 @@ attention between suffixes that the mask throws away, and the vocabulary is proj
 Letters: R rows, B suffixes, P tokens of a prefix (left-padded), T tokens of a suffix (right-padded), L = P + T.
 """
 
+from itertools import accumulate, pairwise, takewhile
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +22,7 @@ from transformers import PreTrainedModel
 
 from training.engine.model import backbone_of, whole_of
 from training.engine.padding import left_padded
+from training.generation.prefix.prefill import worth_sharing
 from training.generation.prefix.reading import read_prefixes, shared_tokens
 
 IGNORED = -100
@@ -61,25 +64,83 @@ class Collator:
         self._pad = pad
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        prefixes = [row["input_ids"][: row["lengths"][0]] for row in rows]
+        begun = [_begun(row["input_ids"], row["labels"], row["lengths"]) for row in rows]
+        prefixes = [prefix for row in begun for prefix in row.prefixes]
         prefix_ids_RP, prefix_mask_RP = left_padded(prefixes, self._pad, torch.device("cpu"))
-        lengths_B = torch.tensor([length for row in rows for length in row["lengths"][1:]])
-        counts_R = torch.tensor([len(row["lengths"]) - 1 for row in rows])
-        prefix_of_B = torch.repeat_interleave(torch.arange(len(rows)), counts_R)
+        first_of = accumulate((len(row.prefixes) for row in begun), initial=0)
+        of_B = [first + own for row, first in zip(begun, first_of, strict=False) for own in row.prefix_of]
+        ids = [torch.tensor(suffix) for row in begun for suffix in row.suffixes]
+        lengths_B = torch.tensor([len(suffix) for suffix in ids])
+        labels = [torch.tensor(suffix) for row in begun for suffix in row.labels]
         suffix_mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
         return {
             "prefix_ids": prefix_ids_RP,
             "prefix_mask": prefix_mask_RP,
-            "prefix_of": prefix_of_B,
-            "input_ids": _suffixes(rows, "input_ids", self._pad),
-            "labels": _suffixes(rows, "labels", IGNORED),
+            "prefix_of": torch.tensor(of_B),
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self._pad),
+            "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             "suffix_mask": suffix_mask_BT.to(prefix_mask_RP),
         }
 
 
-def _suffixes(rows: list[dict[str, Any]], column: str, padding: int) -> Tensor:
-    parts = [part for row in rows for part in torch.tensor(row[column]).split(row["lengths"])[1:]]
-    return pad_sequence(parts, batch_first=True, padding_value=padding)
+class _BegunRow(NamedTuple):
+    """prefix_of: of each suffix, which of the prefixes is its own."""
+
+    prefixes: list[list[int]]
+    prefix_of: list[int]
+    suffixes: list[list[int]]
+    labels: list[list[int]]
+
+
+def _begun(ids: list[int], labels: list[int], lengths: list[int]) -> _BegunRow:
+    """A row's sequences, those together whose prompts have most of their tokens in common."""
+    ends = list(accumulate(lengths))
+    own = [slice(start, end) for start, end in pairwise(ends)]
+    prefix = ids[: lengths[0]]
+    prompts = [prefix + _given(ids[one], labels[one]) for one in own]
+    common = _Groups([prefix], [0] * len(prompts))
+    prefixes, prefix_of = min(common, _alike(prompts), key=lambda groups: _tokens_read(groups, prompts))
+    begins = [len(prefixes[number]) - lengths[0] for number in prefix_of]
+    return _BegunRow(
+        prefixes,
+        prefix_of,
+        [ids[one][begin:] for one, begin in zip(own, begins, strict=True)],
+        [labels[one][begin:] for one, begin in zip(own, begins, strict=True)],
+    )
+
+
+class _Groups(NamedTuple):
+    """prefix_of: of each prompt."""
+
+    prefixes: list[list[int]]
+    prefix_of: list[int]
+
+
+def _alike(prompts: list[list[int]]) -> _Groups:
+    """Those together that have most of their tokens in common."""
+    prefixes: list[list[int]] = []
+    prefix_of = []
+    for prompt in prompts:
+        for number, prefix in enumerate(prefixes):
+            shared = min(shared_tokens(prefix, prompt), len(prompt) - 1)
+            if worth_sharing(shared, prompt):
+                prefixes[number] = prefix[:shared]
+                prefix_of.append(number)
+                break
+        else:
+            prefix_of.append(len(prefixes))
+            prefixes.append(prompt[:-1])
+    return _Groups(prefixes, prefix_of)
+
+
+def _tokens_read(groups: _Groups, prompts: list[list[int]]) -> int:
+    saved = sum(len(groups.prefixes[number]) for number in groups.prefix_of)
+    return sum(map(len, groups.prefixes)) + sum(map(len, prompts)) - saved
+
+
+def _given(ids: list[int], labels: list[int]) -> list[int]:
+    """Of a suffix what belongs to its prompt."""
+    return [token for token, _ in takewhile(lambda at: at[1] == IGNORED, zip(ids, labels, strict=True))]
 
 
 def suffixes_of(model: PreTrainedModel | PeftModel, batch: dict[str, Tensor]) -> dict[str, Any]:

@@ -55,6 +55,24 @@ def test_branches_are_padded_behind_and_trunks_before_what_they_hold() -> None:
     assert batch["suffix_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
 
 
+def test_one_that_begins_otherwise_does_not_take_the_prefix_from_the_others() -> None:
+    alike = [PromptAndCompletion([1, *range(5, 15), n], [n, 2]) for n in (30, 31, 32)]
+    odd = PromptAndCompletion([1, *range(15, 25), 40], [40])
+    row = row_of([*alike[:2], odd, alike[2]])
+    assert row.lengths[0] == 1  # all that the four have in common
+    batch = Collator(pad=0)([row._asdict()])
+    assert batch["prefix_ids"].tolist() == [[1, *range(5, 15)], [1, *range(15, 25)]]
+    assert batch["prefix_of"].tolist() == [0, 0, 1, 0]
+    assert batch["input_ids"].tolist() == [[30, 30, 2], [31, 31, 2], [40, 40, 0], [32, 32, 2]]
+    assert batch["labels"].tolist()[2] == [IGNORED, 40, IGNORED]
+
+
+def test_a_short_beginning_is_shared_where_it_is_all_that_there_is() -> None:
+    row = row_of([PromptAndCompletion([1, 2, *[n] * 8], [n]) for n in (5, 6, 7)])
+    batch = Collator(pad=0)([row._asdict()])
+    assert batch["prefix_ids"].tolist() == [[1, 2]] and batch["prefix_of"].tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
