@@ -441,6 +441,11 @@ class Rl(Writing):
                 "pairs: they need perturb, and an even number of prompts in a generation "
                 f"(batch_size * updates_per_generation / generations is {groups})"
             )
+        if self.importance_sampling == "sequence" and self.updates_per_generation == 1:
+            raise ValueError(
+                "importance_sampling: what is learned from once is the student's own, so every ratio is 1 and "
+                "`sequence` is `token`; give updates_per_generation of 2 or more"
+            )
         if self.steps % self.updates_per_generation:
             raise ValueError("steps: must be a multiple of updates_per_generation")
         if self.rounds > self.steps // self.updates_per_generation:

@@ -68,6 +68,7 @@ def test_batches_that_do_not_divide_are_refused(stage: dict[str, Any]) -> None:
             "documents are shown in distillation alone",
         ),
         ({"kind": "rl", "teacher_weight": 1.0, "hint": "document"}, "no documents"),
+        ({"kind": "rl", "importance_sampling": "sequence"}, "updates_per_generation of 2 or more"),
         ({"kind": "distill", "prompts": "p.jsonl", "hint": "criterion"}, "prompts: general prompts"),
         ({"kind": "distill", "prompts": "p.jsonl", "teacher": "ema", "hint": "none"}, "prompts: general"),
         ({"kind": "distill", "max_new_tokens": 161}, "max_new_tokens: serving reads 160"),
