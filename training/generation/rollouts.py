@@ -7,7 +7,7 @@ only, which is what on-policy training needs.
 
 A batch is as many completions as fit into a room for keys and values. Its prompts are read in pieces of some seconds
 each and its completions then written together, so that neither memory nor the time until the clock is looked at grows
-with the schema, and prompts under many schemas are written as quickly as those under one.
+with the schema, and prompts under many schemas are still written together.
 """
 
 import time
@@ -64,7 +64,7 @@ class _Room(NamedTuple):
     read: int
 
 
-class Roominess(NamedTuple):
+class _CacheShape(NamedTuple):
     """Of a cache: completions, each of so many copies of its prompt, the longest prompt and what may follow it."""
 
     completions: int
@@ -118,7 +118,7 @@ def sample(
                     break
                 chosen = [prompts[i] for i in rows.prompts]
                 longest = max(map(len, chosen))
-                size = Roominess(len(chosen) * rows.copies, rows.copies, longest, sampling.max_new_tokens)
+                size = _CacheShape(len(chosen) * rows.copies, rows.copies, longest, sampling.max_new_tokens)
                 found = _read(model, chosen, size, room.read, pad, counter.deadline)
                 written = _write(model, found, rows.copies, sampling, eos, counter)
                 written += [[] for _ in range(len(chosen) * rows.copies - len(written))]
@@ -211,7 +211,7 @@ def token_bytes(model: PreTrainedModel) -> int:
 def _read(
     model: PreTrainedModel | PeftModel,
     prompts: list[list[int]],
-    rows: Roominess,
+    rows: _CacheShape,
     tokens: int,
     pad: int,
     deadline: Deadline,
@@ -301,7 +301,7 @@ class Roomy(DynamicLayer):
     come in fp32, and attention would cast the lot of them at every token.
     """
 
-    def __init__(self, first: DynamicLayer, rows: Roominess):
+    def __init__(self, first: DynamicLayer, rows: _CacheShape):
         """first: of the kind that is taken."""
         super().__init__()
         self.lazy_initialization(first.values, first.values)

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from training.engine.model import backbone_of, whole_of
 from training.engine.padding import left_padded
-from training.generation.prefix.prefill import worth_sharing
+from training.generation.prefix.prefill import grouped
 from training.generation.prefix.reading import read_prefixes, shared_tokens
 
 IGNORED = -100
@@ -117,19 +117,12 @@ class _Groups(NamedTuple):
 
 
 def _alike(prompts: list[list[int]]) -> _Groups:
-    """Those together that have most of their tokens in common."""
-    prefixes: list[list[int]] = []
-    prefix_of = []
-    for prompt in prompts:
-        for number, prefix in enumerate(prefixes):
-            shared = min(shared_tokens(prefix, prompt), len(prompt) - 1)
-            if worth_sharing(shared, prompt):
-                prefixes[number] = prefix[:shared]
-                prefix_of.append(number)
-                break
-        else:
-            prefix_of.append(len(prefixes))
-            prefixes.append(prompt[:-1])
+    """Those together that have enough of their tokens in common, as before sampling."""
+    order = sorted(range(len(prompts)), key=prompts.__getitem__)
+    groups = grouped([prompts[number] for number in order])
+    of_sorted = [number for number, group in enumerate(groups) for _ in range(group.size)]
+    prefix_of = [number for _, number in sorted(zip(order, of_sorted, strict=True))]
+    prefixes = [prompts[prefix_of.index(number)][: group.shared] for number, group in enumerate(groups)]
     return _Groups(prefixes, prefix_of)
 
 

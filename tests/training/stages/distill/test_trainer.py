@@ -91,6 +91,16 @@ class Run:
         return {n: p.detach().clone() for n, p in named if f".{adapter}." in n}
 
 
+def first_four(trainer: DistillTrainer) -> dict[str, Any]:
+    """What the student writes to the first prompts, as it is learned from."""
+    return trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+
+
+@pytest.fixture(params=[True, False], ids=["schemas read once", "sequences alone"])
+def either_way_of_reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.stages.distill.trainer.can_share", lambda _model: request.param)
+
+
 @both_tunings
 def test_the_teacher_is_the_student_at_the_start_and_is_not_trained(
     tuning: str, tenant: Tenant, base: Path, tmp_path: Path
@@ -137,7 +147,7 @@ def test_the_base_as_teacher_reads_without_the_adapter_and_an_external_one_with_
         run = Run(tenant, base, tmp_path / kind, tuning=tuning, **settings)
         trainer = run.trainer(hint="")
         torch.manual_seed(3)
-        inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+        inputs = first_four(trainer)
         loss, _, _ = trainer._compute_loss(run.loaded.model, inputs, inputs["num_items_in_batch"])
         found[kind] = loss.item()
     assert found["external"] == pytest.approx(found["base"], rel=1e-4)
@@ -157,20 +167,13 @@ def test_a_teacher_with_another_tokenizer_is_refused(tenant: Tenant, base: Path,
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
-@pytest.mark.parametrize("in_rows", [True, False], ids=["schemas read once", "sequences alone"])
+@pytest.mark.usefixtures("either_way_of_reading")
 def test_student_and_teacher_are_read_in_the_precision_of_the_stage(
-    in_rows: bool,
-    precision: str,
-    wanted: torch.dtype,
-    tenant: Tenant,
-    base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    precision: str, wanted: torch.dtype, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("training.stages.distill.trainer.can_share", lambda _model: in_rows)
     run = Run(tenant, base, tmp_path, precision=precision, micro_batch_size=4)
     trainer = run.trainer()
-    inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+    inputs = first_four(trainer)
     found: list[torch.dtype] = []
     for name, module in run.loaded.model.named_modules():
         if name.endswith("q_proj.base_layer"):
@@ -202,20 +205,14 @@ def test_with_a_hint_there_is_something_to_learn(tenant: Tenant, base: Path, tmp
     assert trainer.state.log_history[0]["loss"] > 1e-3
 
 
-@pytest.mark.parametrize("in_rows", [True, False], ids=["schemas read once", "sequences alone"])
+@pytest.mark.usefixtures("either_way_of_reading")
 @pytest.mark.parametrize("divergence", list(DivergenceKind))
 def test_the_loss_is_the_full_vocabulary_divergence_over_unskipped_tokens(
-    divergence: DivergenceKind,
-    in_rows: bool,
-    tenant: Tenant,
-    base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    divergence: DivergenceKind, tenant: Tenant, base: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("training.stages.distill.trainer.can_share", lambda _model: in_rows)
     run = Run(tenant, base, tmp_path, divergence=divergence, skip_tokens=2, micro_batch_size=4)
     trainer = run.trainer()
-    inputs = trainer._generate_and_score_completions([dict(row) for row in trainer.train_dataset][:4])
+    inputs = first_four(trainer)
     assert inputs["loss_mask"][:, :2].sum() == 0
     assert torch.equal(inputs["loss_mask"][:, 2:], inputs["completion_mask"][:, 2:])
     loss, _, _ = trainer._compute_loss(run.loaded.model, inputs, inputs["num_items_in_batch"])
