@@ -213,13 +213,13 @@ class Sft(Learning):
     )
     examples_per_schema: int = EXAMPLES_PER_SCHEMA
     encoder_steps: int = Field(
-        default=100,
+        default=60,
         ge=0,
         le=MAX_STEPS,
         description="of the copy of the sentence encoder that is heard beside the base, before the model's own, in a "
         "half of max_seconds at most; 0 leaves the encoder as it is; of no effect on a base without one",
     )
-    encoder_learning_rate: float = Field(default=3e-4, gt=0, le=1)
+    encoder_learning_rate: float = Field(default=5e-4, gt=0, le=1)
     text: ShortPath | None = Field(
         default=None,
         description="JSONL of {text}: what a tenant knows, learned word for word instead of traces (continued "

@@ -30,9 +30,9 @@ from evaluation.contract.schema import CategorySchema
 from evaluation.sentence_encoder import Floats, KnownTexts, LowRank, ReadText, SentenceEncoder
 
 _KEPT: Final = (
-    40_000  # tokens of texts, 0.8 kB each: the definitions of thirty schemas, and what is asked again
+    40_000  # tokens of texts, 1.5 kB each: the definitions of thirty schemas, and what is asked again
 )
-_ENCODERS: Final = 8  # 5 MB each beside those texts: the base's, and those of the adapters that answer now
+_ENCODERS: Final = 8  # 21 MB each beside those texts: the base's, and those of the adapters that answer now
 _READING: Final = Lock()  # so that those who ask first together read the weights once
 
 
@@ -50,7 +50,7 @@ async def weighed(
 
     Raises: EncoderMissing.
     """
-    # All of it in a thread: the first to ask reads 90 MB of weights.
+    # All of it in a thread: the first to ask reads 440 MB of weights.
     heard = await asyncio.to_thread(lambda: _trained(likeness.file).log_shares(schema, conversation))
     raised = {answer: share * math.exp(likeness.weight * heard[answer]) for answer, share in shares.items()}
     scale = sum(shares.values()) / sum(raised.values())

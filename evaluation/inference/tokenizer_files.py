@@ -67,7 +67,7 @@ def _likeness(model_dir: Path) -> Likeness | None:
     if not weight:
         return None
     try:
-        sentence_encoder.folder()
+        sentence_encoder.is_there()
     except EncoderMissing as error:
         raise CodesError(f"the base in {model_dir} is read beside a sentence encoder, and {error}") from None
     file = model_dir / LIKENESS_FILE

@@ -86,7 +86,7 @@ def test_embeddings_read_words_that_no_training_conversation_had() -> None:
 def test_without_the_package_the_others_are_measured_and_the_reason_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sentence_encoder, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(sentence_encoder, "PACKAGES", ("no-such-package",) * 5)
     made = measure(suite(), conversations(Split.train, 200))
     assert f"{TFIDF}_accuracy" in made.measures and f"{EMBEDDINGS}_accuracy" not in made.measures
     assert sentence_encoder.INSTALL in made.left_out[EMBEDDINGS]

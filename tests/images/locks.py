@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+UV = str(Path(sys.executable).with_name("uv"))  # of this environment, active or not
 FOLDER = ROOT / "docker" / "requirements"
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"  # of the images
 # vLLM for the CPU asks for them and gets builds for CUDA, without which `import transformers` dies (Makefile).
@@ -134,7 +135,7 @@ def _resolved(arguments: Sequence[str], output: Path, on_cpu: bool) -> str:
     well, as it counts as newer.
     """
     command = [
-        "uv", "pip", "compile", "--quiet", "--no-config", "--generate-hashes", "--no-header", "--no-annotate",
+        UV, "pip", "compile", "--quiet", "--no-config", "--generate-hashes", "--no-header", "--no-annotate",
         "--no-emit-index-url", "--no-emit-find-links", "--index-strategy", "unsafe-best-match",
         "--python-version", PYTHON, "--python-platform", PLATFORM, "--output-file", str(output),
     ]  # fmt: skip

@@ -39,13 +39,13 @@ class LessonPhase(NamedTuple):
 PHASES: Final = (
     LessonPhase(0.08, Shares(1.0, 0.0, 0.0, 0.0, 0.0), BusinessDraw((2, 4), 0.0), Mix(0.5, 0.0), 700, 1),
     LessonPhase(
-        0.17, Shares(0.60, 0.15, 0.10, 0.03, 0.12), BusinessDraw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1
+        0.17, Shares(0.60, 0.13, 0.12, 0.03, 0.12), BusinessDraw((1, 7), 0.0), Mix(0.5, 0.05), 1100, 1
     ),
     LessonPhase(
-        0.45, Shares(0.33, 0.33, 0.22, 0.05, 0.07), BusinessDraw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1
+        0.45, Shares(0.33, 0.28, 0.27, 0.05, 0.07), BusinessDraw((2, 14), 0.35), Mix(0.5, 0.1), 2200, 1
     ),
     LessonPhase(
-        1.01, Shares(0.30, 0.36, 0.24, 0.05, 0.05), BusinessDraw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2
+        1.01, Shares(0.30, 0.30, 0.30, 0.05, 0.05), BusinessDraw((2, 24), 0.60), Mix(0.5, 0.1), 2600, 2
     ),
 )
 CORPUS_SIZES: Final = (

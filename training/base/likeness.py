@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertModel
+from transformers import MPNetConfig, MPNetModel
 
 from evaluation import sentence_encoder
 from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEIGHT
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.base.adapter import write_tensors
+from training.hardware import multiplies_in_bf16
 
 _FACTORS_SCALE = 2.0  # of a change's product
 _SAVED_RAISED = ("scale", "soft")  # scalars that are trained as logarithms
@@ -31,15 +32,23 @@ _AT_ONCE = 24  # texts of about one length that go through the encoder together
 class _Changed(nn.Module):
     """A linear layer and its low-rank change."""
 
-    def __init__(self, kept: nn.Linear, rank: int):
+    def __init__(self, kept: nn.Linear, rank: int, dtype: torch.dtype):
         super().__init__()
-        self.kept = kept
+        self.kept = kept.to(dtype)
         self.A = nn.Parameter(torch.randn(rank, kept.in_features) / math.sqrt(kept.in_features))
         self.B = nn.Parameter(torch.zeros(kept.out_features, rank))
 
     def forward(self, states: Tensor) -> Tensor:
         found: Tensor = self.kept(states)
         return found + F.linear(F.linear(states, self.A), self.B) * _FACTORS_SCALE
+
+
+def _model(published: sentence_encoder.PublishedEncoder) -> MPNetModel:
+    """Without a gradient, and without dropout."""
+    model = MPNetModel(MPNetConfig(**published.config), add_pooling_layer=False).eval()
+    names = model.state_dict().keys()
+    model.load_state_dict({name: torch.tensor(published.weights[name]) for name in names})
+    return model.requires_grad_(False)
 
 
 class _ReadTexts(NamedTuple):
@@ -50,21 +59,21 @@ class _ReadTexts(NamedTuple):
 
 
 class LikenessNetwork(nn.Module):
-    """Raises: EncoderMissing."""
+    """in_bf16: what the layers multiply in; None: as the machine is good at. Raises: EncoderMissing."""
 
-    def __init__(self, rank: int):
+    def __init__(self, rank: int, *, in_bf16: bool | None = None):
         super().__init__()
-        folder = str(sentence_encoder.folder())
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.bert = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
-        self.bert.requires_grad_(False)
-        self._change(self.bert.encoder, rank)
+        self._in_bf16 = multiplies_in_bf16() if in_bf16 is None else in_bf16
+        published = sentence_encoder.published()
+        self._tokenizer = sentence_encoder.tokenizer_of(published)
+        self.model = _model(published)
+        self._change(self.model.encoder, rank)
         # As ready to train: it begins as good as the published encoder, with its tokens heard.
         begin = {"scale": 3.0, "soft": 3.0, "late": 0.5, "none": 0.3, "none_mean": 0.3, "none_most": 0.0}
         self.scalars = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(one)) for name, one in begin.items()}
         )
-        self.token_weight_D = nn.Parameter(torch.zeros(self.bert.config.hidden_size))
+        self.token_weight_D = nn.Parameter(torch.zeros(self.model.config.hidden_size))
 
     @classmethod
     def trained(cls, file: Path) -> "LikenessNetwork":
@@ -80,8 +89,14 @@ class LikenessNetwork(nn.Module):
             network.token_weight_D.copy_(tensors[TOKEN_WEIGHT])
         return network
 
+    def learn_last(self, layers: int) -> None:
+        """The changes of so many last layers learn, and no other: those below are read without keeping anything."""
+        below = len(self.model.encoder.layer) - layers
+        for layer in self.model.encoder.layer[:below]:
+            layer.requires_grad_(False)
+
     def factors(self) -> list[nn.Parameter]:
-        return [one for one in self.bert.parameters() if one.requires_grad]
+        return [one for one in self.model.parameters() if one.requires_grad]
 
     def decisive(self) -> list[nn.Parameter]:
         """Everything that is trained beside the factors."""
@@ -117,29 +132,28 @@ class LikenessNetwork(nn.Module):
         write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach()})
 
     def _changed(self) -> list[tuple[str, _Changed]]:
-        return [(name, layer) for name, layer in self.bert.named_modules() if isinstance(layer, _Changed)]
+        return [(name, layer) for name, layer in self.model.named_modules() if isinstance(layer, _Changed)]
 
     def _change(self, module: nn.Module, rank: int) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
-                setattr(module, name, _Changed(child, rank))
+                dtype = torch.bfloat16 if self._in_bf16 else torch.float32
+                setattr(module, name, _Changed(child, rank, dtype))
             else:
                 self._change(child, rank)
 
     def _read(self, texts: Sequence[str]) -> _ReadTexts:
         each = list(dict.fromkeys(texts))
-        ids = [
-            self._tokenizer(text, truncation=True, max_length=sentence_encoder.MOST_READ)["input_ids"]
-            for text in each
-        ]
+        ids = [one.ids for one in self._tokenizer.encode_batch(each)]
         by_length = sorted(range(len(each)), key=lambda number: len(ids[number]))
         means: dict[str, Tensor] = {}
         tokens: dict[str, Tensor] = {}
         for begin in range(0, len(by_length), _AT_ONCE):
             numbers = by_length[begin : begin + _AT_ONCE]
             padded, there = _padded([torch.tensor(ids[number]) for number in numbers])
-            states = self.bert(input_ids=padded, attention_mask=there).last_hidden_state
-            for number, row in zip(numbers, states, strict=True):
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._in_bf16):
+                states = self.model(input_ids=padded, attention_mask=there).last_hidden_state
+            for number, row in zip(numbers, states.float(), strict=True):
                 states_TD = row[: len(ids[number])]
                 means[each[number]] = F.normalize(states_TD.mean(0), dim=-1)
                 inner_TD = states_TD[1:-1] if len(states_TD) > 2 else states_TD

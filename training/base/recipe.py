@@ -29,6 +29,7 @@ from training.base.held_out import HeldOutAccuracy
 from training.base.lessons import Source, phase_at
 from training.base.network import Network
 from training.base.trees import AnswerKind, Planter, TreeRow, lay_out
+from training.hardware import multiplies_in_bf16
 from training.sittings import Every, Sitting, rate, read_state, write_state
 from training.starter import corpus as utterances
 
@@ -160,13 +161,12 @@ class BaseTrainingRun:
 
     def _network(self) -> Network:
         on_gpu = torch.cuda.is_available()
-        fast = on_gpu or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
         base = LlamaForCausalLM.from_pretrained(self.options.base, dtype=torch.float32)
         network = Network(
             base.to("cuda" if on_gpu else "cpu"),
             self.options.rank,
             self.options.alpha,
-            torch.bfloat16 if fast else torch.float32,
+            torch.bfloat16 if multiplies_in_bf16() else torch.float32,
         )
         return network.to("cuda") if on_gpu else network
 

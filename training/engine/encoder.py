@@ -41,6 +41,8 @@ _WARM_UP: Final = 10  # steps
 _LEAST_RATE: Final = 0.05
 _DECISIVE: Final = 3  # times the rate, of the few parameters beside the factors
 _REPLAYED: Final = 0.5  # what a business's loss counts
+# Of twelve, those that learn. With all of them a step takes half as long again (docs/training.md).
+_LAST_LAYERS: Final = 6
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 
@@ -92,7 +94,8 @@ def takes_s(manifest: StageManifest, stage: Sft) -> float:
     """By the second of two steps; those that max_seconds leaves no room for are counted too."""
     if not _learns(manifest, stage):
         return 0.0
-    training = _EncoderTraining(manifest, stage)
+    # The traces, which say what labels are in doubt, need not be written yet.
+    training = _EncoderTraining(manifest.model_copy(update={"traces": None}), stage)
     training.step(0, 0.0)
     started = time.monotonic()
     training.step(1, 0.0)
@@ -118,6 +121,7 @@ class _EncoderTraining:
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
         self.network = LikenessNetwork.trained(_encoder_of(manifest))
+        self.network.learn_last(_LAST_LAYERS)
         self._optimizer = optimizer_of(self.network)
 
     def step(self, number: int, share: float) -> float:

@@ -251,6 +251,6 @@ def test_a_base_says_itself_how_much_it_counts_and_is_refused_without_the_encode
     (tmp_path / "likeness").mkdir()
     shutil.copyfile(package.likeness_file(), tmp_path / "likeness" / "encoder.safetensors")
     assert load_codes(tmp_path, 4).likeness == Likeness(2.0, tmp_path / "likeness" / "encoder.safetensors")
-    monkeypatch.setattr(sentence_encoder, "PACKAGE", "nobody_has_this")
+    monkeypatch.setattr(sentence_encoder, "PACKAGES", ("nobody-has-this",) * 5)
     with pytest.raises(CodesError, match="pip install"):
         load_codes(tmp_path, 4)

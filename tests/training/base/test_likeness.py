@@ -10,8 +10,8 @@ from evaluation.contract.record import conversation_from_text
 from evaluation.contract.schema import Category, CategorySchema
 from evaluation.inference.likeness import TrainedLikeness
 from training.base import businesses
-from training.base.likeness import LikenessNetwork
-from training.base.likeness_recipe import LikenessTraining, held_out, parser
+from training.base.likeness import LikenessNetwork, gold
+from training.base.likeness_recipe import LikenessTraining, find_none_as_often, held_out, parser
 
 pytestmark = pytest.mark.seconds
 SCHEMA = CategorySchema(
@@ -36,7 +36,7 @@ def test_served_with_numpy_it_says_what_it_said_when_it_was_trained(
     none_of_these: bool, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    network = LikenessNetwork(rank=4)
+    network = LikenessNetwork(rank=4, in_bf16=False)
     with torch.no_grad():
         for one in network.factors():
             one.copy_((torch.randn_like(one) * 0.03).half())
@@ -96,3 +96,21 @@ def test_what_it_is_measured_on_is_no_part_of_what_it_learns() -> None:
     shops = businesses.load()
     every = sum(len(shops[name].conversations) for name in businesses.FOR_BENCH)
     assert sum(len(one.examples) for one in asked) == every
+
+
+def test_none_of_these_is_found_as_often_as_the_rest_whatever_the_threshold_was() -> None:
+    problem = businesses.whole(businesses.load()["meal_voucher_app"], 108)
+    conversations = [one.conversation for one in problem.examples]
+    network, ends = LikenessNetwork(rank=2), []
+    right = gold(problem.schema, conversations)
+    none = right == len(problem.schema.answers) - 1
+    assert 4 <= none.sum() < 50
+    for off in (-5.0, 5.0):
+        with torch.no_grad():
+            network.scalars["none"].fill_(off)
+        find_none_as_often(network, [problem])
+        with torch.inference_mode():
+            found = network(problem.schema, conversations).argmax(1) == right
+        assert abs(found[none].float().mean() - found[~none].float().mean()) < 1 / none.sum()
+        ends.append(network.scalars["none"].item())
+    assert ends[0] == pytest.approx(ends[1], abs=1e-3)

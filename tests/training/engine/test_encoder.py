@@ -115,10 +115,10 @@ def test_it_takes_half_of_the_seconds_at_most(
     assert 1 <= learn(told)["encoder_steps"] < 100
 
 
-def test_what_it_will_take_is_counted_from_a_step(
-    tenant: Tenant, traces: Path, hearing: Path, tmp_path: Path
+def test_what_it_will_take_is_counted_from_a_step_before_there_are_traces(
+    tenant: Tenant, hearing: Path, tmp_path: Path
 ) -> None:
-    told = manifest(tenant, traces, hearing, tmp_path / "out", encoder_steps=100)
+    told = manifest(tenant, tmp_path / "not-yet.jsonl", hearing, tmp_path / "out", encoder_steps=100)
     assert isinstance(told.stage, Sft)
     assert encoder.takes_s(told, told.stage) > 1
     assert encoder.takes_s(told, told.stage.model_copy(update={"encoder_steps": 0})) == 0
