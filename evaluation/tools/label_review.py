@@ -21,6 +21,7 @@ FOLDS = 5
 NEIGHBOURS = 5
 NEAR = 0.35  # cosine of word counts; less than this is another subject
 FEWEST = 40  # labels; with fewer neither witness has anything to go by
+_WITNESS = 0.5  # of the labels a classifier has to find by itself to be heard: one that is mostly wrong doubts most of them
 
 
 class DoubtedLabel(NamedTuple):
@@ -64,13 +65,15 @@ def doubted(conversations: Sequence[Conversation], seed: int = 0) -> list[Doubte
     chances_NK: NDArray[np.float64] = cross_val_predict(
         LogisticRegression(C=10.0, max_iter=1000), words_NW, given_N, cv=folds, method="predict_proba"
     )
+    heard = (chances_NK.argmax(1) == given_N).mean() >= _WITNESS
     usual_K = np.array([chances_NK[given_N == k, k].mean() for k in range(len(labels))])
     found = []
     for n, conversation in enumerate(rows):
         near = _near(words_NW, n)
         votes = Counter(int(given_N[i]) for i in near)
         likeliest = int(chances_NK[n].argmax())
-        by_classifier = bool(likeliest != given_N[n] and chances_NK[n, likeliest] >= usual_K[likeliest])
+        against = likeliest != given_N[n] and chances_NK[n, likeliest] >= usual_K[likeliest]
+        by_classifier = bool(heard and against)
         most, agreeing = votes.most_common(1)[0] if votes else (likeliest, 0)
         by_neighbours = votes[int(given_N[n])] == 0 and agreeing >= 2
         if by_classifier or by_neighbours:

@@ -47,3 +47,9 @@ def test_few_labels_and_unlabelled_conversations_speak_against_nothing() -> None
     rows = labelled()
     unlabelled = Conversation(id="u", messages=(Message(role=Role.customer, text="send the money back"),))
     assert doubted([*rows, unlabelled]) == doubted(rows)
+
+
+def test_a_classifier_that_finds_fewer_than_half_of_the_labels_speaks_against_none() -> None:
+    """Ten labels of each of eight things that share no words: whatever it says of another is a guess."""
+    rows = [said(n, f"{n}a {n}b {n}c and it", f"thing{n % 8}") for n in range(80)]
+    assert doubted(rows) == []
