@@ -21,7 +21,7 @@ FOLDS = 5
 NEIGHBOURS = 5
 NEAR = 0.35  # cosine of word counts; less than this is another subject
 FEWEST = 40  # labels; with fewer neither witness has anything to go by
-_WITNESS = 0.5  # of the labels a classifier has to find by itself to be heard: one that is mostly wrong doubts most of them
+_WITNESS = 0.5  # of the labels that a classifier has to find to be heard: one that is mostly wrong doubts most of them
 
 
 class DoubtedLabel(NamedTuple):
