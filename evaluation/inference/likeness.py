@@ -1,7 +1,7 @@
 """How alike what a customer says and each answer's descriptions are, to a small sentence encoder.
 
 Which of many descriptions a text is about is what an encoder learns from little, and a small base hardly. Where such a
-base chooses a code, both are heard: its share of an answer times the encoder's, to a power. What is compared are
+base chooses a code, both are heard: its share of an answer times the encoder's, each to a power. What is compared are
 definitions and includes; names and excludes say nothing to the encoder. So an edit is followed as soon as it is read.
 A base that needs none of this has none in its folder.
 
@@ -37,7 +37,7 @@ _READING: Final = Lock()  # so that those who ask first together read the weight
 
 
 class Likeness(NamedTuple):
-    """weight: the power of the encoder's share, where the base's has 1. file: what was trained."""
+    """weight: the power of the encoder's share over the base's. file: what was trained."""
 
     weight: float
     file: Path
@@ -52,7 +52,9 @@ async def weighed(
     """
     # All of it in a thread: the first to ask reads 440 MB of weights.
     heard = await asyncio.to_thread(lambda: _trained(likeness.file).log_shares(schema, conversation))
-    raised = {answer: share * math.exp(likeness.weight * heard[answer]) for answer, share in shares.items()}
+    # The stronger of the two counts once: raised further, the same answers would be given with too much confidence.
+    base_power, power = 1 / max(1.0, likeness.weight), min(1.0, likeness.weight)
+    raised = {answer: share**base_power * math.exp(power * heard[answer]) for answer, share in shares.items()}
     scale = sum(shares.values()) / sum(raised.values())
     return {answer: share * scale for answer, share in raised.items()}
 

@@ -59,6 +59,23 @@ def test_a_definition_or_an_include_that_is_meant_is_the_answer_and_what_nothing
     assert max(found, key=found.__getitem__) is None
 
 
+@pytest.mark.parametrize(
+    ("weight", "of_base", "of_encoder"), [(3.0, 1 / 3, 1.0), (1.0, 1.0, 1.0), (0.5, 1.0, 0.5)]
+)
+def test_the_stronger_of_the_two_counts_once_so_that_neither_is_surer_than_it_was(
+    weight: float, of_base: float, of_encoder: float
+) -> None:
+    conversation = conversation_from_text("my package has not come yet, where is it?")
+    shares: dict[str | None, float] = {"late": 0.1, "refund": 0.7, "broken": 0.1, None: 0.05}
+    encoder = heard(conversation.said[0])
+    found = anyio.run(weighed, shares, SCHEMA, conversation, SHIPPED._replace(weight=weight))
+    assert sum(found.values()) == pytest.approx(0.95)  # what lies beside the answers stays there
+    for answer in ("refund", "broken"):
+        expected = (shares["late"] / shares[answer]) ** of_base
+        even = encoder["late"] / encoder[answer]
+        assert found["late"] / found[answer] == pytest.approx(expected * even**of_encoder, rel=1e-3)
+
+
 def test_an_edit_is_followed_and_a_name_says_nothing() -> None:
     text = "my package has not come yet, where is it?"
     swapped = heard(text, swap(SCHEMA, "late", "refund").schema)
