@@ -56,7 +56,7 @@ class PublishedEncoder(NamedTuple):
     """config: of its folder. weights: by their names. tokenizer: as JSON."""
 
     config: dict[str, Any]
-    weights: dict[str, "Floats"]
+    weights: dict[str, Floats]
     tokenizer: str
 
 

@@ -22,7 +22,7 @@ from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEI
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.base.adapter import write_tensors
-from training.hardware import multiplies_in_bf16
+from training.hardware import processor_multiplies_in_bf16
 
 _FACTORS_SCALE = 2.0  # of a change's product
 _SAVED_RAISED = ("scale", "soft")  # scalars that are trained as logarithms
@@ -59,11 +59,14 @@ class _ReadTexts(NamedTuple):
 
 
 class LikenessNetwork(nn.Module):
-    """in_bf16: what the layers multiply in; None: as the machine is good at. Raises: EncoderMissing."""
+    """On the processor, beside a GPU too. in_bf16: what the layers multiply in; None: as it is good at.
+
+    Raises: EncoderMissing.
+    """
 
     def __init__(self, rank: int, *, in_bf16: bool | None = None):
         super().__init__()
-        self._in_bf16 = multiplies_in_bf16() if in_bf16 is None else in_bf16
+        self._in_bf16 = processor_multiplies_in_bf16() if in_bf16 is None else in_bf16
         published = sentence_encoder.published()
         self._tokenizer = sentence_encoder.tokenizer_of(published)
         self.model = _model(published)
