@@ -188,7 +188,7 @@ async def _distance(predictor: VllmPredictor, question: _Question) -> tuple[floa
 def _of_subject(
     study: ContextStudy, subject: Subject, base: ModelBase, root: Path, settings: Settings, progress: Progress
 ) -> SubjectResult:
-    codes = codes_for(base.folder, subject.category_schema)
+    codes = codes_for(base.folder, subject.category_schema).alone()
     questions = questions_of(study, subject, codes.texts)
     asked = study.model_dump_json(exclude={"title", "subjects"})
     key = output.key_of(digest(base), asked, subject.name)

@@ -149,7 +149,7 @@ class _Asking(NamedTuple):
         """On a tenant's held-out conversations, under its own schema and under edits of it."""
         study, place = self.prepared.study, self.prepared.place
         suite = evaluation.suite_of(inputs, Benchmark(max_items=study.suite_items, seed=place.seed))
-        codes = codes_for(place.base.folder, inputs.schema)
+        codes = codes_for(place.base.folder, inputs.schema).alone()
         at_once = load_policy().model_copy(
             update={"interim_looks": (1.0,)}
         )  # arms are compared on the same questions
@@ -163,7 +163,7 @@ class _Asking(NamedTuple):
         place = self.prepared.place
         study = self.prepared.study
         items = retention_items(tuple(study.sources.values()), study.retention_items, place.seed)
-        codes = load_codes(place.base.folder, longest(items))
+        codes = load_codes(place.base.folder, longest(items)).alone()
         found = await self._each("retention", codes, items, retained.under_schema, retained.RetainedAnswer)
         return {name: {RETENTION: retained.rightly_answered(items, of)} for name, of in found.items()}
 
@@ -210,7 +210,7 @@ class _Asking(NamedTuple):
     async def _pass_at_k(self) -> dict[str, list[float]]:
         (inputs,) = self.prepared.tenants
         own = [c for c in inputs.splits[Split.test] if c.labelled][: self.prepared.study.pass_items]
-        codes = codes_for(self.prepared.place.base.folder, inputs.schema)
+        codes = codes_for(self.prepared.place.base.folder, inputs.schema).alone()
 
         async def ask(predictor: VllmPredictor, conversation: Conversation) -> Samples:
             return await several(predictor, inputs.schema, conversation)
@@ -233,7 +233,7 @@ class _Asking(NamedTuple):
         async with self.endpoint.async_client(ANSWER_TIMEOUT_S) as client:
             for one in self.served:
                 title = f"{what} {one.stage}"
-                predictor = VllmPredictor(client, one.model, codes.beside(one.adapter))
+                predictor = VllmPredictor(client, one.model, codes)
                 kept = AnswersFile(place.folder / "answers", what, f"{digest(place.base)} {one.version}")
                 found[one.stage] = await kept.of(
                     questions,

@@ -37,6 +37,10 @@ class Codes(NamedTuple):
     form: ChatForm = PLAIN
     likeness: Likeness | None = None
 
+    def alone(self) -> "Codes":
+        """No encoder is heard: what answers is the language model."""
+        return self._replace(likeness=None)
+
     def beside(self, adapter: Path | None) -> "Codes":
         """With the copy of the encoder that was trained with the adapter in this folder, where it brings one."""
         file = None if adapter is None else adapter / ADAPTER_LIKENESS

@@ -107,7 +107,7 @@ def test_an_adapter_brings_the_encoder_that_was_trained_with_it(tmp_path: Path) 
     assert hearing.beside(None) is hearing and hearing.beside(tmp_path) is hearing
     shutil.copyfile(package.likeness_file(), tmp_path / ADAPTER_LIKENESS)
     assert hearing.beside(tmp_path).likeness == Likeness(1.0, tmp_path / ADAPTER_LIKENESS)
-    deaf = hearing._replace(likeness=None)
+    deaf = hearing.alone()
     assert deaf.beside(tmp_path) is deaf  # another base, which nobody has tried with an encoder
 
 
