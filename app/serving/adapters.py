@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 from app.errors import AdapterRefused
 from evaluation.atomic_files import place_folder
-from evaluation.contract.base_note import ADAPTER_LIKENESS, SCALARS, TOKEN_WEIGHT
+from evaluation.contract.base_note import (
+    ADAPTER_LIKENESS,
+    EXAMPLE_CATEGORIES,
+    EXAMPLE_CONDITIONS,
+    EXAMPLES,
+    SCALARS,
+    TOKEN_WEIGHT,
+)
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 FILES = (WEIGHTS, CONFIG)
@@ -154,6 +161,10 @@ def _check_encoder(path: Path) -> None:
     wanted = {*SCALARS, TOKEN_WEIGHT}
     if not wanted <= tensors.keys():
         raise AdapterRefused(f"{path} is no encoder: it lacks {', '.join(sorted(wanted - tensors.keys()))}")
+    of_examples = (EXAMPLES, EXAMPLE_CONDITIONS, EXAMPLE_CATEGORIES)
+    counts = {tensors[name]["shape"][0] if name in tensors else 0 for name in of_examples}
+    if len(counts) > 1:
+        raise AdapterRefused(f"{path} has examples without what decided them")
 
 
 def placed(folder: Path) -> set[str]:

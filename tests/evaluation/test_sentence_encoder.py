@@ -1,6 +1,7 @@
 """The embeddings are those of the published model: computed here with numpy, compared with transformers' own."""
 
 import io
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_other_weights_than_the_published_are_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sentence_encoder, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(EncoderMissing, match="pip install"):
         SentenceEncoder()
+
+
+def test_what_it_asks_to_install_is_what_the_project_installs() -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        groups = tomllib.load(file)["dependency-groups"]
+    named = [one for group in groups.values() for one in group if str(one).startswith(sentence_encoder.MODEL)]
+    assert sorted(named) == [
+        f"{package}=={sentence_encoder.VERSION}" for package in sentence_encoder.PACKAGES
+    ]
 
 
 def test_without_the_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

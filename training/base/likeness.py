@@ -1,13 +1,14 @@
 """The sentence encoder that is heard beside the base, while it is trained; `evaluation.inference.likeness` serves it.
 
 The published weights stay; every linear layer gets a low-rank change. What decides is trained with them: how much the
-tokens of a description count, how sharp the nearest of several descriptions is, when it is none of these.
+tokens of a description count, how sharp the nearest of several descriptions is, what an exclude takes away, when it is
+none of these.
 
-Letters: N conversations, M descriptions, S and T their tokens, C categories, D width.
+Letters: N conversations, M clauses, E excludes, S and T tokens, C categories, D width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,25 @@ from torch import Tensor, nn
 from transformers import MPNetConfig, MPNetModel
 
 from evaluation import sentence_encoder
-from evaluation.contract.base_note import FACTOR_A, FACTOR_B, SCALARS, TOKEN_WEIGHT
+from evaluation.contract.base_note import (
+    EXAMPLE_CATEGORIES,
+    EXAMPLE_CONDITIONS,
+    EXAMPLES,
+    FACTOR_A,
+    FACTOR_B,
+    KNOWN_CONDITIONS,
+    NOT_THERE,
+    SCALARS,
+    TOKEN_WEIGHT,
+    text_key,
+)
 from evaluation.contract.record import Conversation
 from evaluation.contract.schema import CategorySchema
 from training.base.adapter import write_tensors
 from training.hardware import processor_multiplies_in_bf16
 
 _FACTORS_SCALE = 2.0  # of a change's product
-_SAVED_RAISED = ("scale", "soft")  # scalars that are trained as logarithms
+_SAVED_RAISED = ("scale", "soft", "aside")  # scalars that are trained as logarithms
 _AT_ONCE = 24  # texts of about one length that go through the encoder together
 
 
@@ -72,7 +84,17 @@ class LikenessNetwork(nn.Module):
         self.model = _model(published)
         self._change(self.model.encoder, rank)
         # As ready to train: it begins as good as the published encoder, with its tokens heard.
-        begin = {"scale": 3.0, "soft": 3.0, "late": 0.5, "none": 0.3, "none_mean": 0.3, "none_most": 0.0}
+        begin = {
+            "scale": 3.0,
+            "soft": 3.0,
+            "late": 0.5,
+            "aside": 0.0,
+            "aside_from": 0.0,
+            "example_from": 0.2,
+            "none": 0.3,
+            "none_mean": 0.3,
+            "none_most": 0.0,
+        }
         self.scalars = nn.ParameterDict(
             {name: nn.Parameter(torch.tensor(one)) for name, one in begin.items()}
         )
@@ -107,23 +129,49 @@ class LikenessNetwork(nn.Module):
 
     def forward(self, schema: CategorySchema, conversations: Sequence[Conversation]) -> Tensor:
         """Log-shares [N, answers], in the order of `schema.answers`."""
-        own = [category.clauses for category in schema.categories]
-        descriptions = [text for texts in own for text in texts]
+        clauses = [category.clauses for category in schema.categories]
+        excludes = [category.excludes for category in schema.categories]
+        descriptions = [text for texts in (*clauses, *excludes) for text in texts]
         read = self._read(["\n".join(one.said) for one in conversations] + descriptions)
         count = len(conversations)
         said = _ReadTexts(read.means_MD[:count], read.tokens[:count])
-        alike_NM = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
+        alike = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
+        many = sum(map(len, clauses))
+        categories_NC = self._nearest(alike[:, :many], clauses)
         scalars = self.scalars
+        further_NC = self._nearest(alike[:, many:], excludes) - categories_NC + scalars["aside_from"]
         soft = scalars["soft"].exp()
-        parts = alike_NM.split([len(texts) for texts in own], dim=1)
-        scores_NC = torch.stack([(part * soft).logsumexp(1) / soft for part in parts], 1)
+        scores_NC = categories_NC - scalars["aside"].exp() * F.softplus(further_NC * soft) / soft
         if schema.none_of_these:
             mean_N, most_N = scores_NC.mean(1), scores_NC.amax(1)
             none_N = scalars["none"] + scalars["none_mean"] * mean_N + scalars["none_most"] * most_N
             scores_NC = torch.cat([scores_NC, none_N[:, None]], 1)
         return (scores_NC * scalars["scale"].exp()).log_softmax(1)
 
-    def save(self, file: Path) -> None:
+    @torch.no_grad()
+    def examples(self, schema: CategorySchema, labelled: Sequence[Conversation]) -> dict[str, Tensor]:
+        """For `save`: labelled conversations, each with the condition that decided it, or else the likeliest one."""
+        clauses = [text for category in schema.categories for text in category.clauses]
+        means, decided = list[Tensor](), list[int]()
+        for begin in range(0, len(labelled), _AT_ONCE):
+            some = labelled[begin : begin + _AT_ONCE]
+            read = self._read(["\n".join(one.said) for one in some] + clauses)
+            count = len(some)
+            said = _ReadTexts(read.means_MD[:count], read.tokens[:count])
+            alike_NM = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
+            means.append(said.means_MD)
+            for one, alike_M in zip(some, alike_NM, strict=True):
+                own = () if one.category is None else schema.category(one.category).clauses
+                likeliest = max(own, key=lambda text: alike_M[clauses.index(text)].item(), default=None)
+                decided.append(text_key(one.criterion if one.criterion in own else likeliest))
+        return {
+            EXAMPLES: torch.cat(means).half(),
+            EXAMPLE_CONDITIONS: torch.tensor(decided),
+            EXAMPLE_CATEGORIES: torch.tensor([text_key(one.category) for one in labelled]),
+            KNOWN_CONDITIONS: torch.tensor([text_key(text) for text in clauses]),
+        }
+
+    def save(self, file: Path, examples: Mapping[str, Tensor] | None = None) -> None:
         """As `evaluation.inference.likeness` reads it, in half precision; whole or not at all."""
         changed = self._changed()
         tensors = {name + FACTOR_A: layer.A.detach().half() for name, layer in changed}
@@ -132,7 +180,7 @@ class LikenessNetwork(nn.Module):
         values |= {name: values[name].exp() for name in _SAVED_RAISED}
         values["factors_scale"] = torch.tensor(_FACTORS_SCALE)
         tensors |= {name: values[name].float() for name in SCALARS}
-        write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach()})
+        write_tensors(file, tensors | {TOKEN_WEIGHT: self.token_weight_D.detach(), **(examples or {})})
 
     def _changed(self) -> list[tuple[str, _Changed]]:
         return [(name, layer) for name, layer in self.model.named_modules() if isinstance(layer, _Changed)]
@@ -162,6 +210,15 @@ class LikenessNetwork(nn.Module):
                 inner_TD = states_TD[1:-1] if len(states_TD) > 2 else states_TD
                 tokens[each[number]] = F.normalize(inner_TD, dim=-1)
         return _ReadTexts(torch.stack([means[text] for text in texts]), [tokens[text] for text in texts])
+
+    def _nearest(self, alike: Tensor, own: Sequence[Sequence[str]]) -> Tensor:
+        """Of the texts of each category [N, C]; soft, so that several count a little more than one."""
+        soft = self.scalars["soft"].exp()
+        parts = alike.split([len(texts) for texts in own], dim=1)
+        nothing = alike.new_full((len(alike),), NOT_THERE)
+        return torch.stack(
+            [(part * soft).logsumexp(1) / soft if part.size(1) else nothing for part in parts], 1
+        )
 
     def _alike(self, said: _ReadTexts, descriptions: _ReadTexts) -> Tensor:
         said_NTD, said_NT = _padded(said.tokens)

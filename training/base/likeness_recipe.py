@@ -1,8 +1,8 @@
 """Train the sentence encoder beside the base: `python -m training.base.likeness_recipe --out DIR --minutes 60`.
 
 From the same written businesses and utterances as the base, an encoder of 110 M parameters learns which of a schema's
-definitions and includes a conversation is about, and when none. The same command goes on from DIR's checkpoint.
-Left out: names, excludes, yes or no questions, the generated world.
+definitions and includes a conversation is about, what an exclude takes away, and when none. The same command goes on
+from DIR's checkpoint. Left out: names, yes or no questions, the generated world.
 """
 
 import argparse
@@ -37,8 +37,8 @@ class DrawnShares(NamedTuple):
     """How often a problem is of which source."""
 
     corpus: float = 0.25
-    business: float = 0.40
-    further: float = 0.35
+    business: float = 0.30
+    further: float = 0.45
 
 
 class LikenessCounts(NamedTuple):
@@ -58,7 +58,8 @@ class LikenessTraining:
             print("no --corpus: businesses alone", flush=True)
         shops = businesses.load()
         self.shops, self.further = businesses.for_training(shops), list(businesses.load_further().values())
-        self.network = LikenessNetwork(options.rank)
+        begin = options.begin
+        self.network = LikenessNetwork(options.rank) if begin is None else LikenessNetwork.trained(begin)
         self.optimizer = optimizer_of(self.network)
         self.held_out = held_out(self.corpus)
         self.counts = self._resumed()
@@ -209,6 +210,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="checkpoint and what is trained; resumes from there"
     )
     parser.add_argument("--corpus", type=Path, help="folder with utterances.jsonl.gz and dialogues.jsonl.gz")
+    parser.add_argument("--begin", type=Path, help="an encoder that was trained before, to go on from")
     parser.add_argument("--minutes", type=float, default=60, help="training time; the rate falls with it")
     parser.add_argument("--problems", type=int, default=2, help="schemas in a step")
     parser.add_argument("--rank", type=int, default=32)

@@ -1,12 +1,15 @@
 """SFT of the sentence encoder that is heard beside the base: the tenant's copy of it learns from the tenant's labels.
 
 What a small encoder learns from some hundred labels in minutes is most of what a small base would learn from them in
-an hour. It reads definitions and includes, never a name or a code, so that swaps and other names are followed without
-being practised. That it goes on reading definitions it has not seen is practised on the written businesses, in every
-second half of a step. And in every other step the tenant's schema lacks some categories, whose conversations are then
-none of these: no answer is learned by what stands beside it, and what belongs nowhere is learned without a label.
+an hour. It reads definitions, includes and excludes, never a name or a code, so that swaps and other names are
+followed without being practised. That it goes on reading definitions it has not seen is practised on the written
+businesses, in every second half of a step. And in every other step the tenant's schema lacks some categories, whose
+conversations are then none of these: no answer is learned by what stands beside it, and what belongs nowhere is learned
+without a label.
 
-Left out: labels of conversations that are in doubt, excludes, schemas under which no encoder is heard, and every base
+At its end the labelled conversations go with the copy, as examples of the conditions that decided them.
+
+Left out: labels of conversations that are in doubt, schemas under which no encoder is heard, and every base
 that is read without one.
 """
 
@@ -14,6 +17,7 @@ import json
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +36,7 @@ from training.base.likeness import LikenessNetwork, add_gradient, optimizer_of, 
 from training.config import Sft, StageManifest
 from training.data.examples import drawn, read_labelled, read_left_out
 from training.engine.progress import EventWriter
+from training.hardware import give_back_memory
 from training.protocol import ADAPTER, CHECKPOINTS, FailureCode
 from training.sittings import rate
 
@@ -44,6 +49,8 @@ _REPLAYED: Final = 0.5  # what a business's loss counts
 # Of twelve, those that learn. With all of them a step takes half as long again (docs/training.md).
 _LAST_LAYERS: Final = 6
 _PARTIAL: Final = 0.5  # chance of a schema that lacks some categories
+_MOST_OF_ANSWER: Final = 48  # examples: the nearest three are heard, and each has to be read once
+_MOST_EXAMPLES: Final = 2000  # 1.5 kB each
 _MOST_SHARE: Final = 1 / 2  # of the stage's seconds
 
 
@@ -76,7 +83,9 @@ def learn(manifest: StageManifest, stage: Sft, events: EventWriter) -> dict[str,
         "encoder_label_accuracy_last": round(sum(last) / len(last), 4),
     }
     out.parent.mkdir(exist_ok=True)
-    training.network.save(out)
+    training.network.save(out, training.examples())
+    del training
+    give_back_memory()
     write_whole(told_by, json.dumps(metrics).encode())  # last: where it is, all is
     return metrics
 
@@ -116,13 +125,22 @@ class _EncoderTraining:
         torch.manual_seed(manifest.seed)
         self._rng, self._schema, self._stage = random.Random(manifest.seed), manifest.category_schema, stage
         left_out = read_left_out(manifest.traces)
-        labelled = read_labelled(manifest.conversations, self._schema, left_out).conversations
-        self._turns = drawn(labelled, stage.balance, self._rng)
+        self._labelled = read_labelled(manifest.conversations, self._schema, left_out).conversations
+        self._turns = drawn(self._labelled, stage.balance, self._rng)
         every = businesses.load()
         self._shops = businesses.for_training(every) + list(businesses.load_further().values())
         self.network = LikenessNetwork.trained(_encoder_of(manifest))
         self.network.learn_last(_LAST_LAYERS)
         self._optimizer = optimizer_of(self.network)
+
+    def examples(self) -> dict[str, torch.Tensor]:
+        """Some of every answer's, drawn by lot."""
+        of_answer: dict[str | None, list[Conversation]] = defaultdict(list)
+        for one in self._rng.sample(self._labelled, len(self._labelled)):
+            of_answer[one.category].append(one)
+        most = min(_MOST_OF_ANSWER, _MOST_EXAMPLES // len(of_answer))
+        chosen = [one for every in of_answer.values() for one in every[:most]]
+        return self.network.examples(self._schema, chosen)
 
     def step(self, number: int, share: float) -> float:
         """share: of the training, 0..1, by which the rate falls. Returns how many of the tenant's were right, 0..1."""

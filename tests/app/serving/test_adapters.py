@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import AdapterRefused
 from app.serving.adapters import ENCODER, MAX_ENCODER_BYTES, check, files_of, freeze, served_name
-from evaluation.contract.base_note import SCALARS, TOKEN_WEIGHT
+from evaluation.contract.base_note import EXAMPLES, SCALARS, TOKEN_WEIGHT
 
 CONFIG = {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj", "v_proj"], "bias": "none"}
 PREFIX = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -79,7 +79,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (lambda f: (f / "adapter_model.safetensors").write_bytes(tensors()[:-9]), "is cut off"),
     "an encoder that is none": (
         lambda f: (f / ENCODER).write_bytes(encoder(("scale",))),
-        "is no encoder: it lacks factors_scale",
+        "is no encoder: it lacks aside, aside_from",
+    ),
+    "examples that nothing decided": (
+        lambda f: (f / ENCODER).write_bytes(encoder((*SCALARS, TOKEN_WEIGHT, EXAMPLES))),
+        "has examples without what decided them",
     ),
     "an encoder of noise": (lambda f: (f / ENCODER).write_bytes(b"x" * 40), "not a safetensors"),
     "an encoder that is a link": (_link_encoder, "a link where a plain file"),

@@ -23,6 +23,7 @@ from evaluation.inference.predictor import Prediction
 from evaluation.inference.tokenizer_files import Codes, load_codes
 from tests.evaluation.fake_server import CODES, Asked, FakeServer, Reply, predictor
 from training.base import package
+from training.base.likeness import LikenessNetwork
 
 SCHEMA = CategorySchema(
     name="shop",
@@ -82,6 +83,99 @@ def test_an_edit_is_followed_and_a_name_says_nothing() -> None:
     assert max(swapped, key=swapped.__getitem__) == "refund"
     renamed = [one.model_copy(update={"name": f"X{n}"}) for n, one in enumerate(SCHEMA.categories)]
     assert heard(text, SCHEMA.model_copy(update={"categories": tuple(renamed)})) == heard(text)
+
+
+def test_an_exclude_speaks_against_what_a_definition_alone_would_have() -> None:
+    text = "my package has not come yet, where is it?"
+    late, *others = SCHEMA.categories
+    without = late.model_copy(update={"excludes": ("asks where a package is that has not come yet",)})
+    before, after = heard(text), heard(text, SCHEMA.model_copy(update={"categories": (without, *others)}))
+    assert after["late"] / after["refund"] < before["late"] / before["refund"] / 2
+
+
+NUMBER = "number seven on the list, as on monday"
+SMALL_TALK = "say hello to the lady in the shop"
+
+
+@pytest.fixture(scope="module")
+def with_examples(tmp_path_factory: pytest.TempPathFactory) -> Likeness:
+    """A tenant's copy: the number was decided by the include of `broken`, the small talk by nothing."""
+    file = tmp_path_factory.mktemp("copy") / ADAPTER_LIKENESS
+    network = LikenessNetwork.trained(SHIPPED.file)
+    labelled = [
+        conversation_from_text(NUMBER).model_copy(
+            update={"category": "broken", "criterion": "the glass of a lamp is cracked"}
+        ),
+        conversation_from_text(SMALL_TALK).model_copy(update={"category": None}),
+        conversation_from_text("where does my parcel hang about").model_copy(update={"category": "late"}),
+    ]
+    network.save(file, network.examples(SCHEMA, labelled))
+    return Likeness(1.0, file)
+
+
+def shares(text: str, schema: CategorySchema, likeness: Likeness) -> dict[str | None, float]:
+    even = dict.fromkeys(schema.answers, 1 / len(schema.answers))
+    return anyio.run(weighed, even, schema, conversation_from_text(text), likeness)
+
+
+def likeliest(text: str, schema: CategorySchema, likeness: Likeness) -> str | None:
+    found = shares(text, schema, likeness)
+    assert sum(found.values()) == pytest.approx(1.0)
+    return max(found, key=found.__getitem__)
+
+
+def test_a_labelled_conversation_speaks_for_the_condition_that_decided_it_wherever_that_goes(
+    with_examples: Likeness,
+) -> None:
+    late, refund, broken = SCHEMA.categories
+    asked = "number seven of the list as on monday"
+    assert likeliest(asked, SCHEMA, SHIPPED) != "broken"
+    assert likeliest(asked, SCHEMA, with_examples) == "broken"
+    assert likeliest(asked, swap(SCHEMA, "late", "broken").schema, with_examples) == "late"
+    moved = (
+        late,
+        refund.model_copy(update={"includes": broken.includes}),
+        broken.model_copy(update={"includes": ()}),
+    )
+    assert likeliest(asked, SCHEMA.model_copy(update={"categories": moved}), with_examples) == "refund"
+    spaced = broken.model_copy(update={"includes": ("the  glass of a lamp\nis cracked",)})
+    assert (
+        likeliest(asked, SCHEMA.model_copy(update={"categories": (late, refund, spaced)}), with_examples)
+        == "broken"
+    )
+
+
+def test_an_example_is_silent_where_its_condition_is_gone_or_says_something_else(
+    with_examples: Likeness,
+) -> None:
+    late, refund, broken = SCHEMA.categories
+    asked = "number seven of the list as on monday"
+    bare = broken.model_copy(update={"includes": ()})
+    other = broken.model_copy(update={"includes": ("the glass of a lamp is whole",)})
+    merged = Category(key="bad", name="Bad", definition="Something is broken, or the money is asked for.")
+    for categories in ((late, refund, bare), (late, refund, other), (late, merged)):
+        schema = SCHEMA.model_copy(update={"categories": categories})
+        with_them, without = (shares(asked, schema, one) for one in (with_examples, SHIPPED))
+        last = categories[-1].key
+        assert with_them[last] <= without[last]
+
+
+def test_what_a_category_had_is_none_of_these_when_it_is_taken_away(with_examples: Likeness) -> None:
+    asked = "where does my parcel hang about?"
+    left = SCHEMA.model_copy(update={"categories": SCHEMA.categories[1:]})
+    with_them, without = (shares(asked, left, one) for one in (with_examples, SHIPPED))
+    assert with_them[None] / with_them["broken"] > 10 * without[None] / without["broken"]
+    forced = left.model_copy(update={"none_of_these": False})
+    assert set(shares(asked, forced, with_examples)) == {"refund", "broken"}
+
+
+def test_what_was_none_of_these_is_so_again(with_examples: Likeness) -> None:
+    everything = Category(
+        key="shop", name="Shop", definition="Something about the shop, or the people in it."
+    )
+    schema = SCHEMA.model_copy(update={"categories": (*SCHEMA.categories, everything)})
+    assert likeliest("say hello to the ladies in the shop", schema, SHIPPED) == "shop"
+    assert likeliest("say hello to the ladies in the shop", schema, with_examples) is None
 
 
 def test_where_the_schema_asks_a_question_or_has_one_category_there_is_nothing_to_compare() -> None:

@@ -24,7 +24,12 @@ SCHEMA = CategorySchema(
             definition="The customer asks where a parcel is.",
             includes=("it is lost",),
         ),
-        Category(key="refund", name="Refund", definition="They want their money back."),
+        Category(
+            key="refund",
+            name="Refund",
+            definition="They want their money back.",
+            excludes=("the money is for a lamp that broke", "who asks is a shop"),
+        ),
         Category(key="odd", name="Odd", definition="?", includes=("a long one, " * 20, "ok")),
     ),
 )
@@ -42,6 +47,7 @@ def test_served_with_numpy_it_says_what_it_said_when_it_was_trained(
             one.copy_((torch.randn_like(one) * 0.03).half())
         network.token_weight_D.normal_(std=0.5)
         network.scalars["none_most"].fill_(0.2)
+        network.scalars["aside_from"].fill_(0.1)
     network.save(tmp_path / "likeness.safetensors")
     served = TrainedLikeness(tmp_path / "likeness.safetensors")
     schema = SCHEMA.model_copy(update={"none_of_these": none_of_these})

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from evaluation.contract.base_note import ADAPTER_LIKENESS, LIKENESS_FILE
+from evaluation.contract.base_note import (
+    ADAPTER_LIKENESS,
+    EXAMPLE_CATEGORIES,
+    EXAMPLE_CONDITIONS,
+    EXAMPLES,
+    KNOWN_CONDITIONS,
+    LIKENESS_FILE,
+    text_key,
+)
 from evaluation.contract.perturb import swap
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed
@@ -66,6 +75,14 @@ def test_it_learns_from_the_labels_and_is_left_for_the_adapter(
     assert metrics["encoder_steps"] == 4 and 0 < metrics["encoder_label_accuracy_last"] <= 1
     assert loss(odd, left) < loss(odd, package.likeness_file()) - 1
     assert "sentence encoder, step 4 of 4" in (told.out / EVENTS).read_text()
+    # What was labelled goes with it, by what decided.
+    tensors = load_file(left)
+    known, labelled = tensors[KNOWN_CONDITIONS].tolist(), [c for c in odd.conversations if c.labelled]
+    answers = {one.category for one in labelled}
+    assert tensors[EXAMPLES].shape[0] == min(len(labelled), 48 * len(answers))
+    assert set(known) == {text_key(text) for one in odd.schema.categories for text in one.clauses}
+    assert set(tensors[EXAMPLE_CONDITIONS].tolist()) <= {*known, text_key(None)}
+    assert set(tensors[EXAMPLE_CATEGORIES].tolist()) == {text_key(one) for one in answers}
     # An attempt that goes on has it already.
     was = left.read_bytes()
     assert learn(told) == metrics and left.read_bytes() == was
