@@ -83,7 +83,8 @@ class LikenessNetwork(nn.Module):
         self._tokenizer = sentence_encoder.tokenizer_of(published)
         self.model = _model(published)
         self._change(self.model.encoder, rank)
-        # As ready to train: it begins as good as the published encoder, with its tokens heard.
+        # As ready to train: it begins as good as the published encoder, with its tokens heard. `example_from` is not
+        # trained: it was chosen.
         begin = {
             "scale": 3.0,
             "soft": 3.0,
@@ -152,13 +153,11 @@ class LikenessNetwork(nn.Module):
     def examples(self, schema: CategorySchema, labelled: Sequence[Conversation]) -> dict[str, Tensor]:
         """For `save`: labelled conversations, each with the condition that decided it, or else the likeliest one."""
         clauses = [text for category in schema.categories for text in category.clauses]
-        means, decided = list[Tensor](), list[int]()
+        described, means, decided = self._read(clauses), list[Tensor](), list[int]()
         for begin in range(0, len(labelled), _AT_ONCE):
             some = labelled[begin : begin + _AT_ONCE]
-            read = self._read(["\n".join(one.said) for one in some] + clauses)
-            count = len(some)
-            said = _ReadTexts(read.means_MD[:count], read.tokens[:count])
-            alike_NM = self._alike(said, _ReadTexts(read.means_MD[count:], read.tokens[count:]))
+            said = self._read(["\n".join(one.said) for one in some])
+            alike_NM = self._alike(said, described)
             means.append(said.means_MD)
             for one, alike_M in zip(some, alike_NM, strict=True):
                 own = () if one.category is None else schema.category(one.category).clauses
