@@ -100,7 +100,8 @@ def bring_along(manifest: StageManifest) -> None:
 
 
 def takes_s(manifest: StageManifest, stage: Sft) -> float:
-    """By the second of two steps; those that max_seconds leaves no room for are counted too."""
+    """By the second of two steps, and by reading some of the examples; steps that max_seconds leaves no room for are
+    counted too."""
     if not _learns(manifest, stage):
         return 0.0
     # The traces, which say what labels are in doubt, need not be written yet.
@@ -108,7 +109,12 @@ def takes_s(manifest: StageManifest, stage: Sft) -> float:
     training.step(0, 0.0)
     started = time.monotonic()
     training.step(1, 0.0)
-    return (time.monotonic() - started) * stage.encoder_steps
+    stepped = time.monotonic()
+    every = training.drawn_examples()
+    some = every[:BATCH]
+    training.network.examples(manifest.category_schema, some)
+    read_s = (time.monotonic() - stepped) * len(every) / len(some)
+    return (stepped - started) * stage.encoder_steps + read_s
 
 
 def _learns(manifest: StageManifest, stage: Sft) -> bool:
@@ -134,13 +140,15 @@ class _EncoderTraining:
         self._optimizer = optimizer_of(self.network)
 
     def examples(self) -> dict[str, torch.Tensor]:
-        """Some of every answer's, drawn by lot."""
+        return self.network.examples(self._schema, self.drawn_examples())
+
+    def drawn_examples(self) -> list[Conversation]:
+        """Some of every answer's, by lot."""
         of_answer: dict[str | None, list[Conversation]] = defaultdict(list)
         for one in self._rng.sample(self._labelled, len(self._labelled)):
             of_answer[one.category].append(one)
         most = min(_MOST_OF_ANSWER, _MOST_EXAMPLES // len(of_answer))
-        chosen = [one for every in of_answer.values() for one in every[:most]]
-        return self.network.examples(self._schema, chosen)
+        return [one for every in of_answer.values() for one in every[:most]]
 
     def step(self, number: int, share: float) -> float:
         """share: of the training, 0..1, by which the rate falls. Returns how many of the tenant's were right, 0..1."""
