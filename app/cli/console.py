@@ -27,7 +27,11 @@ _COLUMNS = (
 
 class Progress(Protocol):
     def note(self, text: str) -> None: ...
-    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None: ...
+    def update(
+        self, stage: str, done: int, total: int | None, message: str = "", most_s: float | None = None
+    ) -> None:
+        """most_s: after which the stage ends by itself."""
+
     def end(self, stage: str, message: str = "") -> None: ...
 
 
@@ -54,11 +58,13 @@ class ConsoleReporter:
     def note(self, text: str) -> None:
         self.console.print(escape(text))
 
-    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
+    def update(
+        self, stage: str, done: int, total: int | None, message: str = "", most_s: float | None = None
+    ) -> None:
         now = time.monotonic()
         first = stage not in self._started
         started = self._started.setdefault(stage, now)
-        line = progress_line(stage, done, total, now - started, message)
+        line = progress_line(stage, done, total, now - started, message, most_s)
         if self._status is not None:
             self._status.update(escape(line))
             self._status.start()
@@ -76,9 +82,14 @@ class ConsoleReporter:
             self._status.stop()
 
 
-def progress_line(stage: str, done: int, total: int | None, elapsed_s: float, message: str = "") -> str:
+def progress_line(
+    stage: str, done: int, total: int | None, elapsed_s: float, message: str = "", most_s: float | None = None
+) -> str:
     steps = f"{done}/{total}" if total else str(done) if done else "…"
-    left = f", {duration(elapsed_s / done * (total - done))} left" if total and 0 < done <= total else ""
+    left = ""
+    if total and 0 < done <= total:
+        left_s = elapsed_s / done * (total - done)
+        left = f", {duration(left_s if most_s is None else min(left_s, most_s - elapsed_s))} left"
     return f"{stage:<20} {steps:>9}  {duration(elapsed_s)}{left}{f'  {message}' if message else ''}"
 
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,15 +201,14 @@ def _train(manifests: list[StageManifest], settings: Settings, progress: Progres
             continue
         path = output.prepare(manifest, [later.out for later in manifests[position + 1 :]])
         progress.update(kind, 0, None, "starting")
-        result = run_stage(path, manifest.out, settings, lambda event: _show(event, progress))
+        result = run_stage(path, manifest.out, settings, partial(_show, progress, manifest.stage.max_seconds))
         progress.end(kind, _metrics(result.body.get("metrics") or {}))
 
 
-def _show(event: Event, progress: Progress) -> None:
+def _show(progress: Progress, most_s: float | None, event: Event) -> None:
     if event["event"] in ("progress", "metric"):
-        progress.update(
-            event["stage"], event.get("step") or 0, event.get("total_steps"), event.get("message") or ""
-        )
+        step, total = event.get("step") or 0, event.get("total_steps")
+        progress.update(event["stage"], step, total, event.get("message") or "", most_s)
 
 
 def _metrics(metrics: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ class StageReporter:
 
     def __init__(self, to: Listener, kind: str, max_seconds: float | None, costs: Costs | None = None):
         self._to, self._kind, self._max_seconds, self._costs = to, kind, max_seconds, costs
+        self._began_at = time.monotonic()
         self._first: _FirstStep | None = None
         self._kept_at = float("-inf")
         self._pending: Event | None = None
@@ -71,5 +72,5 @@ class StageReporter:
             return None
         left_s = passed_s / steps * max(0, total - step)
         if self._max_seconds is not None:
-            left_s = min(left_s, max(0.0, self._max_seconds - passed_s))
+            left_s = min(left_s, max(0.0, self._max_seconds - (now - self._began_at)))
         return round(left_s, 1)

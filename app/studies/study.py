@@ -90,7 +90,9 @@ def _train(prepared: PreparedStudy, settings: Settings, progress: Progress) -> N
             continue
         path = output.prepare(manifest, [])
         progress.update(title, 0, None, "starting")
-        run_stage(path, manifest.out, settings, partial(_show_event, progress, title))
+        run_stage(
+            path, manifest.out, settings, partial(_show_event, progress, title, manifest.stage.max_seconds)
+        )
         progress.end(title)
 
 
@@ -109,8 +111,9 @@ def _say_how_long(prepared: PreparedStudy, left: Sequence[StageManifest], progre
         progress.end(title, f"none: {error}")
 
 
-def _show_event(progress: Progress, title: str, event: Event) -> None:
-    progress.update(title, event.get("step") or 0, event.get("total_steps"), event.get("message") or "")
+def _show_event(progress: Progress, title: str, most_s: float | None, event: Event) -> None:
+    step, total = event.get("step") or 0, event.get("total_steps")
+    progress.update(title, step, total, event.get("message") or "", most_s)
 
 
 def _curve(chain: Chain) -> list[float]:

@@ -63,7 +63,9 @@ class _Silent:
     def note(self, text: str) -> None:
         pass
 
-    def update(self, stage: str, done: int, total: int | None, message: str = "") -> None:
+    def update(
+        self, stage: str, done: int, total: int | None, message: str = "", most_s: float | None = None
+    ) -> None:
         pass
 
     def end(self, stage: str, message: str = "") -> None:

@@ -17,6 +17,11 @@ def test_what_is_left_is_not_guessed_before_the_first_step() -> None:
     assert "left" not in progress_line("starting", 0, None, 30.0)
 
 
+def test_no_more_is_left_than_until_the_stage_ends_by_itself() -> None:
+    assert ", 1:00 left" in progress_line("sft", 10, 137, 600.0, most_s=660)
+    assert ", 2:00 left" in progress_line("sft", 10, 12, 600.0, most_s=900)
+
+
 def test_minutes_are_not_hours() -> None:
     assert [duration(s) for s in (0, 59.6, 61, 3600)] == ["0:00", "1:00", "1:01", "60:00"]
 
