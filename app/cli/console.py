@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.terminal import Terminal
+from app.runs.pace import Pace
 from evaluation.metrics.measures import Measure
 from evaluation.reporting.report import Report
 
@@ -52,7 +53,7 @@ class ConsoleReporter:
     def __init__(self, stream: TextIO | None = None):
         self.console = Terminal(stream or sys.stderr)
         self._status = self.console.status("") if self.console.is_terminal else None
-        self._started: dict[str, float] = {}
+        self._paces: dict[str, Pace] = {}
         self._shown_at = 0.0
 
     def note(self, text: str) -> None:
@@ -62,9 +63,9 @@ class ConsoleReporter:
         self, stage: str, done: int, total: int | None, message: str = "", most_s: float | None = None
     ) -> None:
         now = time.monotonic()
-        first = stage not in self._started
-        started = self._started.setdefault(stage, now)
-        line = progress_line(stage, done, total, now - started, message, most_s)
+        first = stage not in self._paces
+        pace = self._paces.setdefault(stage, Pace())
+        line = progress_line(stage, done, total, pace.passed_s, pace.left_s(done, total, most_s), message)
         if self._status is not None:
             self._status.update(escape(line))
             self._status.start()
@@ -74,8 +75,8 @@ class ConsoleReporter:
 
     def end(self, stage: str, message: str = "") -> None:
         self.close()
-        passed = time.monotonic() - self._started.pop(stage, time.monotonic())
-        self.note(f"{stage:<20} done in {duration(passed)}{f'  {message}' if message else ''}")
+        pace = self._paces.pop(stage, None) or Pace()
+        self.note(f"{stage:<20} done in {duration(pace.passed_s)}{f'  {message}' if message else ''}")
 
     def close(self) -> None:
         if self._status is not None:
@@ -83,13 +84,10 @@ class ConsoleReporter:
 
 
 def progress_line(
-    stage: str, done: int, total: int | None, elapsed_s: float, message: str = "", most_s: float | None = None
+    stage: str, done: int, total: int | None, elapsed_s: float, left_s: float | None, message: str = ""
 ) -> str:
     steps = f"{done}/{total}" if total else str(done) if done else "…"
-    left = ""
-    if total and 0 < done <= total:
-        left_s = elapsed_s / done * (total - done)
-        left = f", {duration(left_s if most_s is None else min(left_s, most_s - elapsed_s))} left"
+    left = "" if left_s is None else f", {duration(left_s)} left"
     return f"{stage:<20} {steps:>9}  {duration(elapsed_s)}{left}{f'  {message}' if message else ''}"
 
 

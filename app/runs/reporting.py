@@ -1,10 +1,11 @@
 """From what a stage's process says about itself to the job's progress and events."""
 
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from app.jobs.lease import Event
 from app.runs.budgets import Costs
+from app.runs.pace import Pace
 
 EVERY_S = 1.0  # how often metrics are kept: a row each
 _NOT_METRICS = frozenset({"at", "stage", "event", "step", "total_steps", "message"})
@@ -18,18 +19,12 @@ class Listener(Protocol):
     def event(self, event: Event) -> None: ...
 
 
-class _FirstStep(NamedTuple):
-    at: float
-    step: int
-
-
 class StageReporter:
     """max_seconds: after which the stage ends by itself. Called from one thread."""
 
     def __init__(self, to: Listener, kind: str, max_seconds: float | None, costs: Costs | None = None):
         self._to, self._kind, self._max_seconds, self._costs = to, kind, max_seconds, costs
-        self._began_at = time.monotonic()
-        self._first: _FirstStep | None = None
+        self._pace = Pace()
         self._kept_at = float("-inf")
         self._pending: Event | None = None
 
@@ -45,7 +40,8 @@ class StageReporter:
             self._to.event({"event": "progress", "stage": self._kind, "message": message})
         metrics = {name: value for name, value in event.items() if name not in _NOT_METRICS}
         if metrics:
-            counted = {"step": step, "total_steps": total, "eta_s": self._eta_s(step, total)}
+            left_s = self._pace.left_s(step, total, self._max_seconds)
+            counted = {"step": step, "total_steps": total, "eta_s": left_s and round(left_s, 1)}
             self._keep({"event": "metric", "stage": self._kind, **counted, "metrics": metrics})
 
     def close(self) -> None:
@@ -61,16 +57,3 @@ class StageReporter:
             return
         self._kept_at, self._pending = now, None
         self._to.event(event)
-
-    def _eta_s(self, step: int, total: int | None) -> float | None:
-        """By the pace since the first step that was seen: what came before it was loading, or an earlier attempt."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = _FirstStep(now, step)
-        passed_s, steps = now - self._first.at, step - self._first.step
-        if total is None or steps <= 0:
-            return None
-        left_s = passed_s / steps * max(0, total - step)
-        if self._max_seconds is not None:
-            left_s = min(left_s, max(0.0, self._max_seconds - (now - self._began_at)))
-        return round(left_s, 1)

@@ -254,9 +254,9 @@ class RlTrainer(Writes, KeepsAdapters, GRPOTrainer):
     def _logps(
         self, model: Any, out: dict[str, Any], prompt_ids_BP: Tensor, prompt_mask_BP: Tensor
     ) -> Tensor:
-        ids_BT, mask_BT = out["completion_ids"], out["completion_mask"]
+        rows = (prompt_ids_BP, prompt_mask_BP, out["completion_ids"], out["completion_mask"])
         with self.accelerator.autocast():
-            return score(model, prompt_ids_BP, prompt_mask_BP, ids_BT, mask_BT, self.temperature).logps_BT
+            return score(model, *rows, self.temperature, self._stage.micro_batch_size).logps_BT
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Without old log-probabilities the responses are the student's of the moment, and every ratio is 1."""
@@ -278,9 +278,10 @@ class RlTrainer(Writes, KeepsAdapters, GRPOTrainer):
         input_ids: Tensor,
         attention_mask: Tensor,
         logits_to_keep: int,
-        *args: Any,
+        batch_size: int | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, None]:
+        """batch_size: of those of a whole generation, whose probabilities nobody learns from."""
         cut = input_ids.size(1) - logits_to_keep
         plain = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():
@@ -295,6 +296,7 @@ class RlTrainer(Writes, KeepsAdapters, GRPOTrainer):
                 input_ids[:, cut:],
                 attention_mask[:, cut:],
                 self.temperature,
+                batch_size,
             )
         if self._learned_from is not None:
             drawn_BT, mask_BT = (self._learned_from[n] for n in ("old_per_token_logps", "completion_mask"))

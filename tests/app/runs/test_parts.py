@@ -12,7 +12,7 @@ import pytest
 from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageProcessFailed
 from app.infra.storage import open_storage
 from app.jobs.lease import Event
-from app.runs import artifacts, checkpoints, folders, reporting
+from app.runs import artifacts, checkpoints, folders, pace, reporting
 from app.runs.failure import told, without_paths
 from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import StageReporter
@@ -98,7 +98,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(reporting, "time", made)
+    for module in (reporting, pace):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -120,6 +121,15 @@ def test_a_stage_with_a_limit_takes_no_longer_than_that(clock: Clock) -> None:
     for clock.now, step in ((0.0, 1), (10.0, 2)):
         reporter(metric(step, loss=1.0))
     assert heard.events[-1]["eta_s"] == 2.0
+
+
+def test_steps_of_an_attempt_before_are_no_pace(clock: Clock) -> None:
+    watched = pace.Pace()
+    clock.now = 20.0
+    assert watched.left_s(0, 24) is None and watched.left_s(16, 24) is None
+    clock.now = 120.0
+    assert watched.left_s(17, 24) == 700.0
+    assert watched.left_s(17, 24, most_s=300.0) == 180.0
 
 
 def test_many_metrics_are_thinned_and_the_last_is_kept(clock: Clock) -> None:

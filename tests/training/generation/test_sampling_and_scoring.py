@@ -136,3 +136,8 @@ def test_scores_with_shared_prompts_and_their_gradients_are_those_of_the_plain_f
     torch.testing.assert_close(found.entropies_BT, entropy, rtol=1e-4, atol=1e-4)
     for ours, theirs in zip(gradients, wanted_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    some_at_once = score(
+        loaded.model, prompt_ids, prompt_mask, completion_ids, completion_mask, 0.7, at_once=4
+    )
+    torch.testing.assert_close(some_at_once.logps_BT, found.logps_BT, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(some_at_once.entropies_BT, found.entropies_BT, rtol=1e-4, atol=1e-4)

@@ -31,8 +31,27 @@ def score(
     completion_ids_BT: Tensor,
     completion_mask_BT: Tensor,
     temperature: float,
+    at_once: int | None = None,
 ) -> Scored:
-    """Padding of prompts must be the same token everywhere, so that equal prompts are equal rows."""
+    """Padding of prompts must be the same token everywhere, so that equal prompts are equal rows.
+
+    at_once: sequences that are read together, None: all. The probabilities of a whole generation are gigabytes.
+    """
+    if at_once is not None and at_once < len(prompt_ids_BP):
+        parts = [
+            score(
+                model,
+                prompt_ids_BP[some],
+                prompt_mask_BP[some],
+                completion_ids_BT[some],
+                completion_mask_BT[some],
+                temperature,
+            )
+            for some in torch.arange(len(prompt_ids_BP)).split(at_once)
+        ]
+        return Scored(
+            torch.cat([one.logps_BT for one in parts]), torch.cat([one.entropies_BT for one in parts])
+        )
     hidden_BTH = _hidden(model, prompt_ids_BP, prompt_mask_BP, completion_ids_BT, completion_mask_BT)
     unmasked_BT = completion_mask_BT.bool()
     logits_NV = head_of(model).logits(hidden_BTH[unmasked_BT])
