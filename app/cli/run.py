@@ -45,6 +45,11 @@ from evaluation.tools import label_review
 from training.config import StageManifest
 from training.protocol import ADAPTER, GOES_ON_FROM, READ_TRACES, TRACES
 
+_SAID = (
+    *("kept", "tried", "without_yield", "not_reached"),  # of traces
+    *("stopped_by", "encoder_steps", "encoder_label_accuracy_last", "loss", "label_accuracy", "reward"),
+)
+
 
 class FileRun(NamedTuple):
     inputs: Inputs
@@ -212,10 +217,15 @@ def _show(progress: Progress, most_s: float | None, event: Event) -> None:
 
 
 def _metrics(metrics: dict[str, Any]) -> str:
-    plain = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
-    return ", ".join(
-        f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in list(plain.items())[:4]
-    )
+    """Those that tell most; of what was measured at the first step and at the last, both."""
+    said = []
+    for name in _SAID:
+        first, last = metrics.get(f"{name}_first"), metrics.get(f"{name}_last")
+        if name in metrics:
+            said.append(f"{name} {metrics[name]}")
+        elif first is not None and last is not None:
+            said.append(f"{name} {first:.3g} to {last:.3g}")
+    return ", ".join(said)
 
 
 def _evaluate(prepared: PreparedRun, settings: Settings, progress: Progress) -> Report:
