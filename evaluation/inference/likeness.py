@@ -17,7 +17,9 @@ Axes: N descriptions, K examples, C categories, S tokens of all descriptions, T 
 """
 
 import asyncio
+import hashlib
 import math
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -51,6 +53,7 @@ _KEPT: Final = (
 _ENCODERS: Final = 8  # 21 MB each beside those texts: the base's, and those of the adapters that answer now
 NEAREST: Final = 3  # examples of an answer that are heard
 _READING: Final = Lock()  # so that those who ask first together read the weights once
+_READ: Final[OrderedDict[str, "TrainedLikeness"]] = OrderedDict()  # the last ones
 
 
 class Likeness(NamedTuple):
@@ -186,10 +189,17 @@ class TrainedLikeness:
 
 
 def _trained(file: Path) -> TrainedLikeness:
+    """By its content: the stages after SFT bring SFT's copy, and what it has read need not be read again."""
     with _READING:
-        return _read_once(file)
+        content = _sha256(file, file.stat().st_mtime_ns)
+        found = _READ.pop(content, None) or TrainedLikeness(file)
+        _READ[content] = found
+        if len(_READ) > _ENCODERS:
+            _READ.popitem(last=False)
+        return found
 
 
-@lru_cache(maxsize=_ENCODERS)
-def _read_once(file: Path) -> TrainedLikeness:
-    return TrainedLikeness(file)
+@lru_cache(maxsize=8 * _ENCODERS)
+def _sha256(file: Path, written_ns: int) -> str:  # that it is another file now is seen by its time
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from app.serving.base import STARTER, find_base
 from evaluation import sentence_encoder
@@ -18,6 +20,7 @@ from evaluation.contract.perturb import swap
 from evaluation.contract.record import conversation_from_text
 from evaluation.contract.render import CodesError, render
 from evaluation.contract.schema import Category, CategorySchema
+from evaluation.inference import likeness as reading
 from evaluation.inference.likeness import Likeness, weighed
 from evaluation.inference.predictor import Prediction
 from evaluation.inference.tokenizer_files import Codes, load_codes
@@ -203,6 +206,17 @@ def test_an_adapter_brings_the_encoder_that_was_trained_with_it(tmp_path: Path) 
     assert hearing.beside(tmp_path).likeness == Likeness(1.0, tmp_path / ADAPTER_LIKENESS)
     deaf = hearing.alone()
     assert deaf.beside(tmp_path) is deaf  # another base, which nobody has tried with an encoder
+
+
+def test_copies_of_an_encoder_are_one_and_another_in_its_place_is_another(tmp_path: Path) -> None:
+    first, second = tmp_path / "sft", tmp_path / "rl"
+    for file in (first, second):
+        shutil.copyfile(package.likeness_file(), file)
+    read = reading._trained(first)
+    assert reading._trained(second) is read
+    tensors = load_file(second)
+    save_file(tensors | {"none": np.array(tensors["none"] + 1)}, second)
+    assert reading._trained(second) is not read and reading._trained(first) is read
 
 
 def undecided(asked: Asked) -> Reply:
