@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.terminal import Terminal
-from app.runs.pace import Pace
+from app.runs.time_left import TimeLeft
 from evaluation.metrics.measures import Measure
 from evaluation.reporting.report import Report
 
@@ -53,7 +53,7 @@ class ConsoleReporter:
     def __init__(self, stream: TextIO | None = None):
         self.console = Terminal(stream or sys.stderr)
         self._status = self.console.status("") if self.console.is_terminal else None
-        self._paces: dict[str, Pace] = {}
+        self._watched: dict[str, TimeLeft] = {}
         self._shown_at = 0.0
 
     def note(self, text: str) -> None:
@@ -63,9 +63,11 @@ class ConsoleReporter:
         self, stage: str, done: int, total: int | None, message: str = "", most_s: float | None = None
     ) -> None:
         now = time.monotonic()
-        first = stage not in self._paces
-        pace = self._paces.setdefault(stage, Pace())
-        line = progress_line(stage, done, total, pace.passed_s, pace.left_s(done, total, most_s), message)
+        first = stage not in self._watched
+        watched = self._watched.setdefault(stage, TimeLeft())
+        line = progress_line(
+            stage, done, total, watched.passed_s, watched.left_s(done, total, most_s), message
+        )
         if self._status is not None:
             self._status.update(escape(line))
             self._status.start()
@@ -75,8 +77,8 @@ class ConsoleReporter:
 
     def end(self, stage: str, message: str = "") -> None:
         self.close()
-        pace = self._paces.pop(stage, None) or Pace()
-        self.note(f"{stage:<20} done in {duration(pace.passed_s)}{f'  {message}' if message else ''}")
+        watched = self._watched.pop(stage, None) or TimeLeft()
+        self.note(f"{stage:<20} done in {duration(watched.passed_s)}{f'  {message}' if message else ''}")
 
     def close(self) -> None:
         if self._status is not None:

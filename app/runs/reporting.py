@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from app.jobs.lease import Event
 from app.runs.budgets import Costs
-from app.runs.pace import Pace
+from app.runs.time_left import TimeLeft
 
 EVERY_S = 1.0  # how often metrics are kept: a row each
 _NOT_METRICS = frozenset({"at", "stage", "event", "step", "total_steps", "message"})
@@ -24,7 +24,7 @@ class StageReporter:
 
     def __init__(self, to: Listener, kind: str, max_seconds: float | None, costs: Costs | None = None):
         self._to, self._kind, self._max_seconds, self._costs = to, kind, max_seconds, costs
-        self._pace = Pace()
+        self._watched = TimeLeft()
         self._kept_at = float("-inf")
         self._pending: Event | None = None
 
@@ -40,7 +40,7 @@ class StageReporter:
             self._to.event({"event": "progress", "stage": self._kind, "message": message})
         metrics = {name: value for name, value in event.items() if name not in _NOT_METRICS}
         if metrics:
-            left_s = self._pace.left_s(step, total, self._max_seconds)
+            left_s = self._watched.left_s(step, total, self._max_seconds)
             counted = {"step": step, "total_steps": total, "eta_s": left_s and round(left_s, 1)}
             self._keep({"event": "metric", "stage": self._kind, **counted, "metrics": metrics})
 

@@ -12,7 +12,7 @@ import pytest
 from app.errors import AdapterRefused, AppError, InputError, NoSpace, StageProcessFailed
 from app.infra.storage import open_storage
 from app.jobs.lease import Event
-from app.runs import artifacts, checkpoints, folders, pace, reporting
+from app.runs import artifacts, checkpoints, folders, reporting, time_left
 from app.runs.failure import told, without_paths
 from app.runs.folders import FolderBusy, RunFolder
 from app.runs.reporting import StageReporter
@@ -98,7 +98,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    for module in (reporting, pace):
+    for module in (reporting, time_left):
         monkeypatch.setattr(module, "time", made)
     return made
 
@@ -124,7 +124,7 @@ def test_a_stage_with_a_limit_takes_no_longer_than_that(clock: Clock) -> None:
 
 
 def test_steps_of_an_attempt_before_are_no_pace(clock: Clock) -> None:
-    watched = pace.Pace()
+    watched = time_left.TimeLeft()
     clock.now = 20.0
     assert watched.left_s(0, 24) is None and watched.left_s(16, 24) is None
     clock.now = 120.0

@@ -3,7 +3,7 @@
 import time
 
 
-class Pace:
+class TimeLeft:
     """By what was done since the first that was seen: what came before it was loading, or an earlier attempt."""
 
     def __init__(self) -> None:
