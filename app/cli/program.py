@@ -523,6 +523,10 @@ def run_study(
             "conversations.jsonl and experts.jsonl. Once for each tenant of the study."
         ),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one, and the one that it is compared with; may be said several times."),
+    ] = None,
 ) -> None:
     """Train and measure every arm with every seed; a stage that arms share is run once. Writes table.md, results.json
     and plots."""
@@ -532,10 +536,13 @@ def run_study(
         chosen = matrix.read(name)
         chosen = chosen.about(tuple(tenant)) if tenant else chosen
         if isinstance(chosen, matrix.ContextStudy):
+            if arm:
+                raise InputError(f"the study {name} has no arms; leave --arm out")
             table = in_context.run(chosen, out, settings, progress)
             say(table.read_text())
             say(f"written: {table}, {out / 'results.json'}")
             return
+        chosen = chosen.only(tuple(arm)) if arm else chosen
         asked = study.StudyRequest(chosen, seeds, out)
         results = study.run(asked, settings, progress)
         table = comparison.write(asked.study, results, out)

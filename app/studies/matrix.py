@@ -183,6 +183,19 @@ class Study(_Part):
         every = tuple(named.get(number, source) for number, source in enumerate(self.subjects))
         return self.model_copy(update={"subjects": every})
 
+    def only(self, arms: tuple[str, ...]) -> "Study":
+        """The same study of these arms, and of the one that they are compared with.
+
+        Raises: InputError where it has no arm of that name.
+        """
+        unknown = set(arms) - {arm.name for arm in self.arms}
+        if unknown:
+            has = ", ".join(arm.name for arm in self.arms)
+            raise InputError(f"this study has no arm {min(unknown)!r}; it has: {has}")
+        against = {row.stage for row in self.rows if row.name == self.against}
+        kept = tuple(arm for arm in self.arms if arm.name in arms or arm.stage in against)
+        return self.model_copy(update={"arms": kept})
+
     def steps(self, stage: str) -> list[str]:
         """Of the stages whose adapters led to this one, and of itself, the last of each tenant."""
         path = [stage]

@@ -196,6 +196,16 @@ def test_a_file_that_does_not_fit_together_is_refused(change: dict[str, Any], sa
         Study.model_validate(CONTENT | change)
 
 
+def test_some_arms_of_a_study_keep_the_one_that_they_are_compared_with() -> None:
+    some = training_study("progression").only(("labels alone", "SFT + SDFT"))
+    assert [arm.name for arm in some.arms] == ["labels alone", "SFT", "SFT + SDFT"]
+    varied = training_study("progression-starter")
+    of_variants = varied.only((varied.arms[-1].name,))
+    assert of_variants.against in {row.name for row in of_variants.rows}
+    with pytest.raises(InputError, match="no arm 'labels'; it has: labels alone, SFT"):
+        training_study("progression").only(("labels",))
+
+
 def test_a_study_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="progression"):
         matrix.read("regression")
@@ -233,7 +243,7 @@ def test_arms_of_a_shipped_study_learn_by_one_schedule(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "compared", "updates"),
-    [("progression", "SFT + GRPO", 24), ("progression-starter", "SFT + RL", 28)],
+    [("progression", "SFT + GRPO", 56), ("progression-starter", "SFT + RL", 28)],
 )
 def test_rl_from_the_base_has_as_many_steps_as_what_it_is_compared_with(
     name: str, compared: str, updates: int
