@@ -29,6 +29,7 @@ from training.starter.world import (
 
 WORLD: Final = tuple(f"world:{number}" for number in range(len(TRADES)))
 SCHEMA, CONVERSATIONS, EXPERTS = "schema.json", "conversations.jsonl", "experts.jsonl"  # of a folder
+_HELD_OUT: Final = (Split.test, Split.test, Split.calibration, Split.test, Split.validation)  # of a business
 _OF_BUSINESS = ("quote", "gist", "criterion", "set_aside")
 
 
@@ -120,7 +121,7 @@ def lines(rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _business(shop: Business, seed: int) -> Subject:
-    conversations = businesses.in_halves(shop, seed)
+    conversations = businesses.in_halves(shop, seed, _HELD_OUT)
     rows = {
         businesses.conversation_of(row, None, number).id: row for number, row in enumerate(shop.conversations)
     }

@@ -20,7 +20,7 @@ from evaluation.inference.runner import Question, Questions
 from evaluation.suites.drawing import WHY_NONE, ByCategory, Drawing, by_category
 from evaluation.suites.families import SEEN, SuiteError
 
-VERSION = 2  # raised when the same schema and conversations would give another suite
+VERSION = 3  # raised when the same schema and conversations would give another suite
 MUST_MOVE_SHARE = 2 / 3
 IDENTITY_SHARE = 0.25  # of the budget; the edits need most of it, for a verdict on single answers that stay
 _ONE = "the schema has one category"
@@ -149,15 +149,23 @@ def _told_apart(
 
 
 def _unequal(perturbed: Perturbed, grouped: ByCategory, count: int, rng: random.Random) -> list[Conversation]:
-    """3 : 1 of two categories that exchange their meanings, 5 : 3 : 1 around a cycle of three, and so on."""
+    """3 : 1 of two categories that exchange their meanings, 5 : 3 : 1 around a cycle of three, and so on.
+
+    Of a ring that has not enough of one category, fewer of all: whatever there is of each would be equal numbers.
+    """
     available = {key: grouped.get(key, ()) for key in perturbed.moves}
     rings = _rings(perturbed.moves, sorted(available, key=lambda key: -len(available[key])))
     parts = {key: 2 * (len(ring) - i) - 1 for ring in rings for i, key in enumerate(ring)}
-    chosen: list[Conversation] = []
-    for key, members in available.items():
-        wanted = round(count * parts[key] / sum(parts.values()))
-        chosen += rng.sample(members, min(len(members), wanted))
-    return chosen
+    wanted = {}
+    for ring in rings:
+        there = [len(available[key]) / parts[key] for key in ring if available[key]]
+        scale = min([count / sum(parts.values()), *there])
+        wanted |= {key: round(scale * parts[key]) for key in ring}
+    return [
+        one
+        for key, members in available.items()
+        for one in rng.sample(members, min(len(members), wanted[key]))
+    ]
 
 
 def _rings(moves: Mapping[str, str | None], starts: list[str]) -> list[list[str]]:

@@ -7,6 +7,7 @@ and the customer's deciding words. So every draw below has a known answer and a 
 import json
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import cycle
 from typing import Any, Final, NamedTuple
@@ -34,7 +35,6 @@ FOR_BENCH: Final = (
     "tax_filing_software",
     "vending_machines",
 )
-_HELD_OUT: Final = (Split.test, Split.test, Split.calibration, Split.test, Split.validation)
 QUESTIONS: Final = (
     "What does the customer want?",
     "Which of these is the last request about?",
@@ -109,18 +109,18 @@ def conversation_of(row: dict[str, Any], category: str | None, number: int) -> C
     return Conversation(id=f"b{number}", messages=messages, category=category)
 
 
-def in_halves(business: Business, seed: int) -> list[Conversation]:
-    """Of every category half is for training; of the rest most is asked in a gate, which needs fifty conversations."""
+def in_halves(business: Business, seed: int, held_out: Sequence[Split] = (Split.test,)) -> list[Conversation]:
+    """Of every category half is for training. held_out: what the rest is for, in turn; a gate can do with all of it."""
     of_category: dict[str | None, list[Conversation]] = defaultdict(list)
     for number, row in enumerate(business.conversations):
         of_category[row["category"]].append(conversation_of(row, row["category"], number))
-    rng, held_out = random.Random(seed), cycle(_HELD_OUT)
+    rng, others = random.Random(seed), cycle(held_out)
     placed = []
     for conversations in of_category.values():
         rng.shuffle(conversations)
         half = (len(conversations) + 1) // 2
         placed += [c.model_copy(update={"split": Split.train}) for c in conversations[:half]]
-        placed += [c.model_copy(update={"split": next(held_out)}) for c in conversations[half:]]
+        placed += [c.model_copy(update={"split": next(others)}) for c in conversations[half:]]
     return placed
 
 

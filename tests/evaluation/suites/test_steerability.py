@@ -55,6 +55,18 @@ def test_gold_moves_with_the_definition() -> None:
             assert now[item.gold_after] == meaning[item.gold_before]
 
 
+def test_a_budget_beyond_the_conversations_does_not_make_exchanged_categories_equal() -> None:
+    """Where everything is asked, 3 : 1 is of the larger category's conversations, and a third of them of the other."""
+    suite = build(max_items=20_000)
+    for index in of_family(suite, "swap"):
+        moving = Counter(i.gold_before for i in suite.items if i.perturbation == index and i.must_move)
+        have = Counter(i.gold_before for i in suite.items if i.perturbation == 0)
+        for key, other in suite.perturbations[index].moves.items():
+            most, least = sorted((moving[key], moving[str(other)]), reverse=True)
+            assert 0 < least <= 0.4 * most
+            assert most in (have[key], have[str(other)])
+
+
 def test_swap_and_cycle_keep_names_and_rename_keeps_meanings() -> None:
     suite = build()
     for index in [*of_family(suite, "swap"), *of_family(suite, "cycle")]:
