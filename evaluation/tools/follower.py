@@ -1,5 +1,5 @@
-"""`python -m evaluation.tools.follower …` says what the suite would find of a model that follows every edit and misreads
-some conversations: how much these held-out conversations can show, before anything is trained or asked.
+"""`python -m evaluation.tools.follower …` says what the suite would find of a model that follows every edit and
+misreads some conversations: how much these held-out conversations can show, before anything is trained or asked.
 
 A conversation is misread as one of another answer, always the same one, also under the edits. So what such a model's
 steerability lacks to 1 is the noise of shares of few conversations, not a lack of following.
