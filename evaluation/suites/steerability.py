@@ -156,7 +156,7 @@ def _unequal(perturbed: Perturbed, grouped: ByCategory, count: int, rng: random.
     available = {key: grouped.get(key, ()) for key in perturbed.moves}
     rings = _rings(perturbed.moves, sorted(available, key=lambda key: -len(available[key])))
     parts = {key: 2 * (len(ring) - i) - 1 for ring in rings for i, key in enumerate(ring)}
-    wanted = {}
+    wanted: dict[str, int] = {}
     for ring in rings:
         there = [len(available[key]) / parts[key] for key in ring if available[key]]
         scale = min([count / sum(parts.values()), *there])
