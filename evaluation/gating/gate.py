@@ -36,6 +36,7 @@ _OF_EDITS = frozenset(
         "override_rate",
     )
 )
+_OF_RANKS = frozenset(("steerability", "steerability_seen", "steerability_unseen"))
 _NATURAL = frozenset(("accuracy", "macro_f1", "majority_over_selection"))
 _AUXILIARY = frozenset(
     ("injection_success", "out_of_distribution_accuracy_gain")
@@ -172,10 +173,17 @@ def _bound(report: Report, candidate: StageReport, bound: Bound, policy: Policy,
     missing = (
         _NO_BASE if _is_gain(bound.measure) else f"it has no examples (at least {bound.least_n} are needed)"
     )
-    limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(report.interim_looks.planned)))
-    return _check(
+    looks = report.interim_looks
+    limit = _Limit(bound.limit, bound.slack, bound.least_n, sign, widening(len(looks.planned)))
+    check = _check(
         _measured(report, candidate, bound.measure), _Asked(bound.measure, name, families, missing), limit
     )
+    interim = looks.used < len(looks.planned)
+    if interim and bound.measure in _OF_RANKS and sign > 0 and check.verdict is Verdict.failed:
+        # Of few conversations a rank correlation is lower than of many, and its interval does not know that.
+        reason = f"{check.reason}, which only all of the questions can decide"
+        return check.model_copy(update={"verdict": Verdict.incomplete, "reason": reason})
+    return check
 
 
 def _measured(report: Report, candidate: StageReport, name: str) -> Measure | None:

@@ -88,6 +88,26 @@ def test_a_model_on_the_far_side_of_the_slack_gets_the_wrong_verdict_in_one_gate
     assert careless > 1.5 * quick, "the simulation must be one in which looking several times matters"
 
 
+@pytest.mark.parametrize(
+    ("used", "verdict"), [(1, Verdict.incomplete), (2, Verdict.incomplete), (3, Verdict.failed)]
+)
+def test_a_rank_correlation_fails_nobody_before_all_is_asked(used: int, verdict: Verdict) -> None:
+    made = evaluated({"base": models.oracle(), "rl": models.oracle()})
+    policy = load_policy()
+    (floor,) = (one for one in policy.floors if one.measure == "steerability")
+    policy = policy.model_copy(update={"floors": (floor,), "not_worse": ()})
+    low = Measure(value=0.5, n=400, ci95=(0.4, 0.6))
+    changed = {
+        "stages": [made.stages[-1].model_copy(update={"steerability": low})],
+        "interim_looks": InterimLooks(planned=tuple(LOOKS), used=used),
+    }
+    decided = gate.decide(made.model_copy(update=changed), policy)
+    check = next(one for one in decided.checks if one.measure == "steerability")
+    assert check.verdict is decided.verdict is verdict
+    assert ("which only all of the questions can decide" in check.reason) is (used < 3)
+    assert bool(open_families([check], ["swap", "novel"])) is (used < 3)
+
+
 def share_of(verdict: Verdict, found: Sequence[Verdict]) -> float:
     return sum(one is verdict for one in found) / len(found)
 
