@@ -1,8 +1,10 @@
 """What commands write for people and for programs: strangers' text in it does nothing, and any encoding holds it."""
 
 import json
+import os
 import sys
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO
 
 from evaluation.contract.text import harmless
@@ -18,8 +20,15 @@ def steady() -> None:
 
 
 def say(*lines: str, file: TextIO | None = None, end: str = "\n") -> None:
-    """file: standard output, if it is not given."""
-    print(*map(harmless, lines), sep="\n", end=end, file=file or sys.stdout, flush=True)
+    """file: standard output, if it is not given. A reader that has enough, as `head` has, does not end the command: the
+    exit code is still what was found.
+    """
+    stream = file or sys.stdout
+    try:
+        print(*map(harmless, lines), sep="\n", end=end, file=stream, flush=True)
+    except BrokenPipeError:
+        with Path(os.devnull).open("w") as nobody:
+            os.dup2(nobody.fileno(), stream.fileno())
 
 
 def complain(*lines: str) -> None:

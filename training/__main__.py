@@ -19,6 +19,7 @@ from typing import Any, assert_never
 
 from pydantic import ValidationError
 
+from evaluation.contract.mode import Mode
 from training.artifacts import (
     Finished,
     StageCancelled,
@@ -46,9 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     estimating = commands.add_parser("estimate", help="say what stages will cost on this machine")
     estimating.add_argument("manifests", type=Path, nargs="+", metavar="MANIFEST.json")
     estimating.add_argument("--evaluated", type=int, default=0, help="questions of the evaluation")
+    estimating.add_argument(
+        "--mode", type=Mode, choices=list(Mode), default=Mode.reasoned, help="they are asked in"
+    )
     parsed = parser.parse_args(arguments)
     if parsed.command == "estimate":
-        return estimate(parsed.manifests, parsed.evaluated)
+        return estimate(parsed.manifests, parsed.evaluated, parsed.mode)
     try:
         manifest = StageManifest.model_validate_json(parsed.manifest.read_bytes())
     except (OSError, ValidationError) as error:
@@ -60,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run(manifest, as_trl=parsed.command == "baseline")
 
 
-def estimate(manifests: list[Path], evaluated: int) -> int:
+def estimate(manifests: list[Path], evaluated: int, mode: Mode) -> int:
     """0: told, on standard output; 1: the probe failed."""
     _keep_to_this_machine()
     _leave_vllm_out()
@@ -68,7 +72,7 @@ def estimate(manifests: list[Path], evaluated: int) -> int:
     from training.engine.estimate import estimate as estimated
 
     try:
-        print(json.dumps(estimated(read, evaluated), indent=2))
+        print(json.dumps(estimated(read, evaluated, mode), indent=2))
     except StageFailed as error:
         print(f"{error.code}: {error.message}", file=sys.stderr)
         return 1

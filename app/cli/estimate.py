@@ -12,6 +12,7 @@ from rich.table import Table
 
 from app.errors import AppError
 from app.runs.supervisor import environment
+from evaluation.contract.mode import Mode
 from training.config import StageManifest
 
 _GIB = 1 << 30
@@ -24,13 +25,16 @@ class NotEstimated(AppError):
     code = "not_estimated"
 
 
-def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, Any]:
-    """evaluated: questions of the evaluation. Raises: NotEstimated."""
+def estimate(
+    manifests: Sequence[StageManifest], evaluated: int, mode: Mode = Mode.reasoned
+) -> dict[str, Any]:
+    """evaluated: questions of the evaluation, asked in that mode. Raises: NotEstimated."""
     with tempfile.TemporaryDirectory(prefix="steerwise-estimate-") as folder:
         paths = [Path(folder) / f"{number}.json" for number in range(len(manifests))]
         for path, manifest in zip(paths, manifests, strict=True):
             path.write_text(manifest.model_dump_json())
-        argv = [sys.executable, "-m", "training", "estimate", *map(str, paths), "--evaluated", str(evaluated)]
+        asked = ["--evaluated", str(evaluated), "--mode", mode]
+        argv = [sys.executable, "-m", "training", "estimate", *map(str, paths), *asked]
         try:
             child = subprocess.run(
                 argv, env=environment(), capture_output=True, text=True, timeout=_TIMEOUT_S, check=False

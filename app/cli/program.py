@@ -513,7 +513,7 @@ def run_study(
         int,
         typer.Option(
             min=1,
-            help="Each with another draw of its tenant, or of its split; a study that trains nothing has none.",
+            help="Each with another draw of its tenant, of its split, or of what is asked.",
         ),
     ] = 3,
     tenant: Annotated[
@@ -538,7 +538,7 @@ def run_study(
         if isinstance(chosen, matrix.ContextStudy):
             if arm:
                 raise InputError(f"the study {name} has no arms; leave --arm out")
-            table = in_context.run(chosen, out, settings, progress)
+            table = in_context.run(chosen, seeds, out, settings, progress)
             say(table.read_text())
             say(f"written: {table}, {out / 'results.json'}")
             return

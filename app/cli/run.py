@@ -155,7 +155,7 @@ def estimated(job: FileRun) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="steerwise-estimate-") as folder:
         place = Output(Path(folder))
         manifests = _manifests(job, place, output.write_inputs(place, job.inputs).resolve())
-        return estimate.estimate(manifests, _questions(job))
+        return estimate.estimate(manifests, _questions(job), job.mode)
 
 
 def _questions(job: FileRun) -> int:
@@ -167,7 +167,7 @@ def _say_how_long(job: FileRun, left: list[StageManifest], progress: Progress) -
     """Of the stages that are left. That it cannot be said is no reason not to run."""
     progress.update("estimate", 0, None, "trying the base for some seconds")
     try:
-        progress.end("estimate", estimate.line(estimate.estimate(left, _questions(job))))
+        progress.end("estimate", estimate.line(estimate.estimate(left, _questions(job), job.mode)))
     except NotEstimated as error:
         progress.end("estimate", f"none: {error}")
 

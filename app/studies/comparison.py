@@ -23,9 +23,8 @@ from app.studies.results import (
     SeedResult,
     course,
 )
-from app.studies.tables import Mean, cell, head, line, mean_of_known, with_interval
+from app.studies.tables import Mean, cell, head, line, mean_of_known, of_seeds, with_interval
 from evaluation.atomic_files import write_whole
-from evaluation.metrics.measures import Measure
 
 TITLES = {
     "accuracy": "accuracy",
@@ -68,7 +67,7 @@ def markdown(study: Study, results: Sequence[SeedResult]) -> str:
     taken = measured(results)
     lines += head(["arm", *(TITLES[m] for m in taken), "updates", "s", "tokens"])
     for arm in arms:
-        cells = [_cell([result.arms[arm].measures.get(m) for result in results]) for m in taken]
+        cells = [of_seeds([result.arms[arm].measures.get(m) for result in results]) for m in taken]
         lines.append(line([arm, *cells, *_costs(results, arm)]))
     same = " on the same base" if study.bases else ""
     lines += ["", f"Differences to {study.against}{same}, within each seed:", ""]
@@ -139,7 +138,7 @@ def _families(results: Sequence[SeedResult]) -> list[str]:
     lines = ["", _FAMILIES, "", *head(["arm", *names])]
     for arm in results[0].arms:
         found = [[result.arms[arm].families.get(name) for result in results] for name in names]
-        lines.append(line([arm, *map(_cell, found)]))
+        lines.append(line([arm, *map(of_seeds, found)]))
     return lines
 
 
@@ -163,13 +162,6 @@ def _on_the_way(results: Sequence[SeedResult]) -> list[str]:
             shown = [arm, of[0].stage, str(moment.step), str(len(of)), own, *cells]
             lines.append(line(shown))
     return lines
-
-
-def _cell(of_seeds: Sequence[Measure | None]) -> str:
-    """Of one seed with its own interval."""
-    if len(of_seeds) == 1 and of_seeds[0] is not None:
-        return with_interval(of_seeds[0])
-    return cell(mean_of_known(one.value for one in of_seeds if one is not None))
 
 
 def _difference_cell(results: Sequence[SeedResult], arm: str, other: str, measure: str) -> str:

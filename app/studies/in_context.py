@@ -4,7 +4,8 @@ Nothing is trained. Self-distillation rests on this (SDFT's in-context assumptio
 answer better than the student, and still write much as the student would. The distance is KL(shown || not shown), by
 what the model draws at temperature 1 when it is shown the hint: its log-probs there minus those that it gives to the
 same words when it is shown nothing, on the first `distances` conversations, since it reads every prompt anew. Each
-tenant's own training conversations are asked, with what an expert noted.
+tenant's own training conversations are asked, with what an expert noted. A seed is another draw of them, and of a
+business's halves.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ from app.studies.kept_answers import whole_lines
 from app.studies.matrix import ContextStudy
 from app.studies.serving import ANSWER_TIMEOUT_S
 from app.studies.subjects import Subject
-from app.studies.tables import head, line, with_interval
+from app.studies.tables import head, line, of_seeds
 from evaluation.atomic_files import write_whole
 from evaluation.contract.perturb import identity
 from evaluation.contract.record import Conversation, Split
@@ -72,12 +73,12 @@ class ContextMeasures(BaseModel):
 
 
 class SubjectResult(BaseModel):
-    """identity: of the base, which changes with its adapter."""
+    """identity: of the base, which changes with its adapter. seeds: in each, by what was shown."""
 
     subject: str
     base: str
     identity: str
-    shown: dict[HintKind, ContextMeasures]
+    seeds: list[dict[HintKind, ContextMeasures]]
 
 
 class _Question(NamedTuple):
@@ -89,20 +90,50 @@ class _Question(NamedTuple):
     distance: bool
 
 
-def run(study: ContextStudy, out: Path, settings: Settings, progress: Progress) -> Path:
+class _Draw(NamedTuple):
+    """Of a subject, with one seed. kept: the scores, as they come."""
+
+    title: str
+    questions: list[_Question]
+    codes: Codes
+    kept: Path
+
+    def left(self) -> list[_Question]:
+        done = _scores(self.kept)
+        return [one for one in self.questions if (one.shown, one.example.conversation.id) not in done]
+
+    def measures(self) -> dict[HintKind, ContextMeasures]:
+        done = _scores(self.kept)
+        return measures_of([done[one.shown, one.example.conversation.id] for one in self.questions])
+
+
+def run(study: ContextStudy, seeds: int, out: Path, settings: Settings, progress: Progress) -> Path:
     """Writes table.md, results.json and, as they come, the scores; the same command goes on. Returns the table.
 
     Raises: InputError.
     """
-    found = [subjects.load(source, 0) for source in study.subjects]
-    for subject in found:
+    found = [[subjects.load(source, seed) for seed in range(seeds)] for source in study.subjects]
+    for subject, *_ in found:
         if not subject.brought:
             raise InputError(
                 f"{subject.name} has no expert whose notes could be shown; give {subjects.EXPERTS}"
             )
     base = find_base(settings.base, settings.home, progress.note)
     with output.opened(out, settings.min_free_mib) as place:
-        results = [_of_subject(study, one, base, place.root, settings, progress) for one in found]
+        draws = [
+            [_draw(study, one, seed, base, place.root) for seed, one in enumerate(of_seeds)]
+            for of_seeds in found
+        ]
+        _ask([one for of_subject in draws for one in of_subject], base, place.root, settings, progress)
+        results = [
+            SubjectResult(
+                subject=subject.name,
+                base=base.name,
+                identity=digest(base),
+                seeds=[draw.measures() for draw in of_subject],
+            )
+            for (subject, *_), of_subject in zip(found, draws, strict=True)
+        ]
         content = [one.model_dump(mode="json") for one in results]
         write_whole(place.root / "results.json", json.dumps(content, indent=1).encode())
         write_whole(place.root / "table.md", markdown(study, results).encode())
@@ -110,25 +141,32 @@ def run(study: ContextStudy, out: Path, settings: Settings, progress: Progress) 
 
 
 def markdown(study: ContextStudy, results: Sequence[SubjectResult]) -> str:
-    lines = [f"# {study.title}", "", "95 % intervals over the conversations; differences are paired."]
+    seeds = len(results[0].seeds)
+    over = "over the conversations" if seeds == 1 else f"over {seeds} seeds (Student's t)"
+    lines = [f"# {study.title}", "", f"95 % intervals {over}; differences are paired."]
     for result in results:
-        n = next(iter(result.shown.values())).accuracy.n
+        first = result.seeds[0].values()
+        n, far = max(one.accuracy.n for one in first), max(one.kl_to_unshown.n for one in first)
+        each = "n" if seeds == 1 else "in each seed n"
         base = f"base {result.base} ({result.identity[:12]})"
-        far = max(found.kl_to_unshown.n for found in result.shown.values())
-        lines += ["", f"{subjects.title(result.subject)}, {base}, n = {n} (KL: {far}):", ""]
+        lines += ["", f"{subjects.title(result.subject)}, {base}, {each} = {n} (KL: {far}):", ""]
         lines += head(["shown", "accuracy", "over nothing", "KL to nothing, nats a token", "tokens written"])
-        for kind, found in result.shown.items():
-            shares = (found.accuracy, found.over_unshown, found.kl_to_unshown)
-            lines.append(line([_NAMES[kind], *map(with_interval, shares), with_interval(found.written, 1)]))
+        for kind in result.seeds[0]:
+            found = [seed[kind] for seed in result.seeds]
+            shares = [[getattr(one, name) for one in found] for name in _SHARES]
+            written = of_seeds([one.written for one in found], 1)
+            lines.append(line([_NAMES[kind], *map(of_seeds, shares), written]))
     return "\n".join(lines) + "\n"
 
 
-def questions_of(study: ContextStudy, subject: Subject, codes: tuple[str, ...]) -> list[_Question]:
+def questions_of(
+    study: ContextStudy, subject: Subject, codes: tuple[str, ...], seed: int = 0
+) -> list[_Question]:
     """By what is shown, so that prompts that begin alike follow each other."""
     inputs = checked(subject.category_schema, subject.conversations)
     noted = {row["id"]: Expert.model_validate(row) for row in subject.brought or []}
     asked = [c for c in inputs.splits[Split.train] if c.id in noted and not noted[c.id].label_wrong]
-    rng = random.Random(f"in-context-{subject.name}")
+    rng = random.Random(f"in-context-{subject.name}-{seed}")
     drawn = rng.sample(asked, min(study.items, len(asked)))
     rendering = Rendering(identity(inputs.schema), codes[: len(inputs.schema.answers)])
     examples = [rendering.example(_told(c, noted[c.id])) for c in drawn]
@@ -185,32 +223,32 @@ async def _distance(predictor: VllmPredictor, question: _Question) -> tuple[floa
     return sum(drawn.logprobs) - unshown, len(drawn.logprobs)
 
 
-def _of_subject(
-    study: ContextStudy, subject: Subject, base: ModelBase, root: Path, settings: Settings, progress: Progress
-) -> SubjectResult:
+def _draw(study: ContextStudy, subject: Subject, seed: int, base: ModelBase, root: Path) -> _Draw:
     codes = codes_for(base.folder, subject.category_schema).alone()
-    questions = questions_of(study, subject, codes.texts)
     asked = study.model_dump_json(exclude={"title", "subjects"})
-    key = output.key_of(digest(base), asked, subject.name)
-    kept = root / f"scores-{key[:12]}.jsonl"
-    done = _scores(kept)
-    left = [one for one in questions if (one.shown, one.example.conversation.id) not in done]
-    title = f"in context, {subjects.title(subject.name)}"
-    if left:
-        waiting = f"{title}: start vLLM"
-        log = root / "vllm.log"
-        with serving(base.folder, log, settings, lambda _passed: progress.update(waiting, 0, None)) as vllm:
-            progress.end(waiting)
-            in_flight = min(_IN_FLIGHT, settings.concurrency)
-            http = vllm.endpoint.async_client(ANSWER_TIMEOUT_S)
-            asking = _all(left, codes, http, kept, Showing(title, in_flight, progress))
-            asyncio.run(while_alive(vllm, asking))
-        progress.end(title)
-        done = _scores(kept)
-    ordered = [done[one.shown, one.example.conversation.id] for one in questions]
-    return SubjectResult(
-        subject=subject.name, base=base.name, identity=digest(base), shown=measures_of(ordered)
+    key = output.key_of(digest(base), asked, subject.name, str(seed))
+    return _Draw(
+        f"in context, {subjects.title(subject.name)}, seed {seed}",
+        questions_of(study, subject, codes.texts, seed),
+        codes,
+        root / f"scores-{key[:12]}.jsonl",
     )
+
+
+def _ask(draws: Sequence[_Draw], base: ModelBase, root: Path, settings: Settings, progress: Progress) -> None:
+    """Whatever has no score yet."""
+    waiting = [draw for draw in draws if draw.left()]
+    if not waiting:
+        return
+    starting, in_flight = "start vLLM", min(_IN_FLIGHT, settings.concurrency)
+    log = root / "vllm.log"
+    with serving(base.folder, log, settings, lambda _passed: progress.update(starting, 0, None)) as vllm:
+        progress.end(starting)
+        for draw in waiting:
+            http = vllm.endpoint.async_client(ANSWER_TIMEOUT_S)
+            showing = Showing(draw.title, in_flight, progress)
+            asyncio.run(while_alive(vllm, _all(draw.left(), draw.codes, http, draw.kept, showing)))
+            progress.end(draw.title)
 
 
 class Showing(NamedTuple):
@@ -277,6 +315,7 @@ def _scores(file: Path) -> dict[tuple[HintKind, str], ContextScore]:
     return {(one.shown, one.id): one for one in found}
 
 
+_SHARES = ("accuracy", "over_unshown", "kl_to_unshown")
 _NAMES = {
     HintKind.none: "nothing",
     HintKind.answer: "the answer",

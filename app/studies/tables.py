@@ -51,5 +51,12 @@ def cell(found: Mean | None) -> str:
     return "–" if found is None else str(found)
 
 
+def of_seeds(found: Sequence[Measure | None], digits: int = 3) -> str:
+    """Of one seed with its own interval."""
+    if len(found) == 1 and found[0] is not None:
+        return with_interval(found[0], digits)
+    return cell(mean_of_known(one.value for one in found if one is not None))
+
+
 def line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

@@ -1,6 +1,7 @@
 """`python -m evaluation` over a real socket, with the exit codes that scripts rely on."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,17 @@ def test_decide_judges_a_written_report_under_any_policy(tmp_path: Path) -> None
         floor = f'[[floors]]\nmeasure = "accuracy"\nlimit = 0.1\nslack = 0.1\nleast_n = {least_n}\n'
         policy.write_text(f"version = 2\nmax_errored = 0.1\n{floor}")
         assert main(["decide", "--report", str(path), "--policy", str(policy)]) == code
+
+
+def test_a_reader_that_closes_the_pipe_changes_no_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report.write(evaluated({"base": models.oracle(), "sft": models.habit()}), path)
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "evaluation", "decide", "--report", str(path)]
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def test_labels_in_doubt_are_left_out_of_what_is_measured(

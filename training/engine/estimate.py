@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
+from evaluation.contract.mode import Mode
 from evaluation.contract.render import ChatMessage
 from training.config import Distill, PrivilegedTeacher, Rl, Sft, StageManifest, Traces
 from training.data.examples import (
@@ -76,8 +77,12 @@ class Work(NamedTuple):
     encoder_s: float = 0.0
 
 
-def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, Any]:
-    """evaluated: questions of the evaluation. Stages whose traces do not exist yet are taken to get them all."""
+def estimate(
+    manifests: Sequence[StageManifest], evaluated: int, mode: Mode = Mode.reasoned
+) -> dict[str, Any]:
+    """evaluated: questions of the evaluation, asked in that mode. Stages whose traces do not exist yet are
+    taken to get them all.
+    """
     started = time.monotonic()
     learning = next((m for m in manifests if isinstance(m.stage, Learning)), manifests[0])
     stage = learning.stage if isinstance(learning.stage, Learning) else Sft()
@@ -88,7 +93,8 @@ def estimate(manifests: Sequence[StageManifest], evaluated: int) -> dict[str, An
     pace = _probe(loaded, bf16, start_s)
     stages = [_entry(m, _work(m, manifests, shape), pace, loaded) for m in manifests]
     if evaluated:
-        work = Work(read=evaluated * shape.own, written=evaluated * ANSWER)
+        answer = 1 if mode is Mode.fast else ANSWER
+        work = Work(read=evaluated * shape.own, written=evaluated * answer)
         stages.append({"stage": "evaluation", **_cost(work, pace, None), "memory_bytes": None})
     memory = [s["memory_bytes"] for s in stages if s["memory_bytes"] is not None]
     return {

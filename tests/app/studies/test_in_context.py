@@ -107,10 +107,36 @@ def test_the_table_names_the_base_by_its_content() -> None:
         for kind in (HintKind.none, HintKind.answer)
     ]
     found = in_context.SubjectResult(
-        subject=SHOP, base="mine", identity="0123456789abcdef", shown=in_context.measures_of(scores)
+        subject=SHOP, base="mine", identity="0123456789abcdef", seeds=[in_context.measures_of(scores)]
     )
-    assert "meal voucher app, base mine (0123456789ab), n = 1 (KL: 1):" in in_context.markdown(
-        study(), [found]
+    told = in_context.markdown(study(), [found])
+    assert "meal voucher app, base mine (0123456789ab), n = 1 (KL: 1):" in told
+
+
+def test_seeds_are_other_conversations_and_their_table_is_of_means() -> None:
+    codes = load_codes(find_base(STARTER).folder, 40)
+    kinds = (HintKind.answer,)
+    drawn = [
+        in_context.questions_of(study(shown=kinds), subjects.load(SHOP, s), codes.texts, s) for s in (0, 1)
+    ]
+    first, second = ({one.example.conversation.id for one in questions} for questions in drawn)
+    assert len(first) == len(second) == 12 and first != second
+    seeds = [
+        in_context.measures_of(
+            [
+                ContextScore(id=str(n), shown=kind, right=n < right, written=3, nats=0.5, tokens=2)
+                for kind, right in ((HintKind.none, 2), (HintKind.answer, told))
+                for n in range(4)
+            ]
+        )
+        for told in (3, 4)
+    ]
+    found = in_context.SubjectResult(subject=SHOP, base="mine", identity="0" * 64, seeds=seeds)
+    table = in_context.markdown(study(), [found]).splitlines()
+    assert "over 2 seeds" in table[2] and "in each seed n = 4 (KL: 4)" in table[4]
+    assert table[-2].startswith("| nothing | 0.500 ± 0.000 |")
+    assert table[-1].startswith(
+        "| the answer | 0.875 ± 1.588 | 0.375 ± 1.588 | 0.250 ± 0.000 | 3.000 ± 0.000 |"
     )
 
 
@@ -165,4 +191,4 @@ def test_what_is_asked_first_is_of_every_kind_however_many_there_are() -> None:
 def test_a_tenant_without_an_expert_is_refused(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     with pytest.raises(InputError, match="no expert"):
-        in_context.run(study(subjects=("world:0",)), tmp_path / "out", settings, None)  # type: ignore[arg-type]
+        in_context.run(study(subjects=("world:0",)), 1, tmp_path / "out", settings, None)  # type: ignore[arg-type]

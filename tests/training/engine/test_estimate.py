@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.contract.mode import Mode
 from tests.training.shop import Tenant
 from training.artifacts import StageFailed
 from training.config import Distill, Rl, Sft, Stage, StageManifest, Traces
@@ -105,5 +106,7 @@ def test_the_probe_measures_the_base(tenant: Tenant, base: Path) -> None:
     assert 0 < probe["learned_tokens_per_s"] < probe["read_tokens_per_s"]
     assert probe["written_tokens_per_s"] > 0
     assert found["stages"][-1]["tokens"]["written"] == 100 * ANSWER
+    fast = estimate([manifest(stages[1], tenant, base)], evaluated=100, mode=Mode.fast)
+    assert fast["stages"][-1]["tokens"]["written"] == 100, "a code is one token"
     assert found["minutes"] == pytest.approx(sum(one["minutes"] for one in found["stages"]), abs=0.5)
     assert found["memory_bytes"] > 0 and found["machine"]["cores"] >= 1
