@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,13 +147,24 @@ def _events(manifest: StageManifest) -> list[dict[str, Any]]:
 
 
 def _cost(stages: Sequence[StageManifest]) -> Cost:
-    """Raises: InputError where a stage that was trained has no result any more."""
+    """Seconds of every process that worked on a stage. Raises: InputError where a stage that was trained has no result
+    any more."""
     bodies = [(manifest.stage.kind, _result(manifest)) for manifest in stages]
     counts = [body.get("tokens") for _, body in bodies]
     known = [int(count) for count in counts if count is not None]
     tokens = sum(known) if len(known) == len(counts) else None
     learned = [body["step"] for kind, body in bodies if kind != "traces"]
-    return Cost(wall_s=sum(body["wall_s"] for _, body in bodies), tokens=tokens, updates=sum(learned))
+    return Cost(wall_s=sum(map(_spent_s, stages)), tokens=tokens, updates=sum(learned))
+
+
+def _spent_s(manifest: StageManifest) -> float:
+    """A process that was stopped has spent what passed until its last word."""
+    processes: list[list[datetime]] = []
+    for event in _events(manifest):
+        if event["event"] == "started" or not processes:
+            processes.append([])
+        processes[-1].append(datetime.fromisoformat(event["at"]))
+    return sum((said[-1] - said[0]).total_seconds() for said in processes)
 
 
 def _result(manifest: StageManifest) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the stages that learn share: arguments of the trainer, watching it, resuming it, handing its adapter on."""
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -127,6 +128,12 @@ class Watch(TrainerCallback):
     def _say(self, message: str) -> None:
         self._events.write("progress", step=self._step, total_steps=self._steps, message=message)
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What the process said that left the checkpoint, where there is one."""
+        self.logs = [shown for log in state.log_history if "loss" in (shown := _shown(log))]
+
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -163,7 +170,7 @@ class Watch(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        shown = {name: float(v) for name, v in kwargs["logs"].items() if name in _SHOWN and v is not None}
+        shown = _shown(kwargs["logs"])
         if "loss" in shown:
             self.logs.append(shown)
             self._events.write("metric", step=state.global_step, total_steps=state.max_steps, metrics=shown)
@@ -173,6 +180,10 @@ class Watch(TrainerCallback):
     ) -> None:
         if processes.is_first():
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self._sha256)
+
+
+def _shown(log: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in log.items() if name in _SHOWN and value is not None}
 
 
 class Flops(TrainerCallback):
@@ -282,7 +293,8 @@ def _validation(
 
 
 def _tokens(watch: Watch) -> int:
-    return int(watch.logs[-1].get("num_tokens", 0)) if watch.logs else 0
+    """An update that learns again from what was written before counts nothing, and says no number."""
+    return int(max((log["num_tokens"] for log in watch.logs if "num_tokens" in log), default=0))
 
 
 def _summary(watch: Watch) -> dict[str, Any]:

@@ -27,9 +27,12 @@ import math
 import random
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from datasets import Dataset
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import SFTConfig, SFTTrainer
 
 from evaluation.contract.record import Conversation
@@ -75,6 +78,14 @@ _SORTED_AT_ONCE = 8  # micro-batches; over all steps, an example's repetitions w
 
 
 class SftTrainer(KeepsAdapters, SFTTrainer):
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """TRL counts tokens where no checkpoint keeps them."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        self._total_train_tokens = max(
+            (int(log.get("num_tokens", 0)) for log in state.log_history), default=0
+        )
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if "prefix_ids" in inputs:
             with self.accelerator.autocast():

@@ -68,16 +68,25 @@ def test_each_seed_is_a_result_of_its_own(tmp_path: Path) -> None:
 def test_the_updates_of_a_chain_are_those_of_its_stages_that_learn_and_a_lost_result_is_said(
     tmp_path: Path,
 ) -> None:
-    """The traces, whose count is of conversations, come first in the chain."""
+    """The traces, whose count is of conversations, come first in the chain. Each stage was stopped once: two seconds of
+    the first process, an hour of nothing, three of the second."""
     prepared = prepare(training_study("figure6"), StudyFolder(0, find_base(STARTER), tmp_path, "seed 0"))
     stages = prepared.tries["SFT on the teacher's samples"][0].stages
     assert stages[0].stage.kind == "traces" and stages[-1].stage.kind == "sft"
     for number, manifest in enumerate(stages):
         manifest.out.mkdir(parents=True)
-        body = {"status": "succeeded", "manifest_sha256": "", "step": 7 + number, "wall_s": 2, "tokens": 5}
+        body = {"status": "succeeded", "manifest_sha256": "", "step": 7 + number, "wall_s": 3, "tokens": 5}
         (manifest.out / "result.json").write_text(json.dumps(body))
+        said = [
+            ("started", "10:00:00"),
+            ("metric", "10:00:02"),
+            ("started", "11:00:00"),
+            ("finished", "11:00:03"),
+        ]
+        lines = [json.dumps({"event": event, "at": f"2026-01-01T{at}+00:00"}) for event, at in said]
+        (manifest.out / "events.jsonl").write_text("\n".join(lines) + "\n")
     cost = study._cost(stages)
-    assert (cost.updates, cost.wall_s, cost.tokens) == (6 + len(stages), 2 * len(stages), 5 * len(stages))
+    assert (cost.updates, cost.wall_s, cost.tokens) == (6 + len(stages), 5 * len(stages), 5 * len(stages))
     (stages[0].out / "result.json").unlink()
     with pytest.raises(InputError, match="has lost its result"):
         study._cost(stages)

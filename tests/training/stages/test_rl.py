@@ -37,7 +37,7 @@ SETTINGS = {
 
 class Ran:
     def __init__(self, out: Path, finished: Finished):
-        self.out, self.metrics, self.step = out, finished.metrics, finished.step
+        self.out, self.metrics, self.step, self.tokens = out, finished.metrics, finished.step, finished.tokens
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -287,6 +287,7 @@ def test_a_stage_that_died_ends_as_one_that_did_not(
     monkeypatch.setattr(Watch, "on_step_end", real)
     resumed = bench.run("broken", **settings)
     assert any(e["message"] == "resuming from checkpoint-2" for e in resumed.events)
+    assert resumed.tokens == unbroken.tokens > 0
     for name, wanted in unbroken.weights.items():
         torch.testing.assert_close(resumed.weights[name], wanted, rtol=1e-4, atol=1e-6)
 

@@ -282,6 +282,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
     assert "resuming from checkpoint-2" in (tmp_path / "events.jsonl").read_text()
     assert weights.read_bytes() == unbroken
     assert first.step == again.step == 4
+    assert first.tokens == again.tokens > 0, "of both processes"
+    assert first.metrics["loss_first"] == again.metrics["loss_first"]
     assert first.metrics["examples_per_schema"] == 4 and first.metrics["sequences"] == 64
 
 
