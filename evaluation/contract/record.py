@@ -34,6 +34,7 @@ MAX_FILE_BYTES = 1 << 30  # of a file of conversations, as it comes and unpacked
 MAX_LINE_BYTES = 1 << 20
 MAX_MESSAGES = 500
 MAX_SHOWN = 60  # characters of a value that a reason repeats
+_PLAIN: Final = {"missing": "is missing", "too_short": "is empty", "extra_forbidden": "is not known"}
 
 
 # What may be known of a conversation beside what is said. No model reads it, and no file of a run holds it.
@@ -267,7 +268,7 @@ def _category(written: Any, schema: CategorySchema | None) -> Any:
 def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     if first["type"] == "string_too_long":
         reason = f"has {len(first['input'])} characters, and {first['ctx']['max_length']} are the most"
     return f"{where}: {reason}" if where else reason

@@ -19,6 +19,11 @@ MAX_PROBLEMS = 200  # that are told of; a hostile schema has as many as it has c
 _PLAIN = {  # Pydantic's own words are for programmers
     "missing": "is missing",
     "string_too_short": "is empty; write one sentence",
+    "string_type": "must be a text in quotes",
+    "tuple_type": "must be a list",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "model_type": "must be an object in braces",
     "string_pattern_mismatch": f"must be 1 to {MAX_KEY_CHARS} characters, none of them a space",
 }
 
@@ -185,6 +190,9 @@ def _sentences(raw: Mapping[str, Any], problem: dict[str, Any]) -> list[str]:
 def _sentence(raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
     location = problem["loc"]
     message: str = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if problem["type"] == "extra_forbidden":
+        of = CategorySchema if len(location) == 1 else Category
+        message = f"is not known; there are {', '.join(of.model_fields)}"
     if not location:
         return message
     if location[0] != "categories" or len(location) == 1:

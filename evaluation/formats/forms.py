@@ -10,7 +10,6 @@ from evaluation.formats import rasa
 from evaluation.formats.cells import Delimiter, Dialect, OpenQuote, Record, records
 from evaluation.formats.exports import LISTS
 from evaluation.formats.incoming import HEAD_CHARS, Line, Unreadable, line_end_of, lines_of
-from evaluation.formats.pieces import Begin
 from evaluation.formats.tables import COLUMNS
 
 _SEP = re.compile(r"\s*\"?sep=(.)\"?\s*", re.IGNORECASE)
@@ -37,11 +36,17 @@ class Objects(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """JSON, one list; begin says where. key: of the object that it stands in."""
+    """JSON, one list. begin: characters as far as behind its bracket."""
 
     line_end: str
-    begin: Begin
-    key: str | None
+    begin: int
+
+
+class ListedUnder(NamedTuple):
+    """JSON, a list under this key of an object, or of each of several."""
+
+    line_end: str
+    key: str
 
 
 class Table(NamedTuple):
@@ -56,7 +61,7 @@ class Rasa(NamedTuple):
     pass
 
 
-Form = Lines | Objects | Listed | Table | Rasa
+Form = Lines | Objects | Listed | ListedUnder | Table | Rasa
 
 
 def form_of(head: str) -> Form:
@@ -68,7 +73,7 @@ def form_of(head: str) -> Form:
     by_lines = _has_json_lines(head, end)
     if start == "[":
         lone = by_lines and _is_whole(head.lstrip().split(end)[0])
-        return Lines(end) if lone else Listed(end, Begin(head.index("[") + 1, whole=True), None)
+        return Lines(end) if lone else Listed(end, head.index("[") + 1)
     if start == "{":
         return _document(head, end, by_lines=by_lines)
     if rasa.HEAD.search(head) and not by_lines:
@@ -83,9 +88,9 @@ def described(form: Form, encoding: str) -> str:
             named = "JSON, one object a line (JSONL)"
         case Objects():
             named = "JSON, objects over several lines"
-        case Listed(key=None):
+        case Listed():
             named = "one JSON list"
-        case Listed(key=key):
+        case ListedUnder(key=key):
             named = f"one JSON list, under `{key}`"
         case Table(dialect=dialect):
             named = f"a table with {_NAMES[dialect.delimiter]} between the cells (CSV)"
@@ -123,23 +128,23 @@ def _is_whole(text: str) -> bool:
 
 
 def _document(head: str, end: str, *, by_lines: bool) -> Form:
-    for key, at in _outer_lists(head):
+    for key in _outer_lists(head):
         if key in LISTS:
-            return Listed(end, Begin(at, whole=False), key)
+            return ListedUnder(end, key)
     one_line = len(head) == HEAD_CHARS and end not in head.strip()  # longer than it may be, or nearly
     return Lines(end) if by_lines or one_line else Objects(end)
 
 
-def _outer_lists(head: str) -> Iterator[tuple[str, int]]:
-    """Keys of the first object whose values are lists, and where those begin."""
-    depth, at, key = 0, 0, ""
+def _outer_lists(head: str) -> Iterator[str]:
+    """Keys of the first object whose values are lists."""
+    depth, key = 0, ""
     for found in re.finditer(r'"((?:[^"\\]|\\.)*)"(\s*:)?|[\[\]{}]', head, re.DOTALL):
-        mark, at = found[0], found.end()
+        mark = found[0]
         if mark.startswith('"'):
             key = found[1] if found[2] is not None and depth == 1 else ""
             continue
         if mark == "[" and depth == 1 and key:
-            yield key, at
+            yield key
         depth += 1 if mark in "[{" else -1
         key = ""
         if depth == 0:

@@ -25,10 +25,21 @@ from evaluation.contract.record import (
 )
 from evaluation.contract.schema import CategorySchema
 from evaluation.contract.strict_json import unusable
-from evaluation.formats import exports, pieces, rasa, tables, workbook
+from evaluation.formats import chats, exports, pieces, rasa, tables, workbook
 from evaluation.formats.cells import OpenQuote, Record, records
 from evaluation.formats.exports import LISTS, Context, Product, product_of
-from evaluation.formats.forms import Form, Lines, Listed, Objects, Rasa, Table, behind, described, form_of
+from evaluation.formats.forms import (
+    Form,
+    Lines,
+    Listed,
+    ListedUnder,
+    Objects,
+    Rasa,
+    Table,
+    behind,
+    described,
+    form_of,
+)
 from evaluation.formats.incoming import DecodedText, Incoming, Unreadable, lines_of, not_text, text_of
 from evaluation.formats.pieces import TextPiece
 from evaluation.formats.redaction import Redaction, Redactor
@@ -112,9 +123,11 @@ class Reader:
                 yield from self._objects(TextPiece(line.number, line.text) for line in lines)
             case Objects(line_end):
                 yield from self._objects(pieces.objects(text.blocks, line_end))
-            case Listed(line_end, begin, key):
-                self._product = None if key is None else LISTS[key]
+            case Listed(line_end, begin):
                 yield from self._objects(pieces.listed(text.blocks, begin, line_end))
+            case ListedUnder(line_end, key):
+                self._product = LISTS[key]
+                yield from self._objects(pieces.under_key(text.blocks, key, line_end))
             case _:
                 assert_never(form)
 
@@ -239,8 +252,9 @@ class Reader:
         messages = made.get("messages")
         if isinstance(messages, list):
             made["messages"] = [
-                known(one, _MESSAGE, self.unread, "messages.") if isinstance(one, dict) else one
+                known(told, _MESSAGE, self.unread, "messages.") if isinstance(told, dict) else told
                 for one in messages
+                for told in (chats.ours(one, self.unread) if chats.is_one(one) else [one])
             ]
         return made
 

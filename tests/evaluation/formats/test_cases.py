@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.contract.record import Conversation
+from evaluation.formats import pieces
 from evaluation.formats.reader import Reader
 from tests.evaluation.formats.reading import NONE, UNLABELLED, read
 
@@ -210,6 +211,36 @@ ODD_JSON: dict[str, tuple[str, list[tuple[str, str]], list[tuple[int, str]]]] = 
         [("a\u2028b\u0085c", UNLABELLED)],
         [],
     ),
+    "messages of a chat API": (
+        '{"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "a"},'
+        ' {"role": "assistant", "content": null, "tool_calls": [{}]}, {"role": "tool", "content": "{}"},'
+        ' {"role": "assistant", "content": [{"type": "text", "text": "b"}, {"type": "image_url"}]}],'
+        ' "category": "refund"}\n{"messages": [{"role": "system", "content": "Be kind."}]}\n'
+        '{"messages": [{"role": ["user"], "content": "a"}]}\n{"messages": [{"role": "user", "content": 7}]}',
+        [("a / b", "refund")],
+        [(2, "messages: is empty"), (3, "messages.0.role"), (4, "messages.0.text")],
+    ),
+    "pages of lists, one a line": (
+        '{"n": 1, "x": {"tickets": []}, "tickets": [{"description": "a"}], "next": "[{\\"}"}\n'
+        '{"tickets": []}\n{"error": "slow down"}\n {"tickets": [{"description": "b"},\n{"description": "c"}]}\n',
+        [("a", UNLABELLED), ("b", UNLABELLED), ("c", UNLABELLED)],
+        [(3, "has no list `tickets`")],
+    ),
+    "something behind a page": (
+        '{"tickets": [{"description": "a"}]}\nInternal Server Error\n{"tickets": [{"description": "b"}]}',
+        [("a", UNLABELLED)],
+        [(2, "behind the end of the list")],
+    ),
+    "a second page that is cut off": (
+        '{"tickets": [{"description": "a"}]}\n{"tickets": [{"description": "b"}',
+        [("a", UNLABELLED), ("b", UNLABELLED)],
+        [(2, "cut off")],
+    ),
+    "a second page that is cut off before its list": (
+        '{"tickets": [{"description": "a"}]}\n{"next": 2,',
+        [("a", UNLABELLED)],
+        [(2, "before the list `tickets` begins")],
+    ),
     "no object": ('{"text": "a"}\n7\n', [("a", UNLABELLED)], [(2, "no JSON object")]),
 }
 
@@ -222,6 +253,15 @@ def test_json_is_read_strictly(case: str, tmp_path: Path) -> None:
     assert [line for line, _ in found.rejects] == [line for line, _ in rejects], found.rejects
     for (_, reason), (_, expected) in zip(found.rejects, rejects, strict=True):
         assert expected in reason
+
+
+@pytest.mark.parametrize("case", [case for case in ODD_JSON if "page" in case])
+def test_pages_are_cut_alike_wherever_a_block_of_the_file_ends(case: str) -> None:
+    content = ODD_JSON[case][0]
+    whole = list(pieces.under_key([content], "tickets"))
+    for size in (1, 2, 3, 7):
+        blocks = [content[at : at + size] for at in range(0, len(content), size)]
+        assert list(pieces.under_key(blocks, "tickets")) == whole
 
 
 def test_what_nobody_reads_is_named_with_what_it_may_be(tmp_path: Path) -> None:

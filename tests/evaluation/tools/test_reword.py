@@ -56,7 +56,7 @@ def test_definition_and_conditions_are_taken_and_key_and_name_stay() -> None:
         ({"includes": [" "]}, "includes: a condition is empty"),
         ({"definition": 7}, "definition: Input should be a valid string"),
         ({"includes": "one article"}, "includes: Input should be a valid"),
-        ({"name": "Money"}, "name: Extra inputs"),
+        ({"name": "Money"}, "name: is not known"),
     ],
 )
 def test_words_that_cannot_be_used_are_named(change: dict[str, Any], said: str) -> None:
